@@ -1,0 +1,83 @@
+"""One exception root. Every error a user can meet names the value and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RerootError(Exception):
+    """Root of every error reroot raises on purpose."""
+
+
+class InvalidInput(RerootError, ValueError):
+    """A value at the boundary is not what was asked for."""
+
+
+class AccessDenied(RerootError):
+    """A query that the granted contract does not permit.
+
+    Attributes:
+        query: the refused query, as text.
+        rule: the rule that refused it.
+        weakest: the weakest contract, as text, under which it would have been permitted.
+    """
+
+    def __init__(self, query: str, rule: str, weakest: str) -> None:
+        super().__init__(
+            f"refused {query}: {rule}. The weakest contract that allows it: {weakest}."
+        )
+        self.query = query
+        self.rule = rule
+        self.weakest = weakest
+
+    def __reduce__(self) -> tuple[type[AccessDenied], tuple[str, str, str]]:
+        return AccessDenied, (self.query, self.rule, self.weakest)
+
+
+class BudgetExceeded(RerootError):
+    """A query whose worst case does not fit into what is left of the budget.
+
+    Nothing was asked and nothing was charged; the learner may ask for less, or return what it has.
+
+    Attributes:
+        currency: which budget (a field of ``Budget``).
+        requested: the worst-case cost of the refused request.
+        remaining: what was left.
+    """
+
+    def __init__(self, currency: str, requested: int, remaining: int) -> None:
+        super().__init__(
+            f"the request may cost {requested:,} {currency}, but {remaining:,} are left of the budget"
+        )
+        self.currency = currency
+        self.requested = requested
+        self.remaining = remaining
+
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, int, int]]:
+        return BudgetExceeded, (self.currency, self.requested, self.remaining)
+
+
+class OracleError(RerootError):
+    """A reward, verifier or demonstration supplied by a task raised or returned a non-answer."""
+
+
+class BackendError(RerootError):
+    """A generator failed, or answered something that breaks the generator protocol."""
+
+
+class RunFolderError(RerootError):
+    """A run folder cannot be written, or holds a run with another configuration."""
+
+
+class MissingDependency(RerootError, ImportError):
+    """An optional dependency is not installed; the message says which group brings it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` for the known name nearest to ``name``, else the list of names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,1 @@
+"""Generators: anything that answers requests about an autoregressive law."""

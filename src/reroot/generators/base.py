@@ -1,0 +1,139 @@
+"""The generator protocol: what reroot asks of anything that produces tokens.
+
+A generator knows prompts, prefixes, laws and draws; it knows nothing of sessions, contracts or
+budgets. Third-party generators implement ``Generator`` (or subclass ``SteppingGenerator``, which
+needs three short methods) and inherit the checks of ``reroot.testing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from ..access.contract import Contract, Control, Report, Sampling
+from ..errors import InvalidInput
+from ..randomness import Key
+from ..types import FloatArray, Physical, Prefix, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a generator can honour, at most.
+
+    Attributes:
+        control: the strongest control level it can serve.
+        report: the strongest report it can give.
+        sampling: whether it can draw at temperatures and truncations other than the base law.
+        given: whether it can report on given tokens (teacher forcing).
+    """
+
+    control: Control = Control.CHOSEN
+    report: Report = Report.FULL
+    sampling: bool = True
+    given: bool = True
+
+    def refusal(self, contract: Contract) -> str | None:
+        """Why ``contract`` cannot be honoured, or ``None`` if it can."""
+        if contract.control > self.control:
+            return f"it serves control up to {self.control}, not {contract.control}"
+        if not contract.report <= self.report:
+            return f"it reports up to {self.report}, not {contract.report}"
+        if not self.sampling and contract.resolved.sampling != Sampling():
+            return f"it draws at temperature 1 only, not at {contract.sampling}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One query as a generator sees it, with everything resolved.
+
+    Attributes:
+        prompt: prompt tokens.
+        prefix: generated tokens so far.
+        n: number of continuations (1 for ARGMAX reports and given tokens).
+        length: most tokens per continuation, at least 1.
+        report: what to report for each token.
+        sampling: the law that draws follow; log-probabilities are those of this law.
+        stop: tokens that end an output (the stop token belongs to the output).
+        key, first: the random stream and the index of the first continuation in it.
+        given: tokens to follow instead of drawing; their report needs log-probabilities.
+    """
+
+    prompt: tuple[int, ...]
+    prefix: tuple[int, ...] = ()
+    n: int = 1
+    length: int = 1
+    report: Report = Report.SAMPLE
+    sampling: Sampling = Sampling()
+    stop: frozenset[int] = frozenset()
+    key: Key = (0, 0)
+    first: int = 0
+    given: tuple[int, ...] | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Anything that answers requests about an autoregressive law P(· | prompt, prefix)."""
+
+    @property
+    def vocab_size(self) -> int:
+        """K: tokens are 0…K−1."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The strongest contract it can honour."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Prompt text → prompt tokens (chat template and begin token included, where used)."""
+        ...
+
+    def encode_continuation(self, text: str) -> tuple[int, ...]:
+        """Text that follows a prompt → tokens, nothing added."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Generated tokens → text, special tokens left out."""
+        ...
+
+    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
+        """Tokens that end an output: the generator's own end token(s) and every token whose text
+        contains one of ``texts``."""
+        ...
+
+    def max_length(self) -> int | None:
+        """Most prompt plus generated tokens it can hold; ``None``: no limit."""
+        ...
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer all requests, one reply each, in order; batch what is asked together.
+
+        Draws use ``Uniforms().column(request.key, request.first, n, t)`` for step t by inverse
+        transform of the cumulative law in token order, so that replies do not depend on the batch.
+        """
+        ...
+
+    def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
+        """(len(prefixes), K) nats: the exact base law log P(· | prompt, prefix) of each prefix."""
+        ...
+
+    def physical(self) -> Physical:
+        """Counters of the work done since construction."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """JSON-able identity, written into run configurations: same description, same law."""
+        ...
+
+
+def check_prefix(tokens: Sequence[int], vocab_size: int, horizon: int | None = None) -> None:
+    """Refuse tokens outside 0…K−1 and prefixes with no next token (``InvalidInput``)."""
+    for token in tokens:
+        if not 0 <= token < vocab_size:
+            raise InvalidInput(f"token {token} is outside the vocabulary 0…{vocab_size - 1}")
+    if horizon is not None and len(tokens) >= horizon:
+        raise InvalidInput(
+            f"prefix {Prefix(tuple(tokens))} has {len(tokens)} tokens; the horizon is {horizon}"
+        )

@@ -1,0 +1,60 @@
+"""Order-free randomness: uniforms keyed by what is drawn, not by when.
+
+The uniform behind token t of continuation i from prefix u depends on (run seed, problem, u, i, t)
+alone, so batching, caching and concurrency cannot change a result. Philox is counter-based: a
+stream is entered at any place at no cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Key = tuple[int, int]
+"""A Philox key: two unsigned 64-bit words."""
+
+
+def stream_key(seed: int, problem: str, purpose: str, tokens: Sequence[int] = ()) -> Key:
+    """The key of one stream: a 128-bit hash of (seed, problem, purpose, prefix tokens)."""
+    head = f"{seed}\x1f{len(problem)}\x1f{problem}\x1f{purpose}\x1f".encode()
+    body = np.asarray(tokens, dtype="<i8").tobytes()
+    digest = hashlib.blake2b(head + body, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def keyed_rng(key: Key) -> np.random.Generator:
+    """A NumPy generator over the stream ``key``."""
+    return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
+
+
+class Uniforms:
+    """Random access to the uniforms of many streams; one object serves one thread."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._philox)
+        self._counter = np.zeros(4, dtype=np.uint64)
+        self._key = np.zeros(2, dtype=np.uint64)
+        self._state = {
+            "bit_generator": "Philox",
+            "state": {"counter": self._counter, "key": self._key},
+            "buffer": np.zeros(4, dtype=np.uint64),
+            "buffer_pos": 4,  # empty: the next draw starts at the counter's own block
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+
+    def column(self, key: Key, first: int, n: int, step: int) -> npt.NDArray[np.float64]:
+        """(n,) uniforms in [0, 1) for step ``step`` of continuations first … first + n − 1.
+
+        Each entry depends on (key, its continuation, step) alone: word i mod 4 of the Philox
+        block (i div 4, step).
+        """
+        self._key[:] = key
+        self._counter[0], self._counter[1] = first // 4, step
+        self._philox.state = self._state  # pyright: ignore[reportAttributeAccessIssue]
+        skip = first % 4
+        return self._generator.random(skip + n)[skip:]

@@ -1,0 +1,1 @@
+"""Problems and tasks: what is asked, and how outputs are judged."""

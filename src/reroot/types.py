@@ -1,0 +1,292 @@
+"""The notation, stated once: frozen records that cross the door between learner and generator.
+
+| symbol | here | meaning |
+|---|---|---|
+| K | ``vocab_size`` | vocabulary size; tokens are the integers 0…K−1 |
+| H | ``horizon`` | largest number of generated tokens of an output |
+| u | ``Prefix`` | generated tokens so far (the prompt is not part of it) |
+| y | ``Prefix`` that is complete | \\|y\\| = H, or ended by a stop token |
+| n | ``Query.n`` | independent continuations drawn from one prefix |
+| P(a given u) | ``Reply.laws`` | next-token law, as natural log-probabilities (nats) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .access.contract import Report
+from .errors import InvalidInput
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+PAD = -1
+"""Fills ``tokens`` beyond the end of a continuation; no generator has a token -1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix(Sequence[int]):
+    """A tuple of generated tokens. Immutable, hashable, sliceable."""
+
+    tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.tokens) is not tuple or any(type(t) is not int for t in self.tokens):
+            object.__setattr__(self, "tokens", as_tokens(self.tokens))
+
+    def append(self, token: int) -> Prefix:
+        """The child u·a."""
+        return Prefix((*self.tokens, *as_tokens((token,))))
+
+    def extend(self, tokens: Iterable[int]) -> Prefix:
+        """This prefix followed by ``tokens``."""
+        return Prefix(self.tokens + as_tokens(tokens))
+
+    @property
+    def parent(self) -> Prefix:
+        """This prefix without its last token; the empty prefix has none (``InvalidInput``)."""
+        if not self.tokens:
+            raise InvalidInput("the empty prefix has no parent")
+        return Prefix(self.tokens[:-1])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Prefix: ...
+    def __getitem__(self, index: int | slice) -> int | Prefix:
+        part = self.tokens[index]
+        return Prefix(part) if isinstance(part, tuple) else part
+
+    def __str__(self) -> str:
+        shown = " ".join(map(str, self.tokens[:12]))
+        return f"[{shown}{' …' if len(self.tokens) > 12 else ''}]"
+
+
+def as_tokens(tokens: Iterable[int]) -> tuple[int, ...]:
+    """``tokens`` as plain Python integers; booleans, floats and strings are refused.
+
+    Raises:
+        InvalidInput: an element is not an integer.
+    """
+    if isinstance(tokens, (str, bytes)):
+        raise InvalidInput(f"tokens must be integers, got the text {tokens!r}")
+    out: list[int] = []
+    try:
+        for token in tokens:
+            if isinstance(token, (bool, np.bool_)) or not isinstance(token, (int, np.integer)):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidInput(f"tokens must be integers, got {token!r}")
+            out.append(int(token))
+    except TypeError:
+        raise InvalidInput(f"tokens must be a sequence of integers, got {tokens!r}") from None
+    return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Draw ``n`` continuations of at most ``length`` tokens from ``prefix``, reporting ``report``.
+
+    A rollout is (∅, n, None); a conditional sample is (u, n, 1, SAMPLE); logits are (u, 1, 1, FULL).
+
+    Attributes:
+        prefix: where to start.
+        n: number of continuations; ARGMAX reports follow the mode, so they take n = 1.
+        length: most tokens per continuation; ``None``: to the end of the output.
+        report: what comes back for every token.
+        given: instead of drawing, follow these tokens and report about them (scoring);
+            takes n = 1, length None and a report that carries log-probabilities.
+    """
+
+    prefix: Prefix = Prefix()
+    n: int = 1
+    length: int | None = None
+    report: Report = Report.SAMPLE
+    given: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        if self.given is not None:
+            return f"Query(score {len(self.given)} given tokens at {self.prefix}, {self.report})"
+        length = "to the end" if self.length is None else f"length {self.length}"
+        return f"Query({self.n} x {length} from {self.prefix}, {self.report})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """The answer to one ``Query``, carrying what the query's report names and nothing else.
+
+    With n continuations of at most L tokens (arrays are read-only):
+
+    Attributes:
+        prefix: the prefix that was asked.
+        tokens: (n, L) generated tokens, ``PAD`` after the end of a continuation.
+        lengths: (n,) number of tokens of each continuation.
+        logprobs: (n, L) nats, log P(token | its prefix), 0 beyond the end; from LOGPROB on.
+        top_tokens: (n, L, k) most likely tokens, most likely first; ARGMAX(k) and TOPK(k).
+        top_logprobs: (n, L, k) nats; ARGMAX(k) and TOPK(k).
+        laws: (n, L, K) nats, log P(· | prefix of each token); FULL.
+    """
+
+    prefix: Prefix
+    tokens: IntArray
+    lengths: IntArray
+    logprobs: FloatArray | None = None
+    top_tokens: IntArray | None = None
+    top_logprobs: FloatArray | None = None
+    laws: FloatArray | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of continuations."""
+        return len(self.lengths)
+
+    def continuation(self, i: int) -> tuple[int, ...]:
+        """The tokens of continuation ``i``."""
+        return tuple(self.tokens[i, : self.lengths[i]].tolist())
+
+    def outputs(self) -> list[Prefix]:
+        """The prefix reached by each continuation: start plus generated tokens."""
+        return [self.prefix.extend(self.continuation(i)) for i in range(self.n)]
+
+    def first_tokens(self) -> IntArray:
+        """(n,) the first token of each continuation: the conditional draws of a length-1 query."""
+        return self.tokens[:, 0]
+
+    def counts(self) -> dict[int, int]:
+        """How often each first token was drawn."""
+        values, counts = np.unique(self.first_tokens(), return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+    def plurality(self, rng: np.random.Generator | None = None) -> int:
+        """The most frequent first token; ties go to a uniform choice by ``rng``, or the smallest id."""
+        values, counts = np.unique(self.first_tokens(), return_counts=True)
+        best = values[counts == counts.max()]
+        return int(best[0] if rng is None else rng.choice(best))
+
+    def total_logprobs(self) -> FloatArray:
+        """(n,) nats, log-probability of each whole continuation.
+
+        Raises:
+            InvalidInput: the report carries no log-probabilities.
+        """
+        if self.logprobs is None:
+            raise InvalidInput("this reply carries no log-probabilities; ask with LOGPROB or more")
+        return self.logprobs.sum(axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What rewards and verifiers see: generated tokens, their text, and whether the output ended.
+
+    Attributes:
+        tokens: generated tokens, a final stop token included.
+        text: decoded tokens, cut before the problem's stop text.
+        complete: ended by a stop token, or the horizon is reached.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Logical cost in every currency: what the interface charges, whatever the backend reuses.
+
+    Attributes:
+        rollouts: complete outputs drawn from the empty prefix.
+        queries: prefix queries: draws, top-k lists, laws or scored tokens at a chosen start.
+        tokens: generated tokens.
+        prefill: prompt and prefix tokens submitted with the queries (once per query, not per draw).
+        rewards: outcome-reward calls.
+        verifications: process-verifier calls.
+        demonstrations: demonstration tokens revealed.
+    """
+
+    rollouts: int = 0
+    queries: int = 0
+    tokens: int = 0
+    prefill: int = 0
+    rewards: int = 0
+    verifications: int = 0
+    demonstrations: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, c) + getattr(other, c) for c in CURRENCIES))
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, c) - getattr(other, c) for c in CURRENCIES))
+
+    def to_dict(self) -> dict[str, int]:
+        """Currency → amount."""
+        return {c: getattr(self, c) for c in CURRENCIES}
+
+
+CURRENCIES: tuple[str, ...] = tuple(Cost.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most a session may spend, per currency of ``Cost``; ``None`` means unlimited.
+
+    Raises:
+        InvalidInput: an amount is negative or not an integer.
+    """
+
+    rollouts: int | None = None
+    queries: int | None = None
+    tokens: int | None = None
+    prefill: int | None = None
+    rewards: int | None = None
+    verifications: int | None = None
+    demonstrations: int | None = None
+
+    def __post_init__(self) -> None:
+        for currency in CURRENCIES:
+            value = getattr(self, currency)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidInput(
+                    f"budget {currency} must be an integer >= 0 or None, got {value!r}"
+                )
+
+    def to_dict(self) -> dict[str, int]:
+        """The limited currencies and their limits."""
+        return {c: v for c in CURRENCIES if (v := getattr(self, c)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """What a backend really computed, apart from the logical ``Cost``.
+
+    Attributes:
+        forwards: model (or table) evaluations, batched: one per call whatever its width.
+        computed: token positions computed.
+        cached: token positions that a cache answered instead.
+        recomputed: token positions computed again after eviction (part of ``computed``).
+    """
+
+    forwards: int = 0
+    computed: int = 0
+    cached: int = 0
+    recomputed: int = 0
+
+    def __sub__(self, other: Physical) -> Physical:
+        return Physical(*(getattr(self, f) - getattr(other, f) for f in _PHYSICAL))
+
+    def to_dict(self) -> dict[str, int]:
+        """Counter → amount."""
+        return {f: getattr(self, f) for f in _PHYSICAL}
+
+
+_PHYSICAL: tuple[str, ...] = tuple(Physical.__dataclass_fields__)
