@@ -5,6 +5,9 @@ Importing this package loads NumPy and nothing heavier; everything else loads wh
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
 from .access.contract import Contract, Control, Oracle, Report, Sampling
 from .errors import (
@@ -19,8 +22,33 @@ from .errors import (
 )
 from .types import Budget, Cost, Output, Prefix, Query, Reply
 
+if TYPE_CHECKING:
+    from . import families, generators, learners, limits, tasks, testing
+    from .access.runner import Attempt
+    from .access.session import Session
+    from .access.transcript import audit
+    from .comparison import compare
+    from .learners.base import learner
+    from .report import write_report
+    from .running import RunResult, run
+    from .tasks.base import Problem
+
+_LAZY = {
+    "Attempt": ".access.runner",
+    "Problem": ".tasks.base",
+    "RunResult": ".running",
+    "Session": ".access.session",
+    "audit": ".access.transcript",
+    "compare": ".comparison",
+    "learner": ".learners.base",
+    "run": ".running",
+    "write_report": ".report",
+}
+_MODULES = frozenset({"families", "generators", "learners", "limits", "tasks", "testing"})
+
 __all__ = [
     "AccessDenied",
+    "Attempt",
     "BackendError",
     "Budget",
     "BudgetExceeded",
@@ -33,11 +61,37 @@ __all__ = [
     "OracleError",
     "Output",
     "Prefix",
+    "Problem",
     "Query",
     "Reply",
     "Report",
     "RerootError",
     "RunFolderError",
+    "RunResult",
     "Sampling",
+    "Session",
     "__version__",
+    "audit",
+    "compare",
+    "families",
+    "generators",
+    "learner",
+    "learners",
+    "limits",
+    "run",
+    "tasks",
+    "testing",
+    "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -71,6 +71,24 @@ class Request:
     first: int = 0
     given: tuple[int, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.length < 1 or self.first < 0:
+            raise InvalidInput(
+                f"a request needs n >= 1, length >= 1 and first >= 0, got n = {self.n}, "
+                f"length = {self.length}, first = {self.first}"
+            )
+        if self.report == Report.NONE:
+            raise InvalidInput("a request needs a report")
+        if self.n != 1 and (self.given is not None or not self.report.draws):
+            raise InvalidInput(f"a request that draws nothing takes n = 1, got n = {self.n}")
+        if self.given is None:
+            return
+        if len(self.given) != self.length or not self.report.has_logprob:
+            raise InvalidInput(
+                f"{len(self.given)} given tokens need that length and log-probabilities, "
+                f"got length = {self.length} and {self.report}"
+            )
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -96,6 +114,11 @@ class Generator(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Generated tokens → text, special tokens left out."""
+        ...
+
+    @property
+    def end_token(self) -> int | None:
+        """The token that ends an output by itself (EOS), if there is one."""
         ...
 
     def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
@@ -130,9 +153,9 @@ class Generator(Protocol):
 
 def check_prefix(tokens: Sequence[int], vocab_size: int, horizon: int | None = None) -> None:
     """Refuse tokens outside 0…K−1 and prefixes with no next token (``InvalidInput``)."""
-    for token in tokens:
-        if not 0 <= token < vocab_size:
-            raise InvalidInput(f"token {token} is outside the vocabulary 0…{vocab_size - 1}")
+    if len(tokens) and not (min(tokens) >= 0 and max(tokens) < vocab_size):
+        wrong = next(t for t in tokens if not 0 <= t < vocab_size)
+        raise InvalidInput(f"token {wrong} is outside the vocabulary 0…{vocab_size - 1}")
     if horizon is not None and len(tokens) >= horizon:
         raise InvalidInput(
             f"prefix {Prefix(tuple(tokens))} has {len(tokens)} tokens; the horizon is {horizon}"

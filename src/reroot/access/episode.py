@@ -1,0 +1,115 @@
+"""An episode: one problem bound to one generator: prompt tokens, stop tokens, horizon, judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import InvalidInput, OracleError
+from ..generators.base import Generator, Request, check_prefix
+from ..tasks.base import Problem
+from ..types import Output, Prefix
+from .contract import Contract, Oracle, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A problem as tokens of one generator.
+
+    Attributes:
+        problem: the problem.
+        prompt: prompt tokens.
+        stop: tokens that end an output.
+        horizon: H, most tokens of an output.
+        demonstration: tokens of a right output, if the problem has one.
+    """
+
+    problem: Problem
+    generator: Generator
+    prompt: tuple[int, ...]
+    stop: frozenset[int]
+    horizon: int
+    demonstration: Prefix | None
+
+    def is_complete(self, tokens: Sequence[int]) -> bool:
+        """Ended by a stop token, or H tokens long."""
+        return len(tokens) >= self.horizon or (len(tokens) > 0 and tokens[-1] in self.stop)
+
+    def output(self, tokens: Sequence[int]) -> Output:
+        """What rewards and verifiers see of ``tokens``."""
+        text = self.generator.decode(tokens)
+        for stop in self.problem.stop:
+            text = text.partition(stop)[0]
+        return Output(tuple(tokens), text, self.is_complete(tokens))
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        """Refuse strings that no output of this problem can start with (``InvalidInput``)."""
+        check_prefix(tokens, self.generator.vocab_size)
+        if len(tokens) > self.horizon:
+            raise InvalidInput(
+                f"{Prefix(tuple(tokens))} has {len(tokens)} tokens; outputs have at most {self.horizon}"
+            )
+        for i, token in enumerate(tokens[:-1]):
+            if token in self.stop:
+                raise InvalidInput(
+                    f"{Prefix(tuple(tokens))} goes on after the stop token {token} at position {i}"
+                )
+
+    def scoring(self, tokens: tuple[int, ...]) -> Request:
+        """The request for log P of each token under the generator's own law."""
+        return Request(self.prompt, length=len(tokens), report=Report.LOGPROB, given=tokens)
+
+
+def bind(problem: Problem, generator: Generator) -> Episode:
+    """Encode a problem for a generator.
+
+    Raises:
+        InvalidInput: the prompt is not encodable, or prompt and output do not fit the generator.
+        OracleError: the demonstration is not an output of this problem.
+    """
+    prompt = problem.prompt
+    tokens = generator.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+    check_prefix(tokens, generator.vocab_size)
+    limit = generator.max_length()
+    if limit is not None and len(tokens) + problem.max_tokens > limit:
+        raise InvalidInput(
+            f"problem {problem.id!r}: {len(tokens)} prompt tokens + {problem.max_tokens} generated "
+            f"tokens exceed the generator's {limit} positions"
+        )
+    stop = generator.stop_tokens(problem.stop)
+    episode = Episode(problem, generator, tokens, stop, problem.max_tokens, None)
+    if problem.demonstration is None:
+        return episode
+    return Episode(
+        problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode)
+    )
+
+
+def _demonstration(episode: Episode) -> Prefix:
+    problem, generator = episode.problem, episode.generator
+    shown = problem.demonstration
+    tokens = generator.encode_continuation(shown) if isinstance(shown, str) else tuple(shown or ())
+    if not episode.is_complete(tokens) and generator.end_token is not None:
+        tokens = (*tokens, generator.end_token)
+    try:
+        episode.check_tokens(tokens)
+    except InvalidInput as error:
+        raise OracleError(f"problem {problem.id!r}: bad demonstration: {error}") from None
+    if not episode.is_complete(tokens):
+        raise OracleError(
+            f"problem {problem.id!r}: the demonstration {shown!r} is not a complete output: it has "
+            f"{len(tokens)} of {problem.max_tokens} tokens and does not end with a stop token"
+        )
+    return Prefix(tokens)
+
+
+def check_oracles(problem: Problem, contract: Contract) -> None:
+    """Refuse to grant an oracle that the problem does not have (``InvalidInput``)."""
+    have = {
+        Oracle.REWARD: True,
+        Oracle.VERIFIER: problem.verifier is not None,
+        Oracle.DEMONSTRATION: problem.demonstration is not None,
+    }
+    for oracle in Oracle:
+        if oracle in contract.oracles and not have[oracle]:
+            raise InvalidInput(f"problem {problem.id!r} has no {oracle} to grant ({contract})")

@@ -1,0 +1,269 @@
+"""The session: the only thing a learner is handed. It holds public facts and a letter box.
+
+A session has no reference to a generator, a meter, a rule book or another session: its verbs drop
+a message into the letter box and wait for the answer, which arrives as plain data. What is behind
+the door (``desk.py``) runs in another thread, so neither attributes nor closures nor the frames of
+an exception lead there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..errors import InvalidInput
+from ..randomness import Key, keyed_rng
+from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
+from .contract import Contract, Oracle, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a learner may know before it asks anything."""
+
+    prompt: tuple[int, ...]
+    vocab_size: int
+    horizon: int
+    stop: frozenset[int]
+    contract: Contract
+    budget: Budget
+    rng_key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Message: answer these queries, all of them or none."""
+
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """Message: ask an oracle about these outputs (reward) or prefixes (verifier)."""
+
+    oracle: Oracle
+    prefixes: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrate:
+    """Message: reveal the first ``length`` tokens of a demonstration (``None``: all)."""
+
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Message: the text of a prefix (free)."""
+
+    prefix: Prefix
+
+
+Message = Ask | Consult | Demonstrate | Decode
+
+
+@dataclass(slots=True)
+class Answer:
+    """What comes back for a message: a value or an error, and the account after it."""
+
+    value: object
+    error: Exception | None
+    spent: Cost
+
+
+@dataclass(slots=True, eq=False)
+class Envelope:
+    """A message and the future that its answer resolves."""
+
+    message: Message
+    future: asyncio.Future[Answer]
+
+
+class Session:
+    """A metered, contract-enforced view of one generator on one problem.
+
+    Every verb that touches the generator lowers to ``ask``. Refused requests raise
+    ``AccessDenied`` or ``BudgetExceeded`` and cost nothing.
+    """
+
+    __slots__ = ("_box", "_facts", "_loop", "_spent", "rng")
+
+    def __init__(
+        self, facts: Facts, loop: asyncio.AbstractEventLoop, box: list[Envelope]
+    ) -> None:
+        self._facts = facts
+        self._loop = loop
+        self._box = box
+        self._spent = Cost()
+        self.rng = keyed_rng(facts.rng_key)
+
+    # ---- public facts ----------------------------------------------------------------------
+
+    @property
+    def root(self) -> Prefix:
+        """The empty prefix ∅."""
+        return Prefix()
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Prompt tokens."""
+        return self._facts.prompt
+
+    @property
+    def horizon(self) -> int:
+        """H: most tokens of an output."""
+        return self._facts.horizon
+
+    @property
+    def vocab_size(self) -> int:
+        """K."""
+        return self._facts.vocab_size
+
+    @property
+    def contract(self) -> Contract:
+        """What is granted."""
+        return self._facts.contract
+
+    @property
+    def budget(self) -> Budget:
+        """The most this session may spend."""
+        return self._facts.budget
+
+    @property
+    def spent(self) -> Cost:
+        """What was charged up to the last answer."""
+        return self._spent
+
+    def remaining(self, currency: str = "tokens") -> int | None:
+        """What is left of a budget; ``None``: unlimited."""
+        if currency not in Budget.__dataclass_fields__:
+            raise InvalidInput(f"unknown currency {currency!r}; known: {list(Budget.__dataclass_fields__)}")
+        limit = getattr(self.budget, currency)
+        return None if limit is None else limit - getattr(self._spent, currency)
+
+    def is_complete(self, prefix: Prefix) -> bool:
+        """Whether ``prefix`` is an output: ended by a stop token, or H tokens long."""
+        return len(prefix) >= self.horizon or (len(prefix) > 0 and prefix[-1] in self._facts.stop)
+
+    # ---- the generator ---------------------------------------------------------------------
+
+    async def ask(self, queries: Iterable[Query]) -> list[Reply]:
+        """Ask everything at once: one reply per query, in order; all are permitted or none is asked.
+
+        Raises:
+            InvalidInput: a query is malformed.
+            AccessDenied: a query is not permitted.
+            BudgetExceeded: the worst case of all queries together does not fit.
+        """
+        queries = tuple(queries)
+        for query in queries:
+            if type(query) is not Query:
+                raise InvalidInput(f"ask takes Query objects, got {query!r}")
+        value = await self._send(Ask(queries)) if queries else []
+        assert isinstance(value, list)
+        return value
+
+    async def _one(self, query: Query) -> Reply:
+        return (await self.ask([query]))[0]
+
+    async def rollouts(self, n: int, *, report: Report | None = None) -> Reply:
+        """``n`` complete outputs from the root."""
+        return await self._one(Query(Prefix(), n, None, self._default(report)))
+
+    async def continuations(
+        self, prefix: Prefix, n: int, *, length: int | None = None, report: Report | None = None
+    ) -> Reply:
+        """``n`` continuations of ``prefix`` of at most ``length`` tokens (``None``: to the end)."""
+        return await self._one(Query(_prefix(prefix), n, length, self._default(report)))
+
+    async def draws(self, prefix: Prefix, n: int, *, report: Report | None = None) -> Reply:
+        """``n`` conditional draws of the next token at ``prefix``."""
+        return await self._one(Query(_prefix(prefix), n, 1, self._default(report)))
+
+    async def law(self, prefix: Prefix) -> FloatArray:
+        """(K,) nats: the next-token law at ``prefix``. Needs FULL reports."""
+        reply = await self._one(Query(_prefix(prefix), 1, 1, Report.FULL))
+        assert reply.laws is not None
+        return reply.laws[0, 0]
+
+    async def top_k(self, prefix: Prefix, k: int = 1) -> tuple[IntArray, FloatArray]:
+        """((k,) tokens, (k,) nats): the most likely next tokens. Needs ARGMAX(k), TOPK(k) or FULL."""
+        reply = await self._one(Query(_prefix(prefix), 1, 1, Report.ARGMAX(k)))
+        assert reply.top_tokens is not None
+        assert reply.top_logprobs is not None
+        return reply.top_tokens[0, 0], reply.top_logprobs[0, 0]
+
+    async def score(self, prefix: Prefix, continuation: Iterable[int]) -> FloatArray:
+        """(len,) nats: log P of each given token after ``prefix``. Needs LOGPROB and control over
+        every prefix it passes through."""
+        given = as_tokens(continuation)
+        query = Query(_prefix(prefix), 1, None, Report.LOGPROB, given)
+        reply = await self._one(query)
+        assert reply.logprobs is not None
+        return reply.logprobs[0]
+
+    # ---- oracles ---------------------------------------------------------------------------
+
+    async def rewards(self, outputs: Sequence[Prefix]) -> list[float]:
+        """Outcome rewards of complete outputs (any outputs, also ones the generator never drew)."""
+        value = await self._send(Consult(Oracle.REWARD, tuple(map(_prefix, outputs))))
+        assert isinstance(value, list)
+        return value
+
+    async def reward(self, output: Prefix) -> float:
+        """Outcome reward of one complete output."""
+        return (await self.rewards([output]))[0]
+
+    async def verify_all(self, prefixes: Sequence[Prefix]) -> list[bool]:
+        """For each prefix: can it still become a right output?"""
+        value = await self._send(Consult(Oracle.VERIFIER, tuple(map(_prefix, prefixes))))
+        assert isinstance(value, list)
+        return value
+
+    async def verify(self, prefix: Prefix) -> bool:
+        """Can this prefix still become a right output?"""
+        return (await self.verify_all([prefix]))[0]
+
+    async def demonstration(self, length: int | None = None) -> Prefix:
+        """The first ``length`` tokens of a right output (``None``: all of it)."""
+        value = await self._send(Demonstrate(length))
+        assert isinstance(value, Prefix)
+        return value
+
+    async def text(self, prefix: Prefix) -> str:
+        """The text of ``prefix``, cut before the stop text. Free: it says nothing about the law."""
+        value = await self._send(Decode(_prefix(prefix)))
+        assert isinstance(value, str)
+        return value
+
+    # ---- the letter box --------------------------------------------------------------------
+
+    def _default(self, report: Report | None) -> Report:
+        if report is not None:
+            return report
+        granted = self.contract.report
+        return Report.SAMPLE if granted.draws else granted
+
+    async def _send(self, message: Message) -> object:
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._box.append(Envelope(message, future))
+        answer = await future
+        self._spent = answer.spent
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInput("a session can't be pickled or copied: it is a place, not a value")
+
+    def __repr__(self) -> str:
+        return f"<session {self.contract}, H={self.horizon}, K={self.vocab_size}>"
+
+
+def _prefix(prefix: object) -> Prefix:
+    """A fresh, checked prefix: a learner's object is never trusted beyond its tokens."""
+    if not isinstance(prefix, (Prefix, tuple, list)):
+        raise InvalidInput(f"expected a Prefix or a sequence of tokens, got {prefix!r}")
+    return Prefix(as_tokens(prefix))  # type: ignore[arg-type]

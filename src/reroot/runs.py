@@ -1,0 +1,246 @@
+"""Run folders: append-only, resumable after a kill, never overwritten silently.
+
+    config.json      what was run; a folder continues only under the same configuration
+    journal.jsonl    one line per finished attempt, the truth
+    results.parquet  the journal as a table, rewritten atomically
+    inflight/        messages of attempts that have not finished
+    transcripts/     messages of finished attempts, when transcripts are kept
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .access.runner import Attempt, Job, Log
+from .access.transcript import read_transcript
+from .errors import RunFolderError
+from .types import Cost, Prefix
+
+CONFIG, JOURNAL, RESULTS, SUMMARY = "config.json", "journal.jsonl", "results.parquet", "summary.json"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a neighbour of ``path``, then move it into place in one step.
+
+    Raises:
+        RunFolderError: the file system refuses (full disk, no permission).
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise RunFolderError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON, atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def _append(path: Path, text: str, kept: str) -> None:
+    """Append ``text`` whole: after a failure the file is as long as before."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            data = text.encode("utf-8")
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(28, "no space left on device")
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise RunFolderError(
+            f"can't write {path}: {error.strerror or error}. {kept} Make room and run the same "
+            "command again: it continues from there."
+        ) from error
+
+
+class RunFolder:
+    """One run on disk; a context manager that holds the folder's lock.
+
+    Args:
+        path: the folder, made if it does not exist.
+        config: JSON-able identity of the run, compared key by key when the folder exists.
+        transcripts: keep the transcript of every finished attempt.
+
+    Raises:
+        RunFolderError: the folder holds another run, is in use by another process, or can't be
+            written.
+    """
+
+    def __init__(self, path: str | Path, config: Mapping[str, Any], *, transcripts: bool = False):
+        self.path = Path(path)
+        self.config = json.loads(json.dumps(dict(config)))
+        self.transcripts = transcripts
+        self.attempts: dict[str, Attempt] = {}
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "inflight").mkdir(exist_ok=True)
+            if self.transcripts:
+                (self.path / "transcripts").mkdir(exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunFolderError(f"can't use {self.path} as a run folder: {error}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunFolderError(f"{self.path} is in use by another process") from None
+        try:
+            self._match_config()
+            self._load_journal()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def _match_config(self) -> None:
+        file = self.path / CONFIG
+        if not file.exists():
+            if any(p for p in self.path.iterdir() if p.name not in ("inflight", "transcripts", ".lock")):
+                raise RunFolderError(
+                    f"{self.path} is not empty and holds no {CONFIG}; choose another folder"
+                )
+            write_json(file, self.config)
+            return
+        found = read_config(self.path)
+        for key in [*self.config, *found]:
+            if found.get(key) != self.config.get(key):
+                raise RunFolderError(
+                    f"{self.path} holds a run with another configuration: {key} is "
+                    f"{_short(found.get(key))} there and {_short(self.config.get(key))} now. "
+                    "Choose another folder, or run with the same configuration to continue it."
+                )
+
+    def _load_journal(self) -> None:
+        file = self.path / JOURNAL
+        if not file.exists():
+            return
+        data = file.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):  # a kill cut the last line off: its attempt is run again
+            os.truncate(file, len(whole))
+        for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+            try:
+                attempt = attempt_from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunFolderError(f"{file}, line {number}: not a journal line: {error}") from None
+            self.attempts[attempt.key] = attempt
+
+    def add(self, attempt: Attempt) -> None:
+        """Record a finished attempt; it is on disk when this returns."""
+        line = json.dumps(attempt_to_json(attempt), ensure_ascii=False) + "\n"
+        _append(self.path / JOURNAL, line, f"{len(self.attempts)} attempts are safe.")
+        self.attempts[attempt.key] = attempt
+
+    def log_of(self, job: Job) -> Log:
+        """The message log of one attempt."""
+        return _FileLog(self, job.key)
+
+    def write_results(self, rows: list[dict[str, Any]]) -> None:
+        """Write ``results.parquet``: the same rows give the same bytes."""
+        import polars as pl
+
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        write_atomically(self.path / RESULTS, lambda beside: frame.write_parquet(beside))
+
+
+class _FileLog:
+    """Message log of one attempt, a file under ``inflight/`` until the attempt ends."""
+
+    def __init__(self, folder: RunFolder, key: str) -> None:
+        name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest() + ".jsonl"
+        self._live = folder.path / "inflight" / name
+        self._kept = folder.path / "transcripts" / name if folder.transcripts else None
+        self._key = key
+
+    def recorded(self) -> list[dict[str, Any]]:
+        if not self._live.exists():
+            return []
+        lines = list(read_transcript(self._live))
+        data = self._live.read_bytes()
+        os.truncate(self._live, data.rfind(b"\n") + 1)
+        return lines if lines and lines[0].get("key") == self._key else []
+
+    def append(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        _append(self._live, text, "All finished attempts are safe.")
+
+    def finish(self) -> None:
+        if self._kept is not None:
+            os.replace(self._live, self._kept)
+        else:
+            self._live.unlink(missing_ok=True)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run folder.
+
+    Raises:
+        RunFolderError: not a run folder.
+    """
+    file = path / CONFIG
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFolderError(f"{path} is not a run folder: {error.strerror} ({CONFIG})") from None
+    except ValueError as error:
+        raise RunFolderError(f"{file} is not JSON: {error}") from None
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as JSON values."""
+    data = asdict(attempt)
+    data["output"] = None if attempt.output is None else list(attempt.output.tokens)
+    return data
+
+
+def attempt_from_json(data: dict[str, Any]) -> Attempt:
+    """The inverse of ``attempt_to_json``."""
+    output = None if data["output"] is None else Prefix(tuple(data["output"]))
+    return Attempt(**{**data, "output": output, "cost": Cost(**data["cost"])})
+
+
+def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as one row of a results table."""
+    return {
+        "learner": attempt.learner,
+        "contract": attempt.contract,
+        "seed": attempt.seed,
+        "problem": attempt.problem,
+        "reward": attempt.reward,
+        "passed": attempt.passed,
+        "complete": attempt.complete,
+        "text": attempt.text,
+        "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
+        "surprisal": attempt.surprisal,
+        "error": attempt.error,
+        "stopped": attempt.stopped,
+        **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
+    }
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}…"
