@@ -8,6 +8,7 @@ stream is entered at any place at no cost.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,3 +59,13 @@ class Uniforms:
         self._philox.state = self._state  # pyright: ignore[reportAttributeAccessIssue]
         skip = first % 4
         return self._generator.random(skip + n)[skip:]
+
+
+_local = threading.local()
+
+
+def thread_uniforms() -> Uniforms:
+    """This thread's ``Uniforms``; nothing is carried from one ``column`` to the next."""
+    if not hasattr(_local, "uniforms"):
+        _local.uniforms = Uniforms()
+    return _local.uniforms

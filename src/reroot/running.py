@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .access.contract import Contract
 from .access.episode import bind, check_oracles
-from .access.runner import Attempt, Job, execute
+from .access.runner import Attempt, Job, check_concurrency, execute
 from .errors import AccessDenied, InvalidInput
 from .generators.base import Generator
 from .learners.base import BoundLearner, LearnerFactory
@@ -87,7 +87,8 @@ def run(
     bound = learner() if isinstance(learner, LearnerFactory) else learner
     contract = (Contract.parse(grants) if isinstance(grants, str) else grants).resolved
     budget = budget or Budget()
-    check_run(bound, contract, generator, concurrency, seed)
+    check_run(bound, contract, generator, seed)
+    check_concurrency(concurrency)
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems
@@ -126,19 +127,16 @@ def _execute_in(
         folder.add(attempt)
         finish(attempt)
 
+    def rows() -> list[dict[str, Any]]:
+        return [attempt_to_row(folder.attempts[key]) for key in sorted(folder.attempts)]
+
     left = [job for job in jobs if job.key not in folder.attempts]
-    try:
-        execute(
-            left, generator, concurrency=concurrency, on_attempt=record, log_of=folder.log_of
-        )
-    finally:  # Ctrl-C and errors too: what is there can be read
-        folder.write_results(
-            [attempt_to_row(folder.attempts[key]) for key in sorted(folder.attempts)]
-        )
+    with folder.results(rows):
+        execute(left, generator, concurrency=concurrency, on_attempt=record, log_of=folder.log_of)
 
 
 def check_run(
-    learner: BoundLearner, contract: Contract, generator: Generator, concurrency: int, seed: int
+    learner: BoundLearner, contract: Contract, generator: Generator, seed: int
 ) -> None:
     """Refuse what cannot be run, before anything runs (see ``run``)."""
     if not isinstance(learner, BoundLearner):
@@ -152,8 +150,6 @@ def check_run(
     refused = generator.capabilities.refusal(contract)
     if refused is not None:
         raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
-    if isinstance(concurrency, bool) or concurrency < 1:
-        raise InvalidInput(f"concurrency must be an integer >= 1, got {concurrency!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
 

@@ -1,10 +1,10 @@
 """Run folders: append-only, resumable after a kill, never overwritten silently.
 
-    config.json      what was run; a folder continues only under the same configuration
-    journal.jsonl    one line per finished attempt, the truth
-    results.parquet  the journal as a table, rewritten atomically
-    inflight/        messages of attempts that have not finished
-    transcripts/     messages of finished attempts, when transcripts are kept
+config.json      what was run; a folder continues only under the same configuration
+journal.jsonl    one line per finished attempt, the truth
+results.parquet  the journal as a table, rewritten atomically
+inflight/        messages of attempts that have not finished
+transcripts/     messages of finished attempts, when transcripts are kept
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,12 @@ from .access.transcript import read_transcript
 from .errors import RunFolderError
 from .types import Cost, Prefix
 
-CONFIG, JOURNAL, RESULTS, SUMMARY = "config.json", "journal.jsonl", "results.parquet", "summary.json"
+CONFIG, JOURNAL, RESULTS, SUMMARY = (
+    "config.json",
+    "journal.jsonl",
+    "results.parquet",
+    "summary.json",
+)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -47,7 +52,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda beside: beside.write_bytes(_encode(text)))
+
+
+def _encode(json_text: str) -> bytes:
+    """UTF-8; what UTF-8 cannot hold (lone surrogates) becomes the JSON escape of itself."""
+    return json_text.encode("utf-8", "backslashreplace")
 
 
 def _append(path: Path, text: str, kept: str) -> None:
@@ -55,7 +65,7 @@ def _append(path: Path, text: str, kept: str) -> None:
     try:
         with path.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
-            data = text.encode("utf-8")
+            data = _encode(text)
             try:
                 if file.write(data) != len(data):
                     raise OSError(28, "no space left on device")
@@ -111,14 +121,21 @@ class RunFolder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self._lock.close()
 
     def _match_config(self) -> None:
         file = self.path / CONFIG
         if not file.exists():
-            if any(p for p in self.path.iterdir() if p.name not in ("inflight", "transcripts", ".lock")):
+            own = ("inflight", "transcripts", ".lock")  # and .config.json.PID, left by a kill
+            if any(
+                p.name not in own and not p.name.startswith(f".{CONFIG}.")
+                for p in self.path.iterdir()
+            ):
                 raise RunFolderError(
                     f"{self.path} is not empty and holds no {CONFIG}; choose another folder"
                 )
@@ -141,12 +158,17 @@ class RunFolder:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):  # a kill cut the last line off: its attempt is run again
             os.truncate(file, len(whole))
-        for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
                 attempt = attempt_from_json(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
-                raise RunFolderError(f"{file}, line {number}: not a journal line: {error}") from None
+                raise RunFolderError(
+                    f"{file}, line {number}: not a journal line: {error}"
+                ) from None
             self.attempts[attempt.key] = attempt
+        if any((self.path / "inflight").iterdir()):  # finished, and then killed before it was moved
+            for key in self.attempts:
+                _FileLog(self, key).finish()
 
     def add(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk when this returns."""
@@ -165,6 +187,17 @@ class RunFolder:
         frame = pl.DataFrame(rows, infer_schema_length=None)
         write_atomically(self.path / RESULTS, lambda beside: frame.write_parquet(beside))
 
+    @contextlib.contextmanager
+    def results(self, rows: Callable[[], list[dict[str, Any]]]) -> Iterator[None]:
+        """Write ``results.parquet`` at the end; after an error too, and then raise that error."""
+        try:
+            yield
+        except BaseException:  # Ctrl-C too: what is there can be read
+            with contextlib.suppress(RunFolderError):
+                self.write_results(rows())
+            raise
+        self.write_results(rows())
+
 
 class _FileLog:
     """Message log of one attempt, a file under ``inflight/`` until the attempt ends."""
@@ -176,22 +209,30 @@ class _FileLog:
         self._key = key
 
     def recorded(self) -> list[dict[str, Any]]:
+        """The lines left by an interrupted run, up to the first damaged one, which ends the file."""
         if not self._live.exists():
             return []
-        lines = list(read_transcript(self._live))
-        data = self._live.read_bytes()
-        os.truncate(self._live, data.rfind(b"\n") + 1)
-        return lines if lines and lines[0].get("key") == self._key else []
+        lines: list[dict[str, Any]] = []
+        whole = 0
+        with contextlib.suppress(RunFolderError):
+            for size, line in read_transcript(self._live):
+                if not lines and line.get("key") != self._key:
+                    break
+                lines.append(line)
+                whole += size
+        os.truncate(self._live, whole)
+        return lines
 
     def append(self, line: dict[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False) + "\n"
         _append(self._live, text, "All finished attempts are safe.")
 
     def finish(self) -> None:
-        if self._kept is not None:
-            os.replace(self._live, self._kept)
-        else:
-            self._live.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if self._kept is not None:
+                os.replace(self._live, self._kept)
+            else:
+                self._live.unlink()
 
 
 def read_config(path: Path) -> dict[str, Any]:

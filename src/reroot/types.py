@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class Prefix(Sequence[int]):
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if type(self.tokens) is not tuple or any(type(t) is not int for t in self.tokens):
+        if not _are_plain(self.tokens):
             object.__setattr__(self, "tokens", as_tokens(self.tokens))
 
     def append(self, token: int) -> Prefix:
@@ -79,6 +79,10 @@ def as_tokens(tokens: Iterable[int]) -> tuple[int, ...]:
     Raises:
         InvalidInput: an element is not an integer.
     """
+    if type(tokens) is Prefix:
+        tokens = tokens.tokens
+    if _are_plain(tokens):
+        return tokens
     if isinstance(tokens, (str, bytes)):
         raise InvalidInput(f"tokens must be integers, got the text {tokens!r}")
     out: list[int] = []
@@ -90,6 +94,14 @@ def as_tokens(tokens: Iterable[int]) -> tuple[int, ...]:
     except TypeError:
         raise InvalidInput(f"tokens must be a sequence of integers, got {tokens!r}") from None
     return tuple(out)
+
+
+def _are_plain(tokens: object) -> TypeGuard[tuple[int, ...]]:
+    """Whether ``tokens`` is a tuple of integers, not of subclasses; fast for long prefixes."""
+    return type(tokens) is tuple and _INTEGERS.issuperset(map(type, tokens))  # pyright: ignore[reportUnknownArgumentType]
+
+
+_INTEGERS: frozenset[type] = frozenset({int})
 
 
 @dataclass(frozen=True, slots=True)

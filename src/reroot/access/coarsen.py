@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import BackendError
-from ..types import FloatArray, IntArray, Query, Reply
+from ..types import PAD, FloatArray, IntArray, Query, Reply
 
 _A = TypeVar("_A", IntArray, FloatArray)
 
@@ -32,42 +33,51 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
     longest = tokens.shape[1]
     if not 1 <= longest <= length or lengths.min() < 1 or lengths.max() > longest:
         raise BackendError(f"continuation lengths {lengths} are outside 1…{length} for {query}")
-    inside = np.arange(longest) < lengths[:, None]
-    if ((tokens < 0) | (tokens >= vocab_size))[inside].any():
+    beyond = cast("npt.NDArray[np.bool_]", np.arange(longest) >= lengths[:, None])
+    if ((tokens < 0) | (tokens >= vocab_size))[~beyond].any():
         raise BackendError(f"the generator emitted a token outside 0…{vocab_size - 1} for {query}")
+    tokens[beyond] = PAD
     k = min(report.top, vocab_size)
     return Reply(
         query.prefix,
         _seal(tokens),
         _seal(lengths),
-        _floats(reply.logprobs, (n, longest), "logprobs") if report.has_logprob else None,
-        _seal(_ints(reply.top_tokens, "top_tokens", (n, longest, k))) if k else None,
-        _floats(reply.top_logprobs, (n, longest, k), "top_logprobs") if k else None,
-        _floats(reply.laws, (n, longest, vocab_size), "laws") if report.has_law else None,
+        _floats(reply.logprobs, (n, longest), beyond, "logprobs") if report.has_logprob else None,
+        _lists(reply.top_tokens, (n, longest, k), beyond) if k else None,
+        _floats(reply.top_logprobs, (n, longest, k), beyond, "top_logprobs") if k else None,
+        _floats(reply.laws, (n, longest, vocab_size), beyond, "laws") if report.has_law else None,
     )
 
 
-def _ints(array: IntArray | None, name: str, shape: tuple[int, ...] | None = None) -> IntArray:
+def _ints(array: IntArray | None, name: str) -> IntArray:
     if array is None:
         raise BackendError(f"the generator left out {name}")
-    copy = np.array(array, dtype=np.int64)
-    if shape is not None and copy.shape != shape:
-        raise BackendError(f"the generator answered {name} of shape {copy.shape}, not {shape}")
-    return copy
+    return np.array(array, dtype=np.int64)
 
 
-def _floats(array: FloatArray | None, shape: tuple[int, ...], name: str) -> FloatArray:
+def _lists(array: IntArray | None, shape: tuple[int, ...], beyond: npt.NDArray[np.bool_]):
+    copy = _ints(array, "top_tokens")
+    if copy.shape != shape:
+        raise BackendError(f"the generator answered top_tokens of shape {copy.shape}, not {shape}")
+    copy[beyond] = PAD
+    return _seal(copy)
+
+
+def _floats(
+    array: FloatArray | None, shape: tuple[int, ...], beyond: npt.NDArray[np.bool_], name: str
+) -> FloatArray:
     if array is None:
         raise BackendError(f"the generator left out {name}")
     if array.shape != shape:
         raise BackendError(f"the generator answered {name} of shape {array.shape}, not {shape}")
-    if shape[0] > 1 and array.strides[0] == 0:  # one law shared by n draws: keep it shared
-        copy = np.broadcast_to(_seal(np.array(array[:1], dtype=np.float64)), shape)
-    else:
-        copy = np.array(array, dtype=np.float64)
+    # one law shared by n draws stays shared
+    shared = shape[0] > 1 and array.strides[0] == 0 and not beyond.any()
+    copy = np.array(array[:1] if shared else array, dtype=np.float64)
+    if not shared:
+        copy[beyond] = 0.0  # what a backend leaves beyond the end of an output is not for learners
     if np.isnan(copy).any():
         raise BackendError(f"the generator answered NaN in {name}")
-    return _seal(copy)
+    return _seal(np.broadcast_to(_seal(copy), shape) if shared else copy)
 
 
 def _seal(array: _A) -> _A:

@@ -7,6 +7,7 @@ learner may ask, *observation* says what comes back for a generated token.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -35,10 +36,11 @@ class Control(enum.IntEnum):
     @classmethod
     def parse(cls, text: str) -> Control:
         """Read ``"root"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
+        name = _text(text, "a control level").strip().lower()
         try:
-            return cls[text.strip().upper()]
+            return cls[name.upper()]
         except KeyError:
-            hint = nearest(text.strip().lower(), [str(c) for c in cls])
+            hint = nearest(name, [str(c) for c in cls])
             raise InvalidInput(f"unknown control level {text!r}.{hint}") from None
 
 
@@ -73,10 +75,13 @@ class Report:
     FULL: ClassVar[Report]
 
     def __post_init__(self) -> None:
-        if self.kind in (_Kind.ARGMAX, _Kind.TOPK):
-            if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidInput(f"{self.kind.name}(k) needs an integer k >= 1, got {self.k!r}")
-        elif self.k != 0:
+        if type(self.kind) is not _Kind:
+            raise InvalidInput(f"a report is Report.SAMPLE, Report.TOPK(5), …, got {self.kind!r}")
+        listed = self.kind in (_Kind.ARGMAX, _Kind.TOPK)
+        # exact type: the order compares k, and a subclass could bring a comparison of its own
+        if listed and (type(self.k) is not int or self.k < 1):
+            raise InvalidInput(f"{self.kind.name}(k) needs an integer k >= 1, got {self.k!r}")
+        if not listed and (type(self.k) is not int or self.k != 0):
             raise InvalidInput(f"{self.kind.name} takes no k, got {self.k!r}")
 
     @staticmethod
@@ -110,6 +115,8 @@ class Report:
         return self.k
 
     def __le__(self, other: Report) -> bool:
+        if not isinstance(other, Report):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
         if self.kind == _Kind.NONE or other.kind == _Kind.FULL:
             return True
         if self.kind == _Kind.ARGMAX:
@@ -120,10 +127,10 @@ class Report:
         return self != other and self <= other
 
     def __ge__(self, other: Report) -> bool:
-        return other <= self
+        return other <= self if isinstance(other, Report) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
 
     def __gt__(self, other: Report) -> bool:
-        return other < self
+        return self != other and self >= other
 
     def join(self, other: Report) -> Report:
         """The weakest report that is at least both."""
@@ -148,21 +155,48 @@ class Report:
     @classmethod
     def parse(cls, text: str) -> Report:
         """Read ``"sample"``, ``"logprob"``, ``"full"``, ``"none"``, ``"argmax(3)"`` or ``"topk(5)"``."""
-        match = re.fullmatch(r"\s*([a-z]+)\s*(?:\(\s*(-?\d+)\s*\))?\s*", text.lower())
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", _text(text, "a report").lower())
         name = match.group(1).upper() if match else ""
         if match is None or name not in _Kind.__members__:
-            hint = nearest(text.strip().lower(), ["sample", "logprob", "full", "argmax", "topk"])
+            known = ["sample", "logprob", "full", "argmax", "topk"]
+            hint = nearest(text.partition("(")[0].strip().lower(), known)
             raise InvalidInput(f"unknown report {text!r}.{hint}")
         kind, k = _Kind[name], match.group(2)
-        if kind == _Kind.TOPK and k is None:
-            raise InvalidInput(f"report {text!r} needs a list length, as in 'topk(5)'")
-        return cls(kind, int(k) if k is not None else int(kind == _Kind.ARGMAX))
+        if k is None:
+            if kind == _Kind.TOPK:
+                raise InvalidInput(f"report {text!r} needs a list length, as in 'topk(5)'")
+            return cls(kind, int(kind == _Kind.ARGMAX))
+        if kind not in (_Kind.ARGMAX, _Kind.TOPK):
+            raise InvalidInput(f"report {text!r}: {name.lower()} takes no list length")
+        try:
+            return cls(kind, int(k))
+        except ValueError:
+            raise InvalidInput(f"report {text!r} needs an integer list length >= 1") from None
 
 
 Report.NONE = Report(_Kind.NONE)
 Report.SAMPLE = Report(_Kind.SAMPLE)
 Report.LOGPROB = Report(_Kind.LOGPROB)
 Report.FULL = Report(_Kind.FULL)
+
+
+_SETTINGS = {"t": ("temperature", float), "top_p": ("top_p", float), "top_k": ("top_k", int)}
+
+
+def _text(value: str, what: str) -> str:
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{what} is parsed from text, got {value!r}")
+    return value
+
+
+def _plain(value: float, name: str) -> float:
+    """``value`` as a Python float without a negative zero (``InvalidInput`` if not a number)."""
+    if isinstance(value, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value) + 0.0
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(f"{name} must be a number, got {value!r}") from None
 
 
 def _number(value: float) -> str:
@@ -183,11 +217,14 @@ class Sampling:
     top_k: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature < float("inf"):
+        # plain floats, so that equal laws print alike and every law reads back from its text
+        object.__setattr__(self, "temperature", _plain(self.temperature, "temperature"))
+        object.__setattr__(self, "top_p", _plain(self.top_p, "top_p"))
+        if not 0.0 <= self.temperature < math.inf:
             raise InvalidInput(f"temperature must be finite and >= 0, got {self.temperature!r}")
         if not 0.0 < self.top_p <= 1.0:
             raise InvalidInput(f"top_p must lie in (0, 1], got {self.top_p!r}")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(self.top_k) is not int or self.top_k < 0:
             raise InvalidInput(f"top_k must be an integer >= 0 (0: off), got {self.top_k!r}")
 
     @property
@@ -204,24 +241,21 @@ class Sampling:
     @classmethod
     def parse(cls, text: str) -> Sampling:
         """Read ``"T=0.7"`` or ``"T=1,top_p=0.9,top_k=50"``."""
-        law = cls()
-        for item in text.split(","):
-            name, _, value = (part.strip() for part in item.partition("="))
+        settings: dict[str, float | int] = {}
+        for item in _text(text, "a sampling law").split(","):
+            name, _, value = (part.strip().lower() for part in item.partition("="))
+            if name not in _SETTINGS:
+                hint = nearest(name, ["T", "top_p", "top_k"])
+                raise InvalidInput(f"unknown sampling setting {item!r}.{hint}")
+            field, number = _SETTINGS[name]
+            if field in settings:
+                raise InvalidInput(f"sampling setting {name!r} is given twice in {text!r}")
             try:
-                if name.lower() == "t":
-                    law = replace(law, temperature=float(value))
-                elif name == "top_p":
-                    law = replace(law, top_p=float(value))
-                elif name == "top_k":
-                    law = replace(law, top_k=int(value))
-                else:
-                    hint = nearest(name, ["T", "top_p", "top_k"])
-                    raise InvalidInput(f"unknown sampling setting {item!r}.{hint}")
-            except ValueError as error:
-                if isinstance(error, InvalidInput):
-                    raise
-                raise InvalidInput(f"sampling setting {item!r} needs a number after '='") from None
-        return law
+                settings[field] = number(value)
+            except ValueError:
+                kind = "an integer" if number is int else "a number"
+                raise InvalidInput(f"sampling setting {item!r} needs {kind} after '='") from None
+        return cls(**settings)  # type: ignore[arg-type]
 
 
 class Oracle(enum.Enum):
@@ -237,10 +271,11 @@ class Oracle(enum.Enum):
     @classmethod
     def parse(cls, text: str) -> Oracle:
         """Read ``"reward"``, ``"verifier"`` or ``"demonstration"``."""
+        name = _text(text, "an oracle").strip().lower()
         try:
-            return cls(text.strip().lower())
+            return cls(name)
         except ValueError:
-            hint = nearest(text.strip().lower(), [o.value for o in cls])
+            hint = nearest(name, [o.value for o in cls])
             raise InvalidInput(f"unknown oracle {text!r}.{hint}") from None
 
 
@@ -271,10 +306,12 @@ class Contract:
             raise InvalidInput(f"report must be a Report, got {report!r}")
         if sampling is not None and not isinstance(sampling, Sampling):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput(f"sampling must be a Sampling or None, got {sampling!r}")
-        granted = frozenset(oracles)
-        for oracle in granted:
-            if not isinstance(oracle, Oracle):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidInput(f"oracles must be Oracle members, got {oracle!r}")
+        try:
+            granted = frozenset(oracles)
+        except TypeError:
+            raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}") from None
+        if not all(isinstance(oracle, Oracle) for oracle in granted):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}")
         object.__setattr__(self, "control", control)
         object.__setattr__(self, "report", report)
         object.__setattr__(self, "sampling", sampling)
@@ -282,14 +319,22 @@ class Contract:
 
     @property
     def resolved(self) -> Contract:
-        """This contract as a grant: with no sampling law named, draws are at temperature 1."""
-        return self if self.sampling is not None else replace(self, sampling=Sampling())
+        """This contract as a grant: with no sampling law named, draws are at temperature 1.
+
+        Root-start ARGMAX reports are greedy rollouts: those of the law at temperature 0.
+        """
+        if self.sampling is not None:
+            return self
+        greedy = self.control == Control.ROOT and self.report.kind == _Kind.ARGMAX
+        return replace(self, sampling=Sampling(0.0 if greedy else 1.0))
 
     def with_oracles(self, oracles: Iterable[Oracle]) -> Contract:
         """This contract with ``oracles`` granted as well."""
         return replace(self, oracles=self.oracles | frozenset(oracles))
 
     def __le__(self, other: Contract) -> bool:
+        if not isinstance(other, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
         return (
             self.control <= other.control
             and self.report <= other.report
@@ -301,10 +346,10 @@ class Contract:
         return self != other and self <= other
 
     def __ge__(self, other: Contract) -> bool:
-        return other <= self
+        return other <= self if isinstance(other, Contract) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
 
     def __gt__(self, other: Contract) -> bool:
-        return other < self
+        return self != other and self >= other
 
     def meet(self, other: Contract) -> Contract:
         """The strongest contract that is at most both."""
@@ -343,9 +388,7 @@ class Contract:
 
         Examples: ``root/sample``, ``reset/topk(5)@T=1``, ``chosen/full+reward+verifier``.
         """
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"a contract is parsed from text, got {text!r}")
-        head, at, law = text.partition("@")
+        head, at, law = _text(text, "a contract").partition("@")
         control, slash, rest = head.partition("/")
         if not slash:
             raise InvalidInput(

@@ -6,22 +6,23 @@ One desk per session. It runs in the runner's thread and is never reachable from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
-from ..errors import AccessDenied, InvalidInput, RerootError
+from ..errors import AccessDenied, BudgetExceeded, InvalidInput, RerootError
 from ..generators.base import Request
 from ..randomness import stream_key
 from ..tasks.base import check, judge
-from ..types import Budget, Cost, Prefix, Query, Reply, as_tokens
+from ..types import Budget, Cost, Prefix, Query, Reply
 from .coarsen import coarsen
 from .contract import Contract, Oracle, Report
 from .episode import Episode
 from .meter import Meter
-from .rules import PrefixRules
+from .rules import PrefixRules, no_oracle
 from .session import Answer, Ask, Consult, Decode, Demonstrate, Facts, Message
 
 MAX_CELLS = 1 << 28
-"""Most array entries (draws x length x reported values) that one query may ask for."""
+"""Most array entries (draws x length x reported values) that one request may ask for."""
 
 
 @dataclass(slots=True)
@@ -41,20 +42,20 @@ class Desk:
         self.episode = episode
         self.contract = contract.resolved
         self.meter = Meter(budget)
-        self.rules = PrefixRules(episode.horizon)
+        self.rules = PrefixRules(episode.horizon, self.contract.sampling)
         self.seed = seed
         self._drawn: dict[tuple[int, int], int] = {}  # continuations drawn so far, per stream
         self._revealed = 0
 
     def facts(self) -> Facts:
-        """What the learner may know from the start."""
+        """What the learner may know from the start, in copies: nothing of the desk's own."""
         return Facts(
             prompt=self.episode.prompt,
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
             stop=self.episode.stop,
-            contract=self.contract,
-            budget=self.meter.budget,
+            contract=deepcopy(self.contract),
+            budget=replace(self.meter.budget),
             rng_key=stream_key(self.seed, self.episode.problem.id, "learner"),
         )
 
@@ -66,9 +67,12 @@ class Desk:
         Raises:
             InvalidInput, AccessDenied, BudgetExceeded: see ``Session.ask``.
         """
-        queries = tuple(self._checked(query) for query in message.queries)
+        queries = message.queries
+        for query in queries:
+            self._check(query)
         self.rules.check(self.contract, queries)
         lengths = [self._length(query) for query in queries]
+        self._check_size(queries, lengths)
         worst = sum(map(self._worst_case, queries, lengths), Cost())
         self.meter.reserve(worst)
         self.rules.note_asked(queries)
@@ -81,65 +85,68 @@ class Desk:
         Raises:
             BackendError: a reply breaks the generator protocol.
         """
-        shown: list[Reply] = []
-        actual = Cost()
-        for query, length, reply in zip(admitted.queries, admitted.lengths, replies, strict=True):
-            seen = coarsen(reply, query, length, self.episode.generator.vocab_size)
-            shown.append(seen)
-            actual += self._actual(query, seen)
-            if query.given is None:
-                self.rules.note_emitted(seen)
-        self.meter.settle(admitted.worst, actual)
-        return Answer(shown, None, self.meter.spent)
+        vocab_size = self.episode.generator.vocab_size
+        shown = [
+            coarsen(reply, query, length, vocab_size)
+            for query, length, reply in zip(
+                admitted.queries, admitted.lengths, replies, strict=True
+            )
+        ]
+        self.meter.settle(admitted.worst, sum(map(self._actual, admitted.queries, shown), Cost()))
+        for query, seen in zip(admitted.queries, shown, strict=True):
+            self.rules.note_reply(query, seen)
+        return self.answer(shown)
 
-    def cancel(self, admitted: Admitted, error: Exception) -> Answer:
+    def cancel(self, admitted: Admitted, error: RerootError) -> Answer:
         """Give the reservation back after the generator failed."""
         self.meter.settle(admitted.worst, Cost())
-        return Answer(None, error, self.meter.spent)
+        return self.answer(None, error)
 
-    def _checked(self, query: Query) -> Query:
-        """A copy made of plain values, so that what is checked is what is asked."""
-        n, length = _whole(query.n, "n"), query.length
-        if n < 1:
-            raise InvalidInput(f"a query needs n >= 1 continuations, got {n}")
-        if length is not None and _whole(length, "length") < 1:
-            raise InvalidInput(f"a query needs a length >= 1 or None, got {length}")
-        report = query.report
-        if type(report) is not Report:
-            raise InvalidInput(f"a query's report must be a Report, got {report!r}")
-        if not isinstance(query.prefix, (Prefix, tuple, list)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"a query's prefix must be a Prefix, got {query.prefix!r}")
-        prefix = Prefix(as_tokens(query.prefix))
-        self.episode.check_tokens(prefix.tokens)
-        if self.episode.is_complete(prefix.tokens):
-            raise InvalidInput(f"prefix {prefix} is a complete output: nothing follows it")
+    def answer(self, value: object, error: RerootError | None = None) -> Answer:
+        """What the learner gets: a value or an error, and a copy of the account."""
+        return Answer(value, None if error is None else bare(error), replace(self.meter.spent))
+
+    def _check(self, query: Query) -> None:
+        """Refuse queries that make no sense, under whatever contract (``InvalidInput``)."""
+        tokens, report, given = query.prefix.tokens, query.report, query.given
+        if query.n < 1:
+            raise InvalidInput(f"a query needs n >= 1 continuations, got {query.n}")
+        if query.length is not None and query.length < 1:
+            raise InvalidInput(f"a query needs a length >= 1 or None, got {query.length}")
+        self.episode.check_tokens(tokens)
+        if self.episode.is_complete(tokens):
+            raise InvalidInput(f"prefix {query.prefix} is a complete output: nothing follows it")
         if report == Report.NONE:
             raise InvalidInput(f"{query} reports nothing")
-        if n != 1 and (not report.draws or query.given is not None):
-            raise InvalidInput(f"{query}: a query without draws takes n = 1, got n = {n}")
-        given = None if query.given is None else as_tokens(query.given)
+        if query.n != 1 and (not report.draws or given is not None):
+            raise InvalidInput(f"{query}: a query without draws takes n = 1, got n = {query.n}")
         if given is not None:
-            if not report.has_logprob or length is not None or not given:
+            if not report.has_logprob or query.length is not None or not given:
                 raise InvalidInput(
                     f"{query}: scoring takes at least one given token, no length, and LOGPROB or more"
                 )
-            self.episode.check_tokens(prefix.tokens + given)
-        return Query(prefix, n, None if length is None else int(length), report, given)
+            self.episode.check_tokens(tokens + given)
 
     def _length(self, query: Query) -> int:
         """Tokens per continuation, at most."""
         if query.given is not None:
             return len(query.given)
         room = self.episode.horizon - len(query.prefix)
-        length = room if query.length is None else min(query.length, room)
-        values = self.episode.generator.vocab_size if query.report.has_law else 1 + query.report.top
-        shared = 1 if length == 1 else query.n  # one law serves all draws of a single token
-        if max(query.n * length, shared * length * values) > MAX_CELLS:
-            raise InvalidInput(
-                f"{query} may fill {query.n:,} x {length:,} x {values:,} values, more than "
-                f"{MAX_CELLS:,}; ask in smaller pieces"
-            )
-        return length
+        return room if query.length is None else min(query.length, room)
+
+    def _check_size(self, queries: Sequence[Query], lengths: Sequence[int]) -> None:
+        """Refuse a request whose replies would not fit into memory (``InvalidInput``)."""
+        total = 0
+        for query, length in zip(queries, lengths, strict=True):
+            vocab_size, report = self.episode.generator.vocab_size, query.report
+            values = vocab_size if report.has_law else 1 + min(report.top, vocab_size)
+            shared = 1 if length == 1 else query.n  # one law serves all draws of a single token
+            total += max(query.n * length, shared * length * values)
+            if total > MAX_CELLS:
+                raise InvalidInput(
+                    f"{query} may fill {query.n:,} x {length:,} x {values:,} values, and all that "
+                    f"is asked at once may fill {MAX_CELLS:,}; ask in smaller pieces"
+                )
 
     def _request(self, query: Query, length: int) -> Request:
         prefix = query.prefix.tokens
@@ -192,12 +199,11 @@ class Desk:
             value = self.episode.output(message.prefix.tokens).text
         else:
             raise InvalidInput(f"unknown message {message!r}")
-        return Answer(value, None, self.meter.spent)
+        return self.answer(value)
 
     def _granted(self, oracle: Oracle, what: str) -> None:
         if oracle not in self.contract.oracles:
-            weakest = self.contract.with_oracles([oracle])
-            raise AccessDenied(what, f"the contract does not grant the {oracle} oracle", str(weakest))
+            raise no_oracle(oracle, what)
 
     def _consult(
         self,
@@ -234,9 +240,9 @@ class Desk:
         self._granted(Oracle.DEMONSTRATION, "a demonstration")
         shown = self.episode.demonstration
         assert shown is not None
-        if length is not None and _whole(length, "length") < 0:
+        if length is not None and length < 0:
             raise InvalidInput(f"a demonstration prefix needs a length >= 0, got {length}")
-        length = len(shown) if length is None else min(int(length), len(shown))
+        length = len(shown) if length is None else min(length, len(shown))
         cost = Cost(demonstrations=max(0, length - self._revealed))
         self.meter.reserve(cost)
         self.meter.settle(cost, cost)
@@ -244,17 +250,11 @@ class Desk:
         return shown[:length]
 
 
-def _whole(value: object, name: str) -> int:
-    try:
-        (number,) = as_tokens((value,))  # type: ignore[arg-type]
-    except InvalidInput:
-        raise InvalidInput(f"{name} must be an integer, got {value!r}") from None
-    return number
-
-
-def refusal(error: RerootError) -> RerootError:
-    """The same error without traceback, cause or context, so that no frame travels with it."""
-    error.__traceback__ = None
-    error.__cause__ = None
-    error.__context__ = None
-    return error
+def bare(error: RerootError) -> RerootError:
+    """The same kind of error with the same text, new: no frame, cause or object travels with it."""
+    if isinstance(error, AccessDenied):
+        return AccessDenied(error.query, error.rule, error.weakest)
+    if isinstance(error, BudgetExceeded):
+        return BudgetExceeded(error.currency, error.requested, error.remaining)
+    kind = next(k for k in type(error).__mro__ if k.__module__ == RerootError.__module__)
+    return kind(str(error))

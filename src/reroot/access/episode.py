@@ -69,7 +69,6 @@ def bind(problem: Problem, generator: Generator) -> Episode:
     """
     prompt = problem.prompt
     tokens = generator.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
-    check_prefix(tokens, generator.vocab_size)
     limit = generator.max_length()
     if limit is not None and len(tokens) + problem.max_tokens > limit:
         raise InvalidInput(
@@ -80,9 +79,7 @@ def bind(problem: Problem, generator: Generator) -> Episode:
     episode = Episode(problem, generator, tokens, stop, problem.max_tokens, None)
     if problem.demonstration is None:
         return episode
-    return Episode(
-        problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode)
-    )
+    return Episode(problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode))
 
 
 def _demonstration(episode: Episode) -> Prefix:

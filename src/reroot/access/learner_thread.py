@@ -2,35 +2,52 @@
 
 Learners of one run take turns on one thread that holds sessions and loops only. Each has its own
 event loop, so ``asyncio`` works inside a learner (``gather``, task groups), one learner cannot see
-another's tasks, and what a learner does depends on its own answers alone.
+another's tasks, and what a learner does depends on its own answers alone. What comes out of a turn
+is plain data: no object that a learner made is ever touched by the runner's thread.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import threading
+import itertools
+import time
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, cast
 
-from ..errors import BudgetExceeded, RerootError
-from .session import Answer, Envelope, Facts, Session
+from ..errors import BudgetExceeded, InvalidInput, RerootError
+from ..types import Prefix, as_tokens
+from .session import Answer, Envelope, Facts, Message, Session, plain
 
 PATIENCE = 600.0
-"""Seconds a learner may await something other than its session before it is given up."""
+"""Seconds a learner may go on without asking its session before it is given up."""
+
+_ROUNDS = 1000  # a task that spins on sleep(0) cannot hold back what was asked for longer
+_MOST_TEXT = 4000  # characters of an error that are kept
 
 Start = Callable[[Session], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a learner ended: with a value, or with an error told as text."""
+    """How a learner ended: with an output, without one, or with an error told as text."""
 
-    value: object = None
+    output: Prefix | None = None
     error: str | None = None
     out_of_budget: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What comes out of a learner's turn: numbered messages, or how it ended."""
+
+    sent: tuple[tuple[int, Message], ...] = ()
+    finished: Finished | None = None
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -48,27 +65,33 @@ class _Loop(asyncio.SelectorEventLoop):
             self.stop()
         return super().call_soon(callback, *args, context=context)
 
-    def run_until_idle(self) -> None:
-        """Run every callback that is ready, and those they make ready."""
-        while True:
+    def run_until_idle(self, box: Sequence[Envelope], deadline: float) -> None:
+        """Run every callback that is ready, and those they make ready.
+
+        Callbacks that make each other ready for ever are left after a number of rounds if there is
+        something in the box, or at the deadline.
+        """
+        for rounds in itertools.count():
             super().call_soon(self.stop)
             before = self._scheduled_calls
             self.run_forever()
-            if self._scheduled_calls == before:
+            idle = self._scheduled_calls == before
+            if idle or (box and rounds >= _ROUNDS) or time.monotonic() > deadline:
                 return
 
-    def wait(self, seconds: float) -> bool:
-        """Sleep until something becomes ready (a timer, a thread); whether it did."""
+    def wait(self, deadline: float) -> None:
+        """Sleep until something becomes ready (a timer, a thread), or the deadline has come."""
         self._waiting = True
-        expiry = self.call_later(seconds, self.stop)
+        expiry = self.call_later(max(0.0, deadline - time.monotonic()), self.stop)
         self.run_forever()
         expiry.cancel()
-        happened, self._waiting = not self._waiting, False
-        return happened
+        self._waiting = False
 
 
 class LearnerTask:
     """One learner on its session; steps in the learner thread."""
+
+    __slots__ = ("_box", "_facts", "_loop", "_numbers", "_start", "_task", "_unanswered")
 
     def __init__(self, start: Start, facts: Facts) -> None:
         self._start = start
@@ -76,45 +99,55 @@ class LearnerTask:
         self._box: list[Envelope] = []
         self._loop: _Loop | None = None
         self._task: asyncio.Task[Any] | None = None
-        self.finished: Finished | None = None
+        self._numbers = itertools.count()
+        self._unanswered: dict[int, asyncio.Future[Answer]] = {}
 
-    def step(self, answers: Sequence[tuple[Envelope, Answer]]) -> list[Envelope]:
-        """Deliver answers, run until the learner waits for its session or ends; its new messages."""
+    def step(self, answers: Sequence[tuple[int, Answer]]) -> Finished | list[tuple[int, object]]:
+        """Deliver answers, run until the learner waits for its session or ends; its new messages.
+
+        Raises:
+            BaseException: whatever a task of the learner raised that stops an event loop.
+        """
         if self._loop is None:
             self._loop = _Loop()
             session = Session(self._facts, self._loop, self._box)
             self._task = self._loop.create_task(_run(self._start, session))
-        for envelope, answer in answers:
-            if not envelope.future.done():
-                envelope.future.set_result(answer)
-        loop, task = self._loop, self._task
+        for number, answer in answers:
+            future = self._unanswered.pop(number)
+            if not future.done():
+                future.set_result(answer)
+        loop, task, deadline = self._loop, self._task, time.monotonic() + PATIENCE
         assert task is not None
-        loop.run_until_idle()
-        while not task.done() and not self._box:
-            if not loop.wait(PATIENCE):
-                self._end(
-                    Finished(error=f"stalled: awaited something else than its session for {PATIENCE:g} s")
+        loop.run_until_idle(self._box, deadline)
+        while not (task.done() or self._box or self._unanswered):
+            if time.monotonic() > deadline:
+                return Finished(
+                    error=f"stalled: went on for {PATIENCE:g} s without asking its session"
                 )
-                return []
-            loop.run_until_idle()
+            loop.wait(deadline)
+            loop.run_until_idle(self._box, deadline)
         if task.done():
-            self._end(_outcome(task))
-            return []
-        sent = list(self._box)
+            return _outcome(task)
+        sent: list[tuple[int, object]] = []
+        for envelope in self._box:
+            number = next(self._numbers)
+            self._unanswered[number] = envelope.future
+            sent.append((number, envelope.message))
         self._box.clear()
         return sent
 
     def close(self) -> None:
-        """Cancel what is left; safe to call twice."""
-        if self._loop is not None and not self._loop.is_closed():
-            for task in asyncio.all_tasks(self._loop):
+        """Cancel what is left and let go of all that the learner made; safe to call twice."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            for task in asyncio.all_tasks(loop):
                 task.cancel()
-            self._loop.run_until_idle()
-            self._loop.close()
-
-    def _end(self, finished: Finished) -> None:
-        self.finished = finished
-        self.close()
+            with suppress(BaseException):  # whatever a cancelled task may raise
+                loop.run_until_idle((), time.monotonic() + 1.0)
+            loop.close()
+        self._loop = self._task = None
+        self._unanswered.clear()
+        self._box.clear()
 
 
 async def _run(start: Start, session: Session) -> object:
@@ -125,70 +158,100 @@ def _outcome(task: asyncio.Task[Any]) -> Finished:
     if task.cancelled():
         return Finished(error="CancelledError: the learner cancelled itself")
     error = task.exception()
-    if error is None:
-        return Finished(value=task.result())
-    return Finished(error=describe_error(error), out_of_budget=isinstance(error, BudgetExceeded))
+    if error is not None:
+        return Finished(error=describe_error(error), out_of_budget=_is_budget(error))
+    value = task.result()
+    if value is None:
+        return Finished()
+    if not isinstance(value, (Prefix, tuple, list)):
+        error = InvalidInput(f"the learner returned {value!r}, expected a Prefix or None")
+        return Finished(error=describe_error(error))
+    try:
+        return Finished(Prefix(as_tokens(value)))  # pyright: ignore[reportUnknownArgumentType]
+    except InvalidInput as error:
+        return Finished(error=describe_error(error))
+
+
+def _is_budget(error: BaseException) -> bool:
+    """Whether all that went wrong is that the budget did not suffice (in a task group, too)."""
+    return all(isinstance(leaf, BudgetExceeded) for leaf in _leaves(error))
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group of errors; an error that is no group is its own leaf."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    parts = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]
+    return [leaf for part in parts for leaf in _leaves(part)]
 
 
 def describe_error(error: BaseException) -> str:
     """Type and message; for errors that are not reroot's own, also the line that raised."""
-    text = "".join(traceback.format_exception_only(error)).strip()
-    frames = traceback.extract_tb(error.__traceback__)
+    text = readable("".join(traceback.format_exception_only(error)).strip()[:_MOST_TEXT])
+    first = _leaves(error)[0]
+    if first is not error:
+        return f"{text}: {describe_error(first)}"
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
     if isinstance(error, RerootError) or not frames:
         return text.removeprefix("reroot.errors.")
     return f"{text} (line {frames[-1].lineno} of {frames[-1].filename})"
 
 
+def readable(text: str) -> str:
+    """``text`` as UTF-8 can hold it: lone surrogates are written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+Work = tuple[LearnerTask, Sequence[tuple[int, Answer]] | None]
+"""A task and the answers to step it with (``None``: close it)."""
+
+
+def _take_turn(work: Work) -> Turn:
+    task, answers = work
+    try:
+        result: Finished | list[tuple[int, object]] = Finished()
+        if answers is not None:
+            result = task.step(answers)
+        if not isinstance(result, Finished):
+            return Turn(tuple((number, plain(message)) for number, message in result))
+    except BaseException as error:  # SystemExit and the like, or something forged in the box
+        result = Finished(error=_describe_any(error))
+    task.close()
+    return Turn(finished=result)
+
+
+def _describe_any(error: BaseException) -> str:
+    try:
+        return describe_error(error)
+    except BaseException:  # the error's own methods fail
+        return "an error that can't be shown"
+
+
 class LearnerThread:
-    """The thread on which all learners of a run take turns."""
+    """The thread on which all learners of a run take turns.
+
+    It is a chain of iterators, not a Python loop: below the frames of a learner there is none that
+    holds the queues, where other learners' turns wait.
+    """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._done: SimpleQueue[object] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=_take_turns, args=(self._jobs, self._done), name="reroot-learners", daemon=True
-        )
-        self._thread.start()
+        self._work: SimpleQueue[Work | None] = SimpleQueue()
+        self._turns: SimpleQueue[Turn | None] = SimpleQueue()
+        turns = itertools.chain(map(_take_turn, iter(self._work.get, None)), (None,))
+        _thread.start_new_thread(deque, (map(self._turns.put, turns), 0))
 
-    def step_all(
-        self, work: Sequence[tuple[LearnerTask, list[tuple[Envelope, Answer]]]]
-    ) -> list[list[Envelope]]:
-        """Step every task; the new messages of each, in order."""
-        for task, answers in work:
-            self._jobs.put(_Step(task, answers))
-        results: list[list[Envelope]] = []
-        for _ in work:
-            result = self._done.get()
-            if isinstance(result, BaseException):
-                raise result
-            assert isinstance(result, list)
-            results.append(result)
-        return results
+    def step_all(self, work: Sequence[tuple[LearnerTask, list[tuple[int, Answer]]]]) -> list[Turn]:
+        """Step every task with its answers; what came out of each turn, in order."""
+        for item in work:
+            self._work.put(item)
+        turns = [self._turns.get() for _ in work]
+        return [turn for turn in turns if turn is not None]
 
     def close(self, tasks: Sequence[LearnerTask]) -> None:
-        """End the thread after closing ``tasks``."""
+        """End the thread after closing ``tasks``; a learner that never pauses is left behind."""
         for task in tasks:
-            self._jobs.put(task.close)
-        self._jobs.put(None)
-        self._thread.join(timeout=10)
-
-
-class _Step:
-    """One turn of one task, as a call without arguments."""
-
-    __slots__ = ("_answers", "_task")
-
-    def __init__(self, task: LearnerTask, answers: list[tuple[Envelope, Answer]]) -> None:
-        self._task, self._answers = task, answers
-
-    def __call__(self) -> list[Envelope]:
-        return self._task.step(self._answers)
-
-
-def _take_turns(jobs: SimpleQueue[Callable[[], object] | None], done: SimpleQueue[object]) -> None:
-    while (job := jobs.get()) is not None:
-        try:
-            done.put(job())
-        except BaseException as error:  # a bug here must not hang the runner
-            done.put(error)
-        del job
+            self._work.put((task, None))
+        self._work.put(None)
+        with suppress(Empty):
+            while self._turns.get(timeout=10.0) is not None:
+                pass

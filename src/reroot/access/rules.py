@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..errors import AccessDenied
-from ..types import Query, Reply
-from .contract import Contract, Control
+from ..types import IntArray, Query, Reply
+from .contract import Contract, Control, Oracle, Report, Sampling
 
 RULES = {
     Control.ROOT: "root control permits only complete rollouts from the empty prefix",
@@ -22,6 +22,16 @@ RULES = {
     Control.RESET: "reset control permits a prefix only if its parent was asked or visited in this "
     "session",
 }
+MODE_RULE = (
+    "below reset control continuations follow the contract's sampling law; following the most "
+    "likely token is the law at temperature 0, to be granted as such (@T=0)"
+)
+
+
+def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
+    """The refusal of an oracle that is not granted."""
+    weakest = Contract(Control.ROOT, Report.NONE, oracles=[oracle])
+    return AccessDenied(asked, f"the contract does not grant the {oracle} oracle", str(weakest))
 
 
 def digests(prefix: Sequence[int], more: Sequence[int] = ()) -> Iterator[bytes]:
@@ -34,31 +44,53 @@ def digests(prefix: Sequence[int], more: Sequence[int] = ()) -> Iterator[bytes]:
 
 
 class PrefixRules:
-    """What one session has built: prefixes it asked and prefixes the generator emitted."""
+    """What one session has built: prefixes it asked and prefixes the generator emitted.
 
-    def __init__(self, horizon: int) -> None:
+    Args:
+        horizon: H, most tokens of an output.
+        sampling: the law that draws follow (``None``: temperature 1).
+    """
+
+    def __init__(self, horizon: int, sampling: Sampling | None = None) -> None:
         self.horizon = horizon
+        self._greedy = sampling is not None and sampling.temperature == 0.0
         self._asked: set[bytes] = set()
         self._emitted: set[bytes] = set()
-        self._unread: list[Reply] = []  # replies whose prefixes nobody has needed yet
+        self._unread: list[_Paths] = []  # replies whose prefixes nobody has needed yet
 
     def is_rollout(self, query: Query) -> bool:
-        """Whether the query is a complete rollout from the empty prefix."""
+        """Whether the query asks for complete outputs from the empty prefix."""
         whole = query.length is None or query.length >= self.horizon
         return not query.prefix.tokens and whole and query.given is None
+
+    def walks_mode(self, query: Query) -> bool:
+        """Whether it follows the most likely token for more than one token.
+
+        That is a chain of choices, not a draw from the sampling law (at temperature 0 it is both):
+        no rollout from ∅ shows it, so root and visited control do not permit it.
+        """
+        room = self.horizon - len(query.prefix)
+        length = room if query.length is None else min(query.length, room)
+        return query.given is None and not self._draws(query) and length > 1
 
     def weakest_control(self, query: Query, asked: set[bytes]) -> Control:
         """The weakest control level that permits the query now.
 
         ``asked`` holds prefixes asked earlier in the same request.
         """
-        if self.is_rollout(query):
+        tokens, walks = query.prefix.tokens, self.walks_mode(query)
+        if self.is_rollout(query) and not walks:
             return Control.ROOT
-        starts = self._starts(query)
-        if all(not t or self._is_emitted(t) for t in starts):
+        self._read_replies()
+        # scoring chooses each of its tokens, so the end of the scored string counts too
+        places = list(digests(tokens, query.given or ()))[0 if tokens else 1 :]
+        if not walks and self._emitted.issuperset(places):
             return Control.VISITED
-        # from its first prefix on, a scored string is a chain of children of asked prefixes
-        return Control.RESET if self._is_reachable(starts[0], asked) else Control.CHOSEN
+        # from its first prefix on, a string is a chain of children of asked prefixes
+        known = {*digests(tokens[:-1], tokens[-1:])}
+        if not tokens or known & self._asked or known & self._emitted or known & asked:
+            return Control.RESET
+        return Control.CHOSEN
 
     def check(self, contract: Contract, queries: Sequence[Query]) -> None:
         """Refuse the first query that ``contract`` does not permit.
@@ -68,65 +100,61 @@ class PrefixRules:
         """
         asked: set[bytes] = set()
         for query in queries:
-            if not query.report <= contract.report:
-                weakest = Contract(self.weakest_control(query, asked), query.report)
-                raise AccessDenied(
-                    str(query), f"the contract reports {contract.report}, not {query.report}", str(weakest)
-                )
-            if contract.control < Control.CHOSEN and not (
-                contract.control == Control.ROOT and self.is_rollout(query)
-            ):
+            reports = query.report <= contract.report
+            if not reports or contract.control < Control.CHOSEN:
                 needed = self.weakest_control(query, asked)
-                if needed > contract.control:
-                    weakest = Contract(needed, query.report)
-                    raise AccessDenied(str(query), RULES[contract.control], str(weakest))
-                asked.update(self._start_digests(query))
+                if not reports or needed > contract.control:
+                    rule = f"the contract reports {contract.report}, not {query.report}"
+                    if reports:
+                        walks = self.walks_mode(query) and contract.control < Control.RESET
+                        rule = MODE_RULE if walks else RULES[contract.control]
+                    raise AccessDenied(str(query), rule, str(Contract(needed, query.report)))
+            asked.update(self._start_digests(query))
 
     def note_asked(self, queries: Sequence[Query]) -> None:
         """Remember the prefixes at which permitted queries ask."""
         for query in queries:
             self._asked.update(self._start_digests(query))
 
-    def note_emitted(self, reply: Reply) -> None:
-        """Remember the prefixes that the generator emitted."""
-        self._unread.append(reply)
+    def note_reply(self, query: Query, reply: Reply) -> None:
+        """Remember the prefixes that the generator emitted, or passed through, to answer."""
+        if query.given is None:
+            self._unread.append(_Paths(query, reply, self._draws(query)))
 
-    @staticmethod
-    def _starts(query: Query) -> list[tuple[int, ...]]:
-        """The prefixes at which the query asks; scoring asks at each prefix of the given tokens."""
-        tokens, given = query.prefix.tokens, query.given or ()
-        return [tokens + given[:i] for i in range(max(1, len(given)))]
+    def _draws(self, query: Query) -> bool:
+        """Whether its tokens follow the sampling law; ARGMAX follows the mode instead."""
+        return query.report.draws or self._greedy
 
     @staticmethod
     def _start_digests(query: Query) -> Iterator[bytes]:
+        """The prefixes at which the query asks; scoring asks at each prefix of the given tokens."""
         return digests(query.prefix.tokens, (query.given or ())[:-1])
 
-    def _is_reachable(self, tokens: tuple[int, ...], asked: set[bytes]) -> bool:
-        if not tokens:
-            return True
-        for place in (tokens[:-1], tokens):
-            (name,) = digests(place)
-            if name in self._asked or name in asked or self._is_emitted(place):
-                return True
-        return False
-
-    def _is_emitted(self, tokens: tuple[int, ...]) -> bool:
-        for reply in self._unread:
-            self._index(reply)
+    def _read_replies(self) -> None:
+        for paths in self._unread:
+            # a walk along the mode emits nothing, but asks at every prefix it passes
+            (self._emitted if paths.drawn else self._asked).update(paths.digests())
         self._unread.clear()
-        (name,) = digests(tokens)
-        return name in self._emitted
 
-    def _index(self, reply: Reply) -> None:
-        """Add every prefix that a reply's continuations passed through."""
-        start = hashlib.blake2b(array("q", reply.prefix.tokens).tobytes(), digest_size=16)
+
+class _Paths:
+    """The continuations of one reply, in arrays that nobody else holds."""
+
+    def __init__(self, query: Query, reply: Reply, drawn: bool) -> None:
+        self.drawn = drawn
+        self._start = query.prefix.tokens
         if reply.tokens.shape[1] == 1:
-            rows = np.unique(reply.tokens)[:, None]
-            lengths = np.ones(len(rows), dtype=np.int64)
+            self._rows: IntArray = np.unique(reply.tokens)[:, None]
+            self._lengths = np.ones(len(self._rows), dtype=np.int64)
         else:
-            rows, lengths = reply.tokens, reply.lengths
-        for row, length in zip(rows, lengths.tolist(), strict=True):
+            self._rows, self._lengths = reply.tokens.copy(), reply.lengths.copy()
+
+    def digests(self) -> Iterator[bytes]:
+        """Every prefix that a continuation passed; of a walk along the mode not the last one."""
+        start = hashlib.blake2b(array("q", self._start).tobytes(), digest_size=16)
+        lengths = self._lengths if self.drawn else self._lengths - 1
+        for row, length in zip(self._rows, lengths.tolist(), strict=True):
             h = start.copy()
             for i in range(length):
                 h.update(row[i : i + 1].tobytes())
-                self._emitted.add(h.digest())
+                yield h.digest()

@@ -1,28 +1,37 @@
 """The runner: many learners, one generator; what they ask at the same moment is one batch.
 
-A run proceeds in waves. All learners in flight run until each waits for an answer; everything they
-asked becomes one call of the generator; all get their answers; and so on. Learners never share
-anything, and every random number is keyed by what it is for, so results do not depend on how many
-are in flight, on their order, or on the batches.
+A run proceeds in waves. All learners in flight run until each waits for the generator (oracles
+answer at once); everything they asked becomes one call of the generator; all get their answers; and
+so on. Learners never share anything, and every random number is keyed by what it is for, so results
+do not depend on how many are in flight, on their order, or on the batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import resource
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..errors import BackendError, RerootError
+from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, Request
 from ..learners.base import BoundLearner
 from ..tasks.base import judge
-from ..types import Budget, Cost, Prefix, Reply, as_tokens
+from ..types import Budget, Cost, Prefix, Reply
 from .contract import Contract
-from .desk import Admitted, Desk, refusal
+from .desk import Admitted, Desk
 from .episode import Episode
-from .learner_thread import Finished, LearnerTask, LearnerThread, describe_error
-from .session import Answer, Ask, Envelope
-from .transcript import check_kind, message_to_json, replies_from_json, same_message, value_to_json
+from .learner_thread import Finished, LearnerTask, LearnerThread, describe_error, readable
+from .session import Answer, Ask, Message
+from .transcript import (
+    error_from_text,
+    message_to_json,
+    messages,
+    replies_from_json,
+    same_message,
+    value_to_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +110,10 @@ class _Flight:
     desk: Desk
     task: LearnerTask
     log: Log | None
-    replay: Iterator[dict[str, Any]]
-    answers: list[tuple[Envelope, Answer]] = field(default_factory=list)
+    recorded: dict[int, dict[str, Any]]
+    answers: list[tuple[int, Answer]] = field(default_factory=list[tuple[int, Answer]])
     sent: int = 0
+    finished: Finished | None = None
 
 
 @dataclass(slots=True)
@@ -111,7 +121,9 @@ class _Waiting:
     """A message of this wave and, when the generator must answer it, what was admitted."""
 
     flight: _Flight
-    envelope: Envelope
+    ticket: int
+    number: int
+    message: Message
     admitted: Admitted | None = None
     answer: Answer | None = None
     recorded: bool = False
@@ -131,32 +143,56 @@ def execute(
     ``on_wave`` is told the number of attempts in flight before each wave.
     """
     queue, flights = iter(jobs), list[_Flight]()
-    thread = LearnerThread()
+    at_once, thread = _affordable_loops(concurrency), LearnerThread()
     try:
         while True:
-            for job in queue:
+            for job in itertools.islice(queue, at_once - len(flights)):
                 flights.append(_launch(job, log_of(job)))
-                if len(flights) >= concurrency:
-                    break
             if not flights:
                 return
             on_wave(len(flights))
-            mail = thread.step_all([(f.task, f.answers) for f in flights])
-            waiting: list[_Waiting] = []
-            for flight, envelopes in zip(flights, mail, strict=True):
-                flight.answers = []
-                waiting += [_open(flight, envelope) for envelope in envelopes]
-            _answer(generator, waiting)
+            waiting = _turn(thread, flights)
+            done = [f for f in flights if f.finished is not None]
+            flights = [f for f in flights if f.finished is None]
+            _answer(generator, [item for item in waiting if item.flight.finished is None])
             for item in waiting:
                 _deliver(item)
-            done = [f for f in flights if f.task.finished is not None]
-            flights = [f for f in flights if f.task.finished is None]
             for flight, attempt in zip(done, _judge(generator, done), strict=True):
                 on_attempt(attempt)
                 if flight.log is not None:
                     flight.log.finish()
     finally:
         thread.close([f.task for f in flights])
+
+
+def check_concurrency(concurrency: int) -> None:
+    """Refuse anything but a positive number of attempts in flight (``InvalidInput``)."""
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"concurrency must be an integer >= 1, got {concurrency!r}")
+
+
+def _affordable_loops(concurrency: int) -> int:
+    """Attempts in flight that the open-file limit allows: an event loop takes three files."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return concurrency
+    return max(1, min(concurrency, (limit - 128) // 3))
+
+
+def _turn(thread: LearnerThread, flights: Sequence[_Flight]) -> list[_Waiting]:
+    """Let every learner run until all it waits for is the generator; what they wait for."""
+    waiting: list[_Waiting] = []
+    while flights:
+        turns = thread.step_all([(f.task, f.answers) for f in flights])
+        for flight, turn in zip(flights, turns, strict=True):
+            flight.answers, flight.finished = [], turn.finished
+            for item in [_open(flight, ticket, message) for ticket, message in turn.sent]:
+                if item.answer is None:
+                    waiting.append(item)
+                else:
+                    _deliver(item)
+        flights = [f for f in flights if f.answers]
+    return waiting
 
 
 def _launch(job: Job, log: Log | None) -> _Flight:
@@ -174,27 +210,60 @@ def _launch(job: Job, log: Log | None) -> _Flight:
                 "seed": job.seed,
             }
         )
-    return _Flight(job, desk, task, log, iter(recorded[1:]))
+    return _Flight(job, desk, task, log, {line["i"]: line for line in messages(recorded[1:])})
 
 
-def _open(flight: _Flight, envelope: Envelope) -> _Waiting:
+def _open(flight: _Flight, ticket: int, message: Message) -> _Waiting:
     """Check and pay for a message; answer it here if no generator is needed."""
-    item = _Waiting(flight, envelope)
-    line = next(flight.replay, None)
+    item, desk = _Waiting(flight, ticket, flight.sent, message), flight.desk
+    flight.sent += 1
+    line = _recorded(item)
     try:
-        message = check_kind(envelope.message)
-        if line is not None and (line["error"] is not None or not same_message(line["message"], message)):
-            line = None
-        if isinstance(message, Ask):
-            item.admitted = flight.desk.admit(message)
-            if line is not None:
-                item.answer = flight.desk.complete(item.admitted, replies_from_json(line["value"]))
+        if not isinstance(message, Ask):
+            item.answer = _serve(desk, message, line)
         else:
-            item.answer = flight.desk.serve(message, None if line is None else line["value"])
-        item.recorded = line is not None
+            item.admitted = desk.admit(message)
+            item.answer = None if line is None else _replay(desk, item.admitted, line)
+            item.recorded = item.answer is not None
     except RerootError as error:
-        item.answer = Answer(None, refusal(error), flight.desk.meter.spent)
+        item.answer = desk.answer(None, error)
+    except Exception as error:
+        item.answer = desk.answer(None, _backend_error(error))
     return item
+
+
+def _serve(desk: Desk, message: Message, line: dict[str, Any] | None) -> Answer:
+    """The answer of an oracle, or the recorded one at the same price."""
+    if line is None:
+        return desk.serve(message)
+    if line["error"] is None:
+        return desk.serve(message, line["value"])
+    desk.serve(message, [])
+    return desk.answer(None, error_from_text(line["error"]))
+
+
+def _replay(desk: Desk, admitted: Admitted, line: dict[str, Any]) -> Answer | None:
+    """The recorded answer once more; ``None`` if the record is damaged."""
+    if line["error"] is not None:
+        return desk.cancel(admitted, error_from_text(line["error"]))
+    try:
+        return desk.complete(admitted, replies_from_json(line["value"]))
+    except Exception:
+        return None
+
+
+def _recorded(item: _Waiting) -> dict[str, Any] | None:
+    """What an interrupted run of this attempt recorded for this very message."""
+    flight = item.flight
+    line = flight.recorded.pop(item.number, None)
+    if line is not None and not same_message(line["message"], item.message):
+        # the learner goes another way now: what was recorded from here on has no meaning
+        flight.recorded.clear()
+        if flight.log is not None:
+            flight.log.append({"forget": item.number})
+        return None
+    item.recorded = line is not None
+    return line
 
 
 def _answer(generator: Generator, waiting: Sequence[_Waiting]) -> None:
@@ -229,35 +298,34 @@ def _replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
 
 
 def _fail(item: _Waiting, admitted: Admitted, error: Exception) -> None:
-    if not isinstance(error, RerootError):
-        error = BackendError(f"the generator failed: {describe_error(error)}")
-    item.answer = item.flight.desk.cancel(admitted, refusal(error))
+    failure = error if isinstance(error, BackendError) else _backend_error(error)
+    item.answer = item.flight.desk.cancel(admitted, failure)
+
+
+def _backend_error(error: Exception) -> BackendError:
+    return BackendError(f"the generator failed: {describe_error(error)}")
 
 
 def _deliver(item: _Waiting) -> None:
     """Write the message and its answer down, then queue the answer for the learner."""
     flight, answer = item.flight, item.answer
-    assert answer is not None
+    if answer is None:  # its learner has returned without waiting for it: it was never asked
+        return
     if flight.log is not None and not item.recorded:
-        message = item.envelope.message
         flight.log.append(
             {
-                "i": flight.sent,
-                "message": message_to_json(message),
+                "i": item.number,
+                "message": message_to_json(item.message),
                 "error": None if answer.error is None else describe_error(answer.error),
                 "value": None if answer.error is not None else value_to_json(answer.value),
             }
         )
-    flight.sent += 1
-    flight.answers.append((item.envelope, answer))
+    flight.answers.append((item.ticket, answer))
 
 
 def _judge(generator: Generator, done: Sequence[_Flight]) -> list[Attempt]:
     """Judge finished attempts; their outputs are scored under the generator in one call."""
-    outputs: list[tuple[Prefix | None, str | None]] = []
-    for flight in done:
-        assert flight.task.finished is not None
-        outputs.append(_output(flight.job.episode, flight.task.finished))
+    outputs = [_output(flight) for flight in done]
     scored = [
         flight.job.episode.scoring(output.tokens)
         for flight, (output, _) in zip(done, outputs, strict=True)
@@ -270,18 +338,17 @@ def _judge(generator: Generator, done: Sequence[_Flight]) -> list[Attempt]:
     ]
 
 
-def _output(episode: Episode, finished: Finished) -> tuple[Prefix | None, str | None]:
+def _output(flight: _Flight) -> tuple[Prefix | None, str | None]:
     """The learner's output, checked; or why there is none."""
-    if finished.value is None or finished.error is not None:
+    finished = flight.finished
+    assert finished is not None
+    if finished.output is None:
         return None, finished.error
     try:
-        if not isinstance(finished.value, (Prefix, tuple, list)):
-            raise BackendError(f"the learner returned {finished.value!r}, expected a Prefix or None")
-        output = Prefix(as_tokens(finished.value))  # type: ignore[arg-type]
-        episode.check_tokens(output.tokens)
+        flight.job.episode.check_tokens(finished.output.tokens)
     except RerootError as error:
         return None, describe_error(error)
-    return output, None
+    return finished.output, None
 
 
 def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float | None]:
@@ -289,23 +356,26 @@ def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float
         return [None] * len(requests)
     try:
         replies = _replies(generator, requests)
-    except Exception:  # the generator is down: attempts are kept, without this column
-        return [None] * len(requests)
-    return [float(0.0 - reply.total_logprobs()[0]) for reply in replies]
+        return [float(0.0 - reply.total_logprobs()[0]) for reply in replies]
+    except Exception:  # one by one, as a failure must not depend on what is asked beside it
+        if len(requests) == 1:
+            return [None]
+        return [_surprisals(generator, [request])[0] for request in requests]
 
 
 def _attempt(
     flight: _Flight, output: Prefix | None, error: str | None, surprisal: float | None
 ) -> Attempt:
     job, problem = flight.job, flight.job.episode.problem
-    finished = flight.task.finished
+    finished, seen, reward = flight.finished, None, None
     assert finished is not None
-    seen = None if output is None else job.episode.output(output.tokens)
-    reward: float | None = None
     try:
+        seen = None if output is None else job.episode.output(output.tokens)
         reward = 0.0 if seen is None else judge(problem, seen)
     except RerootError as failure:
         error = error or describe_error(failure)
+    except Exception as failure:
+        error = error or describe_error(_backend_error(failure))
     return Attempt(
         key=job.key,
         problem=problem.id,
@@ -313,10 +383,10 @@ def _attempt(
         contract=str(flight.desk.contract),
         seed=job.seed,
         output=output,
-        text="" if seen is None else seen.text,
+        text="" if seen is None else readable(seen.text),
         complete=seen is not None and seen.complete,
         reward=reward,
-        passed=reward is not None and reward >= problem.pass_at,
+        passed=seen is not None and reward is not None and reward >= problem.pass_at,
         surprisal=surprisal,
         cost=flight.desk.meter.spent,
         error=None if finished.out_of_budget else error,

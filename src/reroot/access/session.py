@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from ..errors import InvalidInput
 from ..randomness import Key, keyed_rng
@@ -64,6 +64,53 @@ class Decode:
 Message = Ask | Consult | Demonstrate | Decode
 
 
+def plain(message: object) -> Message:
+    """The message once more, made of nothing but new plain values.
+
+    What a learner makes stops here, in its own thread: what is checked behind the door is what is
+    asked, and no code of a learner (an iterator, a property, a finalizer) runs there.
+
+    Raises:
+        InvalidInput: it is not a message, or a field is not what it should be.
+    """
+    if type(message) is Ask:
+        return Ask(tuple(map(_query, message.queries)))
+    if type(message) is Consult:
+        oracle = message.oracle
+        if type(oracle) is not Oracle:
+            raise InvalidInput(f"expected an Oracle, got {oracle!r}")
+        return Consult(oracle, tuple(map(_prefix, message.prefixes)))
+    if type(message) is Demonstrate:
+        return Demonstrate(_integer(message.length, "length"))
+    if type(message) is Decode:
+        return Decode(_prefix(message.prefix))
+    raise InvalidInput(f"a session sends messages, not {message!r}")
+
+
+def _query(query: object) -> Query:
+    if type(query) is not Query:
+        raise InvalidInput(f"ask takes Query objects, got {query!r}")
+    report, given, n = query.report, query.given, _integer(query.n, "n")
+    if type(report) is not Report:
+        raise InvalidInput(f"a query's report must be a Report, got {report!r}")
+    if n is None:
+        raise InvalidInput("n must be an integer, got None")
+    return Query(
+        _prefix(query.prefix),
+        n,
+        _integer(query.length, "length"),
+        Report(report.kind, report.k),
+        None if given is None else as_tokens(given),
+    )
+
+
+def _integer(value: object, name: str) -> int | None:
+    try:
+        return None if value is None else as_tokens((value,))[0]  # type: ignore[arg-type]
+    except InvalidInput:
+        raise InvalidInput(f"{name} must be an integer, got {value!r}") from None
+
+
 @dataclass(slots=True)
 class Answer:
     """What comes back for a message: a value or an error, and the account after it."""
@@ -90,9 +137,7 @@ class Session:
 
     __slots__ = ("_box", "_facts", "_loop", "_spent", "rng")
 
-    def __init__(
-        self, facts: Facts, loop: asyncio.AbstractEventLoop, box: list[Envelope]
-    ) -> None:
+    def __init__(self, facts: Facts, loop: asyncio.AbstractEventLoop, box: list[Envelope]) -> None:
         self._facts = facts
         self._loop = loop
         self._box = box
@@ -139,7 +184,9 @@ class Session:
     def remaining(self, currency: str = "tokens") -> int | None:
         """What is left of a budget; ``None``: unlimited."""
         if currency not in Budget.__dataclass_fields__:
-            raise InvalidInput(f"unknown currency {currency!r}; known: {list(Budget.__dataclass_fields__)}")
+            raise InvalidInput(
+                f"unknown currency {currency!r}; known: {list(Budget.__dataclass_fields__)}"
+            )
         limit = getattr(self.budget, currency)
         return None if limit is None else limit - getattr(self._spent, currency)
 
@@ -158,12 +205,8 @@ class Session:
             BudgetExceeded: the worst case of all queries together does not fit.
         """
         queries = tuple(queries)
-        for query in queries:
-            if type(query) is not Query:
-                raise InvalidInput(f"ask takes Query objects, got {query!r}")
-        value = await self._send(Ask(queries)) if queries else []
-        assert isinstance(value, list)
-        return value
+        value = await self._send(Ask(queries)) if queries else list[Reply]()
+        return cast("list[Reply]", value)
 
     async def _one(self, query: Query) -> Reply:
         return (await self.ask([query]))[0]
@@ -209,8 +252,7 @@ class Session:
     async def rewards(self, outputs: Sequence[Prefix]) -> list[float]:
         """Outcome rewards of complete outputs (any outputs, also ones the generator never drew)."""
         value = await self._send(Consult(Oracle.REWARD, tuple(map(_prefix, outputs))))
-        assert isinstance(value, list)
-        return value
+        return cast("list[float]", value)
 
     async def reward(self, output: Prefix) -> float:
         """Outcome reward of one complete output."""
@@ -219,8 +261,7 @@ class Session:
     async def verify_all(self, prefixes: Sequence[Prefix]) -> list[bool]:
         """For each prefix: can it still become a right output?"""
         value = await self._send(Consult(Oracle.VERIFIER, tuple(map(_prefix, prefixes))))
-        assert isinstance(value, list)
-        return value
+        return cast("list[bool]", value)
 
     async def verify(self, prefix: Prefix) -> bool:
         """Can this prefix still become a right output?"""
@@ -248,7 +289,7 @@ class Session:
 
     async def _send(self, message: Message) -> object:
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._box.append(Envelope(message, future))
+        self._box.append(Envelope(plain(message), future))
         answer = await future
         self._spent = answer.spent
         if answer.error is not None:

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from ..errors import AccessDenied, InvalidInput, RunFolderError
+from ..errors import (
+    AccessDenied,
+    BackendError,
+    BudgetExceeded,
+    InvalidInput,
+    OracleError,
+    RerootError,
+    RunFolderError,
+)
 from ..types import Prefix, Query, Reply
 from .contract import Contract, Oracle, Report
-from .rules import PrefixRules
-from .session import Ask, Consult, Decode, Demonstrate, Message
+from .rules import PrefixRules, no_oracle
+from .session import Ask, Consult, Demonstrate, Message
 
+_REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
 
 
@@ -79,14 +88,17 @@ def _query_from_json(data: dict[str, Any]) -> Query:
 
 def value_to_json(value: object) -> object:
     """An answer's value as JSON values."""
-    if isinstance(value, list) and value and isinstance(value[0], Reply):
-        return [
-            {"prefix": list(r.prefix.tokens), **{a: _pack(getattr(r, a)) for a in _ARRAYS}}
-            for r in value
-        ]
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return [_reply_to_json(item) if isinstance(item, Reply) else item for item in items]
     if isinstance(value, Prefix):
         return list(value.tokens)
     return value
+
+
+def _reply_to_json(reply: Reply) -> dict[str, Any]:
+    packed = {name: _pack(getattr(reply, name)) for name in _ARRAYS}
+    return {"prefix": list(reply.prefix.tokens), **packed}
 
 
 def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
@@ -97,21 +109,39 @@ def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
     ]
 
 
-def read_transcript(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a transcript; a last line cut off by a kill is left out.
+def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(bytes, content) of each line of a transcript; a last line cut off by a kill is left out.
 
     Raises:
         RunFolderError: the file is not there, or a line in the middle is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise RunFolderError(f"can't read the transcript {path}: {error}") from None
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            value = json.loads(line)
+        except ValueError as error:
             raise RunFolderError(f"{path}, line {number}: not a transcript line: {error}") from None
+        if not isinstance(value, dict):
+            raise RunFolderError(f"{path}, line {number}: not a transcript line: {value!r}")
+        yield len(line) + 1, cast("dict[str, Any]", value)
+
+
+def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines after the head, in the order in which their messages were sent.
+
+    Answers are written down as they come. An attempt that was interrupted and then went another
+    way says so: lines before ``{"forget": i}`` count only up to message i.
+    """
+    kept: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        if "forget" in line:
+            kept = {i: known for i, known in kept.items() if i < line["forget"]}
+        else:
+            kept[line["i"]] = line
+    return [kept[i] for i in sorted(kept)]
 
 
 def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
@@ -128,42 +158,55 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
         RunFolderError: not a transcript.
     """
     contract = Contract.parse(contract) if isinstance(contract, str) else contract
-    lines = read_transcript(Path(path))
+    lines = (line for _, line in read_transcript(Path(path)))
     head = next(lines, None)
     if head is None or "horizon" not in head:
         raise RunFolderError(f"{path} does not start with the head line of a transcript")
+    try:
+        return _audit(head, messages(lines), contract)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"{path} is not a transcript: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _audit(
+    head: dict[str, Any], lines: list[dict[str, Any]], contract: Contract
+) -> AccessDenied | None:
     recorded = Contract.parse(head["contract"])
-    if contract.resolved.sampling != recorded.resolved.sampling:
+    sampling = recorded.resolved.sampling
+    if contract.resolved.sampling != sampling:
         return AccessDenied(
             "the whole transcript",
-            f"its draws follow {recorded.resolved.sampling}, the contract's {contract.resolved.sampling}",
+            f"its draws follow {sampling}, the contract's {contract.resolved.sampling}",
             str(recorded),
         )
-    rules = PrefixRules(head["horizon"])
+    rules = PrefixRules(head["horizon"], sampling)
     for line in lines:
         try:
             _audit_line(line, contract, rules)
         except AccessDenied as refused:
-            return AccessDenied(f"message {line['i']}: {refused.query}", refused.rule, refused.weakest)
+            return AccessDenied(
+                f"message {line['i']}: {refused.query}", refused.rule, refused.weakest
+            )
     return None
 
 
 def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
-    if line["error"] is not None:
-        return  # refused or failed at the time: nothing was learned
-    message = line["message"]
+    error, message = line["error"], line["message"]
+    if error is not None and error.partition(":")[0] in _REFUSALS:
+        return  # refused at the time: nothing was asked
     for oracle in Oracle:
         if oracle.value in message and oracle not in contract.oracles:
-            weakest = contract.with_oracles([oracle])
-            raise AccessDenied(str(oracle), f"the contract does not grant the {oracle} oracle", str(weakest))
+            raise no_oracle(oracle, str(oracle))
     if "ask" not in message:
         return
     queries = [_query_from_json(q) for q in message["ask"]]
     rules.check(contract, queries)
     rules.note_asked(queries)
-    for query, reply in zip(queries, replies_from_json(line["value"]), strict=True):
-        if query.given is None:
-            rules.note_emitted(reply)
+    replies = [] if error is not None else replies_from_json(line["value"])
+    for query, reply in zip(queries, replies, strict=error is None):
+        rules.note_reply(query, reply)
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:
@@ -171,8 +214,7 @@ def same_message(recorded: dict[str, Any], message: Message) -> bool:
     return recorded == json.loads(json.dumps(message_to_json(message)))
 
 
-def check_kind(message: object) -> Message:
-    """Refuse anything in the letter box that is not a message (``InvalidInput``)."""
-    if type(message) not in (Ask, Consult, Demonstrate, Decode):
-        raise InvalidInput(f"a session sends messages, not {message!r}")
-    return message  # type: ignore[return-value]
+def error_from_text(text: str) -> RerootError:
+    """A recorded error that the generator or an oracle was the cause of."""
+    kind, _, said = text.partition(": ")
+    return OracleError(said) if kind == OracleError.__name__ else BackendError(said)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..access.contract import Sampling
+from ..errors import BackendError
 from ..types import FloatArray, IntArray
 
-_DENSE = 1 << 22  # most (row, token) pairs compared at once in ``invert``
+_ROUNDING = 1e-12  # top-p masses that differ by less are equal
+_UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
 
 
 def log_normalize(logits: FloatArray) -> FloatArray:
@@ -42,17 +44,18 @@ def sampling_laws(laws: FloatArray, sampling: Sampling) -> FloatArray:
         out = np.full_like(laws, -np.inf)
         np.put_along_axis(out, laws.argmax(axis=1)[:, None], 0.0, axis=1)
         return out
-    scaled = log_normalize(laws / sampling.temperature)
+    with np.errstate(over="ignore"):  # at tiny temperatures all but the largest entry, 0, overflow
+        scaled = (laws - laws.max(axis=1, keepdims=True)) / sampling.temperature
+    scaled = log_normalize(scaled)
     if sampling.top_k:
         scaled = _keep(scaled, most_likely(scaled, sampling.top_k))
     if sampling.top_p < 1.0:
         order = np.argsort(-scaled, axis=1, kind="stable")
         sorted_p = np.exp(np.take_along_axis(scaled, order, axis=1))
         before = np.cumsum(sorted_p, axis=1) - sorted_p
-        kept = np.where(before < sampling.top_p, np.take_along_axis(scaled, order, axis=1), -np.inf)
-        out = np.empty_like(scaled)
-        np.put_along_axis(out, order, kept, axis=1)
-        scaled = log_normalize(out)
+        dropped = np.empty(scaled.shape, dtype=bool)
+        np.put_along_axis(dropped, order, before >= sampling.top_p * (1 - _ROUNDING), axis=1)
+        scaled = log_normalize(np.where(dropped, -np.inf, scaled))
     return scaled
 
 
@@ -64,30 +67,35 @@ def _keep(laws: FloatArray, ids: IntArray) -> FloatArray:
 
 
 def cumulative(laws: FloatArray) -> FloatArray:
-    """Rows of cumulative probabilities in token order; exactly 1 from the last possible token on."""
-    p = np.exp(np.asarray(laws, dtype=np.float64))
-    cum = np.cumsum(p, axis=1)
-    cum /= cum[:, -1:]
-    last = p.shape[1] - 1 - (p[:, ::-1] > 0).argmax(axis=1)
-    cum[np.arange(p.shape[1]) >= last[:, None]] = 1.0
-    return cum
+    """Rows of cumulative probabilities in token order; exactly 1 from the last possible token on.
+
+    Raises:
+        BackendError: a law holds NaN or does not sum to 1.
+    """
+    cum = np.cumsum(np.exp(np.asarray(laws, dtype=np.float64)), axis=1)
+    total = cum[:, -1:]
+    miss = np.abs(total - 1.0)
+    if not miss.max() <= _UNNORMALIZED:  # NaN fails the comparison too
+        raise BackendError(f"a next-token law sums to {total[miss.argmax(), 0]}, not to 1")
+    return cum / total  # behind the last possible token: total / total, exactly 1
 
 
 def invert(cum: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
-    """(n,) tokens by inverse transform: the number of entries of ``cum[rows[i]]`` that are ≤ u[i]."""
-    n, vocab = len(u), cum.shape[1]
+    """(n,) tokens by inverse transform: the number of entries of ``cum[rows[i]]`` that are ≤ u[i].
+
+    ``u`` lies in [0, 1), so a token of probability 0 is never chosen.
+    """
     if len(cum) == 1:
-        return np.searchsorted(cum[0], u, side="right").astype(np.int64)
-    out = np.empty(n, dtype=np.int64)
-    if vocab <= 256:
-        chunk = max(1, _DENSE // vocab)
-        for lo in range(0, n, chunk):
-            hi = lo + chunk
-            out[lo:hi] = (cum[rows[lo:hi]] <= u[lo:hi, None]).sum(axis=1)
-        return out
-    order = np.argsort(rows, kind="stable")
-    starts = np.searchsorted(rows[order], np.arange(len(cum) + 1))
-    for row in range(len(cum)):
-        members = order[starts[row] : starts[row + 1]]
-        out[members] = np.searchsorted(cum[row], u[members], side="right")
-    return out
+        return np.searchsorted(cum[0], u, side="right").astype(np.int64, copy=False)
+    vocab = cum.shape[1]
+    flat = cum.ravel()
+    before = np.asarray(rows, dtype=np.int64) * vocab - 1
+    count = np.zeros(len(u), dtype=np.int64)
+    step = 1 << (vocab.bit_length() - 1)
+    while step:  # bisection of all rows at once
+        probe = count + step
+        inside = probe <= vocab
+        lower = flat[before + np.where(inside, probe, 1)] <= u
+        count += step * (inside & lower)
+        step >>= 1
+    return count

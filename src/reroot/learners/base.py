@@ -26,12 +26,14 @@ class BoundLearner:
         name: name of the function.
         params: every keyword argument, defaults included.
         requires: the weakest contract it needs.
+        given: the parameters that were given, the others being defaults.
     """
 
     name: str
     params: Mapping[str, Any]
     requires: Contract
     function: LearnerFunction
+    given: tuple[str, ...] = ()
 
     def start(self, session: Session) -> Awaitable[Prefix | None]:
         """The coroutine of one attempt."""
@@ -39,9 +41,15 @@ class BoundLearner:
 
     @property
     def label(self) -> str:
-        """``name(param=value, …)`` with the parameters that are not ``None``."""
-        shown = ", ".join(f"{k}={v}" for k, v in self.params.items() if v is not None)
+        """``name(param=value, …)`` with the parameters that were given."""
+        shown = ", ".join(f"{name}={self.params[name]}" for name in self.given)
         return f"{self.name}({shown})" if shown else self.name
+
+    @property
+    def spec(self) -> str:
+        """The text from which ``get_learner`` makes this learner again."""
+        shown = ",".join(f"{name}={self.params[name]}" for name in self.given)
+        return f"{self.name}:{shown}" if shown else self.name
 
     def __str__(self) -> str:
         return self.label
@@ -86,8 +94,11 @@ class LearnerFactory:
                 raise InvalidInput(f"learner {self.name!r} needs the parameter {name!r}")
             filled[name] = parameter.default
         ordered = {name: filled[name] for name in self.parameters}
-        requires = self._requires if isinstance(self._requires, Contract) else self._requires(ordered)
-        return BoundLearner(self.name, ordered, requires, self.function)
+        requires = (
+            self._requires if isinstance(self._requires, Contract) else self._requires(ordered)
+        )
+        given = tuple(name for name in ordered if name in params)
+        return BoundLearner(self.name, ordered, requires, self.function, given)
 
     def __repr__(self) -> str:
         return f"<learner {self.name}({', '.join(self.parameters)})>"
@@ -106,5 +117,7 @@ def learner(*, requires: Requirement) -> Callable[[LearnerFunction], LearnerFact
             return (await session.rollouts(1)).outputs()[0]
     """
     if not isinstance(requires, Contract) and not callable(requires):
-        raise InvalidInput(f"requires must be a Contract or a function giving one, got {requires!r}")
+        raise InvalidInput(
+            f"requires must be a Contract or a function giving one, got {requires!r}"
+        )
     return lambda function: LearnerFactory(function, requires)

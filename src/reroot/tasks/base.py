@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
-from ..errors import InvalidInput
-from ..types import Output
+import numpy as np
+
+from ..errors import InvalidInput, OracleError
+from ..types import Output, as_tokens
 
 RewardFunction = Callable[[Output], float]
 Verifier = Callable[[Output], bool]
@@ -24,12 +29,16 @@ class Problem:
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
-        unique: the demonstration is, up to negligible mass, the one right token string, so that its
-            probability is the pass probability of one rollout.
-        stop: texts that end an output.
+        unique: up to negligible mass, the right token strings are the demonstration and its variants
+            with another stop token at the end, so that the pass probability of one rollout is
+            P(demonstration but its last token) · Σ P(s) over the stop tokens s that end it rightly.
+        stop: texts that end an output, at the first token whose text contains one of them.
         horizon: the task's horizon knob (terms, words, digits), for tables and figures.
         pass_at: reward from which an output passes.
         answer: what to show as the right answer, if there is one.
+
+    Raises:
+        InvalidInput: a field is not what is described here.
     """
 
     id: str
@@ -45,12 +54,29 @@ class Problem:
     answer: str = ""
 
     def __post_init__(self) -> None:
-        if not self.id:
-            raise InvalidInput("a problem needs a non-empty id")
-        if isinstance(self.max_tokens, bool) or self.max_tokens < 1:
+        if not isinstance(self.id, str) or not self.id:
+            raise InvalidInput(f"a problem needs a non-empty text as id, got {self.id!r}")
+        at = f"problem {self.id!r}"
+        set_field = object.__setattr__  # the record is frozen; normalize once, here
+        set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
+        set_field(self, "max_tokens", whole(self.max_tokens, f"{at}: max_tokens", least=1))
+        set_field(self, "horizon", whole(self.horizon, f"{at}: horizon"))
+        if not callable(self.reward):
+            raise InvalidInput(f"{at}: reward must be a function of an Output, got {self.reward!r}")
+        if self.verifier is not None and not callable(self.verifier):
             raise InvalidInput(
-                f"problem {self.id!r}: max_tokens must be an integer >= 1, got {self.max_tokens!r}"
+                f"{at}: verifier must be a function of an Output or None, got {self.verifier!r}"
             )
+        if self.demonstration is not None:
+            shown = _text_or_tokens(self.demonstration, f"{at}: demonstration")
+            set_field(self, "demonstration", shown)
+        elif self.unique:
+            raise InvalidInput(f"{at}: unique=True needs a demonstration")
+        set_field(self, "stop", stop_texts(self.stop, at))
+        if not isinstance(self.pass_at, Real) or not math.isfinite(self.pass_at):
+            raise InvalidInput(f"{at}: pass_at must be a finite number, got {self.pass_at!r}")
+        if not isinstance(self.answer, str):
+            raise InvalidInput(f"{at}: answer must be text, got {self.answer!r}")
 
 
 class Task(Protocol):
@@ -64,3 +90,127 @@ class Task(Protocol):
     def problems(self, horizon: int, count: int, seed: int) -> Sequence[Problem]:
         """``count`` problems of size ``horizon``; the same arguments give the same problems."""
         ...
+
+
+def judge(problem: Problem, output: Output) -> float:
+    """The outcome reward of ``output``: what the problem's reward function says, as a finite number.
+
+    Raises:
+        OracleError: the function raised, or returned something that is not a finite number. The
+            message names the problem and the value.
+    """
+    value = _call(problem, "reward", problem.reward, output)
+    if isinstance(value, (Real, np.bool_)):
+        try:
+            reward = float(value)
+        except OverflowError:
+            reward = math.inf
+        if math.isfinite(reward):
+            return reward
+    raise OracleError(
+        f"problem {problem.id!r}: the reward must be a finite number, got {value!r} "
+        f"({type(value).__name__})"
+    )
+
+
+def check(problem: Problem, output: Output) -> bool:
+    """What the process verifier says: can ``output`` still become (or: is it) a right output?
+
+    Raises:
+        InvalidInput: the problem has no verifier.
+        OracleError: the verifier raised, or returned something that is not a truth value.
+    """
+    if problem.verifier is None:
+        raise InvalidInput(f"problem {problem.id!r} has no process verifier")
+    value = _call(problem, "verifier", problem.verifier, output)
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise OracleError(
+        f"problem {problem.id!r}: the verifier must return True or False, got {value!r} "
+        f"({type(value).__name__})"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExactText:
+    """Outcome reward of a text answer: 1.0 iff a complete output says exactly ``answer``.
+
+    White space before the answer does not count, nor does white space after it unless
+    ``strict_end``; inside, every character counts.
+    """
+
+    answer: str
+    strict_end: bool = False
+
+    def __call__(self, output: Output) -> float:
+        return float(output.complete and _says(output.text, self.answer, self.strict_end))
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrefix:
+    """Process verifier of a text answer, consistent with ``ExactText``.
+
+    A complete output must be right. An incomplete one must be extendable, by some text, to a right
+    one. It judges decoded text, so every tokenization of a right answer counts. Whether the tokens
+    left up to the horizon suffice is not asked.
+    """
+
+    answer: str
+    strict_end: bool = False
+
+    def __call__(self, output: Output) -> bool:
+        if _says(output.text, self.answer, self.strict_end):
+            return True
+        return not output.complete and self._starts(output.text.lstrip())
+
+    def _starts(self, said: str) -> bool:
+        text = said.rstrip("\ufffd")  # a character of which only the first bytes are there yet
+        rest = self.answer[len(text) :]
+        return self.answer.startswith(text) and (text == said or not rest[:1].isascii())
+
+
+def _says(text: str, answer: str, strict_end: bool) -> bool:
+    return (text.lstrip() if strict_end else text.strip()) == answer
+
+
+def whole(value: object, name: str, least: int = 0, most: int | None = None) -> int:
+    """``value`` as a plain integer within ``least``…``most``.
+
+    Raises:
+        InvalidInput: it is not one; the message names ``name``.
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInput(f"{name} must be an integer, got {value!r}") from None
+    if number < least or (most is not None and number > most):
+        bounds = f">= {least}" if most is None else f"in {least}…{most}"
+        raise InvalidInput(f"{name} must be an integer {bounds}, got {number}")
+    return number
+
+
+def stop_texts(stop: object, at: str) -> tuple[str, ...]:
+    """``stop`` as a tuple of non-empty texts (``InvalidInput`` otherwise)."""
+    if not isinstance(stop, (tuple, list)) or not all(isinstance(s, str) and s for s in stop):
+        raise InvalidInput(f"{at}: stop must be a tuple of non-empty texts, got {stop!r}")
+    return tuple(stop)
+
+
+def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return value
+    try:
+        return as_tokens(value)  # type: ignore[arg-type]
+    except InvalidInput as error:
+        raise InvalidInput(f"{name} must be text or tokens: {error}") from None
+
+
+def _call(problem: Problem, what: str, function: Callable[[Output], object], output: Output):
+    try:
+        return function(output)
+    except (Exception, SystemExit) as error:  # a reward that runs code may meet an exit() in it
+        raise OracleError(
+            f"problem {problem.id!r}: the {what} raised {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,357 @@
+"""``reroot.compare``: same tasks, same budget, same seeds; only the generator interface changes."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+from .access.contract import Contract, Control, Oracle
+from .access.runner import Attempt, Job, check_concurrency, execute
+from .errors import InvalidInput
+from .learners.base import BoundLearner
+from .runs import RunFolder, attempt_to_row, write_atomically, write_json
+from .types import Budget
+from .workload import Cell, Workload, build_workload, is_family
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
+PROBLEMS = "problems.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        folder: the run folder.
+        results: one row per contract, learner and attempt.
+        summary: the content of ``summary.json``.
+    """
+
+    folder: Path
+    results: pl.DataFrame
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Everything that is decided before anything runs."""
+
+    workload: Workload
+    grants: tuple[Contract, ...]
+    learners: tuple[BoundLearner, ...]
+    budget: Budget
+    budget_tokens: int
+    seeds: int
+    beta: float
+
+    def granted(self, contract: Contract, task: str) -> Contract:
+        """A contract with the task's oracles, unless it names its own."""
+        if contract.oracles:
+            return contract.resolved
+        return contract.with_oracles(self.workload.oracles(task)).resolved
+
+    def permitted(self, learner: BoundLearner, task: str) -> list[Contract]:
+        """The contracts that permit a learner on a task."""
+        granted = [self.granted(contract, task) for contract in self.grants]
+        return [contract for contract in granted if learner.requires <= contract]
+
+    def jobs(self) -> list[Job]:
+        """Every learner on every problem, once per sampling law, served exactly what it requires.
+
+        A stronger contract would give identical outputs at identical logical cost (it is a test),
+        so nothing is run twice.
+        """
+        jobs: list[Job] = []
+        for cell in self.workload.cells:
+            for learner in self.learners:
+                laws = {c.sampling for c in self.permitted(learner, cell.task)}
+                for law in sorted(laws, key=str):
+                    served = Contract(
+                        learner.requires.control,
+                        learner.requires.report,
+                        law,
+                        learner.requires.oracles,
+                    )
+                    jobs += [
+                        Job(
+                            _key(learner, law, episode.problem.id),
+                            learner,
+                            episode,
+                            served,
+                            self.budget,
+                            cell.seed,
+                        )
+                        for episode in cell.episodes
+                    ]
+        return jobs
+
+    def config(self) -> dict[str, Any]:
+        """The identity of the comparison, as written to ``config.json``."""
+        work = self.workload
+        return {
+            "kind": "compare",
+            "version": __version__,
+            "model": work.model,
+            "generator": dict(work.generator.describe()),
+            "tasks": list(work.tasks),
+            "horizons": list(work.horizons),
+            "grants": [str(g) for g in self.grants],
+            "learners": [
+                {
+                    "name": x.name,
+                    "params": {k: str(v) for k, v in x.params.items()},
+                    "label": x.label,
+                    "requires": str(x.requires),
+                }
+                for x in self.learners
+            ],
+            "budget": self.budget.to_dict(),
+            "budget_tokens_per_cell": self.budget_tokens,
+            "seeds": self.seeds,
+            "problems": work.count,
+            "beta": self.beta,
+            "command": self.command(),
+        }
+
+    def command(self) -> str:
+        """A shell command that makes the same comparison."""
+        work = self.workload
+        parts = ["reroot", "compare", "--model", work.model]
+        if not is_family(work.model):
+            parts += ["--task", ",".join(work.tasks)]
+        parts += ["--horizons", ",".join(map(str, work.horizons))]
+        parts += ["--grants", ",".join(map(str, self.grants))]
+        for learner in self.learners:
+            parts += ["--learner", learner.spec]
+        parts += ["--budget-tokens", str(self.budget_tokens), "--seeds", str(self.seeds)]
+        parts += ["--problems", str(work.count), "--beta", f"{self.beta:g}"]
+        return shlex.join(parts)
+
+
+def compare(
+    *,
+    model: str,
+    task: str | Sequence[str] = (),
+    horizons: Sequence[int] = (),
+    grants: Sequence[Contract | str] = DEFAULT_GRANTS,
+    learners: Sequence[BoundLearner | str] = (),
+    budget_tokens: int = 200_000,
+    seeds: int = 3,
+    problems: int | None = None,
+    beta: float = 0.02,
+    out: str | Path,
+    concurrency: int = 256,
+    transcripts: bool = False,
+    chat: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+    on_start: Callable[[int, int], None] = lambda total, done: None,
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+) -> Comparison:
+    """Run every learner that each contract permits, on the same problems within the same budget.
+
+    Args:
+        model: a hidden family (``hidden_path:K=4,H=16,p=0.4``), ``ngram:FILE``, ``smollm2``, a
+            model folder or a hub id.
+        task: task name or names; none for a hidden family.
+        horizons: task sizes.
+        grants: contracts to compare. One that names no oracle is granted every oracle the task
+            has, so that contracts differ in the generator interface alone.
+        learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set.
+        budget_tokens: generated tokens per learner and cell (task x horizon x seed), shared
+            equally by the cell's problems.
+        seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
+        problems: problems per cell (default: 8, for hidden families 32).
+        beta: temperature β of J_β in reward per nat.
+        out: run folder; a folder of the same configuration is continued.
+        concurrency: attempts in flight; changes no result.
+        transcripts: keep every message of every attempt.
+        chat, dtype, device: how to load a language model.
+        on_start: called with the number of attempts and how many are done already.
+        on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        InvalidInput: an unknown name or a value out of range.
+        RunFolderError: ``out`` holds another run or cannot be written.
+    """
+    tasks = (task,) if isinstance(task, str) else tuple(task)
+    contracts = _contracts(grants)
+    bound = _learners(learners)
+    if isinstance(budget_tokens, bool) or budget_tokens < 1:
+        raise InvalidInput(f"budget_tokens must be an integer >= 1, got {budget_tokens!r}")
+    if not 0 <= beta < float("inf"):
+        raise InvalidInput(f"beta must be finite and >= 0, got {beta!r}")
+    check_concurrency(concurrency)
+    workload = build_workload(
+        model, tasks, horizons, seeds, problems, chat=chat, dtype=dtype, device=device
+    )
+    each = budget_tokens // workload.count
+    if each < 1:
+        raise InvalidInput(
+            f"budget_tokens={budget_tokens} leaves no token for each of {workload.count} problems"
+        )
+    for contract in contracts:
+        refused = workload.generator.capabilities.refusal(contract)
+        if refused is not None:
+            raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
+    plan = _Plan(workload, contracts, bound, Budget(tokens=each), budget_tokens, seeds, beta)
+    return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
+
+
+def _run(
+    plan: _Plan,
+    out: Path,
+    concurrency: int,
+    transcripts: bool,
+    on_start: Callable[[int, int], None],
+    on_attempt: Callable[[Attempt], None],
+) -> Comparison:
+    import polars as pl
+
+    from .report import summarize
+
+    generator, jobs = plan.workload.generator, plan.jobs()
+    if not jobs:
+        raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
+    started, before = time.perf_counter(), generator.physical()
+    with RunFolder(out, plan.config(), transcripts=transcripts) as folder:
+        left = [job for job in jobs if job.key not in folder.attempts]
+        on_start(len(jobs), len(jobs) - len(left))
+
+        def record(attempt: Attempt) -> None:
+            folder.add(attempt)
+            on_attempt(attempt)
+
+        try:
+            if not (out / PROBLEMS).exists():
+                table = pl.DataFrame(_problem_rows(plan), schema=_problem_schema())
+                write_atomically(out / PROBLEMS, table.write_parquet)
+            execute(
+                left,
+                generator,
+                concurrency=concurrency,
+                on_attempt=record,
+                log_of=folder.log_of,
+            )
+        finally:  # Ctrl-C and errors too: what is there can be read
+            folder.write_results(_rows(plan, folder.attempts))
+        spent = {
+            "physical": (generator.physical() - before).to_dict(),
+            "seconds": round(time.perf_counter() - started, 3),
+            "attempts_run": len(left),
+        }
+        summary = {**summarize(out), **spent}
+        write_json(out / "summary.json", summary)
+    return Comparison(out, pl.read_parquet(out / "results.parquet"), summary)
+
+
+def _rows(plan: _Plan, attempts: dict[str, Attempt]) -> list[dict[str, Any]]:
+    """One row per contract, learner and finished attempt, in a fixed order."""
+    rows: list[dict[str, Any]] = []
+    for cell in plan.workload.cells:
+        for learner in plan.learners:
+            for contract in plan.permitted(learner, cell.task):
+                for episode in cell.episodes:
+                    key = _key(learner, contract.sampling, episode.problem.id)
+                    if key in attempts:
+                        rows.append(_row(cell, learner, contract, attempts[key]))
+    return rows
+
+
+def _row(cell: Cell, learner: BoundLearner, contract: Contract, attempt: Attempt) -> dict[str, Any]:
+    used = "+".join(str(o) for o in Oracle if o in learner.requires.oracles)
+    return {
+        **attempt_to_row(attempt),
+        "task": cell.task,
+        "horizon": cell.horizon,
+        "contract": str(contract),
+        "control": str(contract.control),
+        "report": str(contract.report),
+        "needs_control": learner.requires.control > Control.ROOT,
+        "oracles_used": used,
+    }
+
+
+def _problem_rows(plan: _Plan) -> list[dict[str, Any]]:
+    """What the generator itself makes of each problem: its log-probability along the demonstration."""
+    generator = plan.workload.generator
+    rows: list[dict[str, Any]] = []
+    for cell in plan.workload.cells:
+        shown = [e for e in cell.episodes if e.demonstration is not None and len(e.demonstration)]
+        requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
+        replies = iter(generator.answer(requests)) if requests else iter(())
+        for episode in cell.episodes:
+            problem, demonstration = episode.problem, episode.demonstration
+            logprobs: list[float] = []
+            if demonstration:
+                reply = next(replies)
+                assert reply.logprobs is not None
+                logprobs = reply.logprobs[0].tolist()
+            tokens = demonstration.tokens if demonstration else ()
+            rows.append(
+                {
+                    "task": cell.task,
+                    "horizon": cell.horizon,
+                    "seed": cell.seed,
+                    "problem": problem.id,
+                    "unique": problem.unique,
+                    "log_reach": sum(logprobs) if problem.unique and logprobs else None,
+                    "demo_tokens": [generator.decode([t]) for t in tokens],
+                    "demo_logprobs": logprobs,
+                    "prompt": problem.prompt if isinstance(problem.prompt, str) else "",
+                    "answer": problem.answer,
+                }
+            )
+    return rows
+
+
+def _problem_schema() -> dict[str, Any]:
+    import polars as pl
+
+    return {
+        "task": pl.String,
+        "horizon": pl.Int64,
+        "seed": pl.Int64,
+        "problem": pl.String,
+        "unique": pl.Boolean,
+        "log_reach": pl.Float64,
+        "demo_tokens": pl.List(pl.String),
+        "demo_logprobs": pl.List(pl.Float64),
+        "prompt": pl.String,
+        "answer": pl.String,
+    }
+
+
+def _contracts(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:
+    contracts = tuple(Contract.parse(g) if isinstance(g, str) else g for g in grants)
+    if not contracts:
+        raise InvalidInput("compare needs at least one contract in grants")
+    if len(set(contracts)) != len(contracts):
+        raise InvalidInput(f"grants repeat: {', '.join(map(str, contracts))}")
+    return contracts
+
+
+def _learners(learners: Sequence[BoundLearner | str]) -> tuple[BoundLearner, ...]:
+    from .learners import DEFAULT_COMPARISON, get_learner
+
+    chosen = learners or DEFAULT_COMPARISON
+    bound = tuple(get_learner(x) if isinstance(x, str) else x for x in chosen)
+    for learner in bound:
+        if not isinstance(learner, BoundLearner):
+            raise InvalidInput(f"expected a learner or its spec, got {learner!r}")
+    labels = [learner.label for learner in bound]
+    if len(set(labels)) != len(labels):
+        raise InvalidInput(f"learners repeat: {', '.join(labels)}")
+    return bound
+
+
+def _key(learner: BoundLearner, sampling: object, problem: str) -> str:
+    return f"{problem} | {learner.label} | {sampling}"

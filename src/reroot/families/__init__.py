@@ -1,0 +1,137 @@
+"""Hidden families: exact generators with a secret that the interface makes hard or easy to find.
+
+``parse("hidden_path:K=4,H=16,p=0.4")`` reads a spec as the command line writes it; the result
+builds instances: ``spec(seed=3)``, ``spec(seed=3, horizon=8)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import InvalidInput, nearest
+from .decoy_path import DecoyPath
+from .hidden_path import HiddenPath, PathFamily
+from .hidden_trie import HiddenTrie
+
+__all__ = [
+    "DecoyPath",
+    "Family",
+    "HiddenPath",
+    "HiddenTrie",
+    "PathFamily",
+    "Spec",
+    "catalogue",
+    "parse",
+]
+
+Instance = PathFamily | HiddenTrie
+_Number = Callable[[str], int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and these."""
+
+    build: Callable[..., Instance]
+    description: str
+    example: str
+    needs: Mapping[str, _Number]
+    takes: Mapping[str, _Number] = field(default_factory=dict[str, _Number])
+
+
+_FAMILIES: dict[str, Family] = {
+    "hidden_path": Family(
+        HiddenPath,
+        "one secret path; its tokens have probability p, off it all is uniform",
+        "hidden_path:K=4,H=16,p=0.4",
+        {"p": float},
+    ),
+    "decoy_path": Family(
+        DecoyPath,
+        "a secret path behind k decoys that are likelier at every prefix (p1 < p0)",
+        "decoy_path:K=8,H=8,k=2,p0=0.2,p1=0.15",
+        {"k": int, "p0": float, "p1": float},
+    ),
+    "hidden_trie": Family(
+        HiddenTrie,
+        "many right outputs sharing prefixes; children have probability >= a, others <= b",
+        "hidden_trie:K=16,H=8,a=0.3,b=0.1,nodes=20",
+        {"a": float, "b": float},
+        {"nodes": int},
+    ),
+}
+
+
+def catalogue() -> dict[str, str]:
+    """Family name → one line of what it is, with an example of its spec."""
+    return {name: f"{f.description} ({f.example})" for name, f in _FAMILIES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A family with its parameters; calling it builds the instance of a seed.
+
+    Attributes:
+        family: name in ``catalogue()``.
+        vocab_size: K.
+        horizon: H, or ``None`` if the spec leaves it to the call.
+        parameters: the family's own parameters.
+    """
+
+    family: str
+    vocab_size: int
+    horizon: int | None
+    parameters: Mapping[str, int | float]
+
+    def __call__(self, seed: int = 0, horizon: int | None = None) -> Instance:
+        """The instance of ``seed``, with ``horizon`` in place of the spec's H where given.
+
+        Raises:
+            InvalidInput: no horizon is known, or a parameter is out of range.
+        """
+        tokens = self.horizon if horizon is None else horizon
+        if tokens is None:
+            raise InvalidInput(f"{self} needs a horizon: add H=…, as in {self._example!r}")
+        return _FAMILIES[self.family].build(self.vocab_size, tokens, **self.parameters, seed=seed)
+
+    @property
+    def _example(self) -> str:
+        return _FAMILIES[self.family].example
+
+    def __str__(self) -> str:
+        shown = {"K": self.vocab_size, "H": self.horizon, **self.parameters}
+        return f"{self.family}:" + ",".join(f"{n}={v}" for n, v in shown.items() if v is not None)
+
+
+def parse(spec: str) -> Spec:
+    """Read ``name:K=…,H=…,parameter=…``; H may be left to the call.
+
+    Raises:
+        InvalidInput: unknown family or parameter (with the nearest name), a parameter missing or
+            given twice, or a value that is no number.
+    """
+    name, _, rest = spec.strip().partition(":")
+    family = _FAMILIES.get(name.strip())
+    if family is None:
+        raise InvalidInput(f"unknown family {name.strip()!r}.{nearest(name.strip(), _FAMILIES)}")
+    known: dict[str, _Number] = {"K": int, "H": int, **family.needs, **family.takes}
+    values: dict[str, int | float] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if key not in known:
+            raise InvalidInput(f"{name} has no parameter {key!r}.{nearest(key, known)}")
+        if key in values:
+            raise InvalidInput(f"{name}: parameter {key} is given twice")
+        try:
+            values[key] = known[key](text)
+        except ValueError:
+            kind = "an integer" if known[key] is int else "a number"
+            raise InvalidInput(f"{name}: {key} must be {kind}, got {text!r}") from None
+        if not equals:
+            raise InvalidInput(f"{name}: {key} needs a value, as in {family.example!r}")
+    missing = [key for key in ("K", *family.needs) if key not in values]
+    if missing:
+        raise InvalidInput(f"{name} needs {', '.join(missing)}, as in {family.example!r}")
+    vocab_size, horizon = int(values.pop("K")), values.pop("H", None)
+    return Spec(name, vocab_size, None if horizon is None else int(horizon), values)

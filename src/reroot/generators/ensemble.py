@@ -1,0 +1,161 @@
+"""Many generators behind one door: the first prompt token says which."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Protocol, runtime_checkable
+
+from ..errors import InvalidInput
+from ..tasks.base import Problem
+from ..types import FloatArray, Physical, Reply
+from .base import Capabilities, Generator, Request
+
+
+@runtime_checkable
+class _HasProblem(Protocol):
+    def problem(self, id: str | None = None) -> Problem: ...
+
+
+class Ensemble:
+    """Generators with one vocabulary; prompt (i, x…) asks the i-th one with prompt x.
+
+    Requests that arrive together are handed to each member in one batch. Text follows the first
+    member's rules; a prompt text starts with the member's index, as in ``"3 <its prompt>"``.
+
+    Raises:
+        InvalidInput: no members, or vocabularies, end tokens or capabilities that differ.
+    """
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        if not len(generators):
+            raise InvalidInput("an ensemble needs at least one generator")
+        self._members = tuple(generators)
+        head = self._members[0]
+        for i, member in enumerate(self._members):
+            for what, mine, first in (
+                ("vocabulary size", member.vocab_size, head.vocab_size),
+                ("end tokens", member.stop_tokens(()), head.stop_tokens(())),
+                ("capabilities", member.capabilities, head.capabilities),
+            ):
+                if mine != first:
+                    raise InvalidInput(
+                        f"members of an ensemble share their {what}; member 0 has {first}, "
+                        f"member {i} has {mine}"
+                    )
+        limits = [member.max_length() for member in self._members]
+        known = [limit for limit in limits if limit is not None]
+        self._limit = max(known) + 1 if len(known) == len(limits) else None
+        self._done = Physical()
+
+    @property
+    def members(self) -> tuple[Generator, ...]:
+        """The generators, in order."""
+        return self._members
+
+    @property
+    def vocab_size(self) -> int:
+        return self._members[0].vocab_size
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._members[0].capabilities
+
+    @property
+    def end_token(self) -> int | None:
+        return self._members[0].end_token
+
+    def problems(self) -> list[Problem]:
+        """The members' problems with prompts (i, …) and ids made unique by ``#i``.
+
+        Raises:
+            InvalidInput: a member has no ``problem()``, or one with a text prompt.
+        """
+        return [self._problem(i) for i in range(len(self._members))]
+
+    def _problem(self, index: int) -> Problem:
+        member = self._members[index]
+        if not isinstance(member, _HasProblem):
+            raise InvalidInput(f"member {index} of the ensemble, {member!r}, has no problem()")
+        problem = member.problem()
+        prompt = (
+            member.encode(problem.prompt) if isinstance(problem.prompt, str) else problem.prompt
+        )
+        return replace(problem, id=f"{problem.id}#{index}", prompt=(index, *prompt))
+
+    def max_length(self) -> int | None:
+        """The longest member's limit and one for the index; each member keeps its own limit."""
+        return self._limit
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        index, _, rest = text.strip().partition(" ")
+        if not index.isdecimal() or int(index) >= len(self._members):
+            raise InvalidInput(
+                f"a prompt must start with a member's index 0…{len(self._members) - 1}, got {text!r}"
+            )
+        return (int(index), *self._members[int(index)].encode(rest))
+
+    def encode_continuation(self, text: str) -> tuple[int, ...]:
+        return self._members[0].encode_continuation(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._members[0].decode(tokens)
+
+    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
+        return self._members[0].stop_tokens(texts)
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """One batch per member that is asked.
+
+        Raises:
+            InvalidInput: a prompt does not start with a member's index.
+        """
+        batches: dict[int, list[int]] = {}
+        for position, request in enumerate(requests):
+            batches.setdefault(self._index(request.prompt), []).append(position)
+        replies: dict[int, Reply] = {}
+        for index, positions in batches.items():
+            batch = [replace(requests[p], prompt=requests[p].prompt[1:]) for p in positions]
+            member = self._members[index]
+            before = member.physical()
+            replies.update(zip(positions, member.answer(batch), strict=True))
+            self._note(before, member.physical())
+        return [replies[position] for position in range(len(requests))]
+
+    def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
+        member = self._members[self._index(prompt)]
+        before = member.physical()
+        laws = member.log_laws(prompt[1:], prefixes)
+        self._note(before, member.physical())
+        return laws
+
+    def physical(self) -> Physical:
+        """Work the members did for this ensemble."""
+        return self._done
+
+    def describe(self) -> Mapping[str, object]:
+        members = json.dumps([dict(m.describe()) for m in self._members], sort_keys=True)
+        return {
+            "family": "ensemble",
+            "members": len(self._members),
+            "first": dict(self._members[0].describe()),
+            "digest": hashlib.blake2b(members.encode(), digest_size=8).hexdigest(),
+        }
+
+    def _index(self, prompt: Sequence[int]) -> int:
+        if not len(prompt) or not 0 <= prompt[0] < len(self._members):
+            raise InvalidInput(
+                f"a prompt must start with a member's index 0…{len(self._members) - 1}, "
+                f"got {tuple(prompt)}"
+            )
+        return prompt[0]
+
+    def _note(self, before: Physical, after: Physical) -> None:
+        self._done = Physical(
+            *(
+                getattr(self._done, f.name) + getattr(after, f.name) - getattr(before, f.name)
+                for f in fields(Physical)
+            )
+        )

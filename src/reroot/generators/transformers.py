@@ -1,0 +1,404 @@
+"""Causal language models of the ``transformers`` library, computed through a prefix tree.
+
+What is asked together is computed together, and nothing is computed twice while the cache holds it. Laws
+computed in different batches agree to about 1e-5 nats in float32 (matrix products round differently by
+shape), so a draw depends on the batch only where its uniform falls that close to a step of the cumulative
+law. In bfloat16 laws differ by up to a nat between batches: use it for speed, not for numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BackendError, InvalidInput, MissingDependency
+from ..models import Progress, load
+from ..types import PAD, FloatArray, IntArray, Physical, Reply
+from .base import Request, check_prefix
+from .stepping import SteppingGenerator
+from .tokenizer import Text
+
+try:
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+except ImportError as error:
+    raise MissingDependency(
+        f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
+    ) from None
+from .key_values import DevicePass, KeyValues
+from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
+from .wide import LawStore, draw_wide
+
+_LAW_SHARE = 8  # one part in 8 of the cache holds next-token laws, the rest keys and values
+_NODE_BYTES = 256  # bookkeeping of a node, about
+_WIDE = 1024  # vocabularies from which draws are made in two levels
+_LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
+_PASS_ENTRIES = 6 << 20  # most logits of one pass: below 32 MiB the allocator reuses memory
+
+
+class Transformers(SteppingGenerator):
+    """A causal language model as a generator; a state is a node of the prefix tree.
+
+    Args:
+        model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
+            as it is, with its own dtype and device; call ``clear`` after changing its weights.
+        chat: put a prompt's text through the tokenizer's chat template, as one user message.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        device: where to compute, as torch names it.
+        cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
+        progress: told what takes time while the model is prepared.
+
+    Raises:
+        InvalidInput: not a model, no chat template, or an architecture whose state is more than the
+            keys and values of all past tokens (sliding windows, recurrence, rotations by length).
+        MissingDependency: a package is not installed.
+        BackendError: packed passes disagree with plain ones (checked on a few tokens).
+    """
+
+    def __init__(
+        self,
+        model: str | Path | tuple[Any, Any],
+        *,
+        chat: bool = False,
+        dtype: str = "float32",
+        device: str = "cpu",
+        cache_bytes: int = 2 << 30,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(cache_bytes, bool) or cache_bytes < 1:
+            raise InvalidInput(f"cache_bytes must be an integer >= 1, got {cache_bytes!r}")
+        if isinstance(model, tuple):
+            self._model, tokenizer = model
+            self._name = Path(self._model.config._name_or_path).name
+        else:
+            self._model, tokenizer = load(model, dtype=dtype, progress=progress)
+            self._model.to(_device(device))
+            self._name = Path(model).name
+        self._model.eval()
+        self._config = self._model.config.get_text_config()
+        if why := _refusal(self._model, self._config):
+            raise InvalidInput(f"a {self._config.model_type} model cannot be served: {why}")
+        self._text = Text(tokenizer, chat, _end_ids(self._model, self._config.vocab_size))
+        self._chat = chat
+        self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        self._cache_bytes = cache_bytes
+        self._vocab = self._config.vocab_size
+        self._limits = Limits(positions=min(512, max(64, _PASS_ENTRIES // self._vocab)))
+        self._slot_bytes = 1 << 14
+        self.clear()
+        self._check_engine()
+        self._slot_bytes = self._store.slot_bytes
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop everything cached and reset the counters."""
+        laws = self._cache_bytes // _LAW_SHARE
+        slots = (self._cache_bytes - laws) // (self._slot_bytes + _NODE_BYTES)
+        self._tree = PrefixTree(limit=max(1, slots))
+        self._store = KeyValues(self._tree)
+        self._kept = LawStore(min(laws // (4 * self._vocab), 1 << 16), self._vocab)
+        self._buffer = np.empty((0, self._vocab), dtype=np.float32)
+        self._ahead: dict[int, int] = {}
+        self._passes = self._positions = self._again = self._reached = 0
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab
+
+    @property
+    def end_token(self) -> int | None:
+        return self._text.end
+
+    def max_length(self) -> int | None:
+        return getattr(self._config, "max_position_embeddings", None)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Prompt text → tokens, through the chat template if there is one in use; never empty."""
+        return self._text.encode(text)
+
+    def encode_continuation(self, text: str) -> tuple[int, ...]:
+        return self._text.encode_continuation(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        check_prefix(tokens, self._vocab)
+        return self._text.decode(tokens)
+
+    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
+        """End tokens of model and tokenizer, and every token whose text contains one of ``texts``."""
+        return self._text.stop_tokens(texts)
+
+    def describe(self) -> Mapping[str, object]:
+        """Names and hashes: of configuration and sampled weights, and of the tokenizer."""
+        return {
+            "family": "transformers",
+            "model": self._name,
+            "weights": _fingerprint(self._model),
+            "tokenizer": self._text.digest(),
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "chat": self._chat,
+        }
+
+    def physical(self) -> Physical:
+        return Physical(
+            forwards=self._passes,
+            computed=self._positions,
+            cached=max(0, self._reached - self._positions),
+            recomputed=self._again,
+        )
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply each. Requests are cut into parts that the cache can hold at once; that moves no
+        draw, because every continuation has its own place in the random stream.
+
+        Raises:
+            InvalidInput: tokens outside the vocabulary, no tokens at all, or more than ``max_length``.
+            BackendError: the model's laws are not laws (NaN).
+        """
+        for request in requests:
+            self._check(request)
+        replies: list[list[Reply]] = [[] for _ in requests]
+        for wave in self._waves(requests):
+            self._tidy()
+            parts = [part for _, part in wave]
+            try:
+                self._look_ahead(parts)
+                for (index, _), reply in zip(wave, super().answer(parts), strict=True):
+                    replies[index].append(reply)
+            finally:
+                self._ahead = {}
+        return [_joined(parts) for parts in replies]
+
+    def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
+        """(len(prefixes), K) nats: the base law at each prefix."""
+        self._tidy()
+        return super().log_laws(prompt, prefixes)
+
+    def _waves(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Request]]]:
+        """(index, request or part of it) that are in flight together, by memory of laws and slots."""
+        most = max(16, _LAW_ENTRIES // self._vocab)
+        wave: list[tuple[int, Request]] = []
+        prompts: set[tuple[int, ...]] = set()
+        rows, slots = most, self._tree.limit
+        for index, request in enumerate(requests):
+            done = 0
+            while done < request.n:
+                start = len(request.prefix)
+                start += len(request.prompt) if request.prompt not in prompts else 0
+                room = min(rows, (slots - start) // request.length)
+                if room < 1 and wave:
+                    yield wave
+                    wave, prompts, rows, slots = [], set(), most, self._tree.limit
+                    continue
+                n, states = request.n - done, 1  # a single token is drawn from a single law
+                if request.length > 1:
+                    n = states = max(1, min(room, n))
+                wave.append((index, replace(request, first=request.first + done, n=n)))
+                prompts.add(request.prompt)
+                rows -= states
+                slots -= start + request.length * states
+                done += n
+        if wave:
+            yield wave
+
+    def _look_ahead(self, parts: Sequence[Request]) -> None:
+        """Note the paths of given tokens, so that each is computed in one pass."""
+        for part in parts:
+            if part.given is not None:
+                node = self._start(part.prompt, part.prefix)
+                for token in part.given[:-1]:
+                    self._ahead[node] = node = self._tree.walk(node, (token,))
+
+    def _tidy(self) -> None:
+        """Drop dead nodes when there are many; only between calls, as it voids states."""
+        if len(self._tree) > 2 * self._tree.limit + (1 << 16):
+            self._tree.forget(self._kept.nodes())
+
+    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+        check_prefix(prompt, self._vocab)
+        check_prefix(prefix, self._vocab)
+        length, limit = len(prompt) + len(prefix), self.max_length()
+        if not length:
+            raise InvalidInput("a language model needs at least one prompt token, got none")
+        if limit is not None and length >= limit:
+            raise InvalidInput(f"{length} tokens fill the model's {limit} positions")
+        return self._tree.start(prompt, prefix)
+
+    def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
+        return self._tree.children(states, tokens)
+
+    def _laws(self, states: IntArray) -> FloatArray:
+        """The laws, in memory that the next call overwrites."""
+        self._reached += int(self._tree.depth[states].sum())
+        if len(states) > len(self._buffer):  # touching new memory costs more than filling old
+            self._buffer = np.empty((len(states), self._vocab), dtype=np.float32)
+        laws = self._buffer[: len(states)]
+        missing = self._kept.read(states, laws)
+        place = dict(zip(states[missing].tolist(), missing.tolist(), strict=True))
+        left = np.unique(np.array([*place, *self._soon(list(place))], dtype=np.int64))
+        while len(left):
+            step = plan_pass(self._tree, left, self._limits)
+            fresh = self._forward(step)
+            self._kept.write(step.asked, fresh)
+            for law, node in zip(fresh, step.asked.tolist(), strict=True):
+                if node in place:
+                    laws[place[node]] = law
+            left = np.setdiff1d(left, step.asked, assume_unique=True)
+        return laws  # pyright: ignore[reportReturnType]  # float32
+
+    def _soon(self, nodes: Sequence[int]) -> Iterator[int]:
+        """Nodes that given tokens lead to from ``nodes``, as many as the kept laws have room for."""
+        room = self._kept.rows // 2 // max(1, len(nodes))
+        for node in nodes if self._ahead else ():
+            for _ in range(room):
+                if (node := self._ahead.get(node, ROOT)) == ROOT:
+                    break
+                if node not in self._kept:
+                    yield node
+
+    @torch.inference_mode()
+    def _forward(self, step: Pass) -> npt.NDArray[np.float32]:
+        """(m, K) nats: the laws at ``step.asked``."""
+        device, dtype = self._model.device, self._model.dtype
+        sees = torch.from_numpy(step.sees).to(device)
+        mask = torch.full(sees.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+        keep = {"logits_to_keep": step.keep} if self._keeps else {}
+        logits = self._model(
+            input_ids=torch.from_numpy(step.tokens).to(device),
+            attention_mask=mask.masked_fill_(sees, 0.0)[:, None],
+            position_ids=torch.from_numpy(step.positions).to(device),
+            past_key_values=DevicePass(step, self._store, device),
+            use_cache=True,
+            **keep,
+        ).logits
+        logits = logits[:, -step.keep :].flatten(0, 1)
+        if len(step.at) != len(logits):
+            logits = logits[torch.from_numpy(step.at).to(device)]
+        self._passes += 1
+        self._positions += len(step.write)
+        self._again += step.recomputed
+        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+    def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
+        return (draw_wide if self._vocab >= _WIDE else super()._draw)(laws, rows, u)
+
+    def _check_engine(self) -> None:
+        """Compare packed passes over a small tree with plain ones, token path by token path."""
+        a, b, c, d, e = (i * self._vocab // 5 for i in range(5))
+        paths = [(a, b), (a, b, c), (a, b, d, e), (e, b, d, e), (a, b, d, c, c)]
+        try:
+            nodes = [self._start(path, ()) for path in paths]
+            self._laws(np.array(nodes[:2]))
+            packed = np.exp(self._laws(np.array(nodes)))
+            worst = 0.0
+            for path, law in zip(paths, packed, strict=True):
+                worst = max(worst, float(np.abs(law - np.exp(self._plain(path))).sum() / 2))
+        except Exception as error:
+            raise BackendError(
+                f"a {self._config.model_type} model cannot be computed through the prefix tree: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not worst <= (1e-3 if self._model.dtype == torch.float32 else 0.2):
+            raise BackendError(
+                f"a {self._config.model_type} model cannot be computed through the prefix tree: its "
+                f"laws there are off by up to {worst:.3g} in total variation"
+            )
+
+    @torch.inference_mode()
+    def _plain(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """(K,) nats: the law after ``tokens``, computed without any cache."""
+        ids = torch.tensor([list(tokens)], device=self._model.device)
+        logits = self._model(input_ids=ids, use_cache=False).logits[0, -1]
+        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+
+def _joined(parts: Sequence[Reply]) -> Reply:
+    """The reply to one request from the replies to its parts."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(part.tokens.shape[1] for part in parts)
+
+    def join(name: str, fill: float) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        if arrays[0] is None:
+            return None
+        wide = [
+            np.pad(
+                a,
+                [(0, 0), (0, longest - a.shape[1]), *[(0, 0)] * (a.ndim - 2)],
+                constant_values=fill,
+            )
+            for a in arrays
+        ]
+        whole = np.concatenate(wide)
+        whole.flags.writeable = False
+        return whole
+
+    lengths = np.concatenate([part.lengths for part in parts])
+    lengths.flags.writeable = False
+    return Reply(
+        parts[0].prefix,
+        join("tokens", PAD),
+        lengths,
+        join("logprobs", 0.0),
+        join("top_tokens", PAD),
+        join("top_logprobs", 0.0),
+        join("laws", 0.0),
+    )
+
+
+def _refusal(model: Any, config: Any) -> str | None:
+    """Why keys and values of all past tokens are not this model's whole state, if they are not."""
+    if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
+        return "it is no decoder-only model"
+    if getattr(model, "_is_stateful", False):
+        return "it carries a recurrent state"
+    layers = {type(layer) for layer in DynamicCache(config=config).layers} - {DynamicLayer}
+    local = "local" in (getattr(config, "attention_layers", None) or ())
+    if layers or local:
+        kinds = ", ".join(sorted(layer.__name__ for layer in layers)) or "local attention"
+        return f"not all of its layers attend to all past tokens ({kinds})"
+    rope = json.dumps(getattr(config, "rope_parameters", None), default=str)
+    for kind in ("dynamic", "longrope"):
+        if f'"{kind}"' in rope:
+            return f"its rotary positions ({kind}) depend on the length of the batch"
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return f"attention {config._attn_implementation!r} takes no mask; load it with 'sdpa'"
+    return None
+
+
+def _end_ids(model: Any, vocab: int) -> list[int]:
+    """The end tokens of the model's generation settings."""
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return [e for e in ([ends] if isinstance(ends, int) else ends or ()) if e < vocab]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInput(f"cannot compute on device {name!r}: {reason}") from None
+    return device
+
+
+def _fingerprint(model: Any) -> str:
+    """A hash of the configuration and of 64 evenly spaced entries of every weight."""
+    unrelated = ("_name_or_path", "transformers_version", "dtype")
+    config = {k: v for k, v in model.config.to_dict().items() if k not in unrelated}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().reshape(-1)
+        sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
+        digest.update(f"{name}{tuple(weight.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()[:16]

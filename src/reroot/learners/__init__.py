@@ -1,0 +1,15 @@
+"""Learners: async functions over a session, each with the weakest contract it needs."""
+
+from __future__ import annotations
+
+from .base import BoundLearner, LearnerFactory, learner
+from .registry import DEFAULT_COMPARISON, get_learner, list_learners
+
+__all__ = [
+    "DEFAULT_COMPARISON",
+    "BoundLearner",
+    "LearnerFactory",
+    "get_learner",
+    "learner",
+    "list_learners",
+]

@@ -1,0 +1,91 @@
+"""What learners share: checks of their parameters, made when they are bound, and drawing what the
+budget allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..access.contract import Oracle
+from ..errors import BudgetExceeded, InvalidInput
+from ..types import Prefix
+
+if TYPE_CHECKING:
+    from ..access.session import Session
+
+JUDGES = {"reward": Oracle.REWARD, "verifier": Oracle.VERIFIER}
+SPENT_ON = {"reward": "rewards", "verifier": "verifications"}
+"""The currency in which a judge is paid."""
+
+
+def whole(params: Mapping[str, Any], name: str, *, least: int = 1, optional: bool = False) -> None:
+    """Refuse a parameter that is not an integer >= ``least`` (``InvalidInput``)."""
+    value = params[name]
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        none = " or None" if optional else ""
+        raise InvalidInput(f"{name} must be an integer >= {least}{none}, got {value!r}")
+
+
+def number(
+    params: Mapping[str, Any], name: str, low: float, high: float, *, optional: bool = False
+) -> None:
+    """Refuse a parameter that is not a number strictly between the bounds (``InvalidInput``)."""
+    value = params[name]
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+        none = " or None" if optional else ""
+        raise InvalidInput(
+            f"{name} must lie strictly between {low} and {high}{none}, got {value!r}"
+        )
+
+
+def growing(params: Mapping[str, Any]) -> None:
+    """Refuse a batch growth that is not a finite number >= 1 (``InvalidInput``)."""
+    value = params["growth"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
+        raise InvalidInput(f"growth must be a finite number >= 1, got {value!r}")
+
+
+def flag(params: Mapping[str, Any], name: str) -> None:
+    """Refuse a parameter that is not ``True`` or ``False`` (``InvalidInput``)."""
+    if not isinstance(params[name], bool):
+        raise InvalidInput(f"{name} must be True or False, got {params[name]!r}")
+
+
+def judge(params: Mapping[str, Any]) -> Oracle:
+    """The oracle named by the parameter ``oracle``: reward or verifier (else ``InvalidInput``)."""
+    name = params["oracle"]
+    if name not in JUDGES:
+        raise InvalidInput(f"oracle must be 'reward' or 'verifier', got {name!r}")
+    return JUDGES[name]
+
+
+def affordable(session: Session, wanted: int, **each: int) -> int:
+    """How many of ``wanted`` units fit when one costs at most ``each`` (currency → amount)."""
+    for currency, amount in each.items():
+        left = session.remaining(currency)
+        if left is not None:
+            wanted = min(wanted, left // amount)
+    return max(0, wanted)
+
+
+async def collect(session: Session, start: Prefix, n: int) -> list[Prefix]:
+    """``n`` outputs drawn from ``start``, or as many as the budget allows."""
+    draw = "queries" if len(start) else "rollouts"
+    each = {draw: 1, "tokens": session.horizon - len(start)}
+    outputs: list[Prefix] = []
+    with suppress(BudgetExceeded):
+        while fits := affordable(session, n - len(outputs), **each):
+            outputs += (await session.continuations(start, fits)).outputs()
+    return outputs
+
+
+async def best_rewarded(session: Session, outputs: list[Prefix]) -> Prefix:
+    """The output with the highest outcome reward, the first on ties."""
+    rewards = await session.rewards(outputs)
+    return outputs[rewards.index(max(rewards))]

@@ -1,0 +1,82 @@
+"""The learners by name. Adding one: a file with an ``@learner``, and a line in ``_LEARNERS``."""
+
+from __future__ import annotations
+
+from ..errors import InvalidInput, nearest
+from .base import BoundLearner, LearnerFactory
+from .demonstration import demo_prefix
+from .recovery import greedy_walk, plurality_walk
+from .root_start import best_of_n, first_success, self_consistency
+from .sequential import plurality_walk_sequential
+from .verified import backtracking, tokenwise_rejection
+
+_LEARNERS: tuple[LearnerFactory, ...] = (
+    best_of_n,
+    first_success,
+    self_consistency,
+    greedy_walk,
+    plurality_walk,
+    plurality_walk_sequential,
+    tokenwise_rejection,
+    backtracking,
+    demo_prefix,
+)
+
+DEFAULT_COMPARISON: tuple[str, ...] = (
+    "first_success",
+    "best_of_n:n=16",
+    "best_of_n:n=64,oracle=verifier",
+    "self_consistency:n=16",
+    "greedy_walk",
+    "plurality_walk",
+    "plurality_walk_sequential",
+    "tokenwise_rejection",
+    "backtracking",
+    "demo_prefix",
+)
+"""What ``reroot compare`` runs by default: root-start learners with and without the verifier, walks
+that use no oracle, and learners that steer by the verifier or by a demonstration."""
+
+_WORDS = {"none": None, "true": True, "false": False}
+
+
+def list_learners() -> dict[str, LearnerFactory]:
+    """Name → learner, in the order of the registry."""
+    return {learner.name: learner for learner in _LEARNERS}
+
+
+def get_learner(spec: str) -> BoundLearner:
+    """Read ``name`` or ``name:parameter=value,…``, as in ``"best_of_n:n=16,oracle=verifier"``.
+
+    Values are read as ``none``, ``true``, ``false``, an integer, a number, or else text.
+
+    Raises:
+        InvalidInput: unknown learner or parameter (the nearest name is suggested), a malformed
+            item, or a value the learner refuses.
+    """
+    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"a learner is named by text, got {spec!r}")
+    name, colon, rest = spec.partition(":")
+    name, known = name.strip(), list_learners()
+    if name not in known:
+        raise InvalidInput(f"unknown learner {name!r}.{nearest(name, known)}")
+    params: dict[str, object] = {}
+    for item in rest.split(",") if colon else ():
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value):
+            raise InvalidInput(f"learner {spec!r}: expected 'parameter=value', got {item!r}")
+        if key in params:
+            raise InvalidInput(f"learner {spec!r} gives {key!r} twice")
+        params[key] = _value(value)
+    return known[name](**params)
+
+
+def _value(text: str) -> object:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

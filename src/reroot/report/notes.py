@@ -1,0 +1,29 @@
+"""How the numbers of a report are meant; the closing section of the page."""
+
+from __future__ import annotations
+
+NOTES = """<h2>How to read the numbers</h2>
+<p><b>Verdict.</b> Root-start learners and learners that need prefix control were granted the same
+oracles and run on the same attempts. The gain is the pass probability of the best learner with
+prefix control minus that of the best root-start learner; its interval holds with probability 95 %
+whichever learners look best in the data (exact paired bounds, corrected for the number of
+learners). <i>Root-start access is the limit</i>: the interval lies above zero and not below 10
+points. <i>The base distribution is the limit</i>: every learner passes less than half of the attempts,
+with prefix control too, and not for want of budget. <i>No difference</i>: the gain is at most 10 points.
+<i>Undetermined</i>: anything else. Each of the first three claims is false with probability at most
+2.5 %, at one horizon; the largest one speaks for the task. Where each problem has one right
+output, best-of-N with the whole budget counts as one more root-start learner, by its exact law.</p>
+<p><b>Oracles.</b> An outcome reward judges complete outputs; a process verifier says whether a prefix
+can still become right; a demonstration is a right output. An oracle is not an interface: where the
+winner uses the verifier, the verdict names what root-start with the same verifier reaches, and what
+prefix control reaches without it. Learners that are shown a demonstration stand apart, since at
+the root a demonstration is the answer. Greedy decoding stands apart, since a root-start rollout
+at temperature 0 gives the same output.</p>
+<p><b>J<sub>β</sub></b> = E[r] − β·KL(π‖P) is the KL-regularized reward of the law π of a learner's outputs under the
+generator P. The table shows the mean of r − β·(−log P(output)), which leaves out the entropy of
+π and is therefore a lower bound. Attempts without an output have none and are left out.</p>
+<p><b>Intervals.</b> Pass rates: Clopper-Pearson. Means: bootstrap over problems, 2,000 resamples, widened for
+few problems. All at 95 %, one at a time, except the gain in the verdicts. Attempts that ended with an
+error count as not passed.</p>
+<p><b>Costs</b> are logical: what the interface charges. Generated tokens count every draw, discarded ones too;
+submitted tokens count the prompt and prefix once per query.</p>"""

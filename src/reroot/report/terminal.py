@@ -1,0 +1,108 @@
+"""The comparison in a terminal: one table per task, the verdict beneath, what could be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .words import plural, quantity, share, shares
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+_LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D"}
+_STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "green"}
+
+
+def terminal_table(summary: Mapping[str, Any]) -> RenderableType:
+    """The tables, verdicts and budget of a summary, to be printed by rich.
+
+    Rows are learners, grouped by the weakest control they are permitted at; columns are horizons;
+    a cell is the pass rate in percent with its exact 95 % interval.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for task in summary["tasks"]:
+        parts += [_table(summary, task), _verdict(summary, task), Text()]
+    return Group(*parts, Text(_budget(summary), style="dim"))
+
+
+def _table(summary: Mapping[str, Any], task: str) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    horizons = summary["horizons"][task]
+    table = Table(
+        title=Text(f"{task}: attempts passed, % and 95 % interval, by horizon"),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("control, learner", overflow="fold")
+    table.add_column("uses")
+    for horizon in horizons:
+        table.add_column(str(horizon), justify="right", no_wrap=True)
+    table.add_column(f"tokens at {horizons[-1]}", justify="right")
+    cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
+    before = None
+    for learner in summary["learners"]:
+        row = [cells.get((learner["short"], horizon)) for horizon in horizons]
+        if not any(row):
+            continue
+        if learner["control"] != before:
+            before = learner["control"]
+            table.add_row(Text(before, style=_STYLES.get(before, "")))
+        table.add_row(
+            Text(f" {learner['short']}"),
+            Text("".join(_LETTERS[o] for o in learner["uses"])),
+            *(_cell(cell) for cell in row),
+            Text("" if row[-1] is None else quantity(row[-1]["cost"]["tokens"])),
+        )
+    return table
+
+
+def _cell(cell: Mapping[str, Any] | None) -> Text:
+    from rich.text import Text
+
+    if cell is None:
+        return Text("·", style="dim")
+    text = Text(share(cell["pass_rate"]), style="bold" if cell["passed"] else "")
+    return text.append(f" {shares(cell['pass_interval'])}", style="not bold dim")
+
+
+def _verdict(summary: Mapping[str, Any], task: str) -> Text:
+    from rich.text import Text
+
+    verdicts = [v for v in summary["verdicts"] if v["task"] == task]
+    main = next(v for v in verdicts if v["main"])
+    text = Text.assemble(
+        (f"{task}, horizon {main['horizon']}: ", "bold"),
+        (main["kind"], "bold reverse"),
+        *(f"\n- {sentence}" for sentence in (*main["sentences"], *main["notes"])),
+    )
+    others = [v for v in verdicts if not v["main"] and v["oracles"] == main["oracles"]]
+    if others:
+        text.append("\n- Other horizons: ")
+        text.append("; ".join(f"{v['horizon']}: {v['kind']}" for v in others) + ".")
+    return text
+
+
+def _budget(summary: Mapping[str, Any]) -> str:
+    limits = ", ".join(f"{quantity(v)} {k}" for k, v in summary["budget"].items()) or "none"
+    lines = [
+        f"Budget per attempt: {limits}. {plural(summary['problems'] or 0, 'problem')} x "
+        f"{plural(summary['seeds'] or 0, 'seed')} per cell; the tokens are a mean per attempt.",
+        "Uses: R outcome reward, V process verifier, D demonstration. "
+        "A learner is listed at the weakest control that permits it; stronger contracts give the same.",
+    ]
+    broken = {c["short"]: c["errors"] for c in summary["cells"] if c["errors"]}
+    if broken:
+        named = ", ".join(f"{k} ({v})" for k, v in sorted(broken.items()))
+        lines.append(f"Attempts with errors count as not passed: {named}.")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power_of_ten(exponent: int) -> str:
+    """``10⁻³``."""
+    return f"10{str(exponent).translate(_SUPERSCRIPTS)}"
+
+
+def from_log(log_value: float, digits: int = 2) -> str:
+    """A positive number given by its natural log: ``0.42``, ``1,200``, ``3.1·10⁻⁷``."""
+    log10 = log_value / math.log(10)
+    if -3 <= log10 < 6:
+        return quantity(float(f"{10**log10:.{digits}g}"))
+    exponent = math.floor(log10)
+    mantissa = f"{10 ** (log10 - exponent):.{digits}g}"
+    if mantissa == "10":
+        mantissa, exponent = "1", exponent + 1
+    power = power_of_ten(exponent)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def quantity(value: float) -> str:
+    """A cost or count: ``0``, ``0.25``, ``12.5``, ``1,234``; powers of ten from a million on."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e7 or abs(value) < 1e-3:
+        return ("−" if value < 0 else "") + from_log(math.log(abs(value)))
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def share(value: float) -> str:
+    """A probability in percent, without the sign: ``0``, ``0.4``, ``96``; ``3·10⁻⁷`` below 0.01."""
+    value *= 100
+    if value == 0:
+        return "0"
+    if value < 0.01:
+        return from_log(math.log(value))
+    return f"{value:.2g}" if value < 1 else f"{value:.0f}"
+
+
+def shares(interval: Sequence[float]) -> str:
+    """An interval of probabilities in percent: ``86–100``."""
+    return f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With a sign and a real minus: ``+0.50``."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def plural(count: float, noun: str) -> str:
+    """``1 problem``, ``8 problems``."""
+    return f"{quantity(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def listing(items: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)

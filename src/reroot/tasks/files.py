@@ -1,0 +1,254 @@
+"""A user's tasks: a Python file with a function, or a JSONL file of prompts and answers.
+
+``path/to/file.py:function`` (``file.py`` alone: the function ``problems``) is called by keyword as
+``function(horizon=…, count=…, seed=…)`` and returns a list of at most ``count`` ``Problem``.
+
+``path/to/file.jsonl`` has one object per line::
+
+    {"prompt": "Q: 2 + 2\\nA:", "answer": "4"}
+    {"id": "sky", "prompt": "The sky is", "answer": "blue", "stop": [".", "\\n"], "max_tokens": 8}
+
+An output is right when it says the answer, white space at the ends aside. Defaults: ``id`` is the
+file's name and the line number; ``stop`` is the end of the line (nothing for answers of several
+lines; ``[]`` says nothing); ``max_tokens`` leaves one token per character of the answer and some
+slack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import InvalidInput, nearest
+from ..randomness import keyed_rng, stream_key
+from .base import ExactText, Problem, TextPrefix, stop_texts, whole
+
+_FIELDS = ("prompt", "answer", "id", "max_tokens", "stop")
+_SLACK = 4  # tokens beyond one per byte of the demonstration
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlTask:
+    """The lines of a JSONL file; the horizon knob maps to nothing.
+
+    Attributes:
+        name: the specification, which is the path.
+        lines: the problems, in file order.
+    """
+
+    name: str
+    lines: tuple[Problem, ...]
+
+    @classmethod
+    def read(cls, path: str) -> JsonlTask:
+        """Read and check every line.
+
+        Raises:
+            InvalidInput: the file cannot be read, has no problem, or has a line that is no problem;
+                the message names the file and the line.
+        """
+        problems: list[Problem] = []
+        where: dict[str, int] = {}
+        for number, line in enumerate(_read(path).split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            at = f"{path}, line {number}"
+            problem = _problem(_parse(line, at), at, f"{Path(path).stem}/{number}")
+            if problem.id in where:
+                raise InvalidInput(f"{at}: id {problem.id!r} is taken by line {where[problem.id]}")
+            where[problem.id] = number
+            problems.append(problem)
+        if not problems:
+            raise InvalidInput(f"{path}: the file has no lines with a prompt and an answer")
+        return cls(path, tuple(problems))
+
+    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
+        """``count`` lines drawn without replacement by ``seed``, in file order; all if there are fewer."""
+        horizon, count, seed = (
+            whole(horizon, "horizon"),
+            whole(count, "count", 1),
+            whole(seed, "seed"),
+        )
+        order = keyed_rng(stream_key(seed, "jsonl", "order")).permutation(len(self.lines))
+        return [replace(self.lines[i], horizon=horizon) for i in sorted(order[:count].tolist())]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTask:
+    """Problems made by a user's function.
+
+    Attributes:
+        name: the specification.
+        function: called by keyword with horizon, count and seed.
+    """
+
+    name: str
+    function: Callable[..., Any]
+
+    @classmethod
+    def load(cls, spec: str) -> FunctionTask:
+        """Import ``file.py`` or ``file.py:function``; the file's folder is importable meanwhile.
+
+        Raises:
+            InvalidInput: no such file or function, or importing the file raises.
+        """
+        path, function = _split(spec)
+        module = _import(spec, path)
+        found = getattr(module, function, None)
+        if not callable(found):
+            names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            raise InvalidInput(
+                f"task {spec!r}: {path} has no function {function!r}.{nearest(function, names)}"
+            )
+        return cls(spec, found)
+
+    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
+        """What the function returns, checked.
+
+        Raises:
+            InvalidInput: the function raises, or returns something else than a list of at least 1
+                and at most ``count`` problems with distinct ids.
+        """
+        horizon, count, seed = (
+            whole(horizon, "horizon"),
+            whole(count, "count", 1),
+            whole(seed, "seed"),
+        )
+        path, _ = _split(self.name)
+        try:
+            with _importable(path.parent):
+                made = self.function(horizon=horizon, count=count, seed=seed)
+        except (Exception, SystemExit) as error:
+            raise InvalidInput(f"task {self.name!r} raised {_told(error, path)}") from error
+        if not isinstance(made, (list, tuple)):
+            raise InvalidInput(
+                f"task {self.name!r} must return a list of Problem, got {type(made).__name__}: {made!r}"
+            )
+        for index, problem in enumerate(made):
+            if not isinstance(problem, Problem):
+                raise InvalidInput(
+                    f"task {self.name!r} must return a list of Problem; item {index} is {problem!r}"
+                )
+        if not 1 <= len(made) <= count:
+            raise InvalidInput(
+                f"task {self.name!r} must return 1…{count} problems (count), got {len(made)}"
+            )
+        ids = [problem.id for problem in made]
+        twice = next((i for n, i in enumerate(ids) if i in ids[:n]), None)
+        if twice is not None:
+            raise InvalidInput(f"task {self.name!r} returned two problems with the id {twice!r}")
+        return list(made)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise InvalidInput(f"cannot read the task file {path!r}: {error.strerror}") from None
+
+
+def _parse(line: bytes, at: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{at}: not a JSON object: {error}") from None
+    if not isinstance(record, dict):
+        raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {record!r}")
+    for name in record:  # other columns are welcome, misspelt ones are not
+        hint = nearest(name, [f for f in _FIELDS if f not in record])
+        if name not in _FIELDS and "Did you mean" in hint:
+            raise InvalidInput(f"{at}: unknown field {name!r}.{hint}")
+    return record
+
+
+def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
+    for name in ("prompt", "answer"):
+        if name not in record:
+            raise InvalidInput(f"{at}: the field {name!r} is missing")
+        if not isinstance(record[name], str) or not record[name].strip():
+            raise InvalidInput(f"{at}: {name} must be a non-empty text, got {record[name]!r}")
+    prompt, answer = record["prompt"], record["answer"].strip()
+    stop = record.get("stop", [] if "\n" in answer else ["\n"])
+    stop = stop_texts([stop] if isinstance(stop, str) else stop, at)
+    inside = next((s for s in stop if s in answer), None)
+    if inside is not None:
+        raise InvalidInput(f"{at}: the stop text {inside!r} occurs in the answer {answer!r}")
+    id = record.get("id", default_id)
+    if isinstance(id, bool) or not isinstance(id, (str, int)) or id == "":
+        raise InvalidInput(f"{at}: id must be a non-empty text or an integer, got {id!r}")
+    space = "" if prompt[-1].isspace() else " "
+    demonstration = f"{space}{answer}{stop[0] if stop else ''}"
+    most = record.get("max_tokens", len(demonstration.encode()) + _SLACK)
+    return Problem(
+        id=str(id),
+        prompt=prompt,
+        max_tokens=whole(most, f"{at}: max_tokens", 1),
+        reward=ExactText(answer),
+        verifier=TextPrefix(answer),
+        demonstration=demonstration,
+        stop=stop,
+        answer=answer,
+    )
+
+
+def is_function(spec: str) -> bool:
+    """Whether ``spec`` looks like ``file.py`` or ``file.py:function``."""
+    return _split(spec)[0].suffix == ".py"
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    """``file.py:function`` → (file, function)."""
+    path, colon, function = spec.rpartition(":")
+    return (Path(path), function) if colon and path.endswith(".py") else (Path(spec), "problems")
+
+
+def _import(spec: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InvalidInput(f"task {spec!r}: there is no file {str(path)!r}")
+    mark = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
+    found = importlib.util.spec_from_file_location(f"reroot_task_{path.stem}_{mark}", path)
+    assert found is not None  # the name ends in .py
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses and pickle look the module up by its name
+    try:
+        with _importable(path.parent):
+            found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[found.name]
+        raise InvalidInput(f"task {spec!r}: importing it raised {_told(error, path)}") from error
+    return module
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a user's file import its neighbours."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def _told(error: BaseException, path: Path) -> str:
+    """The error and, where it is known, the line of the user's file it came from."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).resolve() == path.resolve()
+    ]
+    at = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{at}"
