@@ -176,14 +176,14 @@ def test_evidence_rule_waits_for_a_token_that_beats_all_others() -> None:
 
 
 def test_sequential_walk_with_known_p_keeps_its_promise() -> None:
-    count, delta = 400, 0.2
-    path = HiddenPath(4, 3, 0.45)
+    count, delta = 300, 0.2
+    path = HiddenPath(4, 6, 0.45)
     bound = plurality_walk_sequential(delta=delta, p=0.45)
     run = reroot.run(bound, copies(path, count), path, grants=VISITED)
     failures = sum(not a.passed for a in run.attempts)
     assert at_most(failures, count, delta)  # error rate 1e-6
     assert failures > count * delta / 3  # delta is spent, not hoarded
-    fixed = 3 * plurality_draws(4, 3, 0.45, delta)
+    fixed = 6 * plurality_draws(4, 6, 0.45, delta)
     assert run.cost.queries / count < fixed / 2
 
 

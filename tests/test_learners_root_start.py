@@ -248,6 +248,7 @@ def test_root_start_learners_use_what_the_budget_allows() -> None:
         (best_of_n(n=9), REWARD, Budget(rewards=4), 4),
         (best_of_n(n=9, oracle="verifier"), VERIFIER, Budget(verifications=13), 4),
         (first_success(pass_at=2.0), REWARD, Budget(rewards=4), 4),
+        (first_success(batch=9, oracle="verifier"), VERIFIER, Budget(verifications=4), 4),
         (self_consistency(n=9), "root/sample", Budget(rollouts=4), 4),
     ]:
         run = reroot.run(bound, copies(path, 5), path, grants=grants, budget=budget)

@@ -117,6 +117,10 @@ def test_rejection_stops_at_a_dead_end() -> None:
     assert all(a.cost.queries <= 3 for a in few.attempts)
     poor = reroot.run(tokenwise_rejection, problems, tree, grants=STEERED, budget=Budget(tokens=1))
     assert all(a.cost.tokens == 1 and a.error is None for a in poor.attempts)
+    wide = Tabular.from_function(lambda u: np.full(99, 1 / 99), 99, 2, name="wide")
+    hopeless = constrained(wide, set(), 5)  # draws in batches of 1, 1, 2, 4: the last one is cut
+    spent = reroot.run(tokenwise_rejection, hopeless, wide, grants=STEERED, budget=Budget(tokens=6))
+    assert all(a.cost.queries == 6 and a.output == Prefix() for a in spent.attempts)
 
 
 # ---- backtracking -------------------------------------------------------------------------------

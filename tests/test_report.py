@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
+from reroot.diagnosis import BASE_LIMIT, NO_DIFFERENCE, ROOT_LIMIT, UNDETERMINED, clopper_pearson
+from reroot.errors import MissingDependency, RunFolderError
+from reroot.report import summarize, terminal_table, write_report
+from reroot.report.data import short_names
+from reroot.report.words import from_log, quantity, share, signed
 from reroot.types import CURRENCIES
 
 ALL = "+reward+verifier+demonstration@T=1"
@@ -77,7 +88,7 @@ class Fixture:
     """Text to be found in every output, prompt and answer."""
 
 
-def write_fixture(folder: Path, what: Fixture = Fixture(), seed: int = 0) -> Path:  # noqa: B008
+def write_fixture(folder: Path, what: Fixture = Fixture(), seed: int = 0) -> Path:
     """Write config.json, results.parquet and problems.parquet as ``compare`` does."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +176,8 @@ def _attempt(
         passed = what.fixed if what.fixed is not None else n < 256
     if fake.name in ("best_of_n", "first_success", "self_consistency"):
         cost |= {"rollouts": n, "tokens": n * length, "prefill": 60}
-        cost["verifications" if "verifier" in fake.oracles else "rewards"] = n
+        cost |= {"verifications": n} if "verifier" in fake.oracles else {}
+        cost |= {"rewards": n} if "reward" in fake.oracles else {}
     else:
         tokens = int(fake.tokens(length) * rng.uniform(0.6, 1.4)) + 1
         cost |= {"queries": tokens, "tokens": tokens, "prefill": length * (60 + length // 2)}
@@ -191,3 +203,480 @@ def _attempt(
         "needs_control": not fake.requires.startswith("root"),
         "oracles_used": "+".join(fake.oracles),
     }
+
+
+SMALL = Fixture(tasks=("running_sum",), horizons=(2, 6), learners=LEARNERS[:2] + LEARNERS[4:7])
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The full synthetic comparison and its summary."""
+    folder = write_fixture(tmp_path_factory.mktemp("run"))
+    return folder, summarize(folder)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a small comparison whose texts try to break out of it."""
+    what = replace(SMALL, hostile="</pre><script>alert(1)</script>&\"'$x^2$[red]")
+    folder = write_fixture(tmp_path_factory.mktemp("page"), what)
+    return write_report(folder).read_text(encoding="utf-8")
+
+
+def cell(summary: dict[str, Any], task: str, horizon: int, short: str) -> dict[str, Any]:
+    return next(
+        c for c in summary["cells"]
+        if (c["task"], c["horizon"], c["short"]) == (task, horizon, short)
+    )  # fmt: skip
+
+
+def main_verdict(summary: dict[str, Any], task: str) -> dict[str, Any]:
+    (found,) = (v for v in summary["verdicts"] if v["task"] == task and v["main"])
+    return found
+
+
+# -- summary -----------------------------------------------------------------------------------
+
+
+def test_cells_are_what_the_table_says(full: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = full
+    rows = pl.read_parquet(folder / "results.parquet")
+    assert len(summary["cells"]) == len(
+        rows.group_by("contract", "learner", "task", "horizon").agg()
+    )
+    for c in summary["cells"]:
+        mine = rows.filter(
+            (pl.col("contract") == c["contract"]) & (pl.col("learner") == c["learner"])
+            & (pl.col("task") == c["task"]) & (pl.col("horizon") == c["horizon"])
+        )  # fmt: skip
+        assert c["attempts"] == len(mine) == 24
+        assert c["passed"] == mine["passed"].sum()
+        assert c["pass_interval"] == list(clopper_pearson(c["passed"], 24))
+        assert c["reward"] == pytest.approx(mine["reward"].mean())
+        bound = (mine["reward"] - 0.02 * mine["surprisal"]).mean()
+        assert c["j_beta"] == pytest.approx(bound)
+        low, high = c["j_beta_interval"]
+        assert low <= c["j_beta"] <= high
+        for currency in CURRENCIES:
+            assert c["cost"][currency] == pytest.approx(mine[f"cost_{currency}"].mean())
+
+
+def test_exact_rows_follow_the_exact_law(full: tuple[Path, dict[str, Any]]) -> None:
+    """Expected counts by the closed form; the fixture draws from it, so at least 95 % lie inside.
+
+    Per row the band misses with at most 5 %; of about 42 rows more than 7 miss with probability
+    below 0.5 % (they are positively dependent in first_success, hence the wide margin).
+    """
+    folder, summary = full
+    problems = pl.read_parquet(folder / "problems.parquet")
+    for row in summary["exact"]:
+        here = (problems["task"] == row["task"]) & (problems["horizon"] == row["horizon"])
+        p = np.exp(problems.filter(here)["log_reach"].to_numpy())
+        assert row["expected"] == pytest.approx((1 - (1 - p) ** row["rollouts"]).sum(), rel=1e-9)
+        assert row["inside"] == (row["band"][0] <= row["passed"] <= row["band"][1])
+    assert {r["short"] for r in summary["exact"]} == {
+        "best_of_n(reward)", "best_of_n(verifier)", "first_success"
+    }  # fmt: skip
+    assert sum(not r["inside"] for r in summary["exact"]) <= 7
+
+
+def test_a_wrong_law_is_outside(tmp_path: Path) -> None:
+    """A best-of-16 that always passes is far from its exact law."""
+    folder = write_fixture(tmp_path, replace(SMALL, fixed=True, horizons=(6,)))
+    rows = summarize(folder)["exact"]
+    assert rows
+    assert not any(r["inside"] for r in rows)
+
+
+def test_verdicts_of_the_synthetic_tasks(full: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = full
+    verdict = main_verdict(summary, "running_sum")
+    assert verdict["horizon"] == 8
+    assert verdict["kind"] == ROOT_LIMIT
+    assert verdict["prefix"] == "tokenwise_rejection"
+    assert verdict["without_verifier"] == BASE_LIMIT
+    assert verdict["oracles"] == ["reward", "verifier", "demonstration"]
+    assert any("best_of_n(verifier)" in note for note in verdict["notes"])
+    assert any("demo_prefix" in note and "demonstration" in note for note in verdict["notes"])
+    assert main_verdict(summary, "count_on")["kind"] == NO_DIFFERENCE
+    assert [v["horizon"] for v in summary["verdicts"] if v["task"] == "count_on"] == [8, 6, 4, 2]
+
+
+def test_best_of_n_with_the_whole_budget(full: tuple[Path, dict[str, Any]]) -> None:
+    """25,000 tokens at 9 tokens a rollout (8 terms and the end) are 2,777.8 rollouts."""
+    folder, summary = full
+    problems = pl.read_parquet(folder / "problems.parquet")
+    here = (problems["task"] == "running_sum") & (problems["horizon"] == 8)
+    p = np.exp(problems.filter(here)["log_reach"].to_numpy())
+    reach = next(r for r in summary["reach"] if (r["task"], r["horizon"]) == ("running_sum", 8))
+    assert reach["tokens_per_rollout"] == 9
+    assert reach["exact_with_budget"] == pytest.approx((1 - (1 - p) ** (25_000 / 9)).mean())
+    assert main_verdict(summary, "running_sum")["exact_root"] == reach["exact_with_budget"]
+    assert reach["log_rollouts"] == pytest.approx(-np.median(np.log(p)))
+    draws = [sum(math.exp(-x) for x in line) for line in problems.filter(here)["demo_logprobs"]]
+    assert reach["token_draws"] == pytest.approx(np.median(draws))
+
+
+def test_differences_are_paired(full: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = full
+    rows = pl.read_parquet(folder / "results.parquet").filter(
+        pl.col("contract").str.starts_with("chosen")
+    )
+    wide = rows.pivot("learner", index=["task", "horizon", "seed", "problem"], values="passed")
+    labels = {x["short"]: x["label"] for x in summary["learners"]}
+    for d in summary["differences"]:
+        here = wide.filter((pl.col("task") == d["task"]) & (pl.col("horizon") == d["horizon"]))
+        mine, root = here[labels[d["learner"]]], here[labels[d["root"]]]
+        assert d["wins"] == (mine & ~root).sum()
+        assert d["losses"] == (~mine & root).sum()
+        assert d["pass_interval"][0] <= d["pass_difference"] <= d["pass_interval"][1]
+
+
+def test_summary_is_deterministic_and_keeps_what_only_the_run_knew(tmp_path: Path) -> None:
+    folder = write_fixture(tmp_path, SMALL)
+    spent = {"physical": {"forwards": 3}, "seconds": 1.5, "attempts_run": 7}
+    (folder / "summary.json").write_text(json.dumps({**spent, "cells": "stale"}))
+    first = summarize(folder)
+    assert {k: first[k] for k in spent} == spent
+    assert first["cells"] != "stale"
+    text = (folder / "summary.json").read_text()
+    assert json.loads(text) == first
+    summarize(folder)
+    assert (folder / "summary.json").read_text() == text
+
+
+def test_impossible_outputs_have_no_lower_bound(tmp_path: Path) -> None:
+    """An output of probability 0 makes the lower bound −∞; a missing output is left out."""
+    folder = write_fixture(tmp_path, SMALL)
+    rows = pl.read_parquet(folder / "results.parquet")
+    walk, bon = rows["learner"] == "plurality_walk", rows["learner"].str.starts_with("best_of_n")
+    rows = rows.with_columns(
+        surprisal=pl.when(walk).then(math.inf).when(bon).then(None).otherwise(pl.col("surprisal"))
+    )
+    rows.write_parquet(folder / "results.parquet")
+    summary = summarize(folder)
+    assert cell(summary, "running_sum", 6, "plurality_walk")["j_beta"] == "-inf"
+    assert cell(summary, "running_sum", 6, "best_of_n(reward)")["j_beta"] is None
+    assert cell(summary, "running_sum", 6, "best_of_n(reward)")["j_beta_attempts"] == 0
+    assert "−∞" in write_report(folder).read_text(encoding="utf-8")
+
+
+# -- terminal ----------------------------------------------------------------------------------
+
+
+def printed(summary: dict[str, Any], width: int) -> str:
+    out = StringIO()
+    Console(file=out, width=width).print(terminal_table(summary))
+    return out.getvalue()
+
+
+def test_terminal_table(full: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = full
+    text = printed(summary, 100)
+    assert "running_sum, horizon 8: root-start access is the limit" in text
+    passed = cell(summary, "running_sum", 8, "tokenwise_rejection")["passed"]
+    assert re.search(rf"tokenwise_rejection  V .* {100 * passed / 24:.0f} ", text)
+    assert "Budget per attempt: 25,000 tokens. 8 problems x 3 seeds" in text
+    assert "Other horizons: 6:" in text
+    assert max(map(len, printed(summary, 80).splitlines())) <= 80
+
+
+def test_terminal_table_takes_names_literally(tmp_path: Path) -> None:
+    what = replace(SMALL, tasks=("[red]sum[/red]",), failing="plurality_walk")
+    text = printed(summarize(write_fixture(tmp_path, what)), 120)
+    assert "[red]sum[/red], horizon 6" in text
+    assert "errors count as not passed: plurality_walk (24)" in text
+
+
+# -- page --------------------------------------------------------------------------------------
+
+
+class Checker(HTMLParser):
+    """Tags must close, ids must be unique; collects what a page refers to."""
+
+    VOID = frozenset({"meta", "br", "path", "use", "rect", "line", "circle", "image", "stop"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "xlink:href", "src"):
+                self.links.append(value or "")
+            assert not name.startswith("on"), "no event handlers"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_page_is_self_contained_and_well_formed(page: str) -> None:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert len(set(checker.ids)) == len(checker.ids)
+    assert not checker.tags & {
+        "script",
+        "link",
+        "iframe",
+        "img",
+        "image",
+        "object",
+        "foreignobject",
+    }
+    ids = set(checker.ids)
+    assert checker.links
+    assert all(link.startswith("#") and link[1:] in ids for link in checker.links)
+    used = re.findall(r"url\(#([^)]*)\)", page)
+    assert used
+    assert set(used) <= ids
+    hosts = set(re.findall(r"https?://([^/\"\s]+)", page))
+    assert hosts <= {"www.w3.org"}  # the SVG name space
+    assert "@import" not in page
+
+
+def test_page_escapes_what_models_write(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "$x^2$" in page  # neither TeX nor markup
+
+
+def test_page_has_no_fixed_colours_left(page: str) -> None:
+    """Everything drawn follows the light or dark style sheet."""
+    body = page[page.index("</style>") :]
+    assert not re.search(r"#[0-9a-fA-F]{6}\b", body)
+    assert "var(--root)" in body
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_page_says_what_was_found(page: str) -> None:
+    for text in (
+        "root-start access is the limit",
+        "Success against horizon",
+        "Success against budget",
+        "Where the probability is lost",
+        "The ledger",
+        "Measured against the exact law",
+        "Every cell",
+        "Example attempts",
+        "reroot compare --model smollm2",
+        "lower bound",
+        "tokenwise_rejection uses the process verifier",
+    ):
+        assert text in page, text
+    # horizon: overview and 3 levels; budget: 5 currencies that several pay; ledger: all 6
+    assert page.count('role="img"') == 4 + 5 + 2 + 6
+
+
+def test_page_is_deterministic(tmp_path: Path) -> None:
+    what = replace(SMALL, horizons=(4,), learners=LEARNERS[4:6] + LEARNERS[:1])
+    folder = write_fixture(tmp_path, what)
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+SHAPES = {
+    "one horizon": replace(SMALL, horizons=(4,)),
+    "one contract": replace(SMALL, grants=GRANTS[:1], learners=LEARNERS[:3]),
+    "no root contract": replace(SMALL, grants=GRANTS[1:2], learners=(replace(LEARNERS[4], contracts=(0,)),)),
+    "exact family": replace(SMALL, text=False),
+    "all failed": replace(SMALL, fixed=False),
+    "all passed": replace(SMALL, fixed=True),
+    "no unique problem": replace(SMALL, unique=False),
+    "errors": replace(SMALL, failing="tokenwise_rejection"),
+    "one attempt": replace(SMALL, seeds=1, problems=1, horizons=(2,), unique=False),
+    "one learner": replace(SMALL, learners=LEARNERS[:1], horizons=(2,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_degenerate_comparisons(tmp_path: Path, shape: str) -> None:
+    folder = write_fixture(tmp_path, SHAPES[shape])
+    text = write_report(folder).read_text(encoding="utf-8")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "NaN" not in (folder / "summary.json").read_text()
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL).replace(
+        "dominan", ""
+    )
+    assert printed(summary, 100)
+    kind = main_verdict(summary, "running_sum")["kind"]
+    expected = {
+        "one contract": UNDETERMINED,
+        "no root contract": UNDETERMINED,
+        "all failed": BASE_LIMIT,
+        "one attempt": UNDETERMINED,
+        "one learner": UNDETERMINED,
+    }
+    assert kind == expected.get(shape, kind)
+    says = {
+        "one contract": "No prefix-control learner was run",
+        "no root contract": "No root-start learner was run",
+        "exact family": "hidden_path:K=4,p=0.4 on running_sum",
+        "all failed": "No attempt passed, so there is no curve to show.",
+        "no unique problem": "No measured learner has an exact law here",
+        "errors": "error: ValueError: boom",
+    }
+    assert says.get(shape, "Verdict") in text
+
+
+def test_an_interrupted_run_compares_what_all_learners_share(tmp_path: Path) -> None:
+    """With part of one learner missing, verdicts use the attempts that every learner has."""
+    folder = write_fixture(tmp_path, replace(SMALL, horizons=(6,)))
+    rows = pl.read_parquet(folder / "results.parquet")
+    late = (rows["learner"] == "greedy_walk") & (rows["seed"] > 0)
+    rows.filter(~late).write_parquet(folder / "results.parquet")
+    summary = summarize(folder)
+    assert main_verdict(summary, "running_sum")["attempts"] == 8
+    assert cell(summary, "running_sum", 6, "greedy_walk")["attempts"] == 8
+    assert cell(summary, "running_sum", 6, "plurality_walk")["attempts"] == 24
+
+
+def test_contracts_with_other_oracles_are_judged_apart(tmp_path: Path) -> None:
+    """Root with reward alone and prefix control with the verifier are no fair pair."""
+    folder = write_fixture(tmp_path, replace(SMALL, horizons=(6,)))
+    rows = pl.read_parquet(folder / "results.parquet")
+    root = pl.col("contract").str.starts_with("root")
+    fewer = pl.when(root).then(pl.lit("root/sample+reward@T=1")).otherwise(pl.col("contract"))
+    rows = rows.filter(~(root & pl.col("learner").str.contains("verifier")))
+    rows = rows.filter(root | pl.col("learner").str.contains("walk|rejection"))
+    rows.with_columns(contract=fewer).write_parquet(folder / "results.parquet")
+    verdicts = summarize(folder)["verdicts"]
+    assert {v["kind"] for v in verdicts} == {UNDETERMINED}
+    assert sorted(len(v["oracles"]) for v in verdicts) == [1, 3]
+
+
+def test_two_sampling_laws_are_two_learners(tmp_path: Path) -> None:
+    folder = write_fixture(tmp_path, replace(SMALL, horizons=(6,)))
+    rows = pl.read_parquet(folder / "results.parquet")
+    cold = rows.filter(rows["contract"].str.starts_with("root")).with_columns(
+        contract=pl.col("contract").str.replace("T=1", "T=0.5"), passed=pl.lit(True)
+    )
+    pl.concat([rows, cold]).write_parquet(folder / "results.parquet")
+    summary = summarize(folder)
+    assert cell(summary, "running_sum", 6, "best_of_n(reward, T=0.5)")["passed"] == 24
+    assert cell(summary, "running_sum", 6, "best_of_n(reward, T=1)")["passed"] < 24
+    assert {r["short"] for r in summary["exact"]} == {
+        "best_of_n(reward, T=1)", "best_of_n(verifier, T=1)"
+    }  # fmt: skip
+
+
+# -- wrong folders and missing parts ---------------------------------------------------------------
+
+
+def test_wrong_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="is not a folder"):
+        summarize(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match=r"not a run folder.*config\.json"):
+        write_report(tmp_path)
+    folder = write_fixture(tmp_path / "run", replace(SMALL, horizons=(2,)))
+    config = json.loads((folder / "config.json").read_text())
+    results, problems = folder / "results.parquet", folder / "problems.parquet"
+    table = pl.read_parquet(results)
+
+    (folder / "config.json").write_text(json.dumps({**config, "kind": "run"}))
+    with pytest.raises(RunFolderError, match=r"holds no comparison.*'run'"):
+        summarize(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "learners": []}))
+    with pytest.raises(RunFolderError, match="does not name the learner 'best_of_n"):
+        summarize(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+
+    table.drop("passed", "cost_tokens").write_parquet(results)
+    with pytest.raises(RunFolderError, match="lacks the columns passed, cost_tokens"):
+        summarize(folder)
+    table.with_columns(contract=pl.lit("sideways/sample")).write_parquet(results)
+    with pytest.raises(RunFolderError, match="unknown control level 'sideways'"):
+        summarize(folder)
+    table.head(0).write_parquet(results)
+    with pytest.raises(RunFolderError, match="holds no finished attempt"):
+        summarize(folder)
+    results.write_bytes(b"not parquet")
+    with pytest.raises(RunFolderError, match=r"can't read .*results\.parquet"):
+        summarize(folder)
+    table.write_parquet(results)
+    problems.unlink()
+    with pytest.raises(RunFolderError, match=r"no problems\.parquet"):
+        summarize(folder)
+
+
+def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,)))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingDependency, match=r"pip install reroot\[report\]"):
+        write_report(folder)
+    assert summarize(folder)["cells"]  # numbers and the terminal table need no matplotlib
+
+
+def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
+    folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,), learners=LEARNERS[:1]))
+    code = (
+        "import sys, reroot.report\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        f"reroot.report.write_report({str(folder)!r})\n"
+        "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_full_page(full: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = full
+    text = write_report(folder).read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert len(set(checker.ids)) == len(checker.ids)
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def test_short_names() -> None:
+    def entry(name: str, **params: str) -> dict[str, Any]:
+        return {"name": name, "params": params}
+
+    assert short_names([(entry("a", n="1"), "T=1"), (entry("b", n="1"), "T=1")]) == ["a", "b"]
+    assert short_names([(entry("a", n="1", o="x"), "T=1"), (entry("a", n="2", o="x"), "T=1")]) == ["a(n=1)", "a(n=2)"]  # fmt: skip
+    assert short_names([(entry("a", o="x"), "T=1"), (entry("a", o="y"), "T=1")]) == ["a(x)", "a(y)"]
+    both = [(entry("a", n="1", o="x"), "T=1"), (entry("a", n="2", o="y"), "T=1")]
+    assert short_names(both) == ["a(x)", "a(y)"]  # one parameter is enough
+    three = [*both, (entry("a", n="1", o="y"), "T=1")]
+    assert short_names(three) == ["a(n=1, o=x)", "a(n=2, o=y)", "a(n=1, o=y)"]
+    assert short_names([(entry("a"), "T=1"), (entry("a"), "T=0")]) == ["a(T=1)", "a(T=0)"]
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        (quantity(0), "0"),
+        (quantity(1234.4), "1,234"),
+        (quantity(9.125), "9.12"),
+        (quantity(25_000_000), "2.5·10⁷"),
+        (quantity(-3.5), "−3.5"),
+        (from_log(math.log(0.042)), "0.042"),
+        (from_log(-100.0), "3.7·10⁻⁴⁴"),
+        (from_log(math.log(9.99e-8)), "10⁻⁷"),
+        (from_log(54.0), "2.8·10²³"),
+        (share(0.96), "96"),
+        (share(0.004), "0.4"),
+        (share(0), "0"),
+        (share(1e-9), "10⁻⁷"),
+        (signed(-0.001), "0.00"),
+        (signed(-0.25), "−0.25"),
+        (signed(0.25), "+0.25"),
+    ],
+)
+def test_numbers_in_words(got: str, expected: str) -> None:
+    assert got == expected

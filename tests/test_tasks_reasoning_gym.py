@@ -65,7 +65,14 @@ def test_every_data_set_builds_a_problem_and_scores_its_own_answer() -> None:
 
 def test_the_horizon_and_other_parameters_reach_the_configuration() -> None:
     task = get_task("reasoning_gym:chain_sum:min_terms=horizon,max_terms=horizon,max_digits=1")
-    three, five = task.problems(3, 4, 0), task.problems(5, 2, 0)
+    sizes = [(3, 4), (5, 2)]
+    requests = [task.request(horizon, count, 0) for horizon, count in sizes]
+    three, five = (
+        task.wrap(reply, horizon, 0, request)
+        for reply, request, (horizon, _) in zip(
+            gym.generate(requests), requests, sizes, strict=True
+        )
+    )
     for problems, terms in ((three, 3), (five, 5)):
         for problem in problems:
             assert isinstance(problem.prompt, str)
@@ -76,10 +83,6 @@ def test_the_horizon_and_other_parameters_reach_the_configuration() -> None:
             assert judge(problem, spoken(problem, f" {problem.answer}\nmore")) == 1.0
             assert judge(problem, spoken(problem, " 987654")) < 1.0
     assert len({p.id for p in [*three, *five]}) == 6
-    again = task.problems(3, 4, 0)
-    assert [(p.id, p.prompt, p.answer) for p in again] == [
-        (p.id, p.prompt, p.answer) for p in three
-    ]
 
 
 @pytest.mark.slow
@@ -113,6 +116,8 @@ def test_chat_style_asks_for_tags_and_shows_them() -> None:
     assert problem.demonstration == f"<answer>{problem.answer}</answer>"
     assert (problem.stop, problem.max_tokens) == ((), 99)
     assert judge(problem, spoken(problem, f"Well…\n<answer>{problem.answer}</answer>")) == 1.0
+    (again,) = task.problems(1, 1, 0)
+    assert (again.id, again.prompt, again.answer) == (problem.id, problem.prompt, problem.answer)
 
 
 def test_the_last_tagged_answer_counts_and_space_does_not() -> None:

@@ -67,6 +67,8 @@ def test_all_fail_is_the_base_distribution() -> None:
         arm("greedy", Control.RESET, 2, greedy=True),
     ]
     assert judge(arms).kind == BASE_LIMIT
+    assert judge(arms, exact_root=0.3).kind == BASE_LIMIT
+    assert judge(arms, exact_root=0.97).kind == NO_DIFFERENCE  # best-of-N would solve it
 
 
 def test_all_fail_for_want_of_budget_is_undetermined() -> None:

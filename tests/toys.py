@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
+from types import (
+    BuiltinMethodType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+    TracebackType,
+)
 from typing import Any
+
+import numpy as np
 
 import reroot
 from reroot import Contract, Control, Prefix, Report
@@ -198,3 +216,75 @@ async def one_rollout(session: Session) -> Prefix:
 def zeros(output: Output) -> float:
     """An outcome reward: the share of zeros."""
     return output.tokens.count(0) / max(1, len(output.tokens))
+
+
+# ---- what can be reached from an object -----------------------------------------------------------
+
+
+def reachable(*starts: object, limit: int = 200_000) -> list[tuple[str, object]]:
+    """(path, object) of everything that attributes, containers, closures, frames, tasks,
+    exceptions, array bases and iterators lead to.
+
+    Not followed: modules, ``gc``, and the globals of modules that are not reroot's.
+    """
+    seen: dict[int, object] = {}
+    found: list[tuple[str, object]] = []
+    queue = deque((f"start{i}", start) for i, start in enumerate(starts))
+    while queue:
+        path, thing = queue.popleft()
+        if id(thing) in seen or isinstance(thing, (ModuleType, str, bytes, int, float)):
+            continue
+        seen[id(thing)] = thing  # kept, so that no id is used twice
+        found.append((path, thing))
+        assert len(found) < limit, "the walk does not end"
+        queue.extend((f"{path}.{name}", value) for name, value in _neighbours(thing))
+    return found
+
+
+_POINTERS: dict[type, tuple[str, ...]] = {
+    MethodType: ("__self__", "__func__"),
+    BuiltinMethodType: ("__self__",),
+    partial: ("func", "args", "keywords"),
+    property: ("fget", "fset"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    FrameType: ("f_locals", "f_back"),
+    TracebackType: ("tb_frame", "tb_next"),
+    CoroutineType: ("cr_frame", "cr_await"),
+    GeneratorType: ("gi_frame", "gi_yieldfrom"),
+    CellType: ("cell_contents",),
+    BaseException: ("__traceback__", "__cause__", "__context__", "args"),
+    asyncio.Task: ("_coro", "_context", "_callbacks", "_result", "_exception"),
+    asyncio.Handle: ("_callback", "_args", "_context"),
+    np.ndarray: ("base",),
+}
+
+
+def _neighbours(thing: Any) -> Iterator[tuple[str, object]]:
+    yield "__class__", type(thing)
+    for kind, names in _POINTERS.items():
+        if isinstance(thing, kind):
+            yield from ((name, getattr(thing, name, None)) for name in names)
+    if isinstance(thing, Mapping):
+        yield from ((f"[{key!r}]", value) for key, value in dict(thing).items())
+        yield from (("key", key) for key in dict(thing))
+    elif isinstance(thing, (list, tuple, set, frozenset, deque)):
+        yield from ((f"[{i}]", value) for i, value in enumerate(thing))
+    elif isinstance(thing, FunctionType):
+        yield "__closure__", thing.__closure__
+        yield "defaults", (thing.__defaults__, thing.__kwdefaults__, thing.__dict__)
+        if thing.__module__.startswith("reroot"):
+            yield "__globals__", thing.__globals__
+    elif isinstance(thing, type):
+        if thing.__module__.startswith("reroot"):
+            yield "__dict__", dict(vars(thing))
+    elif isinstance(thing, weakref.ref):
+        yield "()", thing()
+    elif type(thing) in (map, filter, zip, chain, type(iter(str, ""))):
+        yield "__reduce__", thing.__reduce__()
+    if not isinstance(thing, type):
+        yield "__dict__", getattr(thing, "__dict__", None)
+        for cls in type(thing).__mro__:
+            slots = vars(cls).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                yield name, getattr(thing, name, None)

@@ -102,13 +102,16 @@ class PrefixRules:
         for query in queries:
             reports = query.report <= contract.report
             if not reports or contract.control < Control.CHOSEN:
-                needed = self.weakest_control(query, asked)
+                needed, walks = self.weakest_control(query, asked), self.walks_mode(query)
                 if not reports or needed > contract.control:
                     rule = f"the contract reports {contract.report}, not {query.report}"
                     if reports:
-                        walks = self.walks_mode(query) and contract.control < Control.RESET
-                        rule = MODE_RULE if walks else RULES[contract.control]
-                    raise AccessDenied(str(query), rule, str(Contract(needed, query.report)))
+                        walking = walks and contract.control < Control.RESET
+                        rule = MODE_RULE if walking else RULES[contract.control]
+                    weakest = Contract(needed, query.report)
+                    if walks and self.is_rollout(query):
+                        weakest = Contract(Control.ROOT, query.report, Sampling(0.0))
+                    raise AccessDenied(str(query), rule, str(weakest))
             asked.update(self._start_digests(query))
 
     def note_asked(self, queries: Sequence[Query]) -> None:

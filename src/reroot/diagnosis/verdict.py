@@ -166,7 +166,8 @@ class _Counts:
         return Interval(float(worst.max()), float(high.min(axis=1).max())), int(worst.argmax())
 
     def all_fail(self, alpha: float) -> bool:
-        return bool((upper_bound(self.passed, self.attempts, alpha / 2) < 0.5).all())
+        below = bool((upper_bound(self.passed, self.attempts, alpha / 2) < 0.5).all())
+        return below and (self.exact_root or 0.0) < 0.5
 
 
 def judge(
@@ -320,7 +321,8 @@ def _numbers(verdict: Verdict, root: Arm, prefix: Arm) -> tuple[str, ...]:
         said.append(f"Best-of-N with the whole budget would pass {percent(exact)} (exact law).")
     gain = _points(prefix.rate - max(root.rate, exact or 0.0))
     low, high = map(_points, verdict.gain)
-    said.append(f"Gain of prefix control: {gain} points (95 % interval {low} to {high}).")
+    over = " over the latter" if (exact or 0.0) > root.rate else ""
+    said.append(f"Gain of prefix control{over}: {gain} points (95 % interval {low} to {high}).")
     return tuple(said)
 
 

@@ -107,7 +107,7 @@ class Transformers(SteppingGenerator):
         self._tree = PrefixTree(limit=max(1, slots))
         self._store = KeyValues(self._tree)
         self._kept = LawStore(min(laws // (4 * self._vocab), 1 << 16), self._vocab)
-        self._buffer = np.empty((0, self._vocab), dtype=np.float32)
+        self._buffer = np.empty((max(16, _LAW_ENTRIES // self._vocab), self._vocab), np.float32)
         self._ahead: dict[int, int] = {}
         self._passes = self._positions = self._again = self._reached = 0
 
@@ -185,7 +185,7 @@ class Transformers(SteppingGenerator):
 
     def _waves(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Request]]]:
         """(index, request or part of it) that are in flight together, by memory of laws and slots."""
-        most = max(16, _LAW_ENTRIES // self._vocab)
+        most = len(self._buffer)
         wave: list[tuple[int, Request]] = []
         prompts: set[tuple[int, ...]] = set()
         rows, slots = most, self._tree.limit
@@ -239,9 +239,9 @@ class Transformers(SteppingGenerator):
     def _laws(self, states: IntArray) -> FloatArray:
         """The laws, in memory that the next call overwrites."""
         self._reached += int(self._tree.depth[states].sum())
-        if len(states) > len(self._buffer):  # touching new memory costs more than filling old
-            self._buffer = np.empty((len(states), self._vocab), dtype=np.float32)
-        laws = self._buffer[: len(states)]
+        laws = self._buffer[: len(states)]  # touching new memory costs more than filling old
+        if len(laws) < len(states):
+            laws = np.empty((len(states), self._vocab), dtype=np.float32)
         missing = self._kept.read(states, laws)
         place = dict(zip(states[missing].tolist(), missing.tolist(), strict=True))
         left = np.unique(np.array([*place, *self._soon(list(place))], dtype=np.int64))

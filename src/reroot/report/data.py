@@ -238,19 +238,26 @@ def _label(entry: Mapping[str, Any]) -> str:
 
 
 def short_names(entries: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
-    """Names that are unique: the learner's, plus the parameters (and law) that tell it apart."""
+    """Names that are unique: the learner's, plus the parameters (and law) that tell it apart.
+
+    One parameter is enough if it differs everywhere, preferably one in words.
+    """
     shorts: list[str] = []
     for entry, law in entries:
-        same = [(e.get("params", {}), x) for e, x in entries if e["name"] == entry["name"]]
-        differing = {
-            k: str(v)
-            for k, v in entry.get("params", {}).items()
-            if any(params.get(k) != v for params, _ in same)
+        same = {
+            json.dumps(e.get("params", {})): {k: str(v) for k, v in e.get("params", {}).items()}
+            for e, _ in entries
+            if e["name"] == entry["name"]
         }
-        parts = [f"{k}={v}" for k, v in differing.items()]
-        if len(differing) == 1 and (value := next(iter(differing.values()))).isalpha():
-            parts = [value]  # the word alone says enough
-        parts += [law] if any(x != law for _, x in same) else []
+        mine = {k: str(v) for k, v in entry.get("params", {}).items()}
+        differing = [k for k, v in mine.items() if any(x.get(k) != v for x in same.values())]
+        telling = [k for k in differing if len({x.get(k) for x in same.values()}) == len(same)]
+        shown = sorted(telling, key=lambda k: not mine[k].isalpha())[:1] or differing
+        parts = [f"{k}={mine[k]}" for k in shown]
+        if len(shown) == 1 and mine[shown[0]].isalpha():
+            parts = [mine[shown[0]]]  # the word alone says enough
+        laws = {x for e, x in entries if e["name"] == entry["name"]}
+        parts += [law] if len(laws) > 1 else []
         shorts.append(f"{entry['name']}({', '.join(parts)})" if parts else entry["name"])
     return shorts
 

@@ -197,7 +197,7 @@ def budget_panel(
     run: RunData, task: str, horizon: int, currency: str, shown: Sequence[Series], name: str
 ) -> str:
     """Fraction of attempts solved at cost ≤ x, for the learners that pay in ``currency``."""
-    figure, axes = svg.new_figure()
+    figure, axes = svg.new_figure(height=290, top=22)
     limit = budget_in(run, task, horizon, currency)
     right = limit or 1.0
     for one in shown:
@@ -213,8 +213,8 @@ def budget_panel(
     _exact_budget_curve(axes, run, task, horizon, currency, right)
     if limit:
         axes.axvline(limit, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
-        said = axes.annotate("budget", (limit, 0.5), (-4, 0), textcoords="offset points")
-        said.set(rotation=90, ha="right", va="center", color=svg.color("muted"), size=svg.FONT_SIZE)
+        said = axes.annotate("budget", (limit, 1.03), (0, 3), textcoords="offset points")
+        said.set(ha="center", va="bottom", color=svg.color("muted"), size=svg.FONT_SIZE)
     axes.set_xscale("log")
     axes.set_ylim(0, 1.03)
     axes.set_xlim(0.8, right * 1.4)

@@ -36,7 +36,7 @@ pre {{ background: var(--panel); border-radius: 6px; padding: .7rem .9rem; white
 .verdict .kind {{ font-size: 1.5rem; line-height: 1.25; font-weight: 650; margin: .1rem 0 .8rem;
   letter-spacing: -.01em; }}
 .verdict .kind::first-letter {{ text-transform: uppercase; }}
-.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: .9rem 1.4rem;
+.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .9rem 1.4rem;
   margin: 0 0 .9rem; }}
 .facts dt {{ font-size: .875rem; color: var(--muted); }}
 .facts dd {{ margin: 0; }}
@@ -61,7 +61,7 @@ figcaption {{ color: var(--ink); font-weight: 600; margin-bottom: .3rem; }}
 table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .28rem .9rem .28rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); vertical-align: baseline; }}
-th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: bottom; }}
+th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: bottom; white-space: normal; }}
 th.text, td.text {{ text-align: left; }}
 td.wrap {{ white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }}
 td small {{ font-size: .8rem; }}

@@ -46,9 +46,13 @@ def color(name: str | Control) -> str:
 
 
 def new_figure(
-    width: float = 440, height: float = 280, left: float = 68, bottom: float = 46
+    width: float = 440,
+    height: float = 280,
+    left: float = 68,
+    bottom: float = 46,
+    top: float = 10,
 ) -> tuple[Figure, Axes]:
-    """A figure with one plain pair of axes; size and left and bottom margins in pixels.
+    """A figure with one plain pair of axes; size and margins in pixels.
 
     Fixed margins, so that the axes of neighbouring panels line up.
 
@@ -61,8 +65,7 @@ def new_figure(
         raise MissingDependency("figures need matplotlib: pip install reroot[report]") from None
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     figure.patch.set_alpha(0)
-    right, top = width - 14, height - 10
-    size = (right - left) / width, (top - bottom) / height
+    size = (width - 14 - left) / width, (height - top - bottom) / height
     axes = figure.add_axes((left / width, bottom / height, *size))
     axes.patch.set_alpha(0)
     for side in ("top", "right"):

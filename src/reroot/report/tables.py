@@ -15,6 +15,11 @@ from .data import RunData
 from .words import listing, quantity, share, shares, signed
 
 _LONGEST = 1500
+_SHORT = {
+    "verifications": "verifier calls",
+    "demonstrations": "demo tokens",
+    "rewards": "reward calls",
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
@@ -61,7 +66,8 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     pays = [c for c in CURRENCIES if any(cell["cost"][c] for cell in cells)]
     binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
     head = ["horizon", "passed", "%", *([] if binary else ["mean reward"]), "J<sub>β</sub> ≥",
-            *pays, "tokens per pass", "incomplete", "out of budget", "errors"]  # fmt: skip
+            *(_SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", "out of budget",
+            "errors"]  # fmt: skip
     lines: list[str] = []
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]
