@@ -535,10 +535,17 @@ def test_an_interrupted_run_compares_what_all_learners_share(tmp_path: Path) -> 
     """With part of one learner missing, verdicts use the attempts that every learner has."""
     folder = write_fixture(tmp_path, replace(SMALL, horizons=(6,)))
     rows = pl.read_parquet(folder / "results.parquet")
-    late = (rows["learner"] == "greedy_walk") & (rows["seed"] > 0)
-    rows.filter(~late).write_parquet(folder / "results.parquet")
+    hard = (rows["learner"].str.starts_with("tokenwise")) & (rows["seed"] == 0)
+    rows = rows.with_columns(passed=pl.col("passed") & ~hard)
+    early = (rows["learner"] == "greedy_walk") & (rows["seed"] < 2)
+    rows.filter(~early).write_parquet(folder / "results.parquet")
     summary = summarize(folder)
-    assert main_verdict(summary, "running_sum")["attempts"] == 8
+    verdict = main_verdict(summary, "running_sum")
+    assert verdict["attempts"] == 8
+    label = next(x["label"] for x in summary["learners"] if x["short"] == verdict["prefix"])
+    assert verdict["prefix"] == "tokenwise_rejection"
+    shared = rows.filter((pl.col("learner") == label) & (pl.col("seed") == 2))
+    assert verdict["prefix_rate"] == shared["passed"].mean()
     assert cell(summary, "running_sum", 6, "greedy_walk")["attempts"] == 8
     assert cell(summary, "running_sum", 6, "plurality_walk")["attempts"] == 24
 

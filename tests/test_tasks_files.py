@@ -56,6 +56,7 @@ def test_lines_become_problems(tmp_path: Path) -> None:
     assert sky.demonstration == "blue."  # the prompt ends with a space already
     assert lines.demonstration == " a\nb"
     assert (sky.max_tokens, sky.horizon) == (8, 5)
+    assert isinstance(pi.demonstration, str)
     assert pi.max_tokens >= len(pi.demonstration.encode())  # a token is at least one byte
     for problem, right in ((four, "4"), (sky, " blue"), (lines, "\na\nb\n"), (pi, " 3,14 ± 1 ")):
         assert judge(problem, done(right)) == 1.0

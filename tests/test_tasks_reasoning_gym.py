@@ -22,6 +22,13 @@ NEEDS_A_CONFIGURATION = {"composite"}
 GARBAGE = ["", "hello", "{}", "[1", "(", "1.5e400", "a b\nc", "exit()"]
 
 
+def had(spec: str) -> gym.ReasoningGymTask:
+    """The task, and that the registry knows it for what it is."""
+    task = get_task(spec)
+    assert isinstance(task, gym.ReasoningGymTask)
+    return task
+
+
 def spoken(problem: Problem, text: str) -> Output:
     """A complete output, cut before the stop text as a session does."""
     for stop in problem.stop:
@@ -32,7 +39,7 @@ def spoken(problem: Problem, text: str) -> Output:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # NumPy about empty text inside a scorer
 def test_every_data_set_builds_a_problem_and_scores_its_own_answer() -> None:
-    tasks = [get_task(gym.PREFIX + name) for name in gym.dataset_names()]
+    tasks = [had(gym.PREFIX + name) for name in gym.dataset_names()]
     assert len(tasks) > 90
     requests = [task.request(1, 1, 0) for task in tasks]
     replies = gym.generate(requests)
@@ -64,7 +71,7 @@ def test_every_data_set_builds_a_problem_and_scores_its_own_answer() -> None:
 
 
 def test_the_horizon_and_other_parameters_reach_the_configuration() -> None:
-    task = get_task("reasoning_gym:chain_sum:min_terms=horizon,max_terms=horizon,max_digits=1")
+    task = had("reasoning_gym:chain_sum:min_terms=horizon,max_terms=horizon,max_digits=1")
     sizes = [(3, 4), (5, 2)]
     requests = [task.request(horizon, count, 0) for horizon, count in sizes]
     three, five = (
@@ -90,7 +97,7 @@ def test_problems_do_not_depend_on_the_hash_seed_of_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """isomorphic_strings iterates over a set of text: its questions follow the hash seed."""
-    task = get_task("reasoning_gym:isomorphic_strings")
+    task = had("reasoning_gym:isomorphic_strings")
     prompts = []
     for seed in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
@@ -101,7 +108,7 @@ def test_problems_do_not_depend_on_the_hash_seed_of_the_process(
 
 def test_neighbouring_seeds_share_no_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry i of data set seed s is often entry 0 of seed s + i."""
-    task = get_task("reasoning_gym:chain_sum")
+    task = had("reasoning_gym:chain_sum")
     seeds = [dict(task.request(1, 8, seed)[1])["seed"] for seed in range(50)]
     gaps = [abs(a - b) for i, a in enumerate(seeds) for b in seeds[:i]]
     assert min(gaps) >= 8
@@ -109,7 +116,7 @@ def test_neighbouring_seeds_share_no_entries(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_chat_style_asks_for_tags_and_shows_them() -> None:
-    task = get_task("reasoning_gym:chain_sum:style=chat,max_tokens=99")
+    task = had("reasoning_gym:chain_sum:style=chat,max_tokens=99")
     (problem,) = task.problems(1, 1, 0)
     assert isinstance(problem.prompt, str)
     assert problem.prompt.endswith("between <answer> and </answer>.")

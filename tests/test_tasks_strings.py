@@ -88,7 +88,8 @@ def test_examples_and_answer_are_right_distinct_and_of_the_asked_size(
         assert len({question, *(asked for asked, _ in examples)}) == SHOTS + 1
         assert problem.demonstration == f" {problem.answer}\n"
         assert problem.stop == ("\n",)
-        assert problem.unique
+        assert problem.unique == (name != "uppercase")
+        assert isinstance(problem.demonstration, str)
         assert len(problem.demonstration) <= problem.max_tokens <= len(problem.demonstration) + 8
 
 

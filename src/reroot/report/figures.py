@@ -341,6 +341,12 @@ def pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str)
     return int(run.attempts(learner, task, horizon)[f"cost_{currency}"].sum()) > 0
 
 
+def mostly_pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:
+    """Whether a learner paid in ``currency`` in at least half of its attempts."""
+    cost = run.attempts(learner, task, horizon)[f"cost_{currency}"]
+    return len(cost) > 0 and int((cost > 0).sum()) * 2 >= len(cost)
+
+
 def paid(run: RunData, task: str, horizon: int) -> list[str]:
     """The currencies in which anything was paid."""
     return [c for c in CURRENCIES if any(pays(run, x, task, horizon, c) for x in run.learners)]

@@ -21,7 +21,8 @@ the root a demonstration is the answer. Greedy decoding stands apart, since a ro
 at temperature 0 gives the same output.</p>
 <p><b>J<sub>β</sub></b> = E[r] − β·KL(π‖P) is the KL-regularized reward of the law π of a learner's outputs under the
 generator P. The table shows the mean of r − β·(−log P(output)), which leaves out the entropy of
-π and is therefore a lower bound. Attempts without an output have none and are left out.</p>
+π and is therefore a lower bound. An unfinished output counts as one that the generator completes, at
+no KL, with reward 0. Attempts without any output are left out.</p>
 <p><b>Intervals.</b> Pass rates: Clopper-Pearson. Means: bootstrap over problems, 2,000 resamples, widened for
 few problems. All at 95 %, one at a time, except the gain in the verdicts. Attempts that ended with an
 error count as not passed.</p>

@@ -48,7 +48,9 @@ def write_report(folder: str | Path) -> Path:
 def render(run: RunData, summary: Mapping[str, Any]) -> str:
     """The page as text."""
     series = series_of(run)
-    title = f"{run.config.get('model', '')} on {listing(run.tasks)}"
+    model = str(run.config.get("model", ""))
+    own = [task for task in run.tasks if not model.startswith(task)]  # a family is its own task
+    title = f"{model} on {listing(own)}" if own else model
     parts = [
         _header(run, summary, title),
         _verdicts(run, summary),

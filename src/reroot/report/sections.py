@@ -123,7 +123,9 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
         )
         panels: list[str] = []
         for currency in figures.paid(run, task, horizon):
-            pay = [s for s in series if figures.pays(run, s.learner, task, horizon, currency)]
+            pay = [
+                s for s in series if figures.mostly_pays(run, s.learner, task, horizon, currency)
+            ]
             if len(pay) < min(2, len(series)):
                 continue  # one learner alone in a currency: the ledger says it all
             name = f"budget-{t}-{currency}"

@@ -36,7 +36,7 @@ pre {{ background: var(--panel); border-radius: 6px; padding: .7rem .9rem; white
 .verdict .kind {{ font-size: 1.5rem; line-height: 1.25; font-weight: 650; margin: .1rem 0 .8rem;
   letter-spacing: -.01em; }}
 .verdict .kind::first-letter {{ text-transform: uppercase; }}
-.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .9rem 1.4rem;
+.facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(168px, 1fr)); gap: .9rem 1.4rem;
   margin: 0 0 .9rem; }}
 .facts dt {{ font-size: .875rem; color: var(--muted); }}
 .facts dd {{ margin: 0; }}
@@ -64,7 +64,7 @@ th, td {{ padding: .28rem .9rem .28rem 0; text-align: right; white-space: nowrap
 th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: bottom; white-space: normal; }}
 th.text, td.text {{ text-align: left; }}
 td.wrap {{ white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }}
-td small {{ font-size: .8rem; }}
+td small {{ font-size: .92em; }}
 tr.group td {{ border-bottom-color: var(--line); padding-top: .9rem; font-weight: 600; }}
 .tokens {{ display: flex; flex-wrap: wrap; gap: 4px; margin: .5rem 0 .3rem; }}
 .tokens span {{ display: inline-flex; flex-direction: column; align-items: center; padding: .2rem .4rem;

@@ -52,12 +52,16 @@ class StringTask:
         unit: what the horizon counts.
         description: one line for listings.
         draw: (generator, horizon) → (question, answer).
+        unique: whether other tokenizations of an answer carry negligible mass. Measured with
+            SmolLM2: at most 0.3 % of the demonstration's on digits and common lower-case words, up
+            to 27 % on capitals, which it splits into pieces in many ways.
     """
 
     name: str
     unit: str
     description: str
     draw: Callable[[np.random.Generator, int], Pair]
+    unique: bool = True
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
         """``count`` problems; problem i depends on (task, horizon, seed, i) alone.
@@ -83,7 +87,7 @@ class StringTask:
             reward=ExactText(answer, strict_end=True),
             verifier=TextPrefix(answer, strict_end=True),
             demonstration=demonstration,
-            unique=True,
+            unique=self.unique,
             stop=(_STOP,),
             horizon=horizon,
             answer=answer,
@@ -156,6 +160,6 @@ STRING_TASKS: dict[str, StringTask] = {
         StringTask("increment", "digits", "add 1 to each digit: 3 9 1 → 4 10 2", _increment),
         StringTask("running_sum", "digits", "running sums of digits: 3 4 5 → 3 7 12", _running_sum),
         StringTask("add", "digits", "add two numbers: 12 + 34 → 46", _add),
-        StringTask("uppercase", "words", "write a list of words in capitals", _uppercase),
+        StringTask("uppercase", "words", "write a list of words in capitals", _uppercase, False),
     )
 }
