@@ -172,9 +172,7 @@ def test_root_reach_and_costs_agree_with_theory(tmp_path: Path) -> None:
         ({"model": "smollm2", "task": "runing_sum"}, "running_sum"),
     ],
 )
-def test_bad_input_names_the_value(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
+def test_bad_input_names_the_value(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         reroot.compare(**{**SMALL, **change}, out=tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run" / "results.parquet").exists()

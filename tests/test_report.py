@@ -495,7 +495,7 @@ SHAPES = {
     "all failed": replace(SMALL, fixed=False),
     "all passed": replace(SMALL, fixed=True),
     "no unique problem": replace(SMALL, unique=False),
-    "errors": replace(SMALL, failing="tokenwise_rejection"),
+    "errors": replace(SMALL, failing="tokenwise_rejection", hostile="<script>"),
     "one attempt": replace(SMALL, seeds=1, problems=1, horizons=(2,), unique=False),
     "one learner": replace(SMALL, learners=LEARNERS[:1], horizons=(2,)),
 }  # fmt: skip
@@ -526,9 +526,10 @@ def test_degenerate_comparisons(tmp_path: Path, shape: str) -> None:
         "exact family": "hidden_path:K=4,p=0.4 on running_sum",
         "all failed": "No attempt passed, so there is no curve to show.",
         "no unique problem": "No measured learner has an exact law here",
-        "errors": "error: ValueError: boom",
+        "errors": "error: ValueError: boom&lt;script&gt;",
     }
     assert says.get(shape, "Verdict") in text
+    assert "<script" not in text
 
 
 def test_an_interrupted_run_compares_what_all_learners_share(tmp_path: Path) -> None:

@@ -344,5 +344,5 @@ def test_learners_are_bound_to_what_they_require() -> None:
     needy = reroot.learner(requires=Contract.parse("reset/full"))(bound.function)()
     with pytest.raises(reroot.AccessDenied, match="it requires reset/full"):
         reroot.run(needy, [problem()], TREE, grants="reset/sample")
-    with pytest.raises(InvalidInput, match="made with @reroot.learner"):
+    with pytest.raises(InvalidInput, match="made with @reroot"):
         reroot.run(one_rollout, [problem()], TREE, grants="reset/sample")  # type: ignore[arg-type]

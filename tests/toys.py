@@ -213,6 +213,20 @@ async def one_rollout(session: Session) -> Prefix:
     return (await session.rollouts(1)).outputs()[0]
 
 
+async def search(session: Session) -> Prefix:
+    """A learner that uses all there is: its path depends on draws, oracles, tasks and its rng."""
+    pool = (await session.rollouts(3)).outputs()
+    while len(pool) < 8:
+        start = pool[int(session.rng.integers(len(pool)))]
+        start = start[: int(session.rng.integers(len(start)))]
+        replies = await asyncio.gather(
+            session.continuations(start, 2), session.draws(start, 3), session.verify(start)
+        )
+        pool += replies[0].outputs()
+    rewards = await session.rewards(pool)
+    return pool[int(np.argmax(rewards))]
+
+
 def zeros(output: Output) -> float:
     """An outcome reward: the share of zeros."""
     return output.tokens.count(0) / max(1, len(output.tokens))

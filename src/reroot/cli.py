@@ -42,6 +42,8 @@ Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4 --out runs/first
 """,
 )
 console = Console()
+INTERRUPTED = 130
+"""The exit code that Typer gives Ctrl-C."""
 
 
 def _split(text: str) -> list[str]:
@@ -285,14 +287,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RerootError as error:
         errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted: finished attempts are kept; the same command continues.")
-        sys.exit(130)
     except Exception as error:
         usage = getattr(error, "show", None)
         if usage is None:
             raise
         usage()
         sys.exit(2)
+    if code == INTERRUPTED:
+        errors.print("interrupted: finished attempts are kept; the same command continues.")
     if code:  # what a command passes to typer.Exit
         sys.exit(code)

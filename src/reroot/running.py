@@ -135,9 +135,7 @@ def _execute_in(
         execute(left, generator, concurrency=concurrency, on_attempt=record, log_of=folder.log_of)
 
 
-def check_run(
-    learner: BoundLearner, contract: Contract, generator: Generator, seed: int
-) -> None:
+def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
     """Refuse what cannot be run, before anything runs (see ``run``)."""
     if not isinstance(learner, BoundLearner):
         raise InvalidInput(f"expected a learner made with @reroot.learner, got {learner!r}")

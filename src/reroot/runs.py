@@ -43,10 +43,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(beside)
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink()
-        raise RunFolderError(f"can't write {path}: {error.strerror or error}") from error
+        if not isinstance(error, Exception):  # Ctrl-C
+            raise
+        # polars has errors of its own for a full disk
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise RunFolderError(f"can't write {path}: {reason or error}") from error
 
 
 def write_json(path: Path, value: object) -> None:

@@ -121,7 +121,7 @@ class Report:
             return True
         if self.kind == _Kind.ARGMAX:
             return other.kind in (_Kind.ARGMAX, _Kind.TOPK) and self.k <= other.k
-        return other.draws and self.kind <= other.kind and self.k <= other.k
+        return self.kind <= other.kind and self.k <= other.k
 
     def __lt__(self, other: Report) -> bool:
         return self != other and self <= other
