@@ -11,6 +11,9 @@ PINNED = $(shell grep '^$(1)==' constraints.txt)
 export HF_HUB_OFFLINE := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+# Two processes with one thread each: the tests are many and small.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
 DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \
 	--budget-tokens 2000 --seeds 1 --out runs/demo
@@ -27,10 +30,10 @@ demo: $(STAMP)  ## Compare interfaces on a real language model; writes runs/demo
 	$(BIN)/reroot compare $(DEMO)
 
 test: lint  ## Install, check style and types, run every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 quick: $(STAMP)  ## The tests that take less than a few seconds each
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)  ## Style, formatting and types
 	$(BIN)/ruff check --quiet

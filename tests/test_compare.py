@@ -64,6 +64,7 @@ def test_stronger_contract_gives_identical_attempts(tmp_path: Path) -> None:
             assert weak.reward == strong.reward
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_concurrency(tmp_path: Path) -> None:
     one = reroot.compare(**SMALL, out=tmp_path / "one", concurrency=1)
     many = reroot.compare(**SMALL, out=tmp_path / "many", concurrency=64)
@@ -72,6 +73,7 @@ def test_same_bytes_whatever_the_concurrency(tmp_path: Path) -> None:
         assert (one.folder / part).read_bytes() == (many.folder / part).read_bytes()
 
 
+@pytest.mark.slow
 def test_interrupted_run_keeps_what_it_has_and_continues(tmp_path: Path) -> None:
     whole = reroot.compare(**SMALL, out=tmp_path / "whole")
     seen = 0
@@ -105,6 +107,7 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
         reroot.compare(**{**SMALL, "budget_tokens": 3_000}, out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_configured_command_makes_the_same_comparison(tmp_path: Path) -> None:
     import shlex
 
@@ -117,6 +120,7 @@ def test_configured_command_makes_the_same_comparison(tmp_path: Path) -> None:
         assert (first.folder / part).read_bytes() == (tmp_path / "second" / part).read_bytes()
 
 
+@pytest.mark.slow
 def test_root_reach_and_costs_agree_with_theory(tmp_path: Path) -> None:
     """log_reach is H·log p; best-of-16 passes as 1 − (1 − p^H)^16 says (binomial band, error 1e-4)."""
     from scipy.stats import binom

@@ -60,6 +60,7 @@ def test_greedy_walk_is_the_argmax_walk() -> None:
         assert attempt.cost.tokens == len(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [4, 5])  # even: ties, which are broken uniformly
 def test_plurality_walk_error_by_enumeration(draws: int) -> None:
     path, count = HiddenPath(2, 3, 0.6), 1000
@@ -77,6 +78,7 @@ def test_plurality_walk_error_by_enumeration(draws: int) -> None:
     assert run.cost.queries == run.cost.tokens == 3 * draws * count
 
 
+@pytest.mark.slow
 def test_plurality_walk_at_the_chernoff_draws_fails_at_most_delta() -> None:
     path, count, delta = HiddenPath(4, 8, 0.55), 1000, 0.05
     run = reroot.run(plurality_walk(p=0.55, delta=delta), copies(path, count), path, grants=VISITED)
@@ -175,6 +177,7 @@ def test_evidence_rule_waits_for_a_token_that_beats_all_others() -> None:
             assert by_evidence(np.append(draws, [leader] * (short - 1)), level)[0] == 1
 
 
+@pytest.mark.slow
 def test_sequential_walk_with_known_p_keeps_its_promise() -> None:
     count, delta = 300, 0.2
     path = HiddenPath(4, 6, 0.45)
@@ -187,6 +190,7 @@ def test_sequential_walk_with_known_p_keeps_its_promise() -> None:
     assert run.cost.queries / count < fixed / 2
 
 
+@pytest.mark.slow
 def test_sequential_walk_with_unknown_law_keeps_its_promise() -> None:
     """Two tokens at 0.6 and 0.4, everywhere: the walk must find the likelier one each time."""
     count, delta = 100, 0.3

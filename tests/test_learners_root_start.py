@@ -64,6 +64,7 @@ def p_value(outputs: list[Prefix | None], law: Law) -> float:
     return float(stats.chisquare(observed, expected).pvalue)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "grants", "oracle"),
     [(1, REWARD, "reward"), (8, REWARD, "reward"), (8, VERIFIER, "verifier")],
@@ -130,6 +131,7 @@ def test_longest_verified_equals_a_scan_and_asks_each_prefix_once() -> None:
         assert len(session.asked) <= n * deepest.bit_length()
 
 
+@pytest.mark.slow
 def test_verifier_arm_returns_the_deepest_rollout_where_none_is_right() -> None:
     """Root-start with the verifier: depth of the best of n is D of THEORY, Pr(D <= d) = (1 - p^(d+1))^n."""
     path = HiddenPath(4, 12, 0.5)
@@ -145,6 +147,7 @@ def test_verifier_arm_returns_the_deepest_rollout_where_none_is_right() -> None:
         assert within_binomial(at_most, count, (1 - 0.5 ** (d + 1)) ** n)  # error rate 6e-4
 
 
+@pytest.mark.slow
 def test_first_success_costs_a_geometric_number_of_rollouts() -> None:
     path, count = HiddenPath(2, 3, 0.7), 600
     success = 0.7**3
@@ -209,6 +212,7 @@ def test_first_success_wants_an_end() -> None:
         assert ends or "give max_rollouts" in str(attempt.error)
 
 
+@pytest.mark.slow
 def test_self_consistency_law_by_enumeration() -> None:
     """All triples of outputs; the vote is on texts, which leave out the end tokens 1 and 2."""
     tree = Tabular.random(3, 2, seed=11, end=(1, 2))
@@ -284,6 +288,7 @@ async def best_guess(session: reroot.Session, *, n: int) -> Prefix:
     return shown.extend(guess.tolist())
 
 
+@pytest.mark.slow
 def test_root_start_with_full_reports_reaches_its_limit() -> None:
     seeds, path = 4000, HiddenPath(vocab_size=4, horizon=8, p=0.55)
     run = reroot.run(best_guess(n=50), copies(path, seeds), path, grants="root/full")

@@ -65,6 +65,7 @@ def next_law(tree: Tabular, s: Tokens) -> np.ndarray:
 # ---- tokenwise rejection ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rejection_law_is_the_product_of_local_ones() -> None:
     tree = Tabular([[0.5, 0.3, 0.2], [[0.8, 0.1, 0.1], [0.05, 0.9, 0.05], [0.1, 0.1, 0.8]]])
     right = {(0, 1), (1, 1), (1, 2), (2, 0), (2, 2)}  # after 0 most mass is wrong
@@ -92,6 +93,7 @@ def test_rejection_law_is_the_product_of_local_ones() -> None:
         assert one.cost.queries <= batched.cost.queries <= 2 * one.cost.queries
 
 
+@pytest.mark.slow
 def test_rejection_needs_K_times_H_draws_of_a_uniform_law() -> None:
     K, H, count = 5, 6, 200
     tree = Tabular.from_function(lambda u: np.full(K, 1 / K), K, H, name="uniform")
@@ -153,6 +155,7 @@ def backtracking_law(
     return law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quota", "stride", "argmax_redo", "check_last"),
     [
@@ -200,6 +203,7 @@ def test_backtracking_with_enough_quota_is_always_right() -> None:
 # ---- demonstration prefixes ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reveal", "known", "charged"), [(3, 3, 3), (0.5, 4, 8), (0, 0, 0), (0.37, 2, 8)]
 )

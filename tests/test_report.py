@@ -345,6 +345,7 @@ def test_summary_is_deterministic_and_keeps_what_only_the_run_knew(tmp_path: Pat
     assert (folder / "summary.json").read_text() == text
 
 
+@pytest.mark.slow
 def test_impossible_outputs_have_no_lower_bound(tmp_path: Path) -> None:
     """An output of probability 0 makes the lower bound −∞; a missing output is left out."""
     folder = write_fixture(tmp_path, SMALL)
@@ -366,7 +367,7 @@ def test_impossible_outputs_have_no_lower_bound(tmp_path: Path) -> None:
 
 def printed(summary: dict[str, Any], width: int) -> str:
     out = StringIO()
-    Console(file=out, width=width).print(terminal_table(summary))
+    Console(file=out, width=width).print(terminal_table(summary, width))
     return out.getvalue()
 
 
@@ -378,7 +379,18 @@ def test_terminal_table(full: tuple[Path, dict[str, Any]]) -> None:
     assert re.search(rf"tokenwise_rejection  V .* {100 * passed / 24:.0f} ", text)
     assert "Budget per attempt: 25,000 tokens. 8 problems x 3 seeds" in text
     assert "Other horizons: 6:" in text
-    assert max(map(len, printed(summary, 80).splitlines())) <= 80
+    assert "95 % interval, by horizon" in text
+
+
+def test_narrow_terminals_lose_columns_but_no_names(full: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = full
+    for width in (80, 55):
+        text = printed(summary, width)
+        assert max(map(len, text.splitlines())) <= width
+        for learner in summary["learners"]:
+            assert f" {learner['short']} " in text
+    assert "95 % interval, by horizon" not in text
+    assert "tokens at 8" not in text
 
 
 def test_terminal_table_takes_names_literally(tmp_path: Path) -> None:
@@ -501,6 +513,7 @@ SHAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_degenerate_comparisons(tmp_path: Path, shape: str) -> None:
     folder = write_fixture(tmp_path, SHAPES[shape])
@@ -627,6 +640,7 @@ def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert summarize(folder)["cells"]  # numbers and the terminal table need no matplotlib
 
 
+@pytest.mark.slow
 def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
     folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,), learners=LEARNERS[:1]))
     code = (

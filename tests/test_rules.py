@@ -114,6 +114,7 @@ requests = st.lists(st.lists(queries(), min_size=1, max_size=3), min_size=1, max
 levels = st.sampled_from(list(Control))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(levels, st.sampled_from(["@T=1", "@T=0"]), requests)
 def test_rules_agree_with_the_definition(

@@ -239,6 +239,7 @@ def test_capabilities_are_everything_by_default():
     assert HiddenPath(4, 8, 0.5).capabilities == Capabilities()
 
 
+@pytest.mark.slow
 def test_ten_thousand_tokens():
     g = HiddenPath(4, 10_000, 0.9999)
     (reply,) = g.answer([Request((), n=3, length=10_000, report=Report.LOGPROB, key=(1, 2))])

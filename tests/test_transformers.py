@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,8 +24,10 @@ from transformers.models.mistral import MistralConfig, MistralForCausalLM
 import tiny_lm
 from reroot import BackendError, InvalidInput
 from reroot.access.contract import Report, Sampling
+from reroot.generators import transformers
 from reroot.generators.base import Generator, Request
 from reroot.generators.law import cumulative, invert
+from reroot.generators.packed_linear import PackedLinear, pack_linears
 from reroot.generators.prefix_tree import ROOT, Limits, PrefixTree, plan_pass
 from reroot.generators.transformers import Transformers
 from reroot.generators.wide import LawStore, draw_wide
@@ -36,9 +40,11 @@ CLOSE = 1e-4  # nats; float32 gives about 1e-5 on these models
 NETWORKS = {kind: tiny_lm.model(kind) for kind in KINDS}
 TEXT = tiny_lm.tokenizer()
 ROOMY = {kind: Transformers((network, TEXT)) for kind, network in NETWORKS.items()}
-CRAMPED = {  # holds about 17 tokens and 26 laws
-    kind: Transformers((network, TEXT), cache_bytes=10_000) for kind, network in NETWORKS.items()
-}
+with patch.object(transformers, "_LAW_SHARE", 8):
+    CRAMPED = {  # holds about 17 tokens and 26 laws
+        kind: Transformers((network, TEXT), cache_bytes=10_000)
+        for kind, network in NETWORKS.items()
+    }
 
 
 class TestLlamaConforms(GeneratorConformance):
@@ -56,6 +62,7 @@ class TestGPT2Conforms(TestLlamaConforms):
         return Transformers((NETWORKS["gpt2"], TEXT))
 
 
+@pytest.mark.slow
 class TestCrampedCacheConforms(TestLlamaConforms):
     def make(self) -> Generator:
         return Transformers((NETWORKS["qwen3"], TEXT), cache_bytes=10_000)
@@ -206,6 +213,46 @@ def test_clear_follows_new_weights() -> None:
     new = generator.log_laws((4, 5), [(6,)])
     np.testing.assert_allclose(new[0], plain_law(network, (4, 5, 6)), atol=CLOSE)
     assert np.abs(new - old).max() > 0.01
+
+
+# ---- packed weights ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])  # qwen2 has biases
+def test_packed_layers_give_the_same_laws(kind: str) -> None:
+    network = tiny_lm.model(kind)
+    before = sum(type(layer) is torch.nn.Linear for layer in network.modules())
+    pack_linears(network)
+    packed = sum(type(layer) is PackedLinear for layer in network.modules())
+    assert packed == before == 15  # 7 in each of two layers, and the output layer
+    for tokens in [(4, 5, 6), (3,), (7, 4, 4, 9, 2)]:
+        law = plain_law(NETWORKS[kind], tokens)
+        np.testing.assert_allclose(plain_law(network, tokens), law, atol=1e-5)
+
+
+def test_only_models_loaded_here_are_packed(tmp_path: Path) -> None:
+    network = tiny_lm.model("llama")
+    Transformers((network, TEXT))
+    assert not any(type(layer) is PackedLinear for layer in network.modules())
+    network.save_pretrained(tmp_path)
+    TEXT.save_pretrained(tmp_path)
+    loaded = Transformers(tmp_path)
+    assert any(type(layer) is PackedLinear for layer in loaded._model.modules())
+    assert loaded.describe()["weights"] == Transformers((network, TEXT)).describe()["weights"]
+    law = loaded.log_laws((4, 5), [(6,)])
+    np.testing.assert_allclose(law[0], plain_law(network, (4, 5, 6)), atol=CLOSE)
+
+
+def test_layers_that_cannot_be_packed_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such product")
+
+    monkeypatch.setattr(PackedLinear, "forward", refuse)
+    network = tiny_lm.model("llama")
+    pack_linears(network)
+    np.testing.assert_array_equal(
+        plain_law(network, (4, 5, 6)), plain_law(NETWORKS["llama"], (4, 5, 6))
+    )
 
 
 # ---- the tree ------------------------------------------------------------------------------

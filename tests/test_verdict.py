@@ -177,6 +177,7 @@ def test_undetermined_plans_more_attempts() -> None:
     assert f"about {verdict.attempts_needed:,} attempts" in " ".join(verdict.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "n"), [(0.05, 12), (0.5, 12), (0.3, 48), (0.8, 48)])
 def test_false_root_limit_without_a_difference(rate: float, n: int) -> None:
     """Four prefix and three root learners, all equally good: a claimed root limit is false.
@@ -205,6 +206,7 @@ def test_error_of_one_pair_is_near_its_level() -> None:
     assert 0.010 < np.mean(high < 0) < 0.022
 
 
+@pytest.mark.slow
 def test_false_no_difference_and_false_base_limit() -> None:
     """Truth: a gain of 0.12 (so "no difference" is false), and one learner at exactly one half.
 

@@ -200,7 +200,7 @@ def compare(
             on_start=on_start,
             on_attempt=on_attempt,
         )
-    console.print(terminal_table(result.summary))
+    console.print(terminal_table(result.summary, console.width))
     console.print(f"report: {write_report(folder)}", soft_wrap=True)
 
 
@@ -215,7 +215,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Run folder of a comparis
     from .report import summarize, terminal_table, write_report
 
     summary = summarize(folder)
-    console.print(terminal_table(summary))
+    console.print(terminal_table(summary, console.width))
     console.print(f"report: {write_report(folder)}", soft_wrap=True)
 
 

@@ -31,6 +31,7 @@ class Text:
         self.end: int | None = end if end is not None else min(ends, default=None)
         self._ends = frozenset(ends) | ({end} if end is not None else set())
         self._shown: list[str] | None = None
+        self._stops: dict[tuple[str, ...], frozenset[int]] = {}
         self._anchor = self._find_anchor()
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -78,6 +79,12 @@ class Text:
             raise InvalidInput("a stop text must not be empty")
         if not texts:
             return self._ends
+        key = tuple(texts)
+        if key not in self._stops:
+            self._stops[key] = self._ends | self._showing(key)
+        return self._stops[key]
+
+    def _showing(self, texts: tuple[str, ...]) -> frozenset[int]:
         if self._shown is None:
             self._shown = list(
                 self._tokenizer.batch_decode(
@@ -85,11 +92,11 @@ class Text:
                 )
             )
         special = set(self._tokenizer.all_special_ids)
-        return self._ends | {
+        return frozenset(
             token
             for token, shown in enumerate(self._shown)
             if (shown in texts if token in special else any(text in shown for text in texts))
-        }
+        )
 
     def digest(self) -> str:
         """A hash of everything that decides how text becomes tokens."""

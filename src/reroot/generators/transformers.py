@@ -35,10 +35,11 @@ except ImportError as error:
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
 from .key_values import DevicePass, KeyValues
+from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
 from .wide import LawStore, draw_wide
 
-_LAW_SHARE = 8  # one part in 8 of the cache holds next-token laws, the rest keys and values
+_LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
 _NODE_BYTES = 256  # bookkeeping of a node, about
 _WIDE = 1024  # vocabularies from which draws are made in two levels
 _LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
@@ -88,6 +89,10 @@ class Transformers(SteppingGenerator):
         self._config = self._model.config.get_text_config()
         if why := _refusal(self._model, self._config):
             raise InvalidInput(f"a {self._config.model_type} model cannot be served: {why}")
+        self._weights: str | None = None
+        if not isinstance(model, tuple):  # nobody else has it, so its weights stay as they are
+            self._weights = _fingerprint(self._model)
+            pack_linears(self._model)
         self._text = Text(tokenizer, chat, _end_ids(self._model, self._config.vocab_size))
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
@@ -142,7 +147,7 @@ class Transformers(SteppingGenerator):
         return {
             "family": "transformers",
             "model": self._name,
-            "weights": _fingerprint(self._model),
+            "weights": self._weights or _fingerprint(self._model),
             "tokenizer": self._text.digest(),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "chat": self._chat,

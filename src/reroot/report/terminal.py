@@ -9,46 +9,60 @@ from .words import plural, quantity, share, shares
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 _LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D"}
 _STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "green"}
 
 
-def terminal_table(summary: Mapping[str, Any]) -> RenderableType:
+def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """The tables, verdicts and budget of a summary, to be printed by rich.
 
     Rows are learners, grouped by the weakest control they are permitted at; columns are horizons;
-    a cell is the pass rate in percent with its exact 95 % interval.
+    a cell is the pass rate in percent with its exact 95 % interval. Where ``width`` characters are
+    too few for a row, the tokens are left out first, then the intervals.
     """
     from rich.console import Group
     from rich.text import Text
 
     parts: list[RenderableType] = []
     for task in summary["tasks"]:
-        parts += [_table(summary, task), _verdict(summary, task), Text()]
+        parts += [_fitting_table(summary, task, width), _verdict(summary, task), Text()]
     return Group(*parts, Text(_budget(summary), style="dim"))
 
 
-def _table(summary: Mapping[str, Any], task: str) -> RenderableType:
+def _fitting_table(summary: Mapping[str, Any], task: str, width: int) -> Table:
+    from rich.console import Console
+
+    measure = Console(width=10_000).measure
+    layouts = [(True, True), (True, False), (False, True), (False, False)]
+    tables = [_table(summary, task, intervals=i, tokens=t) for i, t in layouts]
+    return next((table for table in tables if measure(table).maximum <= width), tables[-1])
+
+
+def _table(summary: Mapping[str, Any], task: str, *, intervals: bool, tokens: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     horizons = summary["horizons"][task]
     table = Table(
-        title=Text(f"{task}: attempts passed, % and 95 % interval, by horizon"),
+        title=Text(
+            f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}, by horizon"
+        ),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("control, learner", overflow="fold")
+    table.add_column("control, learner", no_wrap=True)
     table.add_column("uses")
     for horizon in horizons:
         table.add_column(str(horizon), justify="right", no_wrap=True)
-    table.add_column(f"tokens at {horizons[-1]}", justify="right")
+    if tokens:
+        table.add_column(f"tokens at {horizons[-1]}", justify="right", no_wrap=True)
     cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
     before = None
     for learner in summary["learners"]:
@@ -61,19 +75,27 @@ def _table(summary: Mapping[str, Any], task: str) -> RenderableType:
         table.add_row(
             Text(f" {learner['short']}"),
             Text("".join(_LETTERS[o] for o in learner["uses"])),
-            *(_cell(cell) for cell in row),
-            Text("" if row[-1] is None else quantity(row[-1]["cost"]["tokens"])),
+            *(_cell(cell, intervals) for cell in row),
+            *([_tokens(row[-1])] if tokens else []),
         )
     return table
 
 
-def _cell(cell: Mapping[str, Any] | None) -> Text:
+def _tokens(cell: Mapping[str, Any] | None) -> Text:
+    from rich.text import Text
+
+    return Text("" if cell is None else quantity(cell["cost"]["tokens"]))
+
+
+def _cell(cell: Mapping[str, Any] | None, interval: bool) -> Text:
     from rich.text import Text
 
     if cell is None:
         return Text("·", style="dim")
     text = Text(share(cell["pass_rate"]), style="bold" if cell["passed"] else "")
-    return text.append(f" {shares(cell['pass_interval'])}", style="not bold dim")
+    if interval:
+        text.append(f" {shares(cell['pass_interval'])}", style="not bold dim")
+    return text
 
 
 def _verdict(summary: Mapping[str, Any], task: str) -> Text:
