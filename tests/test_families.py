@@ -159,7 +159,7 @@ def test_decoys_are_never_on_the_path():
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"vocab_size": 2}, "vocab_size must be an integer in 3"),
+        ({"vocab_size": 2}, "vocab_size must be an integer >= 3"),
         ({"k": 0}, "k must be an integer in 1…6, got 0"),
         ({"k": 7}, "k must be an integer in 1…6, got 7"),
         ({"p0": 0.5}, r"p0 must lie in \(0, 0.5\), got 0.5"),

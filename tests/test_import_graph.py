@@ -33,7 +33,7 @@ class Rule:
         return below(target, self.never) or not (self.only is None or below(target, self.only))
 
 
-FOUNDATION = ("types", "errors", "limits", "randomness", "access.contract")
+FOUNDATION = ("types", "errors", "checks", "limits", "randomness", "access.contract")
 ABOVE = ("running", "runs", "workload", "comparison", "report", "catalog", "cli")
 BEHIND_THE_DOOR = ("desk", "rules", "coarsen", "meter", "episode", "runner", "learner_thread")
 

@@ -178,7 +178,7 @@ def test_a_reference_that_its_scorer_does_not_accept_is_no_demonstration() -> No
         ("chain_sum:size=3", "'size' is set by"),
         ("chain_sum:style=xml", "style must be raw or chat, got 'xml'"),
         ("chain_sum:max_tokens=0", "max_tokens must be an integer >= 1, got 0"),
-        ("chain_sum:max_tokens=many", "max_tokens must be an integer, got 'many'"),
+        ("chain_sum:max_tokens=many", "max_tokens must be an integer >= 1, got 'many'"),
     ],
 )
 def test_bad_specifications_are_refused(spec: str, message: str) -> None:

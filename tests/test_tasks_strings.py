@@ -204,13 +204,13 @@ def test_problems_can_be_pickled() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 1, 0), r"the horizon of add \(digits\) must be an integer in 1…1000, got 0"),
-        ((1001, 1, 0), "in 1…1000, got 1001"),
-        ((2.5, 1, 0), "must be an integer, got 2.5"),
-        ((True, 1, 0), "must be an integer, got True"),
+        ((0, 1, 0), r"the horizon of add \(digits\) must be an integer in 1…1,000, got 0"),
+        ((1001, 1, 0), "in 1…1,000, got 1001"),
+        ((2.5, 1, 0), "must be an integer in 1…1,000, got 2.5"),
+        ((True, 1, 0), "must be an integer in 1…1,000, got True"),
         ((1, 0, 0), "count must be an integer >= 1, got 0"),
         ((1, 1, -1), "seed must be an integer >= 0, got -1"),
-        ((1, 1, "a"), "seed must be an integer, got 'a'"),
+        ((1, 1, "a"), "seed must be an integer >= 0, got 'a'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments: tuple, message: str) -> None:

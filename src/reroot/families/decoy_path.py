@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..checks import between, whole
 from ..errors import InvalidInput
-from ..generators.tabular import between, whole
 from ..types import FloatArray, IntArray
 from .hidden_path import OFF, PathFamily
 
@@ -43,7 +43,7 @@ class DecoyPath(PathFamily):
         path: Iterable[int] | None = None,
         seed: int = 0,
     ) -> None:
-        whole("vocab_size", vocab_size, 3, vocab_size)
+        whole("vocab_size", vocab_size, 3)
         self.k = whole("k", k, 1, vocab_size - 2)
         super().__init__(vocab_size, horizon, path, seed, decoys=self.k)
         self.p0 = between("p0", p0, 0.0, 1.0 / self.k)

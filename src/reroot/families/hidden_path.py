@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..checks import between
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
-from ..generators.tabular import IntegerGenerator, between
+from ..generators.tabular import IntegerGenerator
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
 from ..types import FloatArray, IntArray, Output, as_tokens

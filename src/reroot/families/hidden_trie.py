@@ -7,9 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..checks import between, whole
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
-from ..generators.tabular import IntegerGenerator, between, whole
+from ..generators.tabular import IntegerGenerator
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
 from ..types import FloatArray, IntArray, Output, Prefix, as_tokens

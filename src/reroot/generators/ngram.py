@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import between, whole
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
 from .base import check_prefix
 from .stepping import SteppingGenerator
-from .tabular import between, whole
 
 
 class CharNgram(SteppingGenerator):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import between, whole
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
 from ..types import FloatArray, IntArray, Prefix, as_tokens
@@ -263,22 +264,6 @@ class Tabular(IntegerGenerator):
         for length in range(self.horizon):
             for prefix in itertools.product(inner, repeat=length):
                 self._row(self._state(prefix))
-
-
-def between(name: str, value: float, low: float, high: float) -> float:
-    """``value`` as a ``float`` in the open interval (low, high), else ``InvalidInput``."""
-    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not number or not low < value < high:
-        raise InvalidInput(f"{name} must lie in ({low:g}, {high:g}), got {value!r}")
-    return float(value)
-
-
-def whole(name: str, value: int, least: int, most: int) -> int:
-    """``value`` as an ``int`` in least…most, else ``InvalidInput``."""
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not integer or not least <= value <= most:
-        raise InvalidInput(f"{name} must be an integer in {least}…{most:,}, got {value!r}")
-    return int(value)
 
 
 def _checked(law: npt.ArrayLike, vocab_size: int, prefix: tuple[int, ...]) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -11,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..checks import whole
 from ..errors import InvalidInput, OracleError
 from ..types import Output, as_tokens
 
@@ -59,8 +59,8 @@ class Problem:
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
         set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", whole(self.max_tokens, f"{at}: max_tokens", least=1))
-        set_field(self, "horizon", whole(self.horizon, f"{at}: horizon"))
+        set_field(self, "max_tokens", whole(f"{at}: max_tokens", self.max_tokens, least=1))
+        set_field(self, "horizon", whole(f"{at}: horizon", self.horizon))
         if not callable(self.reward):
             raise InvalidInput(f"{at}: reward must be a function of an Output, got {self.reward!r}")
         if self.verifier is not None and not callable(self.verifier):
@@ -171,24 +171,6 @@ class TextPrefix:
 
 def _says(text: str, answer: str, strict_end: bool) -> bool:
     return (text.lstrip() if strict_end else text.strip()) == answer
-
-
-def whole(value: object, name: str, least: int = 0, most: int | None = None) -> int:
-    """``value`` as a plain integer within ``least``…``most``.
-
-    Raises:
-        InvalidInput: it is not one; the message names ``name``.
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise InvalidInput(f"{name} must be an integer, got {value!r}") from None
-    if number < least or (most is not None and number > most):
-        bounds = f">= {least}" if most is None else f"in {least}…{most}"
-        raise InvalidInput(f"{name} must be an integer {bounds}, got {number}")
-    return number
 
 
 def stop_texts(stop: object, at: str) -> tuple[str, ...]:

@@ -28,9 +28,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..checks import whole
 from ..errors import InvalidInput, nearest
 from ..randomness import keyed_rng, stream_key
-from .base import ExactText, Problem, TextPrefix, stop_texts, whole
+from .base import ExactText, Problem, TextPrefix, stop_texts
 
 _FIELDS = ("prompt", "answer", "id", "max_tokens", "stop")
 _SLACK = 4  # tokens beyond one per byte of the demonstration
@@ -74,9 +75,9 @@ class JsonlTask:
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
         """``count`` lines drawn without replacement by ``seed``, in file order; all if there are fewer."""
         horizon, count, seed = (
-            whole(horizon, "horizon"),
-            whole(count, "count", 1),
-            whole(seed, "seed"),
+            whole("horizon", horizon),
+            whole("count", count, 1),
+            whole("seed", seed),
         )
         order = keyed_rng(stream_key(seed, "jsonl", "order")).permutation(len(self.lines))
         return [replace(self.lines[i], horizon=horizon) for i in sorted(order[:count].tolist())]
@@ -119,9 +120,9 @@ class FunctionTask:
                 and at most ``count`` problems with distinct ids.
         """
         horizon, count, seed = (
-            whole(horizon, "horizon"),
-            whole(count, "count", 1),
-            whole(seed, "seed"),
+            whole("horizon", horizon),
+            whole("count", count, 1),
+            whole("seed", seed),
         )
         path, _ = _split(self.name)
         try:
@@ -193,7 +194,7 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
     return Problem(
         id=str(id),
         prompt=prompt,
-        max_tokens=whole(most, f"{at}: max_tokens", 1),
+        max_tokens=whole(f"{at}: max_tokens", most, 1),
         reward=ExactText(answer),
         verifier=TextPrefix(answer),
         demonstration=demonstration,
