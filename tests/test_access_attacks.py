@@ -777,7 +777,8 @@ def test_changing_the_contract_and_budget_one_is_shown() -> None:
         force(session.contract, control=reroot.Control.CHOSEN, report=Report.FULL)
         force(session.contract, oracles=frozenset(Oracle))
         force(session.budget, tokens=None, rewards=None)
-        force(session.spent, tokens=-1000)
+        with pytest.raises(AttributeError):  # a tuple: it can't be changed at all
+            force(session.spent, tokens=-1000)
         for attack, error in (
             (session.law((1, 2)), AccessDenied),
             (session.demonstration(), AccessDenied),
@@ -1159,3 +1160,25 @@ def test_asking_again_gives_fresh_draws() -> None:
     streams = ask_and_tell(again, "reset/sample")
     assert len({tuple(s) for s in streams}) == 4
     assert streams == ask_and_tell(again, "reset/sample")
+
+
+# ---- what the caller and the learner share -----------------------------------------------------
+
+
+def test_changing_the_callers_objects_changes_nothing() -> None:
+    """Contract, report and budget of the caller may be within reach of a learner; the desk has its own."""
+    contract, budget = Contract(reroot.Control.ROOT, Report.parse("sample")), Budget(tokens=8)
+    tried: list[str] = []
+
+    async def body(session: Session) -> None:
+        object.__setattr__(contract.report, "kind", Report.FULL.kind)
+        object.__setattr__(contract, "control", reroot.Control.CHOSEN)
+        object.__setattr__(budget, "tokens", 10**6)
+        for query in (Query(report=Report.FULL), Query(Prefix((1,)), 1, 1), Query(n=100)):
+            try:
+                await session.ask([query])
+            except (AccessDenied, BudgetExceeded) as error:
+                tried.append(type(error).__name__)
+
+    play_one(body, contract, budget=budget)
+    assert tried == ["AccessDenied", "AccessDenied", "BudgetExceeded"]

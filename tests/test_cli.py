@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reroot.cli import _split_grants, main
+from reroot.cli import _split_specs, main
 
 COMPARE = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--budget-tokens", "1000"]
 SMALL = [*COMPARE, "--seeds", "1", "--problems", "2"]
@@ -94,9 +94,16 @@ def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_grants_with_sampling_settings_are_split_right() -> None:
-    assert _split_grants("root/sample@T=1,top_p=0.9,reset/full") == [
+    assert _split_specs("root/sample@T=1,top_p=0.9,reset/full", "@") == [
         "root/sample@T=1,top_p=0.9",
         "reset/full",
+    ]
+
+
+def test_task_settings_are_split_right() -> None:
+    assert _split_specs("reasoning_gym:chain_sum:min_terms=horizon,max_terms=4,copy", ":") == [
+        "reasoning_gym:chain_sum:min_terms=horizon,max_terms=4",
+        "copy",
     ]
 
 
@@ -122,3 +129,14 @@ def test_ctrl_c_keeps_finished_attempts(tmp_path: Path) -> None:
     finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
     assert len(journal.read_text().splitlines()) > kept
+
+
+def test_no_page_without_matplotlib(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison is complete all the same: the table is there, and what to install is said."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert call(*SMALL, "--out", str(tmp_path / "run")) == 0
+    printed = capsys.readouterr().out
+    assert "first_success" in printed
+    assert "pip install reroot[report]" in printed

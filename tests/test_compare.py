@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 import reroot
-from reroot import InvalidInput, RunFolderError
+from reroot import InvalidInput, RunFolderError, comparison, runs
 from reroot.families import HiddenPath
 from reroot.learners import DEFAULT_COMPARISON, get_learner
+from reroot.running import problems_digest
 
 SMALL = {
     "model": "hidden_path:K=3,H=4,p=0.6",
@@ -170,6 +171,12 @@ def test_root_reach_and_costs_agree_with_theory(tmp_path: Path) -> None:
         ({"budget_tokens": 0}, "budget_tokens"),
         ({"budget_tokens": 2}, "no token for each"),
         ({"beta": float("nan")}, "beta"),
+        ({"beta": "x"}, "beta"),
+        ({"seeds": "1"}, "seeds"),
+        ({"grants": "rot/sample"}, "Did you mean 'root'"),
+        ({"learners": "best_off_n"}, "best_of_n"),
+        ({"grants": [3]}, "contract"),
+        ({"model": "hidden_path:K=3,H=0,p=0.6", "horizons": []}, "a horizon|horizon must"),
         ({"concurrency": 0}, "concurrency"),
         ({"model": "ngram:/nowhere/text.txt", "task": "copy"}, "nowhere"),
         ({"model": "/nowhere/model", "task": "copy"}, "nowhere"),
@@ -180,3 +187,121 @@ def test_bad_input_names_the_value(tmp_path: Path, change: dict[str, object], me
     with pytest.raises(InvalidInput, match=message):
         reroot.compare(**{**SMALL, **change}, out=tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run" / "results.parquet").exists()
+
+
+# ---- what a comparison says of itself ----------------------------------------------------------
+
+
+def test_root_learners_stay_root_learners_under_stronger_contracts(tmp_path: Path) -> None:
+    """Granted only with reset control at T=1, a root-start learner is still root-start."""
+    result = reroot.compare(
+        model="hidden_trie:K=4,H=4,a=0.45,b=0.3,nodes=8",
+        grants=["root/sample@T=3", "reset/sample"],
+        learners=["best_of_n:n=16", "first_success"],
+        budget_tokens=8_000,
+        seeds=1,
+        problems=8,
+        out=tmp_path / "run",
+    )
+    assert {x["control"] for x in result.summary["learners"]} == {"root"}
+    assert all(v["kind"] == "undetermined" for v in result.summary["verdicts"])
+
+
+def test_an_edited_task_is_another_configuration(tmp_path: Path) -> None:
+    task, text = tmp_path / "task.jsonl", tmp_path / "text.txt"
+    text.write_text("Q 1 A 1.\n" * 20)
+    settings = {
+        "model": f"ngram:{text}:order=3",
+        "task": str(task),
+        "horizons": [1],
+        "seeds": 1,
+        "learners": "best_of_n:n=2",
+        "grants": "root/sample",
+        "out": tmp_path / "run",
+    }
+    task.write_text('{"prompt": "Q 1 A", "answer": "1.", "stop": ["\\n"], "max_tokens": 6}\n')
+    reroot.compare(**settings)
+    reroot.compare(**settings)
+    task.write_text('{"prompt": "Q 1 A", "answer": "Q.", "stop": ["\\n"], "max_tokens": 6}\n')
+    with pytest.raises(RunFolderError, match="digest"):
+        reroot.compare(**settings)
+
+
+def test_judges_are_told_apart_by_their_code() -> None:
+    def problem(reward: object) -> reroot.Problem:
+        return reroot.Problem("p", (), 3, reward=reward)  # type: ignore[arg-type]
+
+    def strict(output: reroot.Output) -> float:
+        return float(all(t == 1 for t in output.tokens))
+
+    def lax(output: reroot.Output) -> float:
+        return float(all(t >= 1 for t in output.tokens))
+
+    assert problems_digest([problem(strict)]) == problems_digest([problem(strict)])
+    assert problems_digest([problem(strict)]) != problems_digest([problem(lax)])
+
+
+def test_budget_is_shared_by_the_problems_there_are(tmp_path: Path) -> None:
+    task, text = tmp_path / "task.jsonl", tmp_path / "text.txt"
+    text.write_text("ab ba.\n" * 20)
+    line = '{"prompt": "a", "answer": "b", "max_tokens": 2, "stop": []}'
+    task.write_text(f"{line}\n{line}\n")
+    result = reroot.compare(
+        model=f"ngram:{text}",
+        task=str(task),
+        horizons=[1],
+        seeds=1,
+        learners=["first_success:batch=8,growth=1"],
+        grants=["root/sample+reward"],
+        budget_tokens=16,
+        out=tmp_path / "run",
+    )
+    assert result.results["cost_tokens"].max() > 16 // 8
+
+
+def test_physical_cost_adds_up_over_processes(tmp_path: Path) -> None:
+    whole = reroot.compare(**SMALL, out=tmp_path / "run").summary
+    again = reroot.compare(**SMALL, out=tmp_path / "run").summary
+    assert whole["physical"]["computed"] > 0
+    assert again["physical"] == whole["physical"]
+    assert again["seconds"] == whole["seconds"]
+    assert again["attempts_run"] == 0
+
+
+def test_tables_of_different_runs_go_together(tmp_path: Path) -> None:
+    """Columns have their types also where they hold nothing."""
+    easy = reroot.compare(**{**SMALL, "learners": "greedy_walk"}, out=tmp_path / "a").results
+    hard = reroot.compare(**{**SMALL, "budget_tokens": 3}, out=tmp_path / "b").results
+    assert easy.schema == hard.schema
+    assert len(pl.concat([easy, hard])) == len(easy) + len(hard)
+    assert easy.schema["error"] == pl.String
+
+
+def test_command_keeps_every_digit_of_beta(tmp_path: Path) -> None:
+    run = reroot.compare(**{**SMALL, "beta": 0.1234567891}, out=tmp_path / "a")
+    command = json.loads((run.folder / "config.json").read_text())["command"]
+    assert "--beta 0.1234567891" in command
+
+
+def test_a_full_disk_is_named_once_and_helpfully(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal can't be appended to, and then the table can't be written either."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def refuse(path: Path, text: str, kept: str) -> None:
+        if path.name == "journal.jsonl":
+            raise RunFolderError(f"can't write {path}: no space. {kept} Make room and run again")
+
+    monkeypatch.setattr(runs, "_append", refuse)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunFolderError, match=r"journal.*Make room"):
+        compare_with_problems_written(tmp_path / "run", monkeypatch)
+
+
+def compare_with_problems_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "write_atomically", lambda path, write: path.touch())
+    reroot.compare(**SMALL, out=folder)

@@ -26,6 +26,11 @@ SPECS = [
     "plurality_walk:draws_per_token=4",
     "plurality_walk_sequential:max_draws=30",
     "plurality_walk_sequential:p=0.6",
+    "posterior_walk:p=0.6",
+    "posterior_walk",
+    "parity_probe",
+    "parity_probe:report=sample,noise=0.2,delta=0.3,control=chosen",
+    "parity_root:n=20",
     "tokenwise_rejection",
     "backtracking:quota=6,stride=2",
     "backtracking:quota=6,stride=2,argmax_redo=true",
@@ -34,6 +39,11 @@ SPECS = [
 ]
 PATH = HiddenPath(3, 5, 0.6, seed=1)
 ENDING = Tabular.random(3, 4, seed=3, end=(2,))  # outputs end early
+BITS = HiddenPath(2, 5, 0.7, seed=1)  # for learners of binary strings
+
+
+def suited(spec: str, generator: HiddenPath | Tabular = PATH) -> HiddenPath | Tabular:
+    return BITS if spec.startswith("parity") else generator
 
 
 def problems(generator: HiddenPath | Tabular, count: int = 6) -> list[Problem]:
@@ -60,6 +70,7 @@ def below(contract: Contract) -> Iterator[Contract]:
     weaker = {
         Report.SAMPLE: [Report.NONE, Report.ARGMAX(9)],
         Report.ARGMAX(1): [Report.NONE, Report.LOGPROB],
+        Report.LOGPROB: [Report.SAMPLE, Report.ARGMAX(9)],
         Report.TOPK(1): [Report.LOGPROB, Report.ARGMAX(9)],
     }
     for report in weaker[contract.report]:
@@ -75,7 +86,7 @@ def test_every_learner_is_covered_here() -> None:
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("generator", [PATH, ENDING], ids=["path", "ending"])
 def test_runs_under_exactly_what_it_requires(spec: str, generator: HiddenPath | Tabular) -> None:
-    bound = get_learner(spec)
+    bound, generator = get_learner(spec), suited(spec, generator)
     run = reroot.run(bound, problems(generator), generator, grants=bound.requires)
     for attempt in run.attempts:
         assert attempt.error is None
@@ -107,21 +118,23 @@ def test_requires_no_more_than_it_uses(spec: str) -> None:
     """Bound in spite of the contract, it runs into a refusal: the requirement is the weakest."""
     bound = get_learner(spec)
     weaker = list(needed(bound))
-    assert weaker or spec == "self_consistency:n=6"
+    assert weaker or spec in ("self_consistency:n=6", "parity_root:n=20")
+    generator = suited(spec)
     for grants in weaker:
         forced = replace(bound, requires=grants)
-        run = reroot.run(forced, problems(PATH), PATH, grants=grants)
+        run = reroot.run(forced, problems(generator), generator, grants=grants)
         assert any(a.error is not None and "AccessDenied" in a.error for a in run.attempts), grants
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if "argmax" not in s and s != "greedy_walk"])
+@pytest.mark.parametrize(
+    "spec", [s for s in SPECS if get_learner(s).requires.report == Report.SAMPLE]
+)
 def test_richer_reports_change_nothing(spec: str) -> None:
     """A learner that ignores what is richer: same outputs, equal ledgers, bit by bit."""
-    bound = get_learner(spec)
+    bound, generator = get_learner(spec), suited(spec, ENDING)
+    task = problems(generator, 12)
     runs = [
-        reroot.run(
-            bound, problems(ENDING, 12), ENDING, grants=replace(bound.requires, report=report)
-        )
+        reroot.run(bound, task, generator, grants=replace(bound.requires, report=report))
         for report in (Report.SAMPLE, Report.LOGPROB, Report.TOPK(3), Report.FULL)
     ]
     for run in runs[1:]:
@@ -131,11 +144,10 @@ def test_richer_reports_change_nothing(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_stronger_contracts_change_nothing(spec: str) -> None:
-    bound = get_learner(spec)
-    least = reroot.run(bound, problems(PATH), PATH, grants=bound.requires)
-    most = reroot.run(
-        bound, problems(PATH), PATH, grants=Contract(Control.CHOSEN, Report.FULL, oracles=Oracle)
-    )
+    bound, generator = get_learner(spec), suited(spec)
+    everything = Contract(Control.CHOSEN, Report.FULL, oracles=Oracle)
+    least = reroot.run(bound, problems(generator), generator, grants=bound.requires)
+    most = reroot.run(bound, problems(generator), generator, grants=everything)
     assert [a.output for a in most.attempts] == [a.output for a in least.attempts]
     assert [a.cost for a in most.attempts] == [a.cost for a in least.attempts]
 
@@ -143,10 +155,11 @@ def test_stronger_contracts_change_nothing(spec: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("currency", CURRENCIES)
 def test_budgets_are_kept_and_what_was_found_is_returned(spec: str, currency: str) -> None:
-    bound = get_learner(spec)
+    bound, generator = get_learner(spec), suited(spec)
+    task = problems(generator, 3)
     for amount in (0, 1, 3, 10):
         budget = Budget(**{currency: amount})
-        run = reroot.run(bound, problems(PATH, 3), PATH, grants=bound.requires, budget=budget)
+        run = reroot.run(bound, task, generator, grants=bound.requires, budget=budget)
         for attempt in run.attempts:
             assert getattr(attempt.cost, currency) <= amount
             assert attempt.error is None

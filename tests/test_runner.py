@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -432,3 +433,46 @@ def test_one_batch_for_all_that_is_asked_at_the_same_moment() -> None:
     play(step, "root/sample+verifier", task=tasks, generator=generator)
     assert [q.given is None for q in generator.requests] == [True] * 6 + [False] * 3
     assert generator.calls == 2  # the rollouts of all, and the surprisals of all
+
+
+# ---- learners that never pay -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["refused", "free"])
+def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MOST_IDLE", 500)
+
+    async def spin(session: Session) -> None:
+        while kind == "free":
+            await session.text(session.root)
+        while True:
+            with suppress(reroot.BudgetExceeded):
+                await session.rollouts(10**5)
+
+    async def body(session: Session) -> Prefix | None:
+        if session.spent.tokens == 0 and session.rng.random() < 0.5:
+            await spin(session)
+        return await one_rollout(session)
+
+    attempts = play(body, task=problems(8), budget=Budget(tokens=50))
+    stalled = [a for a in attempts if a.error]
+    assert 0 < len(stalled) < 8  # the rng is keyed by the problem
+    assert all("stalled: sent 500 messages in a row" in (a.error or "") for a in stalled)
+    assert all(a.output is not None for a in attempts if not a.error)
+
+
+def test_refusals_between_paid_messages_are_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MOST_IDLE", 50)
+
+    async def body(session: Session) -> Prefix:
+        for _ in range(20):
+            for _ in range(40):
+                with suppress(reroot.BudgetExceeded):
+                    await session.rollouts(10**5)
+            output = (await session.rollouts(1)).outputs()[0]
+        return output
+
+    (attempt,) = play(body, budget=Budget(tokens=200))
+    assert attempt.error is None

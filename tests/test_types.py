@@ -6,7 +6,7 @@ import copy
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -150,9 +150,10 @@ def test_only_one_integer_is_appended(token: Any) -> None:
     "record", [Prefix((1, 2)), Query(Prefix((1,)), 3, 4, Report.TOPK(2)), Cost(1, 2), Budget(3)]
 )
 def test_records_are_frozen_values(record: Any) -> None:
-    for field in fields(record):
-        with pytest.raises(FrozenInstanceError):
-            setattr(record, field.name, getattr(record, field.name))
+    names = record._fields if isinstance(record, Cost) else [f.name for f in fields(record)]
+    for name in names:
+        with pytest.raises(AttributeError):  # dataclasses raise a kind of it
+            setattr(record, name, getattr(record, name))
     for duplicate in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record)):
         assert duplicate == record
         assert hash(duplicate) == hash(record)

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ._version import __version__
-from .errors import InvalidInput, RerootError
+from .errors import InvalidInput, MissingDependency, RerootError
 
 app = typer.Typer(
     name="reroot",
@@ -54,15 +54,16 @@ def _split(text: str) -> list[str]:
     return values
 
 
-def _split_grants(text: str) -> list[str]:
-    """Comma-separated contracts; commas also separate sampling settings inside one."""
-    grants: list[str] = []
+def _split_specs(text: str, mark: str) -> list[str]:
+    """Comma-separated specs; a setting after one that holds ``mark`` belongs to it."""
+    specs: list[str] = []
     for value in _split(text):
-        if "/" not in value and grants and "@" in grants[-1]:
-            grants[-1] += f",{value}"
+        setting = "=" in value and mark not in value and "/" not in value
+        if setting and specs and mark in specs[-1]:
+            specs[-1] += f",{value}"
         else:
-            grants.append(value)
-    return grants
+            specs.append(value)
+    return specs
 
 
 def _split_integers(text: str) -> list[int]:
@@ -153,7 +154,10 @@ def compare(
         typer.Option(help="Run folder; the same command on the same folder continues it."),
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(help="Attempts in flight; changes speed, never a result.")
+        int,
+        typer.Option(
+            help="Attempts in flight; changes speed, not results (on language models: up to rounding)."
+        ),
     ] = 256,
     transcripts: Annotated[
         bool, typer.Option(help="Keep every message of every attempt, for 'reroot audit'.")
@@ -183,9 +187,9 @@ def compare(
     with _progress() as (on_start, on_attempt):
         result = run_compare(
             model=model,
-            task=_split(task) if task else (),
+            task=_split_specs(task, ":") if task else (),
             horizons=_split_integers(horizons),
-            grants=_split_grants(grants),
+            grants=_split_specs(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
             seeds=seeds,
@@ -201,7 +205,11 @@ def compare(
             on_attempt=on_attempt,
         )
     console.print(terminal_table(result.summary, console.width))
-    console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    try:
+        console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    except MissingDependency as error:  # the comparison itself is complete
+        text = f"no page: {error}; then: reroot report {folder}"
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def _default_name(model: str, task: str) -> str:

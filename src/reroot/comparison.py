@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .access.contract import Contract, Control, Oracle
 from .access.runner import Attempt, Job, check_concurrency, execute
+from .checks import finite, whole
 from .errors import InvalidInput
 from .learners.base import BoundLearner
+from .running import problems_digest
 from .runs import RunFolder, attempt_to_row, write_atomically, write_json
 from .types import Budget
 from .workload import Cell, Workload, build_workload, is_family
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
-PROBLEMS = "problems.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ class _Plan:
     workload: Workload
     grants: tuple[Contract, ...]
     learners: tuple[BoundLearner, ...]
-    budget: Budget
     budget_tokens: int
     seeds: int
     beta: float
+    load: dict[str, Any]
 
     def granted(self, contract: Contract, task: str) -> Contract:
         """A contract with the task's oracles, unless it names its own."""
@@ -72,6 +73,7 @@ class _Plan:
         jobs: list[Job] = []
         for cell in self.workload.cells:
             for learner in self.learners:
+                budget = Budget(tokens=self.budget_tokens // len(cell.episodes))
                 laws = {c.sampling for c in self.permitted(learner, cell.task)}
                 for law in sorted(laws, key=str):
                     served = Contract(
@@ -86,7 +88,7 @@ class _Plan:
                             learner,
                             episode,
                             served,
-                            self.budget,
+                            budget,
                             cell.seed,
                         )
                         for episode in cell.episodes
@@ -113,10 +115,11 @@ class _Plan:
                 }
                 for x in self.learners
             ],
-            "budget": self.budget.to_dict(),
+            "budget": {"tokens": self.budget_tokens // work.count},
             "budget_tokens_per_cell": self.budget_tokens,
             "seeds": self.seeds,
             "problems": work.count,
+            "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
             "beta": self.beta,
             "command": self.command(),
         }
@@ -132,7 +135,11 @@ class _Plan:
         for learner in self.learners:
             parts += ["--learner", learner.spec]
         parts += ["--budget-tokens", str(self.budget_tokens), "--seeds", str(self.seeds)]
-        parts += ["--problems", str(work.count), "--beta", f"{self.beta:g}"]
+        parts += ["--problems", str(work.count), "--beta", repr(self.beta)]
+        parts += ["--chat"] if self.load["chat"] else []
+        for option, default in (("dtype", "float32"), ("device", "cpu")):
+            if self.load[option] != default:
+                parts += [f"--{option}", self.load[option]]
         return shlex.join(parts)
 
 
@@ -141,8 +148,8 @@ def compare(
     model: str,
     task: str | Sequence[str] = (),
     horizons: Sequence[int] = (),
-    grants: Sequence[Contract | str] = DEFAULT_GRANTS,
-    learners: Sequence[BoundLearner | str] = (),
+    grants: Contract | str | Sequence[Contract | str] = DEFAULT_GRANTS,
+    learners: BoundLearner | str | Sequence[BoundLearner | str] = (),
     budget_tokens: int = 200_000,
     seeds: int = 3,
     problems: int | None = None,
@@ -163,16 +170,18 @@ def compare(
             model folder or a hub id.
         task: task name or names; none for a hidden family.
         horizons: task sizes.
-        grants: contracts to compare. One that names no oracle is granted every oracle the task
+        grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone.
-        learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set.
+        learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set. Each runs
+            once, served what it requires: what it does may depend on answers, not on
+            ``session.contract``.
         budget_tokens: generated tokens per learner and cell (task x horizon x seed), shared
             equally by the cell's problems.
         seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
         problems: problems per cell (default: 8, for hidden families 32).
         beta: temperature β of J_β in reward per nat.
         out: run folder; a folder of the same configuration is continued.
-        concurrency: attempts in flight; changes no result.
+        concurrency: attempts in flight; changes no result (on language models: up to rounding).
         transcripts: keep every message of every attempt.
         chat, dtype, device: how to load a language model.
         on_start: called with the number of attempts and how many are done already.
@@ -183,26 +192,25 @@ def compare(
         RunFolderError: ``out`` holds another run or cannot be written.
     """
     tasks = (task,) if isinstance(task, str) else tuple(task)
-    contracts = _contracts(grants)
-    bound = _learners(learners)
-    if isinstance(budget_tokens, bool) or budget_tokens < 1:
-        raise InvalidInput(f"budget_tokens must be an integer >= 1, got {budget_tokens!r}")
-    if not 0 <= beta < float("inf"):
-        raise InvalidInput(f"beta must be finite and >= 0, got {beta!r}")
+    contracts = _contracts([grants] if isinstance(grants, (str, Contract)) else grants)
+    bound = _learners([learners] if isinstance(learners, (str, BoundLearner)) else learners)
+    whole("budget_tokens", budget_tokens, 1)
+    finite("beta", beta, 0.0)
     check_concurrency(concurrency)
+    load = {"chat": chat, "dtype": dtype, "device": device}
     workload = build_workload(
         model, tasks, horizons, seeds, problems, chat=chat, dtype=dtype, device=device
     )
-    each = budget_tokens // workload.count
-    if each < 1:
+    largest = max(len(cell.episodes) for cell in workload.cells)
+    if budget_tokens < largest:
         raise InvalidInput(
-            f"budget_tokens={budget_tokens} leaves no token for each of {workload.count} problems"
+            f"budget_tokens={budget_tokens} leaves no token for each of {largest} problems"
         )
     for contract in contracts:
         refused = workload.generator.capabilities.refusal(contract)
         if refused is not None:
             raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
-    plan = _Plan(workload, contracts, bound, Budget(tokens=each), budget_tokens, seeds, beta)
+    plan = _Plan(workload, contracts, bound, budget_tokens, seeds, beta, load)
     return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
 
 
@@ -217,6 +225,7 @@ def _run(
     import polars as pl
 
     from .report import summarize
+    from .report.data import PROBLEMS, problem_schema
 
     generator, jobs = plan.workload.generator, plan.jobs()
     if not jobs:
@@ -228,12 +237,14 @@ def _run(
 
         def record(attempt: Attempt) -> None:
             folder.add(attempt)
+            seconds = time.perf_counter() - started
+            folder.note_usage(generator.physical() - before, seconds)
             on_attempt(attempt)
 
-        try:
-            if not (out / PROBLEMS).exists():
-                table = pl.DataFrame(_problem_rows(plan), schema=_problem_schema())
-                write_atomically(out / PROBLEMS, table.write_parquet)
+        if not (out / PROBLEMS).exists():
+            table = pl.DataFrame(_problem_rows(plan), schema=problem_schema())
+            write_atomically(out / PROBLEMS, table.write_parquet)
+        with folder.results(lambda: _rows(plan, folder.attempts)):
             execute(
                 left,
                 generator,
@@ -241,14 +252,7 @@ def _run(
                 on_attempt=record,
                 log_of=folder.log_of,
             )
-        finally:  # Ctrl-C and errors too: what is there can be read
-            folder.write_results(_rows(plan, folder.attempts))
-        spent = {
-            "physical": (generator.physical() - before).to_dict(),
-            "seconds": round(time.perf_counter() - started, 3),
-            "attempts_run": len(left),
-        }
-        summary = {**summarize(out), **spent}
+        summary = {**summarize(out), **folder.usage(), "attempts_run": len(left)}
         write_json(out / "summary.json", summary)
     return Comparison(out, pl.read_parquet(out / "results.parquet"), summary)
 
@@ -313,25 +317,8 @@ def _problem_rows(plan: _Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _problem_schema() -> dict[str, Any]:
-    import polars as pl
-
-    return {
-        "task": pl.String,
-        "horizon": pl.Int64,
-        "seed": pl.Int64,
-        "problem": pl.String,
-        "unique": pl.Boolean,
-        "log_reach": pl.Float64,
-        "demo_tokens": pl.List(pl.String),
-        "demo_logprobs": pl.List(pl.Float64),
-        "prompt": pl.String,
-        "answer": pl.String,
-    }
-
-
 def _contracts(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:
-    contracts = tuple(Contract.parse(g) if isinstance(g, str) else g for g in grants)
+    contracts = tuple(g if isinstance(g, Contract) else Contract.parse(g) for g in grants)
     if not contracts:
         raise InvalidInput("compare needs at least one contract in grants")
     if len(set(contracts)) != len(contracts):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
@@ -73,7 +78,7 @@ def run(
         grants: the contract granted to every session, as an object or as text.
         budget: the most each attempt may spend; ``None``: unlimited.
         seed: run seed; with the problem ids it determines every random number.
-        concurrency: attempts in flight; does not change any result.
+        concurrency: attempts in flight; changes no result (on language models: up to rounding).
         out: a run folder to write and to resume from.
         transcripts: keep every message of every attempt in the run folder.
         on_attempt: called with each attempt as it finishes.
@@ -94,7 +99,7 @@ def run(
         for problem in problems
     ]
     check_problems(problems, contract)
-    before = generator.physical()
+    before, used = generator.physical(), {}
     attempts: dict[str, Attempt] = {}
 
     def finish(attempt: Attempt) -> None:
@@ -109,10 +114,11 @@ def run(
         with RunFolder(out, config, transcripts=transcripts) as folder:
             attempts.update(folder.attempts)
             _execute_in(folder, jobs, generator, concurrency, finish)
+            used = folder.usage()["physical"]
     ordered = [attempts[problem.id] for problem in problems]
     result = RunResult(ordered, generator.physical() - before)
     if out is not None:
-        write_json(Path(out) / "summary.json", summarize_run(result))
+        write_json(Path(out) / "summary.json", {**summarize_run(result), "physical": used})
     return result
 
 
@@ -123,8 +129,11 @@ def _execute_in(
     concurrency: int,
     finish: Callable[[Attempt], None],
 ) -> None:
+    before, started = generator.physical(), time.perf_counter()
+
     def record(attempt: Attempt) -> None:
         folder.add(attempt)
+        folder.note_usage(generator.physical() - before, time.perf_counter() - started)
         finish(attempt)
 
     def rows() -> list[dict[str, Any]]:
@@ -143,7 +152,7 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
         raise AccessDenied(
             f"learner {learner}",
             f"it requires {learner.requires}, the contract grants {contract}",
-            str(learner.requires.join(contract)),
+            str(learner.requires),
         )
     refused = generator.capabilities.refusal(contract)
     if refused is not None:
@@ -180,7 +189,34 @@ def run_config(
         "seed": seed,
         "generator": dict(generator.describe()),
         "problems": sorted(problem.id for problem in problems),
+        "digest": problems_digest(problems),
     }
+
+
+def problems_digest(problems: Iterable[Problem]) -> str:
+    """16 hexadecimal digits that change when a prompt, a limit, an answer or a judge's code does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for p in sorted(problems, key=lambda problem: problem.id):
+        told = [p.id, p.prompt, p.max_tokens, p.demonstration, p.stop, p.pass_at, p.answer]
+        told += [_source(p.reward), _source(p.verifier)]
+        digest.update(json.dumps(told, default=_stable).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def _source(judge: object) -> str:
+    """What is known of a judge without calling it: its code, or its fields if it is a record."""
+    code = getattr(judge, "__code__", None)
+    return _stable(judge) if code is None else _code(code)
+
+
+def _code(code: CodeType) -> str:
+    inner = [_code(c) if isinstance(c, CodeType) else _stable(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {inner}"
+
+
+def _stable(value: object) -> str:
+    """``repr`` without addresses, which change from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def summarize_run(result: RunResult) -> dict[str, Any]:

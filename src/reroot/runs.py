@@ -3,6 +3,7 @@
 config.json      what was run; a folder continues only under the same configuration
 journal.jsonl    one line per finished attempt, the truth
 results.parquet  the journal as a table, rewritten atomically
+usage.jsonl      what each process that worked on it has computed
 inflight/        messages of attempts that have not finished
 transcripts/     messages of finished attempts, when transcripts are kept
 """
@@ -14,6 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,13 +26,14 @@ from typing import Any
 from .access.runner import Attempt, Job, Log
 from .access.transcript import read_transcript
 from .errors import RunFolderError
-from .types import Cost, Prefix
+from .types import CURRENCIES, Cost, Physical, Prefix
 
-CONFIG, JOURNAL, RESULTS, SUMMARY = (
+CONFIG, JOURNAL, RESULTS, SUMMARY, USAGE = (
     "config.json",
     "journal.jsonl",
     "results.parquet",
     "summary.json",
+    "usage.jsonl",
 )
 
 
@@ -101,6 +105,9 @@ class RunFolder:
         self.config = json.loads(json.dumps(dict(config)))
         self.transcripts = transcripts
         self.attempts: dict[str, Attempt] = {}
+        self._process = uuid.uuid4().hex[:16]
+        self._usage: dict[str, Any] | None = None
+        self._noted = 0.0
 
     def __enter__(self) -> RunFolder:
         try:
@@ -130,6 +137,8 @@ class RunFolder:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        with contextlib.suppress(RunFolderError):
+            self._write_usage()
         self._lock.close()
 
     def _match_config(self) -> None:
@@ -180,6 +189,34 @@ class RunFolder:
         _append(self.path / JOURNAL, line, f"{len(self.attempts)} attempts are safe.")
         self.attempts[attempt.key] = attempt
 
+    def note_usage(self, physical: Physical, seconds: float) -> None:
+        """What this process has computed so far; on disk within a second, or when the run ends."""
+        self._usage = {"process": self._process, "seconds": seconds, **physical.to_dict()}
+        if seconds >= self._noted + 1.0:
+            self._write_usage()
+
+    def _write_usage(self) -> None:
+        if self._usage is not None:
+            self._noted = self._usage["seconds"]
+            text = json.dumps(self._usage) + "\n"
+            _append(self.path / USAGE, text, f"{len(self.attempts)} attempts are safe.")
+            self._usage = None
+
+    def usage(self) -> dict[str, Any]:
+        """``physical`` and ``seconds`` of all processes that worked on this run, together."""
+        self._write_usage()
+        last: dict[str, dict[str, Any]] = {}
+        if (self.path / USAGE).exists():
+            for line in (self.path / USAGE).read_bytes().split(b"\n")[:-1]:
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off by a kill
+                    values = json.loads(line)
+                    last[values["process"]] = values
+        counters = Physical().to_dict()
+        return {
+            "physical": {c: sum(v.get(c, 0) for v in last.values()) for c in counters},
+            "seconds": round(sum(v.get("seconds", 0.0) for v in last.values()), 3),
+        }
+
     def log_of(self, job: Job) -> Log:
         """The message log of one attempt."""
         return _FileLog(self, job.key)
@@ -188,7 +225,7 @@ class RunFolder:
         """Write ``results.parquet``: the same rows give the same bytes."""
         import polars as pl
 
-        frame = pl.DataFrame(rows, infer_schema_length=None)
+        frame = pl.DataFrame(rows, schema_overrides=_column_types(), infer_schema_length=None)
         write_atomically(self.path / RESULTS, lambda beside: frame.write_parquet(beside))
 
     @contextlib.contextmanager
@@ -207,7 +244,8 @@ class _FileLog:
     """Message log of one attempt, a file under ``inflight/`` until the attempt ends."""
 
     def __init__(self, folder: RunFolder, key: str) -> None:
-        name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest() + ".jsonl"
+        digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        name = f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', key)[:80]}-{digest}.jsonl"  # legible and unique
         self._live = folder.path / "inflight" / name
         self._kept = folder.path / "transcripts" / name if folder.transcripts else None
         self._key = key
@@ -257,6 +295,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     """An attempt as JSON values."""
     data = asdict(attempt)
+    data["cost"] = attempt.cost.to_dict()
     data["output"] = None if attempt.output is None else list(attempt.output.tokens)
     return data
 
@@ -283,6 +322,19 @@ def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
         "error": attempt.error,
         "stopped": attempt.stopped,
         **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
+    }
+
+
+def _column_types() -> dict[str, Any]:
+    """Types of the columns of ``attempt_to_row``, also where a column is all null."""
+    import polars as pl
+
+    return {
+        **dict.fromkeys(("learner", "contract", "problem", "text", "error", "stopped"), pl.String),
+        **dict.fromkeys(("reward", "surprisal"), pl.Float64),
+        **dict.fromkeys(("passed", "complete"), pl.Boolean),
+        **dict.fromkeys(("seed", *(f"cost_{c}" for c in CURRENCIES)), pl.Int64),
+        "tokens_out": pl.List(pl.Int64),
     }
 
 

@@ -12,9 +12,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard, overload
+from typing import NamedTuple, TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -210,9 +211,10 @@ class Output:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """Logical cost in every currency: what the interface charges, whatever the backend reuses.
+
+    A tuple, as it is made several times per request; ``+`` and ``-`` work currency by currency.
 
     Attributes:
         rollouts: complete outputs drawn from the empty prefix.
@@ -232,18 +234,18 @@ class Cost:
     verifications: int = 0
     demonstrations: int = 0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, c) + getattr(other, c) for c in CURRENCIES))
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
+        return Cost(*map(operator.add, self, other))
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, c) - getattr(other, c) for c in CURRENCIES))
+        return Cost(*map(operator.sub, self, other))
 
     def to_dict(self) -> dict[str, int]:
         """Currency → amount."""
-        return {c: getattr(self, c) for c in CURRENCIES}
+        return self._asdict()
 
 
-CURRENCIES: tuple[str, ...] = tuple(Cost.__dataclass_fields__)
+CURRENCIES: tuple[str, ...] = Cost._fields
 
 
 @dataclass(frozen=True, slots=True)

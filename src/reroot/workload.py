@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from .access.contract import Oracle
 from .access.episode import Episode, bind
+from .checks import whole
 from .errors import InvalidInput
 from .generators.base import Generator
 from .randomness import stream_key
@@ -79,12 +80,11 @@ def build_workload(
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
-    for name, value in (("seeds", seeds), ("problems", count)):
-        if value is not None and (isinstance(value, bool) or value < 1):
-            raise InvalidInput(f"{name} must be an integer >= 1, got {value!r}")
+    whole("seeds", seeds, 1)
+    if count is not None:
+        whole("problems", count, 1)
     for horizon in horizons:
-        if isinstance(horizon, bool) or horizon < 1:
-            raise InvalidInput(f"a horizon must be an integer >= 1, got {horizon!r}")
+        whole("a horizon", horizon, 1)
     if len(set(horizons)) != len(horizons):
         raise InvalidInput(f"horizons repeat: {list(horizons)}")
     if is_family(model):
@@ -110,10 +110,10 @@ def is_family(model: str) -> bool:
 
 def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int) -> Workload:
     from . import families
-    from .generators.ensemble import Ensemble
+    from .families.many import ensemble
 
     spec = families.parse(model)
-    grid = tuple(horizons) or ((spec.horizon,) if spec.horizon else ())
+    grid = tuple(horizons) or (() if spec.horizon is None else (spec.horizon,))
     if not grid:
         raise InvalidInput(f"{model!r} names no horizon: add H=… to it, or --horizons")
     places = [(h, s, i) for h in grid for s in range(seeds) for i in range(count)]
@@ -121,7 +121,7 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
         spec(seed=stream_key(s, f"{spec.family}/{h}/{i}", "instance")[0], horizon=h)
         for h, s, i in places
     ]
-    generator = Ensemble(members)
+    generator = ensemble(members)
     problems = [
         replace(member.problem(), id=_id(spec.family, h, s, f"{i:03d}"), prompt=(index,))
         for index, (member, (h, s, i)) in enumerate(zip(members, places, strict=True))
@@ -193,7 +193,9 @@ def load_text_generator(
         order = option if path else "4"
         if not order.isdecimal():
             raise InvalidInput(f"{model!r}: order must be an integer >= 1, got {order!r}")
-        return CharNgram.from_file(path or model.removeprefix("ngram:"), order=int(order))
+        # blank lines separate documents, so that a line break is a character like others
+        file = path or model.removeprefix("ngram:")
+        return CharNgram.from_file(file, order=int(order), separator="\n\n")
     from .generators.transformers import Transformers
     from .models import resolve
 

@@ -11,6 +11,7 @@ from ..errors import BackendError
 from ..types import PAD, FloatArray, IntArray, Query, Reply
 
 _A = TypeVar("_A", IntArray, FloatArray)
+_Mask = npt.NDArray[np.bool_]
 
 
 def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
@@ -33,10 +34,14 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
     longest = tokens.shape[1]
     if not 1 <= longest <= length or lengths.min() < 1 or lengths.max() > longest:
         raise BackendError(f"continuation lengths {lengths} are outside 1…{length} for {query}")
-    beyond = cast("npt.NDArray[np.bool_]", np.arange(longest) >= lengths[:, None])
-    if ((tokens < 0) | (tokens >= vocab_size))[~beyond].any():
+    beyond = None
+    if lengths.min() < longest:
+        beyond = cast("_Mask", np.arange(longest) >= lengths[:, None])
+    shown = tokens if beyond is None else tokens[~beyond]
+    if shown.min() < 0 or shown.max() >= vocab_size:
         raise BackendError(f"the generator emitted a token outside 0…{vocab_size - 1} for {query}")
-    tokens[beyond] = PAD
+    if beyond is not None:
+        tokens[beyond] = PAD
     k = min(report.top, vocab_size)
     return Reply(
         query.prefix,
@@ -55,25 +60,26 @@ def _ints(array: IntArray | None, name: str) -> IntArray:
     return np.array(array, dtype=np.int64)
 
 
-def _lists(array: IntArray | None, shape: tuple[int, ...], beyond: npt.NDArray[np.bool_]):
+def _lists(array: IntArray | None, shape: tuple[int, ...], beyond: _Mask | None):
     copy = _ints(array, "top_tokens")
     if copy.shape != shape:
         raise BackendError(f"the generator answered top_tokens of shape {copy.shape}, not {shape}")
-    copy[beyond] = PAD
+    if beyond is not None:
+        copy[beyond] = PAD
     return _seal(copy)
 
 
 def _floats(
-    array: FloatArray | None, shape: tuple[int, ...], beyond: npt.NDArray[np.bool_], name: str
+    array: FloatArray | None, shape: tuple[int, ...], beyond: _Mask | None, name: str
 ) -> FloatArray:
     if array is None:
         raise BackendError(f"the generator left out {name}")
     if array.shape != shape:
         raise BackendError(f"the generator answered {name} of shape {array.shape}, not {shape}")
     # one law shared by n draws stays shared
-    shared = shape[0] > 1 and array.strides[0] == 0 and not beyond.any()
+    shared = shape[0] > 1 and array.strides[0] == 0 and beyond is None
     copy = np.array(array[:1] if shared else array, dtype=np.float64)
-    if not shared:
+    if beyond is not None:
         copy[beyond] = 0.0  # what a backend leaves beyond the end of an output is not for learners
     if np.isnan(copy).any():
         raise BackendError(f"the generator answered NaN in {name}")

@@ -40,8 +40,9 @@ class Desk:
 
     def __init__(self, episode: Episode, contract: Contract, budget: Budget, seed: int) -> None:
         self.episode = episode
-        self.contract = contract.resolved
-        self.meter = Meter(budget)
+        # copies: a learner may hold the caller's contract or budget, or a report that is shared
+        self.contract = deepcopy(contract.resolved)
+        self.meter = Meter(replace(budget))
         self.rules = PrefixRules(episode.horizon, self.contract.sampling)
         self.seed = seed
         self._drawn: dict[tuple[int, int], int] = {}  # continuations drawn so far, per stream
@@ -103,8 +104,8 @@ class Desk:
         return self.answer(None, error)
 
     def answer(self, value: object, error: RerootError | None = None) -> Answer:
-        """What the learner gets: a value or an error, and a copy of the account."""
-        return Answer(value, None if error is None else bare(error), replace(self.meter.spent))
+        """What the learner gets: a value or an error, and the account."""
+        return Answer(value, None if error is None else bare(error), self.meter.spent)
 
     def _check(self, query: Query) -> None:
         """Refuse queries that make no sense, under whatever contract (``InvalidInput``)."""

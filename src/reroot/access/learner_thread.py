@@ -247,6 +247,11 @@ class LearnerThread:
         turns = [self._turns.get() for _ in work]
         return [turn for turn in turns if turn is not None]
 
+    def drop(self, task: LearnerTask) -> None:
+        """End one learner."""
+        self._work.put((task, None))
+        self._turns.get()
+
     def close(self, tasks: Sequence[LearnerTask]) -> None:
         """End the thread after closing ``tasks``; a learner that never pauses is left behind."""
         for task in tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from ..errors import BudgetExceeded
 from ..types import CURRENCIES, Budget, Cost
 
@@ -17,6 +19,7 @@ class Meter:
         self.budget = budget
         self.spent = Cost()
         self._reserved = Cost()
+        self._limited = [(i, c) for i, c in enumerate(CURRENCIES) if c in budget.to_dict()]
 
     def remaining(self, currency: str) -> int | None:
         """What can still be reserved; ``None``: unlimited."""
@@ -31,18 +34,15 @@ class Meter:
         Raises:
             BudgetExceeded: it does not fit; names the first currency that is short.
         """
-        for currency in CURRENCIES:
-            left, wanted = self.remaining(currency), getattr(worst, currency)
-            if left is not None and wanted > left:
-                raise BudgetExceeded(currency, wanted, left)
+        for i, currency in self._limited:
+            left = self.remaining(currency)
+            if left is not None and worst[i] > left:
+                raise BudgetExceeded(currency, worst[i], left)
         self._reserved += worst
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         """Give a reservation back and charge what was used, which never exceeds it."""
-        for currency in CURRENCIES:
-            if getattr(actual, currency) > getattr(worst, currency):
-                raise AssertionError(
-                    f"used {actual} where {worst} was reserved: a worst case is wrong"
-                )
+        if any(map(operator.gt, actual, worst)):
+            raise AssertionError(f"used {actual} where {worst} was reserved: a worst case is wrong")
         self._reserved -= worst
         self.spent += actual

@@ -147,7 +147,8 @@ class _Paths:
         self.drawn = drawn
         self._start = query.prefix.tokens
         if reply.tokens.shape[1] == 1:
-            self._rows: IntArray = np.unique(reply.tokens)[:, None]
+            seen = sorted(set(reply.tokens[:, 0].tolist()))
+            self._rows: IntArray = np.array(seen, dtype=np.int64)[:, None]
             self._lengths = np.ones(len(self._rows), dtype=np.int64)
         else:
             self._rows, self._lengths = reply.tokens.copy(), reply.lengths.copy()

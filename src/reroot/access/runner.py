@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import resource
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +32,11 @@ from .transcript import (
     same_message,
     value_to_json,
 )
+
+MOST_IDLE = 20_000
+"""Messages that a learner may send in a row without paying for one; then it is given up."""
+
+_ROUNDS = 100  # turns in one wave, so that no learner holds up the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class _Flight:
     recorded: dict[int, dict[str, Any]]
     answers: list[tuple[int, Answer]] = field(default_factory=list[tuple[int, Answer]])
     sent: int = 0
+    idle_since: int = 0  # messages sent when it last paid for one
+    spent: Cost = Cost()
     finished: Finished | None = None
 
 
@@ -180,9 +187,14 @@ def _affordable_loops(concurrency: int) -> int:
 
 
 def _turn(thread: LearnerThread, flights: Sequence[_Flight]) -> list[_Waiting]:
-    """Let every learner run until all it waits for is the generator; what they wait for."""
+    """Let every learner run until all it waits for is the generator; what they wait for.
+
+    A learner that goes on and on with what needs no generator does so in the waves to come.
+    """
     waiting: list[_Waiting] = []
-    while flights:
+    for _ in range(_ROUNDS):
+        if not flights:
+            break
         turns = thread.step_all([(f.task, f.answers) for f in flights])
         for flight, turn in zip(flights, turns, strict=True):
             flight.answers, flight.finished = [], turn.finished
@@ -191,8 +203,19 @@ def _turn(thread: LearnerThread, flights: Sequence[_Flight]) -> list[_Waiting]:
                     waiting.append(item)
                 else:
                     _deliver(item)
+            _end_if_idle(thread, flight)
         flights = [f for f in flights if f.answers]
     return waiting
+
+
+def _end_if_idle(thread: LearnerThread, flight: _Flight) -> None:
+    """Give a learner up that sends message after message without paying for any."""
+    if flight.desk.meter.spent != flight.spent:
+        flight.spent, flight.idle_since = flight.desk.meter.spent, flight.sent
+    if flight.finished is None and flight.sent - flight.idle_since > MOST_IDLE:
+        thread.drop(flight.task)
+        why = f"stalled: sent {MOST_IDLE:,} messages in a row that were refused or cost nothing"
+        flight.answers, flight.finished = [], Finished(error=why)
 
 
 def _launch(job: Job, log: Log | None) -> _Flight:
@@ -333,9 +356,15 @@ def _judge(generator: Generator, done: Sequence[_Flight]) -> list[Attempt]:
     ]
     surprisals = iter(_surprisals(generator, scored))
     return [
-        _attempt(flight, output, error, next(surprisals) if output else None)
+        _attempt(flight, output, error, _surprisal(output, surprisals))
         for flight, (output, error) in zip(done, outputs, strict=True)
     ]
+
+
+def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float | None:
+    if output is None:
+        return None
+    return next(scored) if len(output) else 0.0
 
 
 def _output(flight: _Flight) -> tuple[Prefix | None, str | None]:

@@ -68,7 +68,7 @@ def plain(message: object) -> Message:
     """The message once more, made of nothing but new plain values.
 
     What a learner makes stops here, in its own thread: what is checked behind the door is what is
-    asked, and no code of a learner (an iterator, a property, a finalizer) runs there.
+    asked, and no iterator or property of a learner runs there.
 
     Raises:
         InvalidInput: it is not a message, or a field is not what it should be.

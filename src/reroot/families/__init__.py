@@ -13,31 +13,43 @@ from ..errors import InvalidInput, nearest
 from .decoy_path import DecoyPath
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
+from .noisy_parity import NoisyParity, fidelity
 
 __all__ = [
     "DecoyPath",
     "Family",
     "HiddenPath",
     "HiddenTrie",
+    "NoisyParity",
     "PathFamily",
     "Spec",
     "catalogue",
+    "fidelity",
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie
+Instance = PathFamily | HiddenTrie | NoisyParity
 _Number = Callable[[str], int | float]
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and these."""
+    """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and these.
+
+    ``build`` is called with K, H, the parameters and a seed. Where the family fixes K, it is
+    ``vocab_size`` and no parameter.
+    """
 
     build: Callable[..., Instance]
     description: str
     example: str
     needs: Mapping[str, _Number]
     takes: Mapping[str, _Number] = field(default_factory=dict[str, _Number])
+    vocab_size: int | None = None
+
+
+def _noisy_parity(_vocab_size: int, horizon: int, alpha: float, seed: int) -> NoisyParity:
+    return NoisyParity(horizon, alpha, seed=seed)
 
 
 _FAMILIES: dict[str, Family] = {
@@ -59,6 +71,13 @@ _FAMILIES: dict[str, Family] = {
         "hidden_trie:K=16,H=8,a=0.3,b=0.1,nodes=20",
         {"a": float, "b": float},
         {"nodes": int},
+    ),
+    "noisy_parity": Family(
+        _noisy_parity,
+        "uniform bits, then their parity over a secret set, flipped with probability alpha",
+        "noisy_parity:H=12,alpha=0.1",
+        {"alpha": float},
+        vocab_size=2,
     ),
 }
 
@@ -100,12 +119,14 @@ class Spec:
         return _FAMILIES[self.family].example
 
     def __str__(self) -> str:
-        shown = {"K": self.vocab_size, "H": self.horizon, **self.parameters}
+        fixed = _FAMILIES[self.family].vocab_size is not None
+        size = None if fixed else self.vocab_size
+        shown = {"K": size, "H": self.horizon, **self.parameters}
         return f"{self.family}:" + ",".join(f"{n}={v}" for n, v in shown.items() if v is not None)
 
 
 def parse(spec: str) -> Spec:
-    """Read ``name:K=…,H=…,parameter=…``; H may be left to the call.
+    """Read ``name:K=…,H=…,parameter=…``; H may be left to the call, K where the family fixes it.
 
     Raises:
         InvalidInput: unknown family or parameter (with the nearest name), a parameter missing or
@@ -115,7 +136,9 @@ def parse(spec: str) -> Spec:
     family = _FAMILIES.get(name.strip())
     if family is None:
         raise InvalidInput(f"unknown family {name.strip()!r}.{nearest(name.strip(), _FAMILIES)}")
-    known: dict[str, _Number] = {"K": int, "H": int, **family.needs, **family.takes}
+    sizes: dict[str, _Number] = {"K": int} if family.vocab_size is None else {}
+    needs = {**sizes, **family.needs}
+    known: dict[str, _Number] = {**needs, "H": int, **family.takes}
     values: dict[str, int | float] = {}
     for item in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, text = (part.strip() for part in item.partition("="))
@@ -130,8 +153,8 @@ def parse(spec: str) -> Spec:
             raise InvalidInput(f"{name}: {key} must be {kind}, got {text!r}") from None
         if not equals:
             raise InvalidInput(f"{name}: {key} needs a value, as in {family.example!r}")
-    missing = [key for key in ("K", *family.needs) if key not in values]
+    missing = [key for key in needs if key not in values]
     if missing:
         raise InvalidInput(f"{name} needs {', '.join(missing)}, as in {family.example!r}")
-    vocab_size, horizon = int(values.pop("K")), values.pop("H", None)
+    vocab_size, horizon = family.vocab_size or int(values.pop("K")), values.pop("H", None)
     return Spec(name, vocab_size, None if horizon is None else int(horizon), values)

@@ -9,7 +9,7 @@ import numpy as np
 from ..checks import between, whole
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
-from .hidden_path import OFF, PathFamily
+from .hidden_path import PathFamily
 
 _ROUNDING = 1e-9  # probabilities that differ by less are taken for a tie
 
@@ -57,13 +57,12 @@ class DecoyPath(PathFamily):
         self.p1 = between("p1", p1, least, min(self.p0, 1.0 - self.k * self.p0))
         self.q1 = (1.0 - self.k * self.p0 - self.p1) / (self.vocab_size - self.k - 1)
 
-    def _parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float]:
         return {"k": self.k, "p0": self.p0, "p1": self.p1}
 
-    def _laws(self, states: IntArray) -> FloatArray:
-        laws = np.full((len(states), self.vocab_size), np.log(self.off))
-        on = np.flatnonzero(states != OFF)
+    def path_laws(self, n: int, on: IntArray, tokens: IntArray) -> FloatArray:
+        laws = np.full((n, self.vocab_size), np.log(self.off))
         laws[on] = np.log(self.q1)
-        laws[on, self._path[states[on]]] = np.log(self.p1)
+        laws[on, tokens] = np.log(self.p1)
         laws[:, : self.k] = np.log(self.p0)
         return laws

@@ -69,13 +69,18 @@ class PathFamily(IntegerGenerator):
         self._path = np.array(self.path, dtype=np.int64)
 
     @abstractmethod
-    def _parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float]:
         """The parameters beside K and H, as in a spec."""
+
+    @abstractmethod
+    def path_laws(self, n: int, on: IntArray, tokens: IntArray) -> FloatArray:
+        """(n, K) nats: the law on the path at the rows ``on``, where the path goes on by ``tokens``;
+        the law off the path in all other rows."""
 
     @property
     def label(self) -> str:
         """The spec of this instance, with its seed (or a digest of a path that was given)."""
-        shown = "".join(f",{name}={value}" for name, value in self._parameters().items())
+        shown = "".join(f",{name}={value}" for name, value in self.parameters().items())
         which = f"seed={self.seed}" if self._drawn else f"path={digest(self.path)}"
         return f"{self.family}:K={self.vocab_size},H={self.horizon}{shown},{which}"
 
@@ -84,7 +89,7 @@ class PathFamily(IntegerGenerator):
             "family": self.family,
             "vocab_size": self.vocab_size,
             "horizon": self.horizon,
-            **self._parameters(),
+            **self.parameters(),
             "path": digest(self.path),
         }
 
@@ -114,16 +119,28 @@ class PathFamily(IntegerGenerator):
             answer=self.decode(path),
         )
 
-    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+    def start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+        """How much of the path prompt and prefix have followed, or ``OFF``.
+
+        Raises:
+            InvalidInput: a token is outside the vocabulary, or there is no next token.
+        """
         tokens = (*prompt, *prefix)
         if len(tokens) < self.horizon and tokens == self.path[: len(tokens)]:
             return len(tokens)
         check_prefix(tokens, self.vocab_size, self.horizon)
         return OFF
 
+    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+        return self.start(prompt, prefix)
+
     def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
         on = (states != OFF) & (tokens == self._path[states])
         return np.where(on, states + 1, OFF)
+
+    def _laws(self, states: IntArray) -> FloatArray:
+        on = np.flatnonzero(states != OFF)
+        return self.path_laws(len(states), on, self._path[states[on]])
 
 
 class HiddenPath(PathFamily):
@@ -153,14 +170,13 @@ class HiddenPath(PathFamily):
         self._log_p, self._log_q = math.log(self.p), math.log(self.q)
         self._log_uniform = -math.log(self.vocab_size)
 
-    def _parameters(self) -> dict[str, int | float]:
+    def parameters(self) -> dict[str, int | float]:
         return {"p": self.p}
 
-    def _laws(self, states: IntArray) -> FloatArray:
-        laws = np.full((len(states), self.vocab_size), self._log_uniform)
-        on = np.flatnonzero(states != OFF)
+    def path_laws(self, n: int, on: IntArray, tokens: IntArray) -> FloatArray:
+        laws = np.full((n, self.vocab_size), self._log_uniform)
         laws[on] = self._log_q
-        laws[on, self._path[states[on]]] = self._log_p
+        laws[on, tokens] = self._log_p
         return laws
 
 

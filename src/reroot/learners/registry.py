@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..errors import InvalidInput, nearest
 from .base import BoundLearner, LearnerFactory
 from .demonstration import demo_prefix
+from .parity import parity_probe, parity_root
+from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
 from .root_start import best_of_n, first_success, self_consistency
 from .sequential import plurality_walk_sequential
@@ -17,6 +19,9 @@ _LEARNERS: tuple[LearnerFactory, ...] = (
     greedy_walk,
     plurality_walk,
     plurality_walk_sequential,
+    posterior_walk,
+    parity_probe,
+    parity_root,
     tokenwise_rejection,
     backtracking,
     demo_prefix,

@@ -45,8 +45,8 @@ class Learner:
 
     @property
     def control(self) -> Control:
-        """The weakest control level among the contracts that permit it."""
-        return Contract.parse(self.contracts[0]).control
+        """The control level it needs."""
+        return self.requires.control
 
     @property
     def uses(self) -> frozenset[Oracle]:
@@ -124,7 +124,7 @@ def load_run(folder: str | Path) -> RunData:
         kind = config.get("kind") if isinstance(config, dict) else config
         raise RunFolderError(f"{path} holds no comparison: {CONFIG} says kind {kind!r}")
     results = _read(path / RESULTS, _results_schema(), empty="holds no finished attempt")
-    problems = _read(path / PROBLEMS, _problem_schema(), empty="holds no problem")
+    problems = _read(path / PROBLEMS, problem_schema(), empty="holds no problem")
     results = _with_law(results, path).with_columns(
         results["passed"].fill_null(False), results["complete"].fill_null(False)
     )
@@ -175,7 +175,8 @@ def _results_schema() -> dict[str, Any]:
     }
 
 
-def _problem_schema() -> dict[str, Any]:
+def problem_schema() -> dict[str, Any]:
+    """Columns of ``problems.parquet``."""
     import polars as pl
 
     return {

@@ -91,7 +91,7 @@ prefixes a learner may ask the generator. {plural(len(run.learners), "learner")}
 Budget per attempt: {escape(limits)}.</p>
 <p>{_contracts(run)}</p>
 <p class="note">Colours say what control over prefixes a learner needs. A stronger contract permits it too,
-with identical outputs, so every learner is shown once, at the weakest contract that permits it.</p>
+with identical outputs, so every learner is shown once.</p>
 <ul class="levels">{items}</ul></header>"""
 
 

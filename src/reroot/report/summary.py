@@ -111,6 +111,7 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
         "pass_rate": passed / attempts,
         "pass_interval": list(clopper_pearson(passed, attempts)),
         "errors": attempts - rows["error"].null_count(),
+        "error": next(iter(rows["error"].drop_nulls()), None),
         "budget_stops": int((rows["stopped"] == "budget").sum()),
         "unfinished": int((~rows["complete"]).sum()),
         **_mean(rows, "reward", rows["reward"].to_numpy(), learner),
@@ -192,11 +193,10 @@ def _verdict(
     for (learner, rows), units in zip(tables.items(), keys, strict=True):
         at = {unit: i for i, unit in enumerate(units)}
         rows = rows[[at[unit] for unit in shared]]
-        control = min(Contract.parse(c).control for c in learner.contracts if c in contracts)
         arms.append(
             Arm(
                 learner.short,
-                control,
+                learner.control,
                 rows["passed"].to_numpy().astype(bool),
                 learner.uses,
                 learner.greedy,

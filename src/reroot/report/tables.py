@@ -64,10 +64,11 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     """Every learner at every horizon of a task, once, with the contracts that permit it."""
     cells = [c for c in summary["cells"] if c["task"] == task]
     pays = [c for c in CURRENCIES if any(cell["cost"][c] for cell in cells)]
+    ends = [("budget_stops", "ended by budget"), ("errors", "errors")]
+    ends = [(name, title) for name, title in ends if any(c[name] for c in cells)]
     binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
     head = ["horizon", "passed", "%", *([] if binary else ["mean reward"]), "J<sub>β</sub> ≥",
-            *(_SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", "out of budget",
-            "errors"]  # fmt: skip
+            *(_SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", *(title for _, title in ends)]  # fmt: skip
     lines: list[str] = []
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]
@@ -80,7 +81,7 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
             f'<tr class="group"><td class="text" colspan="{len(head)}">{name} {permitted}</td></tr>'
         )
         for cell in {c["horizon"]: c for c in mine}.values():
-            lines.append(f"<tr>{_line(_numbers(cell, pays, binary), 'td', 1)}</tr>")
+            lines.append(f"<tr>{_line(_numbers(cell, pays, binary, ends), 'td', 1)}</tr>")
     note = "Rewards are 0 or 1 here, so the mean reward is the pass rate. " if binary else ""
     return (
         f'<p class="note">{note}β = {summary["beta"]:g}; costs are means per attempt; small figures '
@@ -88,7 +89,9 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     )
 
 
-def _numbers(cell: Mapping[str, Any], pays: Sequence[str], binary: bool) -> list[str]:
+def _numbers(
+    cell: Mapping[str, Any], pays: Sequence[str], binary: bool, ends: Sequence[tuple[str, str]]
+) -> list[str]:
     per_pass = (
         cell["cost"]["tokens"] * cell["attempts"] / cell["passed"] if cell["passed"] else None
     )
@@ -101,7 +104,7 @@ def _numbers(cell: Mapping[str, Any], pays: Sequence[str], binary: bool) -> list
         with_interval(cell["j_beta"], cell["j_beta_interval"]),
         *(quantity(cell["cost"][c]) if cell["cost"][c] else "·" for c in pays),
         "·" if per_pass is None else quantity(per_pass),
-        *(str(cell[k] or "·") for k in ("unfinished", "budget_stops", "errors")),
+        *(str(cell[name] or "·") for name in ("unfinished", *(name for name, _ in ends))),
     ]
 
 

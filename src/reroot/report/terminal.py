@@ -19,7 +19,7 @@ _STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "gree
 def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """The tables, verdicts and budget of a summary, to be printed by rich.
 
-    Rows are learners, grouped by the weakest control they are permitted at; columns are horizons;
+    Rows are learners, grouped by the control they need; columns are horizons;
     a cell is the pass rate in percent with its exact 95 % interval. Where ``width`` characters are
     too few for a row, the tokens are left out first, then the intervals.
     """
@@ -121,10 +121,12 @@ def _budget(summary: Mapping[str, Any]) -> str:
         f"Budget per attempt: {limits}. {plural(summary['problems'] or 0, 'problem')} x "
         f"{plural(summary['seeds'] or 0, 'seed')} per cell; the tokens are a mean per attempt.",
         "Uses: R outcome reward, V process verifier, D demonstration. "
-        "A learner is listed at the weakest control that permits it; stronger contracts give the same.",
+        "A learner is listed at the control it needs; stronger contracts give the same.",
     ]
     broken = {c["short"]: c["errors"] for c in summary["cells"] if c["errors"]}
     if broken:
         named = ", ".join(f"{k} ({v})" for k, v in sorted(broken.items()))
         lines.append(f"Attempts with errors count as not passed: {named}.")
+        first = next(c for c in summary["cells"] if c["errors"])
+        lines.append(f"The first one: {first['error']}")
     return "\n".join(lines)
