@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import reroot
-from reroot import InvalidInput, RunFolderError, comparison, runs
+from reroot import InvalidInput, RunFolderError, comparison, folders
 from reroot.families import HiddenPath
 from reroot.learners import DEFAULT_COMPARISON, get_learner
 from reroot.running import problems_digest
@@ -295,7 +295,7 @@ def test_a_full_disk_is_named_once_and_helpfully(
         if path.name == "journal.jsonl":
             raise RunFolderError(f"can't write {path}: no space. {kept} Make room and run again")
 
-    monkeypatch.setattr(runs, "_append", refuse)
+    monkeypatch.setattr(folders, "append", refuse)
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     (tmp_path / "run").mkdir()
     with pytest.raises(RunFolderError, match=r"journal.*Make room"):

@@ -34,7 +34,10 @@ class Rule:
 
 
 FOUNDATION = ("types", "errors", "checks", "limits", "randomness", "access.contract")
-ABOVE = ("running", "runs", "workload", "comparison", "report", "catalog", "cli")
+ABOVE = (
+    *("running", "runs", "folders", "workload", "comparison"),
+    *("report", "experiments", "catalog", "cli"),
+)
 BEHIND_THE_DOOR = ("desk", "rules", "coarsen", "meter", "episode", "runner", "learner_thread")
 
 RULES = [
@@ -64,6 +67,17 @@ RULES = [
         "what a learner holds does not know what is behind the door",
         who=("access.session", "access.contract"),
         never=("generators", "tasks", *(f"access.{name}" for name in BEHIND_THE_DOOR)),
+    ),
+    Rule(
+        "what is exact is worked out from laws, whoever asks for them",
+        who=("objective",),
+        never=("access", "learners", "training", "families", "tasks", *ABOVE),
+        unless=("access.contract",),
+    ),
+    Rule(
+        "reports read what runs have written, and know no experiment",
+        who=("report",),
+        never=("experiments", "learners", "training", "generators", "families", "running"),
     ),
     Rule("the notation depends on itself alone", who=FOUNDATION, only=FOUNDATION),
     Rule("the command line is on top", who=("",), never=("cli",), but=("cli", "__main__")),

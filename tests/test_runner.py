@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import reroot
-from reroot import BackendError, Budget, Contract, InvalidInput, Prefix, Query, Report
+from reroot import BackendError, Budget, Contract, Finding, InvalidInput, Prefix, Query, Report
 from reroot.access import runner
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session
@@ -476,3 +476,38 @@ def test_refusals_between_paid_messages_are_no_stall(monkeypatch: pytest.MonkeyP
 
     (attempt,) = play(body, budget=Budget(tokens=200))
     assert attempt.error is None
+
+
+# ---- findings -----------------------------------------------------------------------------------
+
+
+def test_notes_are_kept_with_the_attempt(tmp_path: Path) -> None:
+    async def body(session: Session) -> Finding:
+        output = await one_rollout(session)
+        return Finding(output, {"length": len(output), "curve": [0.5, 1], "nested": {"a": None}})
+
+    (attempt,) = play(body, task=problems(1), out=tmp_path)
+    assert attempt.output is not None
+    assert attempt.notes == {
+        "length": len(attempt.output),
+        "curve": [0.5, 1],
+        "nested": {"a": None},
+    }
+    (again,) = play(body, task=problems(1), out=tmp_path)
+    assert again == attempt
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Finding(None, {"x": object()}), "notes of a Finding must be JSON values"),
+        (Finding(None, [1]), "must map names to JSON values"),  # type: ignore[arg-type]
+        (Finding("ab", {}), "expected a Prefix, a Finding or None"),  # type: ignore[arg-type]
+        (3, "expected a Prefix, a Finding or None"),
+    ],
+)
+def test_findings_are_plain_data(value: Any, message: str) -> None:
+    async def body(session: Session) -> Any:
+        return value
+
+    assert message in (play_one(body).error or "")

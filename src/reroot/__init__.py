@@ -20,14 +20,15 @@ from .errors import (
     RerootError,
     RunFolderError,
 )
-from .types import Budget, Cost, Output, Prefix, Query, Reply
+from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 if TYPE_CHECKING:
-    from . import families, generators, learners, limits, tasks, testing
+    from . import families, generators, learners, limits, objective, tasks, testing
     from .access.runner import Attempt
     from .access.session import Session
     from .access.transcript import audit
     from .comparison import compare
+    from .experiments import reproduce
     from .learners.base import learner
     from .report import write_report
     from .running import RunResult, run
@@ -41,10 +42,13 @@ _LAZY = {
     "audit": ".access.transcript",
     "compare": ".comparison",
     "learner": ".learners.base",
+    "reproduce": ".experiments",
     "run": ".running",
     "write_report": ".report",
 }
-_MODULES = frozenset({"families", "generators", "learners", "limits", "tasks", "testing"})
+_MODULES = frozenset(
+    {"families", "generators", "learners", "limits", "objective", "tasks", "testing"}
+)
 
 __all__ = [
     "AccessDenied",
@@ -55,6 +59,7 @@ __all__ = [
     "Contract",
     "Control",
     "Cost",
+    "Finding",
     "InvalidInput",
     "MissingDependency",
     "Oracle",
@@ -78,6 +83,8 @@ __all__ = [
     "learner",
     "learners",
     "limits",
+    "objective",
+    "reproduce",
     "run",
     "tasks",
     "testing",

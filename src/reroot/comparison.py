@@ -14,9 +14,10 @@ from .access.contract import Contract, Control, Oracle
 from .access.runner import Attempt, Job, check_concurrency, execute
 from .checks import finite, whole
 from .errors import InvalidInput
+from .folders import write_atomically, write_json
 from .learners.base import BoundLearner
 from .running import problems_digest
-from .runs import RunFolder, attempt_to_row, write_atomically, write_json
+from .runs import RunFolder, attempt_to_row
 from .types import Budget
 from .workload import Cell, Workload, build_workload, is_family
 
@@ -236,7 +237,7 @@ def _run(
         on_start(len(jobs), len(jobs) - len(left))
 
         def record(attempt: Attempt) -> None:
-            folder.add(attempt)
+            folder.record(attempt)
             seconds = time.perf_counter() - started
             folder.note_usage(generator.physical() - before, seconds)
             on_attempt(attempt)

@@ -17,9 +17,10 @@ from .access.contract import Contract
 from .access.episode import bind, check_oracles
 from .access.runner import Attempt, Job, check_concurrency, execute
 from .errors import AccessDenied, InvalidInput
+from .folders import write_json
 from .generators.base import Generator
 from .learners.base import BoundLearner, LearnerFactory
-from .runs import RunFolder, attempt_to_row, write_json
+from .runs import RunFolder, attempt_to_row
 from .tasks.base import Problem
 from .types import Budget, Cost, Physical
 
@@ -132,7 +133,7 @@ def _execute_in(
     before, started = generator.physical(), time.perf_counter()
 
     def record(attempt: Attempt) -> None:
-        folder.add(attempt)
+        folder.record(attempt)
         folder.note_usage(generator.physical() - before, time.perf_counter() - started)
         finish(attempt)
 

@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeGuard, overload
+from typing import Any, NamedTuple, TypeGuard, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -209,6 +209,19 @@ class Output:
     tokens: tuple[int, ...]
     text: str
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a learner may return when it has found out more than an output.
+
+    Attributes:
+        output: the output, as a learner returns it alone.
+        notes: name → JSON value; kept with the attempt.
+    """
+
+    output: Prefix | None
+    notes: Mapping[str, Any]
 
 
 class Cost(NamedTuple):

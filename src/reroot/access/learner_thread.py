@@ -11,17 +11,18 @@ from __future__ import annotations
 import _thread
 import asyncio
 import itertools
+import json
 import time
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 from ..errors import BudgetExceeded, InvalidInput, RerootError
-from ..types import Prefix, as_tokens
+from ..types import Finding, Prefix, as_tokens
 from .session import Answer, Envelope, Facts, Message, Session, plain
 
 PATIENCE = 600.0
@@ -38,6 +39,7 @@ class Finished:
     """How a learner ended: with an output, without one, or with an error told as text."""
 
     output: Prefix | None = None
+    notes: str = "{}"  # JSON text: plain, whatever the learner made
     error: str | None = None
     out_of_budget: bool = False
 
@@ -160,16 +162,31 @@ def _outcome(task: asyncio.Task[Any]) -> Finished:
     error = task.exception()
     if error is not None:
         return Finished(error=describe_error(error), out_of_budget=_is_budget(error))
-    value = task.result()
-    if value is None:
-        return Finished()
-    if not isinstance(value, (Prefix, tuple, list)):
-        error = InvalidInput(f"the learner returned {value!r}, expected a Prefix or None")
-        return Finished(error=describe_error(error))
     try:
-        return Finished(Prefix(as_tokens(value)))  # pyright: ignore[reportUnknownArgumentType]
+        return _returned(task.result())
     except InvalidInput as error:
         return Finished(error=describe_error(error))
+
+
+def _returned(value: object) -> Finished:
+    """What a learner returned, as plain data (``InvalidInput`` if it may not return that)."""
+    notes = "{}"
+    if isinstance(value, Finding):
+        value, notes = value.output, _notes(value.notes)
+    if value is None:
+        return Finished(notes=notes)
+    if not isinstance(value, (Prefix, tuple, list)):
+        raise InvalidInput(f"the learner returned {value!r}, expected a Prefix, a Finding or None")
+    return Finished(Prefix(as_tokens(value)), notes)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _notes(notes: object) -> str:
+    if not isinstance(notes, Mapping):
+        raise InvalidInput(f"the notes of a Finding must map names to JSON values, got {notes!r}")
+    try:
+        return json.dumps(dict(notes))  # pyright: ignore[reportUnknownArgumentType]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the notes of a Finding must be JSON values: {error}") from None
 
 
 def _is_budget(error: BaseException) -> bool:

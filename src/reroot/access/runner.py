@@ -9,6 +9,7 @@ do not depend on how many are in flight, on their order, or on the batches.
 from __future__ import annotations
 
 import itertools
+import json
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Attempt:
         cost: logical cost in every currency.
         error: why it failed, if it did.
         stopped: ``"budget"`` if the learner was ended by its budget.
+        notes: what the learner found out besides (see ``types.Finding``).
     """
 
     key: str
@@ -89,6 +91,7 @@ class Attempt:
     cost: Cost
     error: str | None
     stopped: str | None
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Log(Protocol):
@@ -420,4 +423,5 @@ def _attempt(
         cost=flight.desk.meter.spent,
         error=None if finished.out_of_budget else error,
         stopped="budget" if finished.out_of_budget else None,
+        notes=json.loads(finished.notes),
     )

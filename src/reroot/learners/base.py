@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..access.contract import Contract
 from ..errors import InvalidInput, nearest
-from ..types import Prefix
+from ..types import Finding, Prefix
 
 if TYPE_CHECKING:
     from ..access.session import Session
 
-LearnerFunction = Callable[..., Awaitable[Prefix | None]]
+LearnerFunction = Callable[..., Awaitable[Prefix | Finding | None]]
 Requirement = Contract | Callable[[Mapping[str, Any]], Contract]
 
 
@@ -35,7 +35,7 @@ class BoundLearner:
     function: LearnerFunction
     given: tuple[str, ...] = ()
 
-    def start(self, session: Session) -> Awaitable[Prefix | None]:
+    def start(self, session: Session) -> Awaitable[Prefix | Finding | None]:
         """The coroutine of one attempt."""
         return self.function(session, **self.params)
 
@@ -105,7 +105,7 @@ class LearnerFactory:
 
 
 def learner(*, requires: Requirement) -> Callable[[LearnerFunction], LearnerFactory]:
-    """Turn an ``async def learner(session, *, …) -> Prefix | None`` into a learner.
+    """Turn an ``async def learner(session, *, …) -> Prefix | Finding | None`` into a learner.
 
     Args:
         requires: the weakest contract it needs, or a function of its parameters giving one.

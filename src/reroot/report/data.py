@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..access.contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
-from ..runs import CONFIG, RESULTS, SUMMARY, read_config
+from ..folders import CONFIG, RESULTS, SUMMARY, read_config
 from ..types import CURRENCIES
 
 if TYPE_CHECKING:

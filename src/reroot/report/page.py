@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..access.contract import Contract, Oracle
-from ..runs import SUMMARY, write_atomically, write_json
+from ..folders import SUMMARY, write_atomically, write_json
 from . import sections, tables
 from .data import RunData, load_run
 from .figures import series_of
+from .html import document
 from .notes import NOTES
-from .style import CSS
 from .summary import summary_of
 from .words import listing, plural, quantity, share, shares, signed
 
@@ -63,13 +63,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
         _reproduce(run, summary),
         NOTES,
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>reroot compare: {escape(title)}</title>\n<style>{CSS}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+    return document(f"reroot compare: {title}", parts)
 
 
 def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:

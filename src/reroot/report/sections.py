@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,25 +10,13 @@ from ..access.contract import Control
 from . import figures, tables
 from .data import RunData
 from .figures import Curve, Series
+from .html import figure, grid, legend
 from .words import from_log, quantity
-
-
-def _figure(caption: str, drawing: str, legend: Iterable[str] = ()) -> str:
-    return f"<figure><figcaption>{caption}</figcaption>{drawing}{_legend(legend)}</figure>"
-
-
-def _legend(items: Iterable[str]) -> str:
-    entries = "".join(f"<li>{item}</li>" for item in items)
-    return f'<ul class="legend">{entries}</ul>' if entries else ""
 
 
 def _entry(one: Series, *, line: bool = True) -> str:
     note = " (is shown a demonstration)" if one.learner.given_answer else ""
     return f"{one.swatch(line=line)}{escape(one.learner.short)}{note}"
-
-
-def _panels(panels: Sequence[str]) -> str:
-    return f'<div class="panels">{"".join(panels)}</div>'
 
 
 def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> str:
@@ -46,8 +34,8 @@ def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) 
         for i, (caption, here, curves, law) in enumerate(_success_plan(run, summary, task, shown)):
             drawing = figures.success_panel(run, task, here, cells, curves, f"success-{t}-{i}")
             band = [_band(law)] if any(curves) else []
-            panels.append(_figure(caption, drawing, [*map(_entry, here), *band]))
-        parts += [f"<h3>{escape(task)}</h3>", _panels(panels)]
+            panels.append(figure(caption, drawing, [*map(_entry, here), *band]))
+        parts += [f"<h3>{escape(task)}</h3>", grid(panels)]
     return "\n".join(parts)
 
 
@@ -114,7 +102,7 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
         why = "" if horizon == last else f" (at {last} no attempt passed)"
         parts.append(f"<h3>{escape(task)}, horizon {horizon}{why}</h3>")
         parts.append(
-            _legend(
+            legend(
                 [
                     *map(_entry, series),
                     *([_band("exact best-of-N")] if figures.log_reach(run, task, horizon) else []),
@@ -130,8 +118,8 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
                 continue  # one learner alone in a currency: the ledger says it all
             name = f"budget-{t}-{currency}"
             drawing = figures.budget_panel(run, task, horizon, currency, pay, name)
-            panels.append(_figure(_upper(figures.PAYS[currency]), drawing))
-        parts.append(_panels(panels))
+            panels.append(figure(_upper(figures.PAYS[currency]), drawing))
+        parts.append(grid(panels))
     return "\n".join(parts)
 
 
@@ -151,12 +139,12 @@ def loss(run: RunData, summary: Mapping[str, Any]) -> str:
         reach = next(r for r in summary["reach"] if (r["task"], r["horizon"]) == (task, horizon))
         parts.append(_reach_words(reach))
         panels = [
-            _figure("Each token given the right ones before it",
+            figure("Each token given the right ones before it",
                     figures.loss_panel(lines, f"loss-{t}-token", cumulative=False), _LOSS_LEGEND),
-            _figure("The right output so far",
+            figure("The right output so far",
                     figures.loss_panel(lines, f"loss-{t}-sum", cumulative=True), _LOSS_LEGEND),
         ]  # fmt: skip
-        parts += [_panels(panels), _strip(run, task, horizon)]
+        parts += [grid(panels), _strip(run, task, horizon)]
     return "\n".join(parts)
 
 
@@ -207,11 +195,11 @@ def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -
         cells = [c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)]
         parts.append(f"<h3>{escape(task)}, horizon {horizon}</h3>")
         panels = [
-            _figure(
+            figure(
                 _upper(figures.PAYS[currency]),
                 figures.ledger_panel(cells, currency, series, f"ledger-{t}-{currency}"),
             )
             for currency in figures.paid(run, task, horizon)
         ]
-        parts.append(_panels(panels) if panels else "<p>Nothing was paid.</p>")
+        parts.append(grid(panels) if panels else "<p>Nothing was paid.</p>")
     return "\n".join(parts)

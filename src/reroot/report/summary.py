@@ -19,8 +19,8 @@ from ..diagnosis.intervals import (
     paired_difference,
 )
 from ..diagnosis.verdict import Arm, Verdict, judge
+from ..folders import SUMMARY, write_json
 from ..randomness import keyed_rng, stream_key
-from ..runs import SUMMARY, write_json
 from ..types import CURRENCIES, FloatArray
 from .data import Learner, RunData, load_run
 

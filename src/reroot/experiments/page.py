@@ -1,0 +1,77 @@
+"""The page of a reproduction: each claim, its figure, its numbers, the command that makes it."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from ..folders import write_atomically
+from ..report.html import document
+from ..report.tables import table
+from ..report.words import quantity
+from .base import Check, Experiment
+from .runner import PAGE, Reproduction, command
+from .suite import get_experiment
+
+
+def write_page(found: Reproduction) -> Path:
+    """Write ``report.html`` of a reproduction into its folder.
+
+    Raises:
+        RunFolderError: the folder cannot be written.
+        MissingDependency: matplotlib is not installed.
+    """
+    quick = bool(found.summary["quick"])
+    experiments = [get_experiment(id) for id in found.rows]
+    parts = [_header(found), _overview(found)]
+    for experiment in experiments:
+        parts += _section(experiment, found, quick)
+    page = document("reroot reproduce", parts)
+    path = found.folder / PAGE
+    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    return path
+
+
+def _header(found: Reproduction) -> str:
+    checks = [c for checks in found.checks.values() for c in checks]
+    held = sum(c.holds for c in checks)
+    kind = "The quick run. " if found.summary["quick"] else ""
+    return f"""<header><p class="kicker">reroot reproduce {escape(found.summary["version"])}</p>
+<h1>The role of generator access, measured</h1>
+<p>Each claim of <i>The Role of Generator Access in Autoregressive Post-Training</i> (arXiv 2604.04855) that is
+reconstructed here, with exact values in place of bounds where there are any, and measurements by
+learners that reach the generator through a metered session only. {kind}{held} of {len(checks)} checks
+hold.</p><pre>{escape(found.summary["command"])}</pre></header>"""
+
+
+def _overview(found: Reproduction) -> str:
+    rows = [
+        [
+            f'<a href="#{entry["id"]}">{entry["id"]}</a>',
+            escape(entry["claim"]),
+            _mark(entry["holds"]),
+            quantity(entry["seconds"]),
+        ]
+        for entry in found.summary["experiments"]
+    ]
+    return table(["experiment", "claim", "checks", "seconds"], rows, text=3)
+
+
+def _section(experiment: Experiment, found: Reproduction, quick: bool) -> list[str]:
+    rows, checks = found.rows[experiment.id], found.checks[experiment.id]
+    return [
+        f'<h2 id="{experiment.id}">{experiment.id}: {escape(experiment.claim)}</h2>',
+        *(f"<p>{paragraph}</p>" for paragraph in experiment.statement),
+        *experiment.show(rows),
+        _checks(checks),
+        f"<pre>{escape(command([experiment.id], quick))}</pre>",
+    ]
+
+
+def _checks(checks: list[Check]) -> str:
+    rows = [[_mark(c.holds), escape(c.name), escape(c.detail)] for c in checks]
+    return table(["", "check", "measured"], rows, text=3)
+
+
+def _mark(holds: bool) -> str:
+    return '<span class="yes">holds</span>' if holds else '<span class="off">fails</span>'

@@ -1,0 +1,111 @@
+"""Curves and points with intervals, in the style of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from ..report import svg
+from ..report.html import figure
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One series of a plot.
+
+    Attributes:
+        label: what it is, for the legend.
+        x, y: points; nan leaves a gap.
+        low, high: ends of the intervals of y, where there are any.
+        color: a control level (root, visited, reset, chosen) or ``muted`` or ``ink``.
+        style: number of its marker and dash.
+        exact: an exact law: a wide pale line without markers.
+        points: markers only.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    color: str = "root"
+    style: int = 0
+    exact: bool = False
+    points: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Labels, scales and ranges of a plot; ``None`` leaves a range to the data."""
+
+    x: str
+    y: str
+    log_x: bool = False
+    log_y: bool = False
+    x_range: tuple[float, float] | None = None
+    y_range: tuple[float, float] | None = None
+    x_ticks: Sequence[float] = field(default_factory=tuple)
+    horizontal: float | None = None
+
+
+def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
+    """A figure with a legend, as HTML.
+
+    Args:
+        name: id of the drawing, unique on its page: letters, digits, hyphens.
+        caption: above the drawing.
+        axes: labels, scales and ranges.
+        lines: the series, first below.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    drawing, ax = svg.new_figure()
+    if axes.log_x:
+        ax.set_xscale("log")
+    if axes.log_y:
+        ax.set_yscale("log")
+    if axes.horizontal is not None:
+        ax.axhline(axes.horizontal, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
+    for line in lines:
+        _draw(ax, line)
+    if axes.x_range:
+        ax.set_xlim(*axes.x_range)
+    if axes.y_range:
+        ax.set_ylim(*axes.y_range)
+    if len(axes.x_ticks):
+        ax.set_xticks(list(axes.x_ticks), [f"{x:g}" for x in axes.x_ticks])
+        ax.xaxis.set_minor_locator(_nothing())
+    svg.label(ax, axes.x, axes.y)
+    entries = [f"{_swatch(line)}{escape(line.label)}" for line in lines]
+    return figure(escape(caption), svg.to_svg(drawing, name, caption), entries)
+
+
+def _draw(ax: Any, line: Line) -> None:
+    tone = svg.color(line.color)
+    x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
+    if line.exact:
+        ax.plot(x, y, color=tone, linewidth=5, alpha=0.35, zorder=1, solid_capstyle="round")
+        return
+    marker = svg.MARKERS[line.style % len(svg.MARKERS)]
+    dash = "none" if line.points else svg.DASHES[line.style % len(svg.DASHES)]
+    look = {"color": tone, "marker": marker, "markersize": 5.5, "linestyle": dash, "linewidth": 1.6}
+    ax.plot(x, y, zorder=3, **look)
+    if len(line.low):
+        ax.vlines(x, line.low, line.high, color=tone, linewidth=1.1, zorder=2)
+
+
+def _swatch(line: Line) -> str:
+    if line.exact:
+        return f'<span class="band" style="background: var(--{line.color})"></span>'
+    return svg.swatch(line.color, line.style, line=not line.points)
+
+
+def _nothing() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

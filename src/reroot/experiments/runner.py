@@ -1,0 +1,207 @@
+"""``reroot.reproduce``: measure experiments, in parallel and resumably, and write their page."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .._version import __version__
+from ..checks import whole
+from ..errors import InvalidInput
+from ..folders import RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
+from .base import Check, Experiment, Row
+from .suite import get_experiment, list_experiments
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A finished reproduction.
+
+    Attributes:
+        folder: the run folder.
+        rows: experiment id → measured rows.
+        checks: experiment id → what they bear out.
+        summary: the content of ``summary.json``.
+    """
+
+    folder: Path
+    rows: dict[str, list[Row]]
+    checks: dict[str, list[Check]]
+    summary: dict[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for checks in self.checks.values() for check in checks)
+
+
+def reproduce(
+    ids: str | Sequence[str] = (),
+    *,
+    out: str | Path,
+    quick: bool = False,
+    workers: int | None = None,
+    on_start: Callable[[int, int], None] = lambda total, done: None,
+    on_setting: Callable[[str, float], None] = lambda name, seconds: None,
+) -> Reproduction:
+    """Measure what experiments claim, and check it.
+
+    Args:
+        ids: experiments, as in ``"barrier"``; empty: all of them.
+        out: run folder; a folder of the same experiments is continued.
+        quick: fewer and smaller settings.
+        workers: processes; ``None``: one per core. Changes no result.
+        on_start: called with the number of settings and how many are measured already.
+        on_setting: called with the name of a setting and its seconds when it is measured.
+
+    Raises:
+        InvalidInput: an unknown experiment.
+        RunFolderError: ``out`` holds another run or cannot be written.
+    """
+    names = [ids] if isinstance(ids, str) else list(ids) or list(list_experiments())
+    experiments = [get_experiment(name) for name in dict.fromkeys(names)]
+    workers = whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
+    folder = Path(out)
+    with JournalFolder(folder, _config(experiments, quick), lambda line: line["name"]) as journal:
+        jobs = [(e, n) for e in experiments for n in e.numbers(quick)]
+        left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
+        on_start(len(jobs), len(jobs) - len(left))
+        for experiment, number, rows, seconds in _measured(left, workers):
+            name = _name(experiment, number)
+            journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
+            on_setting(name, seconds)
+        rows, spent = _collect(experiments, quick, journal.lines)
+        checks = {e.id: e.check(rows[e.id]) for e in experiments}
+        summary = _summary(experiments, quick, checks, spent)
+        _write_results(folder, rows)
+        write_json(folder / SUMMARY, summary)
+    return Reproduction(folder, rows, checks, summary)
+
+
+def _name(experiment: Experiment, number: int) -> str:
+    return f"{experiment.id}/{number}"
+
+
+def _measured(jobs: Sequence[tuple[Experiment, int]], workers: int):
+    """(experiment, number, rows, seconds) of each job as it is done."""
+    if workers == 1 or len(jobs) < 2:
+        for experiment, number in jobs:
+            rows, seconds = _measure(experiment.id, number)
+            yield experiment, number, rows, seconds
+        return
+    context = multiprocessing.get_context("spawn")  # learners run in threads, which do not fork
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        pending: dict[Future[tuple[list[Row], float]], tuple[Experiment, int]] = {
+            pool.submit(_measure, e.id, n): (e, n) for e, n in jobs
+        }
+        try:
+            while pending:
+                for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                    yield (*pending.pop(done), *done.result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _measure(id: str, number: int) -> tuple[list[Row], float]:
+    """The rows of one setting, as JSON keeps them, and the seconds they took."""
+    experiment, started = get_experiment(id), time.perf_counter()
+    setting = experiment.setting(number)
+    rows = [{**setting, **row} for row in experiment.measure(setting)]
+    return json.loads(json.dumps(rows)), time.perf_counter() - started
+
+
+def _config(experiments: Sequence[Experiment], quick: bool) -> dict[str, Any]:
+    return {
+        "kind": "reproduce",
+        "version": __version__,
+        "quick": quick,
+        "settings": {
+            _name(e, n): dict(e.setting(n)) for e in experiments for n in e.numbers(quick)
+        },
+        "command": command([e.id for e in experiments], quick),
+    }
+
+
+def command(ids: Sequence[str], quick: bool) -> str:
+    """The shell command that measures these experiments."""
+    every = list(ids) == list(list_experiments())
+    return shlex.join(["reroot", "reproduce", *([] if every else ids), *["--quick"][: int(quick)]])
+
+
+def _collect(
+    experiments: Sequence[Experiment], quick: bool, lines: dict[str, dict[str, Any]]
+) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """Rows and seconds of each experiment, in the order of its settings."""
+    rows: dict[str, list[Row]] = {}
+    seconds: dict[str, float] = {}
+    for e in experiments:
+        mine = [lines[_name(e, n)] for n in e.numbers(quick)]
+        rows[e.id] = [row for line in mine for row in line["rows"]]
+        seconds[e.id] = sum(line["seconds"] for line in mine)
+    return rows, seconds
+
+
+def _summary(
+    experiments: Sequence[Experiment],
+    quick: bool,
+    checks: dict[str, list[Check]],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    return {
+        "kind": "reproduce",
+        "version": __version__,
+        "quick": quick,
+        "holds": all(c.holds for found in checks.values() for c in found),
+        "command": command([e.id for e in experiments], quick),
+        "seconds": round(sum(seconds.values()), 3),
+        "experiments": [
+            {
+                "id": e.id,
+                "claim": e.claim,
+                "holds": all(c.holds for c in checks[e.id]),
+                "checks": [asdict(c) for c in checks[e.id]],
+                "seconds": round(seconds[e.id], 3),
+                "command": command([e.id], quick),
+            }
+            for e in experiments
+        ],
+    }
+
+
+def _write_results(folder: Path, rows: dict[str, list[Row]]) -> None:
+    """``results.parquet``: every row with its experiment; columns that a row lacks are null."""
+    import polars as pl
+
+    tables = [
+        pl.DataFrame([_flat(row) for row in found], infer_schema_length=None).select(
+            pl.lit(id).alias("experiment"), pl.all()
+        )
+        for id, found in rows.items()
+        if found
+    ]
+    if not tables:
+        raise InvalidInput("the experiments measured nothing")
+    table = pl.concat(tables, how="diagonal_relaxed")
+    write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+
+
+def _flat(row: Row) -> Row:
+    """A row whose lists and records are JSON text."""
+    return {
+        name: json.dumps(value) if isinstance(value, (list, dict)) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,26 @@
+"""The experiments by id. Adding one: a module with an ``EXPERIMENT``, and a line here."""
+
+from __future__ import annotations
+
+from ..errors import InvalidInput, nearest
+from .base import Experiment
+
+_EXPERIMENTS: tuple[Experiment, ...] = ()
+"""In the order in which the page tells the story."""
+
+
+def list_experiments() -> dict[str, Experiment]:
+    """Id → experiment, in the order of the page."""
+    return {experiment.id: experiment for experiment in _EXPERIMENTS}
+
+
+def get_experiment(id: str) -> Experiment:
+    """The experiment with this id.
+
+    Raises:
+        InvalidInput: there is none; the nearest id is suggested.
+    """
+    known = list_experiments()
+    if id not in known:
+        raise InvalidInput(f"unknown experiment {id!r}.{nearest(id, known)}")
+    return known[id]

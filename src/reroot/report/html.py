@@ -1,0 +1,34 @@
+"""Building blocks of a page: figures with captions and legends, panels, the document around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from .style import CSS
+
+
+def figure(caption: str, drawing: str, items: Iterable[str] = ()) -> str:
+    """A drawing with its caption and the entries of its legend (HTML already)."""
+    return f"<figure><figcaption>{caption}</figcaption>{drawing}{legend(items)}</figure>"
+
+
+def legend(items: Iterable[str]) -> str:
+    """A list of legend entries; nothing if there are none."""
+    entries = "".join(f"<li>{item}</li>" for item in items)
+    return f'<ul class="legend">{entries}</ul>' if entries else ""
+
+
+def grid(drawings: Sequence[str]) -> str:
+    """Figures side by side, as many as fit."""
+    return f'<div class="panels">{"".join(drawings)}</div>'
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A self-contained page."""
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
