@@ -1089,8 +1089,8 @@ def test_whatever_a_learner_raises_ends_its_attempt_alone(kind: Any, where: str)
     ("garbage", "message"),
     [
         (object(), "the learner returned <object"),
-        ("012", "the learner returned '012', expected a Prefix or None"),
-        ({1: 2}, "expected a Prefix or None"),
+        ("012", "the learner returned '012', expected a Prefix, a Finding or None"),
+        ({1: 2}, "expected a Prefix, a Finding or None"),
         ([1.5], "tokens must be integers, got 1.5"),
         ([True], "tokens must be integers, got True"),
         ([[1]], "tokens must be integers"),

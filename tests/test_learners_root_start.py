@@ -19,6 +19,7 @@ import reroot
 from reroot import Budget, Output, Prefix
 from reroot.families import HiddenPath
 from reroot.generators.tabular import Tabular
+from reroot.learners.root_bayes import root_bayes
 from reroot.learners.root_start import (
     best_of_n,
     first_success,
@@ -274,24 +275,35 @@ def test_short_outputs_leave_room_for_more_rollouts() -> None:
     assert min(a.cost.rollouts for a in run.attempts) > 10
 
 
-@reroot.learner(requires=reroot.Contract.parse("root/full"))
-async def best_guess(session: reroot.Session, *, n: int) -> Prefix:
-    """The Bayes-optimal root-start learner of the hidden path: see ``limits.root_success``."""
-    reply = await session.rollouts(n, report=reroot.Report.FULL)
-    assert reply.laws is not None
-    likeliest = reply.laws.argmax(axis=2)
-    informed = reply.laws.max(axis=2) > -np.log(session.vocab_size) + 1e-9
-    followed = np.cumprod((reply.tokens == likeliest) & informed, axis=1).sum(axis=1)
-    deepest, known = int(followed.argmax()), int(followed.max())
-    shown = Prefix(tuple(likeliest[deepest, : known + 1].tolist()))
-    guess = session.rng.integers(session.vocab_size, size=session.horizon - len(shown))
-    return shown.extend(guess.tolist())
-
-
 @pytest.mark.slow
 def test_root_start_with_full_reports_reaches_its_limit() -> None:
     seeds, path = 4000, HiddenPath(vocab_size=4, horizon=8, p=0.55)
-    run = reroot.run(best_guess(n=50), copies(path, seeds), path, grants="root/full")
+    run = reroot.run(root_bayes(n=50), copies(path, seeds), path, grants="root/full")
     exact = root_success(50, 4, 8, 0.55)
     assert exact == pytest.approx(0.60201, abs=5e-6)
     assert abs(run.pass_rate - exact) <= 0.02  # 2.6 standard deviations: error rate 1e-2
+
+
+@pytest.mark.parametrize(
+    ("K", "H", "p", "n", "rewards"),
+    [(3, 4, 0.5, 3, 0), (3, 4, 0.5, 3, 5), (2, 5, 0.6, 2, 3), (4, 3, 0.5, 1, 7), (2, 1, 0.6, 1, 0)],
+)
+def test_root_bayes_reaches_the_limit(K: int, H: int, p: float, n: int, rewards: int) -> None:
+    """600 attempts; a right learner fails with probability 1e-3 in each case."""
+    path = HiddenPath(K, H, p)
+    learner = root_bayes(n=n, rewards=rewards)
+    run = reroot.run(learner, copies(path, 600), path, grants="root/topk(1)+reward")
+    exact = root_success(n, K, H, p, rewards)
+    low, high = stats.binom.interval(1 - 1e-3, 600, exact)
+    assert low <= sum(a.passed for a in run.attempts) <= high
+    assert all(a.cost.rollouts == n and a.cost.rewards <= rewards for a in run.attempts)
+
+
+def test_root_bayes_without_any_rollout_guesses() -> None:
+    path = HiddenPath(2, 2, 0.6)
+    learner = root_bayes(n=5, rewards=3)
+    run = reroot.run(
+        learner, copies(path, 8), path, grants="root/topk(1)+reward", budget=Budget(tokens=0)
+    )
+    assert run.pass_rate == 1.0  # three rewards tell four strings apart
+    assert run.cost.rollouts == 0

@@ -59,3 +59,14 @@ def contracts() -> Listing:
         ("@T=…,top_p=…,top_k=…", "sampling law", "the law that draws follow (default T=1)"),
     ]
     return ("part", "kind", "what it grants"), rows
+
+
+def experiments() -> Listing:
+    """Experiments of ``reroot reproduce`` with their claims."""
+    from .experiments import list_experiments
+
+    rows = [
+        (e.id, f"{e.claim}\nsettings: {len(e.settings)}, quick: {len(e.quick)}")
+        for e in list_experiments().values()
+    ]
+    return ("experiment", "what it claims"), rows

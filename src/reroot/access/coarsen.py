@@ -31,11 +31,11 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
             f"the generator answered tokens {tokens.shape} and lengths {lengths.shape} to {query}; "
             f"expected ({n}, L) and ({n},)"
         )
-    longest = tokens.shape[1]
-    if not 1 <= longest <= length or lengths.min() < 1 or lengths.max() > longest:
+    longest, shortest = tokens.shape[1], int(lengths.min())
+    if not 1 <= longest <= length or shortest < 1 or lengths.max() > longest:
         raise BackendError(f"continuation lengths {lengths} are outside 1…{length} for {query}")
     beyond = None
-    if lengths.min() < longest:
+    if shortest < longest:
         beyond = cast("_Mask", np.arange(longest) >= lengths[:, None])
     shown = tokens if beyond is None else tokens[~beyond]
     if shown.min() < 0 or shown.max() >= vocab_size:

@@ -9,10 +9,8 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from ..errors import AccessDenied
-from ..types import IntArray, Query, Reply
+from ..types import Query, Reply
 from .contract import Contract, Control, Oracle, Report, Sampling
 
 RULES = {
@@ -55,7 +53,7 @@ class PrefixRules:
         self.horizon = horizon
         self._greedy = sampling is not None and sampling.temperature == 0.0
         self._asked: set[bytes] = set()
-        self._emitted: set[bytes] = set()
+        self._emitted: dict[bytes, set[int]] = {}  # prefix → tokens that were emitted there
         self._unread: list[_Paths] = []  # replies whose prefixes nobody has needed yet
 
     def is_rollout(self, query: Query) -> bool:
@@ -83,14 +81,23 @@ class PrefixRules:
             return Control.ROOT
         self._read_replies()
         # scoring chooses each of its tokens, so the end of the scored string counts too
-        places = list(digests(tokens, query.given or ()))[0 if tokens else 1 :]
-        if not walks and self._emitted.issuperset(places):
+        if not walks and self._were_emitted(tokens, query.given or ()):
             return Control.VISITED
         # from its first prefix on, a string is a chain of children of asked prefixes
         known = {*digests(tokens[:-1], tokens[-1:])}
-        if not tokens or known & self._asked or known & self._emitted or known & asked:
+        if not tokens or known & self._asked or known & asked:
+            return Control.RESET
+        if self._were_emitted(tokens, ()) or (tokens[1:] and self._were_emitted(tokens[:-1], ())):
             return Control.RESET
         return Control.CHOSEN
+
+    def _were_emitted(self, tokens: tuple[int, ...], more: tuple[int, ...]) -> bool:
+        """Whether the generator emitted the last of ``tokens``, and each of ``more``, in its place."""
+        last = (*tokens[-1:], *more)
+        if not last:  # ∅, which nobody emits
+            return True
+        places = zip(digests(tokens[:-1], last[:-1]), last, strict=True)
+        return all(token in self._emitted.get(parent, ()) for parent, token in places)
 
     def check(self, contract: Contract, queries: Sequence[Query]) -> None:
         """Refuse the first query that ``contract`` does not permit.
@@ -121,8 +128,14 @@ class PrefixRules:
 
     def note_reply(self, query: Query, reply: Reply) -> None:
         """Remember the prefixes that the generator emitted, or passed through, to answer."""
-        if query.given is None:
-            self._unread.append(_Paths(query, reply, self._draws(query)))
+        if query.given is not None:
+            return
+        drawn = self._draws(query)
+        if reply.tokens.shape[1] > 1:
+            self._unread.append(_Paths(query, reply, drawn))
+        elif drawn:
+            (start,) = digests(query.prefix.tokens)
+            self._emitted.setdefault(start, set()).update(reply.tokens[:, 0].tolist())
 
     def _draws(self, query: Query) -> bool:
         """Whether its tokens follow the sampling law; ARGMAX follows the mode instead."""
@@ -135,8 +148,11 @@ class PrefixRules:
 
     def _read_replies(self) -> None:
         for paths in self._unread:
-            # a walk along the mode emits nothing, but asks at every prefix it passes
-            (self._emitted if paths.drawn else self._asked).update(paths.digests())
+            for parent, token in paths.steps():
+                if paths.drawn:
+                    self._emitted.setdefault(parent, set()).add(token)
+                else:  # a walk along the mode emits nothing, but asks at every prefix it passes
+                    self._asked.add(parent)
         self._unread.clear()
 
 
@@ -146,19 +162,10 @@ class _Paths:
     def __init__(self, query: Query, reply: Reply, drawn: bool) -> None:
         self.drawn = drawn
         self._start = query.prefix.tokens
-        if reply.tokens.shape[1] == 1:
-            seen = sorted(set(reply.tokens[:, 0].tolist()))
-            self._rows: IntArray = np.array(seen, dtype=np.int64)[:, None]
-            self._lengths = np.ones(len(self._rows), dtype=np.int64)
-        else:
-            self._rows, self._lengths = reply.tokens.copy(), reply.lengths.copy()
+        self._rows, self._lengths = reply.tokens.copy(), reply.lengths.copy()
 
-    def digests(self) -> Iterator[bytes]:
-        """Every prefix that a continuation passed; of a walk along the mode not the last one."""
-        start = hashlib.blake2b(array("q", self._start).tobytes(), digest_size=16)
-        lengths = self._lengths if self.drawn else self._lengths - 1
-        for row, length in zip(self._rows, lengths.tolist(), strict=True):
-            h = start.copy()
-            for i in range(length):
-                h.update(row[i : i + 1].tobytes())
-                yield h.digest()
+    def steps(self) -> Iterator[tuple[bytes, int]]:
+        """(prefix, token that followed it) along every continuation."""
+        for row, length in zip(self._rows, self._lengths.tolist(), strict=True):
+            tokens = row[:length].tolist()
+            yield from zip(digests(self._start, tokens[:-1]), tokens, strict=True)

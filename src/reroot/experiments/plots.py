@@ -18,7 +18,7 @@ class Line:
     """One series of a plot.
 
     Attributes:
-        label: what it is, for the legend.
+        label: what it is, for the legend; empty: not in the legend.
         x, y: points; nan leaves a gap.
         low, high: ends of the intervals of y, where there are any.
         color: a control level (root, visited, reset, chosen) or ``muted`` or ``ink``.
@@ -81,7 +81,7 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
         ax.set_xticks(list(axes.x_ticks), [f"{x:g}" for x in axes.x_ticks])
         ax.xaxis.set_minor_locator(_nothing())
     svg.label(ax, axes.x, axes.y)
-    entries = [f"{_swatch(line)}{escape(line.label)}" for line in lines]
+    entries = [f"{_swatch(line)}{escape(line.label)}" for line in lines if line.label]
     return figure(escape(caption), svg.to_svg(drawing, name, caption), entries)
 
 

@@ -15,8 +15,15 @@ from typing import Any
 
 from .._version import __version__
 from ..checks import whole
-from ..errors import InvalidInput
-from ..folders import RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
+from ..errors import InvalidInput, RunFolderError
+from ..folders import (
+    RESULTS,
+    SUMMARY,
+    JournalFolder,
+    read_config,
+    write_atomically,
+    write_json,
+)
 from .base import Check, Experiment, Row
 from .suite import get_experiment, list_experiments
 
@@ -72,7 +79,7 @@ def reproduce(
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
     workers = whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     folder = Path(out)
-    with JournalFolder(folder, _config(experiments, quick), lambda line: line["name"]) as journal:
+    with JournalFolder(folder, _config(experiments, quick), _line_name) as journal:
         jobs = [(e, n) for e in experiments for n in e.numbers(quick)]
         left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
         on_start(len(jobs), len(jobs) - len(left))
@@ -80,12 +87,42 @@ def reproduce(
             name = _name(experiment, number)
             journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
             on_setting(name, seconds)
-        rows, spent = _collect(experiments, quick, journal.lines)
-        checks = {e.id: e.check(rows[e.id]) for e in experiments}
-        summary = _summary(experiments, quick, checks, spent)
-        _write_results(folder, rows)
-        write_json(folder / SUMMARY, summary)
-    return Reproduction(folder, rows, checks, summary)
+        found = _reproduction(folder, experiments, quick, journal.lines)
+        _write_results(folder, found.rows)
+        write_json(folder / SUMMARY, found.summary)
+    return found
+
+
+def load_reproduction(folder: str | Path) -> Reproduction:
+    """A finished reproduction, from its folder.
+
+    Raises:
+        RunFolderError: not the folder of a reproduction, or of one that is not finished.
+        InvalidInput: it holds an experiment that this version does not know.
+    """
+    path = Path(folder)
+    config = read_config(path)
+    names = list(config.get("settings", ()))
+    experiments = [get_experiment(id) for id in dict.fromkeys(n.partition("/")[0] for n in names)]
+    with JournalFolder(path, config, _line_name) as journal:
+        missing = [name for name in names if name not in journal.lines]
+        if config.get("kind") != "reproduce" or not names or missing:
+            raise RunFolderError(
+                f"{path} holds no finished reproduction ({len(missing)} settings are missing)"
+            )
+        return _reproduction(path, experiments, bool(config["quick"]), journal.lines)
+
+
+def _line_name(line: dict[str, Any]) -> str:
+    return line["name"]
+
+
+def _reproduction(
+    folder: Path, experiments: Sequence[Experiment], quick: bool, lines: dict[str, dict[str, Any]]
+) -> Reproduction:
+    rows, seconds = _collect(experiments, quick, lines)
+    checks = {e.id: e.check(rows[e.id]) for e in experiments}
+    return Reproduction(folder, rows, checks, _summary(experiments, quick, checks, seconds))
 
 
 def _name(experiment: Experiment, number: int) -> str:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from ..errors import InvalidInput, nearest
+from . import hidden_path, kl_estimators, kl_gap
 from .base import Experiment
 
-_EXPERIMENTS: tuple[Experiment, ...] = ()
+_EXPERIMENTS: tuple[Experiment, ...] = (
+    hidden_path.EXPERIMENT,
+    kl_gap.EXPERIMENT,
+    kl_estimators.EXPERIMENT,
+)
 """In the order in which the page tells the story."""
 
 

@@ -1,0 +1,129 @@
+"""``reroot compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import MissingDependency
+from .app import app, console
+from .parsing import split_integers, split_specs
+from .progress import bar
+
+if TYPE_CHECKING:
+    from ..access.runner import Attempt
+
+
+@app.command()
+def compare(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], or a hidden family such "
+            "as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
+        ),
+    ],
+    task: Annotated[
+        str, typer.Option(help="Task or tasks, comma-separated; none for a hidden family.")
+    ] = "",
+    horizons: Annotated[str, typer.Option(help="Task sizes, comma-separated, as in 2,4,6,8.")] = "",
+    grants: Annotated[
+        str,
+        typer.Option(
+            help="Contracts to compare. One that names no oracle is granted every oracle of the "
+            "task, so that contracts differ in the interface alone."
+        ),
+    ] = "root/sample,visited/sample,reset/sample,chosen/full",
+    learner: Annotated[
+        list[str] | None,
+        typer.Option(help="A learner, as in best_of_n:n=16; repeat for more (default: a set)."),
+    ] = None,
+    budget_tokens: Annotated[
+        int,
+        typer.Option(
+            help="Generated tokens that each learner may spend per task, horizon and seed, shared "
+            "equally by the problems there."
+        ),
+    ] = 200_000,
+    seeds: Annotated[int, typer.Option(help="Number of seeds; each has its own problems.")] = 3,
+    problems: Annotated[
+        int | None,
+        typer.Option(help="Problems per task, horizon and seed (default: 8; hidden families 32)."),
+    ] = None,
+    beta: Annotated[float, typer.Option(help="KL temperature β of J_β, reward per nat.")] = 0.02,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; the same command on the same folder continues it."),
+    ] = None,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            help="Attempts in flight; changes speed, not results (on language models: up to rounding)."
+        ),
+    ] = 256,
+    transcripts: Annotated[
+        bool, typer.Option(help="Keep every message of every attempt, for 'reroot audit'.")
+    ] = False,
+    chat: Annotated[bool, typer.Option(help="Use the model's chat template.")] = False,
+    dtype: Annotated[
+        str, typer.Option(help="float32 (exact) or bfloat16 (another generator).")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Same tasks, same budget, same seeds: what is each generator interface worth?
+
+    Runs every learner that each contract permits, writes a run folder (results.parquet,
+    summary.json, report.html) and prints a table and a verdict per task. Interrupt it at any time:
+    the same command continues where it stopped.
+
+    Example:
+
+        reroot compare --model smollm2 --task running_sum --horizons 2,4,6,8 \\
+            --grants root/sample,visited/sample,reset/sample,chosen/full \\
+            --budget-tokens 200000 --seeds 3 --out runs/x
+    """
+    from ..comparison import compare as run_compare
+    from ..report import terminal_table, write_report
+
+    folder = out or Path("runs") / _default_name(model, task)
+    state = {"passed": 0, "done": 0, "tokens": 0}
+    with bar("attempts", "loading the model and the problems") as (on_start, advance):
+
+        def on_attempt(attempt: Attempt) -> None:
+            state["passed"] += attempt.passed
+            state["done"] += 1
+            state["tokens"] += attempt.cost.tokens
+            advance(f"{state['passed']}/{state['done']} passed, {state['tokens']:,} tokens")
+
+        result = run_compare(
+            model=model,
+            task=split_specs(task, ":") if task else (),
+            horizons=split_integers(horizons),
+            grants=split_specs(grants, "@"),
+            learners=learner or (),
+            budget_tokens=budget_tokens,
+            seeds=seeds,
+            problems=problems,
+            beta=beta,
+            out=folder,
+            concurrency=concurrency,
+            transcripts=transcripts,
+            chat=chat,
+            dtype=dtype,
+            device=device,
+            on_start=on_start,
+            on_attempt=on_attempt,
+        )
+    console.print(terminal_table(result.summary, console.width))
+    try:
+        console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    except MissingDependency as error:  # the comparison itself is complete
+        text = f"no page: {error}; then: reroot report {folder}"
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def _default_name(model: str, task: str) -> str:
+    name = model.partition(":")[0] if ":" in model else Path(model).name
+    return "-".join(part for part in (name, *task.split(",")) if part).replace("/", "_")

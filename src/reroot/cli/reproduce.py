@@ -1,0 +1,91 @@
+"""``reroot reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import MissingDependency
+from .app import app, console
+from .progress import bar
+
+if TYPE_CHECKING:
+    from ..experiments import Reproduction
+
+
+@app.command()
+def reproduce(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Experiments (see 'reroot list experiments'); none: all of them."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and smaller settings: under a minute.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; the same command on the same folder continues it."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one per core. Changes no result.")
+    ] = None,
+) -> None:
+    """The paper, verified by running it: every claim, measured and checked.
+
+    Measures each experiment in its settings, checks the claim against exact laws, writes a run
+    folder (results.parquet, summary.json, report.html) and exits with 1 if a check fails.
+    Interrupt it at any time: the same command continues where it stopped.
+
+    Example:
+
+        reroot reproduce --quick            all claims, under a minute
+        reroot reproduce barrier            one claim, in full
+    """
+    from ..experiments import reproduce as run_reproduce
+
+    folder = out or Path("runs") / _default_name(ids or [], quick)
+    with bar("settings", "preparing") as (on_start, advance):
+        found = run_reproduce(
+            ids or (),
+            out=folder,
+            quick=quick,
+            workers=workers,
+            on_start=on_start,
+            on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
+        )
+    tell(found)
+    if not found.holds:
+        raise typer.Exit(1)
+
+
+def _default_name(ids: list[str], quick: bool) -> str:
+    return "-".join(["reproduce", *ids, *(["quick"] if quick else [])])
+
+
+def tell(found: Reproduction) -> None:
+    """Print the table of a reproduction, and write its page."""
+    from ..experiments.page import write_page
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("experiment", "checks", "claim"):
+        table.add_column(name, no_wrap=name != "claim")
+    for entry in found.summary["experiments"]:
+        held = sum(check["holds"] for check in entry["checks"])
+        style = "green" if entry["holds"] else "bold red"
+        count = Text(f"{held} of {len(entry['checks'])}", style=style)
+        table.add_row(entry["id"], count, Text(entry["claim"]))
+    console.print(table)
+    for id, checks in found.checks.items():
+        for check in checks:
+            if not check.holds:
+                text = f"fails: {id}: {check.name}: {check.detail}"
+                console.print(text, style="red", markup=False, soft_wrap=True)
+    try:
+        console.print(f"report: {write_page(found)}", soft_wrap=True)
+    except MissingDependency as error:  # the measurements are complete
+        text = f"no page: {error}; then: reroot report {found.folder}"
+        console.print(text, markup=False, soft_wrap=True)

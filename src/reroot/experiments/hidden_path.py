@@ -1,0 +1,387 @@
+"""The hidden path: exponential from the root, linear with local resets, and how close to the floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import limits
+from ..diagnosis.intervals import clopper_pearson
+from ..families.hidden_path import HiddenPath
+from ..families.many import ensemble
+from ..learners.registry import get_learner
+from ..randomness import keyed_rng, stream_key
+from ..report.tables import table
+from ..report.words import from_log, quantity
+from ..running import run
+from .base import Check, Experiment, Row, Setting, where
+from .plots import Axes, Line, plot
+
+DELTA = 0.05
+_WALKS = {
+    "hoeffding": "fixed m, Hoeffding",
+    "chernoff": "fixed m, Chernoff",
+    "exact": "fixed m, exact",
+    "sequential": "sequential, p known",
+    "sequential_unknown": "sequential, p unknown",
+    "posterior": "posterior walk, p known",
+    "posterior_unknown": "posterior walk, p unknown",
+}
+_MARGIN = {"(16, 0.25, 256)": 2.2}  # most times the floor that the posterior walk may need
+
+_SESSIONS: tuple[Setting, ...] = tuple(
+    {"kind": "session", "N": N, "K": K, "H": H, "p": p, "M": M, "attempts": attempts}
+    for N, K, H, p, M, attempts in (
+        (50, 4, 8, 0.55, 0, 400),
+        (50, 4, 8, 0.55, 20, 400),
+        (10, 2, 6, 0.6, 0, 2000),
+        (100, 3, 6, 0.5, 0, 2000),
+        (50, 4, 8, 0.55, 0, 2000),
+        (1000, 2, 12, 0.6, 0, 1000),
+        (50, 4, 8, 0.55, 20, 2000),
+        (300, 4, 10, 0.5, 5, 1000),
+    )
+)
+_SIMULATED: tuple[Setting, ...] = tuple(
+    {"kind": "law", "K": 4, "H": H, "p": 0.5, "attempts": 20_000} for H in (8, 16, 32, 48, 64, 96)
+)
+
+
+def _walk(K: int, p: float, H: int, walk: str, paths: int, first: int = 0) -> Setting:
+    return {"kind": "walk", "K": K, "p": p, "H": H, "walk": walk, "paths": paths, "first": first}
+
+
+_REQUIRED = ((16, 0.25, 64), (4, 0.4, 64), (2, 0.6, 64), (64, 0.1, 32))
+_QUICK_WALKS = (
+    *(_walk(16, 0.25, 16, walk, 10) for walk in _WALKS),
+    *(_walk(16, 0.25, H, "posterior", 10) for H in (4, 8)),
+)
+_FULL_WALKS = (
+    *(
+        _walk(K, p, H, walk, 30)
+        for K, p, H in _REQUIRED
+        for walk in ("hoeffding", "chernoff", "exact", "sequential")
+    ),
+    *(_walk(K, p, H, "posterior", 10, first) for K, p, H in _REQUIRED for first in (0, 10, 20)),
+    *(_walk(16, 0.25, 256, "posterior", 5, first) for first in range(0, 30, 5)),
+    *(_walk(16, 0.25, H, "posterior", 10) for H in (32, 128)),
+    *(_walk(16, 0.25, H, "posterior", 1) for H in (512, 1024)),
+    *(_walk(16, 0.25, H, "sequential", 10) for H in (4, 32, 128, 256)),
+    *(_walk(16, 0.25, H, "chernoff", 10) for H in (4, 32, 128, 256)),
+    *(_walk(16, 0.25, 64, walk, 15) for walk in ("sequential_unknown", "posterior_unknown")),
+)
+
+
+# ---- measuring -----------------------------------------------------------------------------------
+
+
+def _measure(setting: Setting) -> list[Row]:
+    return {"session": _session, "law": _law, "walk": _walked}[setting["kind"]](setting)
+
+
+def _session(s: Setting) -> list[Row]:
+    """The Bayes learner through a session, on as many secret paths as attempts."""
+    paths = ensemble([HiddenPath(s["K"], s["H"], s["p"], seed=i) for i in range(s["attempts"])])
+    learner = get_learner(f"root_bayes:n={s['N']},rewards={s['M']}")
+    result = run(learner, paths.problems(), paths, grants="root/topk(1)+reward", seed=s["seed"])
+    exact = limits.root_success(s["N"], s["K"], s["H"], s["p"], s["M"])
+    return [{"passed": sum(a.passed for a in result.attempts), "exact": exact}]
+
+
+def _law(s: Setting) -> list[Row]:
+    """Attempts at the N of half success, up to 10^30 and beyond, drawn through D alone."""
+    K, H, p, attempts = s["K"], s["H"], s["p"], s["attempts"]
+    N = limits.root_rollouts(0.5, K, H, p)
+    rng = keyed_rng(stream_key(s["seed"], "hidden-path", "law"))
+    depth = limits.root_depths(N, H, p, rng.random(attempts))
+    unknown = np.maximum(0, H - 1 - depth)
+    passed = int((rng.random(attempts) < float(K) ** -unknown).sum())
+    return [
+        {
+            "log_half": math.log(N),
+            "half": str(N),
+            "passed": passed,
+            "exact": limits.root_success(N, K, H, p),
+        }
+    ]
+
+
+def _walked(s: Setting) -> list[Row]:
+    """A local-reset learner on several paths: draws and whether the path was found."""
+    K, H, p, first = s["K"], s["H"], s["p"], s["first"]
+    paths = ensemble([HiddenPath(K, H, p, seed=first + i) for i in range(s["paths"])])
+    result = run(
+        get_learner(_spec(s["walk"], K, H, p)),
+        paths.problems(),
+        paths,
+        grants="visited/sample+reward",
+        seed=s["seed"],
+    )
+    floor = limits.capacity_floor(K, H, p)
+    return [
+        {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": a.error}
+        for a in result.attempts
+    ]
+
+
+def _spec(walk: str, K: int, H: int, p: float) -> str:
+    if walk in ("hoeffding", "chernoff", "exact"):
+        return f"plurality_walk:draws_per_token={limits.plurality_draws(K, H, p, DELTA, walk)}"
+    name, _, unknown = walk.partition("_")
+    learner = {"sequential": "plurality_walk_sequential", "posterior": "posterior_walk"}[name]
+    return f"{learner}:delta={DELTA}" + ("" if unknown else f",p={p}")
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _check(rows: Sequence[Row]) -> list[Check]:
+    return [
+        *_within(where(rows, kind="session"), "root_bayes through a session"),
+        *_within(where(rows, kind="law"), "attempts at the N of half success, exactly in law"),
+        _slope(rows),
+        *_promises(rows),
+        *_margins(rows),
+        *_linear(rows),
+    ]
+
+
+def _within(rows: Sequence[Row], what: str) -> list[Check]:
+    """Counts inside the exact binomial interval of 1 - 1e-3 around the exact success."""
+    from scipy import stats
+
+    if not rows:
+        return []
+    inside = [
+        stats.binom.ppf(5e-4, r["attempts"], r["exact"])
+        <= r["passed"]
+        <= stats.binom.ppf(1 - 5e-4, r["attempts"], r["exact"])
+        for r in rows
+    ]
+    worst = max(abs(r["passed"] / r["attempts"] - r["exact"]) for r in rows)
+    return [
+        Check(
+            f"S_root is the success of {what}",
+            all(inside),
+            f"{sum(inside)} of {len(inside)} settings inside their 99.9 % bands; "
+            f"largest difference {worst:.4f}",
+        )
+    ]
+
+
+def _slope(rows: Sequence[Row]) -> Check:
+    """log N of half success against H: the slope tends to log(1/p)."""
+    points = sorted((r["H"], r["log_half"]) for r in where(rows, kind="law"))
+    (h0, n0), (h1, n1) = points[-2], points[-1]
+    slope = (n1 - n0) / (h1 - h0)
+    return Check(
+        "half success takes 1/p times as many rollouts per token",
+        abs(slope - math.log(2)) < 1e-6,
+        f"slope of log N between H = {h0} and {h1}: {slope:.7f}; log(1/p) = {math.log(2):.7f}",
+    )
+
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in where(rows, kind="walk"):
+        found.setdefault((row["K"], row["p"], row["H"], row["walk"]), []).append(row)
+    return found
+
+
+def _ratio(rows: Sequence[Row]) -> tuple[float, float]:
+    """Mean of draws / floor and its standard error."""
+    ratios = np.array([r["draws"] / r["floor"] for r in rows])
+    return float(ratios.mean()), float(ratios.std(ddof=1) / math.sqrt(len(ratios))) if len(
+        ratios
+    ) > 1 else 0.0
+
+
+def _promises(rows: Sequence[Row]) -> list[Check]:
+    """Every learner fails at most at rate delta: counts against the binomial, 1e-3 for all."""
+    from scipy import stats
+
+    groups = _groups(rows)
+    bad = []
+    for key, found in groups.items():
+        failed = sum(not r["passed"] for r in found)
+        if failed > stats.binom.ppf(1 - 1e-3 / len(groups), len(found), DELTA):
+            bad.append(f"{key}: {failed} of {len(found)}")
+    failed = sum(not r["passed"] for found in groups.values() for r in found)
+    total = sum(len(found) for found in groups.values())
+    return [
+        Check(
+            f"local-reset learners fail with probability at most {DELTA}",
+            not bad,
+            f"{failed} of {total} walks failed" + (f"; too often: {'; '.join(bad)}" if bad else ""),
+        )
+    ]
+
+
+def _margins(rows: Sequence[Row]) -> list[Check]:
+    checks: list[Check] = []
+    for (K, p, H, walk), found in _groups(rows).items():
+        if walk == "posterior" and len(found) >= 10 and H >= 16:
+            most = _MARGIN.get(f"({K}, {p}, {H})", 2.6)
+            mean, error = _ratio(found)
+            passed = sum(r["passed"] for r in found)
+            checks.append(
+                Check(
+                    f"posterior walk at (K, p, H) = ({K}, {p:g}, {H}): at most {most} times the floor",
+                    mean <= most,
+                    f"{mean:.2f} ± {error:.2f} times; {passed} of {len(found)} found",
+                )
+            )
+    return checks
+
+
+def _linear(rows: Sequence[Row]) -> list[Check]:
+    """Draws of the posterior walk per token do not grow with H."""
+    groups = _groups(rows)
+    per_token = {
+        H: float(np.mean([r["draws"] for r in found])) / H
+        for (K, p, H, walk), found in groups.items()
+        if (K, p, walk) == (16, 0.25, "posterior") and H >= 16
+    }
+    if len(per_token) < 2:
+        return []
+    low, high = min(per_token.values()), max(per_token.values())
+    return [
+        Check(
+            "draws of the posterior walk grow linearly in H",
+            high <= 1.25 * low,
+            f"{low:.1f} to {high:.1f} draws per token for H = {min(per_token)} … {max(per_token)}",
+        )
+    ]
+
+
+# ---- showing -------------------------------------------------------------------------------------
+
+
+def _show(rows: Sequence[Row]) -> list[str]:
+    from ..report.html import grid
+
+    return [
+        grid([_success_plot(rows), _cost_plot(rows)]),
+        _session_table(where(rows, kind="session")),
+        grid([_floor_plot(rows)]),
+        _walk_table(rows),
+    ]
+
+
+def _success_plot(rows: Sequence[Row]) -> str:
+    grid = np.unique(np.geomspace(1, 1e12, 60).astype(int)).tolist()
+    lines: list[Line] = []
+    for style, H in enumerate((8, 16, 24, 32)):
+        y = [limits.root_success(int(N), 4, H, 0.5) for N in grid]
+        label = "" if style else "exact, H = 8, 16, 24, 32"
+        lines.append(Line(label, grid, y, color="muted", exact=True))
+        at = where(rows, kind="law", H=H)
+        if at:
+            low, high = clopper_pearson(at[0]["passed"], at[0]["attempts"])
+            N, share = math.exp(at[0]["log_half"]), at[0]["passed"] / at[0]["attempts"]
+            lines.append(
+                Line(f"measured, H = {H}", [N], [share], [low], [high], "root", style, points=True)
+            )
+    axes = Axes("root-start rollouts N", "success", log_x=True, y_range=(0, 1.03))
+    return plot("hidden-success", "S_root(N) at K = 4, p = 1/2", axes, lines)
+
+
+def _cost_plot(rows: Sequence[Row]) -> str:
+    """Half success from the root and success 0.95 with resets, against H."""
+    law = sorted((r["H"], math.exp(r["log_half"])) for r in where(rows, kind="law"))
+    horizons = list(range(2, 97, 2))
+    exact = [float(limits.root_rollouts(0.5, 4, H, 0.5)) for H in horizons]
+    lines = [
+        Line("half success from the root, exact (K = 4, p = 1/2)", horizons, exact, color="muted",
+             exact=True),
+        Line("checked by attempts drawn in law", [h for h, _ in law], [n for _, n in law],
+             color="root", points=True),
+    ]  # fmt: skip
+    for style, (walk, label) in enumerate(_WALKS.items()):
+        points = sorted(
+            (H, float(np.mean([r["draws"] for r in found])))
+            for (K, p, H, name), found in _groups(rows).items()
+            if (K, p, name) == (16, 0.25, walk)
+        )
+        if len(points) > 2:
+            x, y = zip(*points, strict=True)
+            lines.append(Line(f"{label} (K = 16, p = 1/4)", x, y, color="visited", style=style))
+    axes = Axes("horizon H", "rollouts or conditional draws", log_y=True, y_range=(1, 1e30))
+    return plot("hidden-cost", "What finding the path costs", axes, lines)
+
+
+def _session_table(rows: Sequence[Row]) -> str:
+    body = []
+    for r in rows:
+        low, high = clopper_pearson(r["passed"], r["attempts"])
+        measured = f"{r['passed'] / r['attempts']:.4f} <small>{low:.4f}–{high:.4f}</small>"
+        body.append(
+            [str(r["N"]), str(r["K"]), str(r["H"]), f"{r['p']:g}", str(r["M"]),
+             f"{r['exact']:.5f}", measured, str(r["attempts"])]
+        )  # fmt: skip
+    head = ["N", "K", "H", "p", "M rewards", "S_root exact", "measured", "attempts"]
+    return table(head, body, text=0)
+
+
+def _floor_plot(rows: Sequence[Row]) -> str:
+    lines: list[Line] = []
+    for style, (walk, label) in enumerate(_WALKS.items()):
+        points = sorted(
+            (H, *_ratio(found))
+            for (K, p, H, name), found in _groups(rows).items()
+            if (K, p, name) == (16, 0.25, walk)
+        )
+        if points:
+            x, y, e = zip(*points, strict=True)
+            low = [a - 2 * b for a, b in zip(y, e, strict=True)]
+            high = [a + 2 * b for a, b in zip(y, e, strict=True)]
+            color = "chosen" if walk.startswith("posterior") else "visited"
+            lines.append(Line(label, x, y, low, high, color, style))
+    axes = Axes("horizon H", "draws / capacity floor", log_x=True, log_y=True, horizontal=1.0,
+                x_ticks=(4, 16, 64, 256, 1024))  # fmt: skip
+    return plot(
+        "hidden-floor", "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05", axes, lines
+    )
+
+
+def _walk_table(rows: Sequence[Row]) -> str:
+    body = []
+    for (K, p, H, walk), found in _groups(rows).items():
+        mean, error = _ratio(found)
+        passed = sum(r["passed"] for r in found)
+        body.append(
+            [_WALKS[walk], str(K), f"{p:g}", str(H),
+             quantity(float(np.mean([r["draws"] for r in found]))), quantity(found[0]["floor"]),
+             f"{mean:.2f} <small>± {error:.2f}</small>", f"{passed} of {len(found)}"]
+        )  # fmt: skip
+    head = ["learner", "K", "p", "H", "draws", "floor", "times", "found"]
+    return table(head, body, text=1)
+
+
+def _statement() -> tuple[str, ...]:
+    n = from_log(math.log(limits.root_rollouts(0.5, 4, 64, 0.5)))
+    return (
+        "A secret path z is uniform on V<sup>H</sup>. On it the next token of z has probability p, off it all "
+        "tokens are alike. With N root-start rollouts and FULL reports the best learner succeeds with probability "
+        "S<sub>root</sub>(N, M) = Σ<sub>d</sub> Pr(D = d)·min(1, (M + 1)·K<sup>−n(d)</sup>), D the depth that the "
+        f"best rollout reaches. Half success takes about log 2·p<sup>1−H</sup> rollouts: {n} at K = 4, p = 1/2, "
+        "H = 64. Points at such N are drawn exactly in law from D; at small N the Bayes learner runs through "
+        "sessions.",
+        "With local resets and conditional samples H·m draws suffice. The floor H·log K/C, C the capacity of one "
+        "draw, holds for every such learner; the posterior walk stays within twice the floor at every H.",
+    )
+
+
+EXPERIMENT = Experiment(
+    id="hidden-path",
+    claim="exponential in the horizon from the root, linear with local resets",
+    statement=_statement(),
+    settings=(*_SESSIONS, *_SIMULATED, *_QUICK_WALKS, *_FULL_WALKS),
+    quick=(0, 1, *range(8, 14 + len(_QUICK_WALKS))),
+    measure=_measure,
+    check=_check,
+    show=_show,
+)

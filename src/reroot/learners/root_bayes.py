@@ -1,0 +1,77 @@
+"""The best that root-start access can do on the hidden path."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..access.contract import Contract, Control, Oracle, Report
+from ..errors import BudgetExceeded
+from ..types import Finding, Prefix
+from .base import learner
+from .common import affordable, whole
+
+if TYPE_CHECKING:
+    from ..access.session import Session
+
+_LARGEST_ORDER = 1 << 20  # completions that are put in random order; beyond, two alike are rare
+
+
+def _contract(params: Mapping[str, Any]) -> Contract:
+    whole(params, "n")
+    whole(params, "rewards", least=0)
+    return Contract(
+        Control.ROOT, Report.TOPK(1), oracles=[Oracle.REWARD] if params["rewards"] else []
+    )
+
+
+@learner(requires=_contract)
+async def root_bayes(session: Session, *, n: int = 100, rewards: int = 0) -> Finding | None:
+    """The Bayes rule of the hidden path after n rollouts: read the deepest law, guess the rest.
+
+    Pseudo-code (``limits.root_success`` is its exact success)::
+
+        y¹ … yⁿ ~ P, each token with the likeliest token at its prefix
+        D ← the most leading tokens that a rollout shares with the path: on it laws are not uniform
+        know z_1 … z_(D+1);  try completions in random order: M with the outcome reward, then one more
+
+    No root-start learner does better, with FULL reports either: TOPK(1) shows all that matters.
+    Notes of the finding: ``known``, how many tokens of the output were read and not guessed.
+
+    Args:
+        n: rollouts (fewer when the budget does not allow n).
+        rewards: M, outcome rewards asked before the answer.
+    """
+    K, H = session.vocab_size, session.horizon
+    known = Prefix()
+    with suppress(BudgetExceeded):
+        if fits := affordable(session, n, rollouts=1, tokens=H):
+            reply = await session.rollouts(fits, report=Report.TOPK(1))
+            assert reply.top_tokens is not None
+            assert reply.top_logprobs is not None
+            likeliest = reply.top_tokens[:, :, 0]
+            informed = reply.top_logprobs[:, :, 0] > -np.log(K) + 1e-9
+            followed = np.cumprod((reply.tokens == likeliest) & informed, axis=1).sum(axis=1)
+            deepest = int(followed.argmax())
+            shown = likeliest[deepest, : int(followed[deepest]) + 1].tolist()
+            known = Prefix(tuple(shown)) if informed[deepest, 0] else known
+        completions = _completions(session.rng, K, H - len(known))
+        for rest in itertools.islice(completions, rewards):
+            if await session.reward(known.extend(rest)) > 0:
+                return Finding(known.extend(rest), {"known": len(known)})
+        return Finding(known.extend(next(completions)), {"known": len(known)})
+    return None
+
+
+def _completions(rng: np.random.Generator, vocab_size: int, length: int) -> Iterator[list[int]]:
+    """All strings of ``length`` tokens in random order; then, or if they are many, random ones."""
+    if vocab_size**length <= _LARGEST_ORDER:
+        shape = (vocab_size,) * length
+        for i in rng.permutation(vocab_size**length).tolist():
+            yield [int(a) for a in np.unravel_index(i, shape)]
+    while True:
+        yield rng.integers(vocab_size, size=length).tolist()
