@@ -283,7 +283,7 @@ BROKEN: list[tuple[type[Tabular], str]] = [
     (BatchDependent, "test_04_batches_change_nothing"),
     (SeedIgnored, "test_05_keys_decide_draws"),
     (FirstIgnored, "test_06_first_continues_the_stream"),
-    (OtherUniforms, "test_07_draws_invert_the_cumulative_law"),
+    (OtherUniforms, "test_07_draws_follow_from_laws_and_uniforms"),
     (Sharpened, "test_08_frequencies_follow_the_law"),
     (ShiftedLogprobs, "test_09_logprobs_equal_teacher_forcing"),
     (ReportChangesDraws, "test_10_weaker_reports_coarsen_stronger_ones"),

@@ -26,7 +26,17 @@ from reroot.experiments.runner import command, load_reproduction
 
 CHEAP = "kl-estimators"
 
-RELEASED: dict[str, tuple[int, str]] = {}
+RELEASED: dict[str, tuple[int, str]] = {
+    "collapse": (27, "1e86c83377d7a8ac"),
+    "barrier": (35, "15050fc6c5cb3a76"),
+    "hidden-path": (67, "ab29c32491538124"),
+    "decoy": (66, "4cbda52d8edf0198"),
+    "trie": (27, "883c44b35ee4431c"),
+    "kl-gap": (27, "4e2fb35082270016"),
+    "ladder": (77, "bfe8c56ed467384d"),
+    "noisy-parity": (81, "edb5bd786c5b8bf5"),
+    "kl-estimators": (18, "4b50b8e23aa6c239"),
+}
 """Id → how many settings were released, and their digest. Append to settings, never change them."""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import reroot
 from reroot import AccessDenied, Budget, Contract, Control, InvalidInput, Oracle, Report
-from reroot.families import HiddenPath
+from reroot.families import DecoyPath, HiddenPath, PathFamily
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner, get_learner, list_learners
 from reroot.tasks.base import Problem
@@ -22,15 +22,30 @@ SPECS = [
     "first_success:max_rollouts=9",
     "first_success:max_rollouts=9,oracle=verifier",
     "self_consistency:n=6",
+    "root_bayes:n=6",
+    "root_bayes:n=6,rewards=2",
     "greedy_walk",
+    "greedy_walk:decoys=1",
     "plurality_walk:draws_per_token=4",
+    "plurality_walk:draws_per_token=4,decoys=1",
     "plurality_walk_sequential:max_draws=30",
     "plurality_walk_sequential:p=0.6",
     "posterior_walk:p=0.6",
     "posterior_walk",
+    "logprob_walk",
+    "logprob_walk:decoys=1",
+    "logprob_walk:control=reset",
+    "law_walk",
+    "law_walk:decoys=1,report=topk(2),control=visited",
+    "trie_search:nodes=40,a=0.4,b=0.2",
+    "trie_search:nodes=40,a=0.4,b=0.2,report=logprob",
+    "trie_search:nodes=40,a=0.4,b=0.2,report=full",
+    "trie_search:nodes=40,a=0.4,b=0.2,report=argmax(2)",
     "parity_probe",
     "parity_probe:report=sample,noise=0.2,delta=0.3,control=chosen",
     "parity_root:n=20",
+    "parity_elimination",
+    "parity_elimination:report=sample,noise=0.2",
     "tokenwise_rejection",
     "backtracking:quota=6,stride=2",
     "backtracking:quota=6,stride=2,argmax_redo=true",
@@ -40,14 +55,17 @@ SPECS = [
 PATH = HiddenPath(3, 5, 0.6, seed=1)
 ENDING = Tabular.random(3, 4, seed=3, end=(2,))  # outputs end early
 BITS = HiddenPath(2, 5, 0.7, seed=1)  # for learners of binary strings
+DECOYS = DecoyPath(4, 5, 1, 0.4, 0.38, seed=1)  # for learners that know of decoys
 
 
-def suited(spec: str, generator: HiddenPath | Tabular = PATH) -> HiddenPath | Tabular:
+def suited(spec: str, generator: PathFamily | Tabular = PATH) -> PathFamily | Tabular:
+    if "decoys" in spec:
+        return DECOYS
     return BITS if spec.startswith("parity") else generator
 
 
-def problems(generator: HiddenPath | Tabular, count: int = 6) -> list[Problem]:
-    if isinstance(generator, HiddenPath):
+def problems(generator: PathFamily | Tabular, count: int = 6) -> list[Problem]:
+    if isinstance(generator, PathFamily):
         return [generator.problem(id=f"{i}") for i in range(count)]
     right = (0, 1, 2)
     return [
@@ -72,6 +90,9 @@ def below(contract: Contract) -> Iterator[Contract]:
         Report.ARGMAX(1): [Report.NONE, Report.LOGPROB],
         Report.LOGPROB: [Report.SAMPLE, Report.ARGMAX(9)],
         Report.TOPK(1): [Report.LOGPROB, Report.ARGMAX(9)],
+        Report.ARGMAX(2): [Report.ARGMAX(1), Report.LOGPROB],
+        Report.TOPK(2): [Report.TOPK(1), Report.ARGMAX(9)],
+        Report.FULL: [Report.TOPK(9)],
     }
     for report in weaker[contract.report]:
         yield replace(contract, report=report)

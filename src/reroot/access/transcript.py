@@ -1,7 +1,8 @@
 """Transcripts: every message of an attempt and its answer, one JSON line each, append-only.
 
-They serve three purposes: to be read, to be audited against a weaker contract, and to resume an
-interrupted attempt without paying twice for what was already answered.
+They are there to be read, to be audited against a weaker contract, to be turned into what a weaker
+report would have shown, and to resume an interrupted attempt without paying twice for what was
+already answered.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +25,10 @@ from ..errors import (
     RerootError,
     RunFolderError,
 )
+from ..generators.law import most_likely
 from ..types import Prefix, Query, Reply
-from .contract import Contract, Oracle, Report
+from .coarsen import coarsen
+from .contract import Contract, Control, Oracle, Report
 from .rules import PrefixRules, no_oracle
 from .session import Ask, Consult, Demonstrate, Message
 
@@ -165,9 +169,11 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
     try:
         return _audit(head, messages(lines), contract)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(
-            f"{path} is not a transcript: {type(error).__name__}: {error}"
-        ) from None
+        raise _damaged(str(path), error) from None
+
+
+def _damaged(what: str, error: Exception) -> RunFolderError:
+    return RunFolderError(f"{what} is not a transcript: {type(error).__name__}: {error}")
 
 
 def _audit(
@@ -207,6 +213,110 @@ def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) ->
     replies = [] if error is not None else replies_from_json(line["value"])
     for query, reply in zip(queries, replies, strict=error is None):
         rules.note_reply(query, reply)
+
+
+def weaken(
+    transcript: str | Path | Iterable[dict[str, Any]], report: Report | str
+) -> list[dict[str, Any]]:
+    """A recorded run of the canonical experiment, as the same run under a weaker report.
+
+    Every query that asked for FULL asks for ``report``, and its reply keeps what that report names
+    (``coarsened``, which depends on no law). Queries that asked for no more than ``report``, oracles,
+    texts and requests refused by the budget stay as they were; the head grants ``report``.
+
+    For a learner that asks for the report it is granted, and makes no use of what is lost, the
+    result is, to the byte, what it would have recorded with the same seed.
+
+    Args:
+        transcript: a transcript file, or its lines, of a run under ``root/full``.
+        report: what the weaker transcript reports; ARGMAX(k) needs a run at temperature 0, whose
+            rollouts follow the mode.
+
+    Raises:
+        RunFolderError: not a transcript.
+        InvalidInput: another contract than described; a query asked for something in between, or
+            for several continuations where ``report`` makes no draws; or a request failed for
+            another reason than the budget, as the reason names the report.
+    """
+    report = Report.parse(report) if isinstance(report, str) else report
+    what = "this"
+    if isinstance(transcript, (str, Path)):
+        what = str(transcript)
+        transcript = [line for _, line in read_transcript(Path(transcript))]
+    try:
+        head, *lines = transcript
+        granted = Contract.parse(head["contract"])
+        _check_canonical(granted, report)
+        weaker = {**head, "contract": str(replace(granted, report=report))}
+        return [weaker, *(_weaker_line(line, report) for line in lines)]
+    except InvalidInput:
+        raise
+    except (BackendError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(what, error) from None
+
+
+def _check_canonical(granted: Contract, report: Report) -> None:
+    if granted.control != Control.ROOT or granted.report != Report.FULL:
+        raise InvalidInput(f"the canonical experiment is a run under root/full, not {granted}")
+    sampling = granted.resolved.sampling
+    if report == Report.NONE or not (report.draws or (sampling and sampling.temperature == 0.0)):
+        raise InvalidInput(f"a run under {granted} has no transcript with {report} reports")
+
+
+def _weaker_line(line: dict[str, Any], report: Report) -> dict[str, Any]:
+    if "ask" not in line.get("message", ()):
+        return line
+    queries = [_query_from_json(q) for q in line["message"]["ask"]]
+    asked = [_weaker_query(query, report) for query in queries]
+    value, error = line["value"], line["error"]
+    if error is None:
+        replies = [
+            reply if old == new else coarsened(reply, new.report)
+            for old, new, reply in zip(queries, asked, replies_from_json(value), strict=True)
+        ]
+        value = value_to_json(replies)
+    elif error.partition(":")[0] != BudgetExceeded.__name__:
+        raise InvalidInput(f"message {line['i']} failed, and why names its report: {error}")
+    return {**line, "message": message_to_json(Ask(tuple(asked))), "value": value}
+
+
+def _weaker_query(query: Query, report: Report) -> Query:
+    if query.report <= report:
+        return query
+    if query.report != Report.FULL or not (report.draws or query.n == 1):
+        raise InvalidInput(f"{query} has no counterpart with {report} reports")
+    return replace(query, report=report)
+
+
+def coarsened(reply: Reply, report: Report) -> Reply:
+    """What a reply with FULL reports shows at a weaker one; a function that depends on no law.
+
+    ARGMAX(k) lists are about the tokens of the reply: for a reply that follows the mode.
+
+    Raises:
+        InvalidInput: the reply carries no laws.
+    """
+    laws = reply.laws
+    if laws is None:
+        raise InvalidInput("this reply carries no laws; it was not asked with FULL")
+    longest, vocab_size = laws.shape[1:]
+    if report.top:
+        held = laws[:1] if laws.strides[0] == 0 else laws  # one law shared by n draws stays shared
+        ids = most_likely(held.reshape(-1, vocab_size), report.top)
+        ids = ids.reshape(*held.shape[:2], -1)
+        lists = (ids, np.take_along_axis(held, ids, axis=2))
+        shape = (reply.n, *ids.shape[1:])
+        reply = replace(
+            reply,
+            top_tokens=np.broadcast_to(lists[0], shape),
+            top_logprobs=np.broadcast_to(lists[1], shape),
+        )
+    return coarsen(reply, Query(reply.prefix, reply.n, None, report), longest, vocab_size)
+
+
+def transcript_text(lines: Iterable[dict[str, Any]]) -> str:
+    """Lines as a transcript file holds them."""
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:

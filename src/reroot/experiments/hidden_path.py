@@ -66,12 +66,17 @@ _FULL_WALKS = (
         for walk in ("hoeffding", "chernoff", "exact", "sequential")
     ),
     *(_walk(K, p, H, "posterior", 10, first) for K, p, H in _REQUIRED for first in (0, 10, 20)),
-    *(_walk(16, 0.25, 256, "posterior", 5, first) for first in range(0, 30, 5)),
-    *(_walk(16, 0.25, H, "posterior", 10) for H in (32, 128)),
+    *(_walk(16, 0.25, 256, "posterior", 5, first) for first in (0, 5)),
+    _walk(16, 0.25, 32, "posterior", 10),
+    _walk(16, 0.25, 128, "posterior", 4),
     *(_walk(16, 0.25, H, "posterior", 1) for H in (512, 1024)),
-    *(_walk(16, 0.25, H, "sequential", 10) for H in (4, 32, 128, 256)),
-    *(_walk(16, 0.25, H, "chernoff", 10) for H in (4, 32, 128, 256)),
-    *(_walk(16, 0.25, 64, walk, 15) for walk in ("sequential_unknown", "posterior_unknown")),
+    *(
+        _walk(16, 0.25, H, walk, paths)
+        for walk in ("sequential", "chernoff")
+        for H, paths in ((4, 10), (32, 10), (128, 3), (256, 2))
+    ),
+    _walk(16, 0.25, 64, "sequential_unknown", 4),
+    _walk(16, 0.25, 64, "posterior_unknown", 10),
 )
 
 

@@ -38,12 +38,19 @@ _ROOT: tuple[Setting, ...] = tuple(
 )
 _RESET: tuple[Setting, ...] = (
     *({"kind": "reset", "H": H, "learner": "posterior", "paths": 20} for H in (8, 16)),
-    *({"kind": "reset", "H": H, "learner": "posterior", "paths": 40} for H in (8, 16, 24, 32)),
-    *({"kind": "reset", "H": 64, "learner": "posterior", "paths": 20} for _ in range(2)),
+    *({"kind": "reset", "H": H, "learner": "posterior", "paths": 20} for H in (24, 32, 48, 64)),
     *(
-        {"kind": "reset", "H": H, "learner": f"plurality:{m}", "paths": 400}
-        for H in (8, 16, 32, 64)
-        for m in (5, 15, 40)
+        {"kind": "reset", "H": H, "learner": f"plurality:{m}", "paths": paths}
+        for H, m, paths in (
+            (8, 5, 400),
+            (8, 15, 400),
+            (16, 10, 400),
+            (16, 20, 400),
+            (32, 15, 200),
+            (32, 30, 200),
+            (64, 20, 100),
+            (64, 40, 100),
+        )
     ),
 )
 

@@ -69,9 +69,14 @@ def _section(experiment: Experiment, found: Reproduction, quick: bool) -> list[s
 
 
 def _checks(checks: list[Check]) -> str:
-    rows = [[_mark(c.holds), escape(c.name), escape(c.detail)] for c in checks]
+    rows = [[_mark(c.holds), _prose(c.name), _prose(c.detail)] for c in checks]
     return table(["", "check", "measured"], rows, text=3)
 
 
 def _mark(holds: bool) -> str:
     return '<span class="yes">holds</span>' if holds else '<span class="off">fails</span>'
+
+
+def _prose(text: str) -> str:
+    """Text in a cell that breaks into lines."""
+    return f'<div class="prose">{escape(text)}</div>'

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from ..errors import InvalidInput, nearest
-from . import hidden_path, kl_estimators, kl_gap
+from . import (
+    barrier,
+    collapse,
+    decoy,
+    hidden_path,
+    kl_estimators,
+    kl_gap,
+    ladder,
+    noisy_parity,
+    trie,
+)
 from .base import Experiment
 
 _EXPERIMENTS: tuple[Experiment, ...] = (
+    collapse.EXPERIMENT,
+    barrier.EXPERIMENT,
     hidden_path.EXPERIMENT,
+    decoy.EXPERIMENT,
+    trie.EXPERIMENT,
     kl_gap.EXPERIMENT,
+    ladder.EXPERIMENT,
+    noisy_parity.EXPERIMENT,
     kl_estimators.EXPERIMENT,
 )
 """In the order in which the page tells the story."""

@@ -133,8 +133,10 @@ class Generator(Protocol):
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """Answer all requests, one reply each, in order; batch what is asked together.
 
-        Draws use ``Uniforms().column(request.key, request.first, n, t)`` for step t by inverse
-        transform of the cumulative law in token order, so that replies do not depend on the batch.
+        A draw depends on its law and on its uniform ``Uniforms().column(request.key,
+        request.first, n, t)`` at step t alone, so that replies do not depend on the batch: by inverse
+        transform of the cumulative law in token order (``law.invert``), or, for large vocabularies
+        whose laws carry rounding, by ``wide.draw_wide``.
         """
         ...
 

@@ -2,8 +2,7 @@
 
 What is asked together is computed together, and nothing is computed twice while the cache holds it. Laws
 computed in different batches agree to about 1e-5 nats in float32 (matrix products round differently by
-shape), so a draw depends on the batch where its uniform falls that close to a step of the cumulative law:
-with 49,152 tokens in about one draw of 200, nearly all of them in the tail of the law. In bfloat16 laws differ by up to a nat between batches: use it for speed, not for numbers.
+shape), and so does a draw, with about that probability (``wide.draw_wide``). In bfloat16 laws differ by up to a nat between batches: use it for speed, not for numbers.
 """
 
 from __future__ import annotations
@@ -37,11 +36,10 @@ except ImportError as error:
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
-from .wide import LawStore, draw_wide
+from .wide import WIDE, LawStore, draw_wide
 
 _LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
 _NODE_BYTES = 256  # bookkeeping of a node, about
-_WIDE = 1024  # vocabularies from which draws are made in two levels
 _LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
 _PASS_ENTRIES = 6 << 20  # most logits of one pass: below 32 MiB the allocator reuses memory
 
@@ -294,7 +292,7 @@ class Transformers(SteppingGenerator):
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
 
     def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
-        return (draw_wide if self._vocab >= _WIDE else super()._draw)(laws, rows, u)
+        return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)
 
     def _check_engine(self) -> None:
         """Compare packed passes over a small tree with plain ones, token path by token path."""

@@ -10,8 +10,13 @@ import numpy.typing as npt
 from ..errors import BackendError
 from ..types import FloatArray, IntArray
 
-_BLOCK = 256  # tokens summed together in the first level of a draw
+_BLOCK = 256  # tokens in a block
 _CHUNK = 16  # laws worked on together: they stay in the processor's cache
+_DRAWS = 256  # draws worked on together
+_STEP = 0x9E3779B97F4A7C15  # between places, as in SplitMix64
+WIDE = 1024
+"""Vocabularies from which language models draw by ``draw_wide``."""
+
 _UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
 _Rows = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -54,9 +59,18 @@ class LawStore:
 
 
 def draw_wide(laws: _Rows, rows: IntArray, u: FloatArray) -> IntArray:
-    """(n,) tokens by inverse transform of ``laws[rows]``, for large vocabularies.
+    """(n,) tokens drawn from ``laws[rows]`` by the Gumbel-max race, for laws that carry rounding.
 
-    Two levels, blocks of tokens and then tokens, in the laws' own precision with sums in float64.
+    Two races, exact in law: among blocks of tokens, a block with its probability, and among the tokens
+    of the block that won. The noise of a block or token depends on the draw's uniform and on its place
+    alone, so laws that differ by rounding give the same token except with about the probability by
+    which they differ; inverse transform moves every draw that falls into a tail of tokens less likely
+    than the rounding. (Gumbel-max: Maddison, Tarlow and Minka 2014, arXiv 1411.0030.)
+
+    Args:
+        laws: rows of log-probabilities, nats.
+        rows: (n,) which law each draw follows.
+        u: (n,) uniforms in [0, 1), distinct with probability 1.
 
     Raises:
         BackendError: a law holds NaN or does not sum to 1.
@@ -66,33 +80,51 @@ def draw_wide(laws: _Rows, rows: IntArray, u: FloatArray) -> IntArray:
     tokens = np.empty(len(rows), dtype=np.int64)
     for i in range(len(edges) - 1):
         here = order[edges[i] : edges[i + 1]]
-        if len(here):
-            part = laws[i * _CHUNK : (i + 1) * _CHUNK]
-            tokens[here] = _draw(part, rows[here] - i * _CHUNK, u[here])
+        for j in range(0, len(here), _DRAWS):
+            part = here[j : j + _DRAWS]
+            laws_here = laws[i * _CHUNK : (i + 1) * _CHUNK]
+            tokens[part] = _race(laws_here, rows[part] - i * _CHUNK, u[part])
     return tokens
 
 
-def _draw(laws: _Rows, rows: IntArray, u: FloatArray) -> IntArray:
+def _race(laws: _Rows, rows: IntArray, u: FloatArray) -> IntArray:
+    vocab = laws.shape[1]
+    blocks = -(-vocab // _BLOCK)
+    weights = _block_weights(laws, blocks)
+    seeds = (u * 2.0**53).astype(np.uint64)
+    with np.errstate(divide="ignore"):
+        scores = np.log(weights)[rows] + _gumbels(seeds, 0, blocks)
+    block = scores.argmax(axis=1)
+    tokens = block[:, None] * _BLOCK + np.arange(_BLOCK)
+    inside = np.where(tokens < vocab, laws[rows[:, None], tokens.clip(max=vocab - 1)], -np.inf)
+    return tokens[:, 0] + (inside + _gumbels(seeds, blocks, _BLOCK)).argmax(axis=1)
+
+
+def _block_weights(laws: _Rows, blocks: int) -> FloatArray:
+    """(laws, blocks) probability of each block, after checking that they sum to 1."""
     p = np.exp(laws)
-    vocab = p.shape[1]
-    whole = vocab // _BLOCK * _BLOCK
-    blocks = p[:, :whole].reshape(len(p), whole // _BLOCK, _BLOCK).sum(axis=2, dtype=np.float64)
-    if whole < vocab:
-        blocks = np.c_[blocks, p[:, whole:].sum(axis=1, dtype=np.float64)]
-    ends = np.cumsum(blocks, axis=1)
-    miss = np.abs(ends[:, -1] - 1.0)
+    whole = p.shape[1] // _BLOCK * _BLOCK
+    weights = np.empty((len(p), blocks))
+    full = p[:, :whole].reshape(len(p), whole // _BLOCK, _BLOCK)
+    weights[:, : whole // _BLOCK] = full.sum(axis=2, dtype=np.float64)
+    if whole < p.shape[1]:
+        weights[:, -1] = p[:, whole:].sum(axis=1, dtype=np.float64)
+    miss = np.abs(weights.sum(axis=1) - 1.0)
     if not miss.max() <= _UNNORMALIZED:  # NaN fails the comparison too
         raise BackendError(f"a next-token law misses probability 1 by {miss.max():.3g}")
-    target = u * ends[rows, -1]
-    block = _below(ends[rows], target)
-    tokens = block[:, None] * _BLOCK + np.arange(_BLOCK)
-    inside = np.where(tokens < vocab, p[rows[:, None], tokens.clip(max=vocab - 1)], 0.0)
-    steps = np.cumsum(inside, axis=1, dtype=np.float64)
-    start = ends[rows, block] - blocks[rows, block]
-    return tokens[:, 0] + _below(steps, np.maximum(target - start, 0.0))
+    return weights
 
 
-def _below(steps: FloatArray, target: FloatArray) -> IntArray:
-    """(n,) entries of each rising row that are ≤ its target, short of the last rise."""
-    last = (steps < steps[:, -1:]).sum(axis=1)
-    return np.minimum((steps <= target[:, None]).sum(axis=1), last)
+def _gumbels(seeds: npt.NDArray[np.uint64], first: int, count: int) -> FloatArray:
+    """(n, count) standard Gumbel noise for the places first … first + count − 1 of each seed."""
+    places = np.arange(first + 1, first + count + 1, dtype=np.uint64) * np.uint64(_STEP)
+    bits = _mixed(_mixed(seeds)[:, None] + places)
+    uniforms = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return -np.log(-np.log(uniforms))
+
+
+def _mixed(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a hash of 64 bits."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

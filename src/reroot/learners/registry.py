@@ -5,23 +5,31 @@ from __future__ import annotations
 from ..errors import InvalidInput, nearest
 from .base import BoundLearner, LearnerFactory
 from .demonstration import demo_prefix
-from .parity import parity_probe, parity_root
+from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
+from .reading import law_walk, logprob_walk
 from .recovery import greedy_walk, plurality_walk
+from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
 from .sequential import plurality_walk_sequential
+from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
 
 _LEARNERS: tuple[LearnerFactory, ...] = (
     best_of_n,
     first_success,
     self_consistency,
+    root_bayes,
     greedy_walk,
     plurality_walk,
     plurality_walk_sequential,
     posterior_walk,
+    logprob_walk,
+    law_walk,
+    trie_search,
     parity_probe,
     parity_root,
+    parity_elimination,
     tokenwise_rejection,
     backtracking,
     demo_prefix,

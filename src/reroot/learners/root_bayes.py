@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..access.contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
-from ..types import Finding, Prefix
+from ..types import PAD, Finding, Prefix
 from .base import learner
 from .common import affordable, whole
 
@@ -54,17 +54,29 @@ async def root_bayes(session: Session, *, n: int = 100, rewards: int = 0) -> Fin
             assert reply.top_tokens is not None
             assert reply.top_logprobs is not None
             likeliest = reply.top_tokens[:, :, 0]
-            informed = reply.top_logprobs[:, :, 0] > -np.log(K) + 1e-9
+            informed = (reply.top_logprobs[:, :, 0] > -np.log(K) + 1e-9) & (likeliest != PAD)
             followed = np.cumprod((reply.tokens == likeliest) & informed, axis=1).sum(axis=1)
             deepest = int(followed.argmax())
             shown = likeliest[deepest, : int(followed[deepest]) + 1].tolist()
-            known = Prefix(tuple(shown)) if informed[deepest, 0] else known
-        completions = _completions(session.rng, K, H - len(known))
-        for rest in itertools.islice(completions, rewards):
-            if await session.reward(known.extend(rest)) > 0:
-                return Finding(known.extend(rest), {"known": len(known)})
-        return Finding(known.extend(next(completions)), {"known": len(known)})
+            known = _extended(session, known, shown) if informed[deepest, 0] else known
+        notes = {"known": len(known)}
+        completions = (
+            _extended(session, known, rest) for rest in _completions(session.rng, K, H - len(known))
+        )
+        for output in itertools.islice(completions, rewards):
+            if await session.reward(output) > 0:
+                return Finding(output, notes)
+        return Finding(next(completions), notes)
     return None
+
+
+def _extended(session: Session, prefix: Prefix, tokens: Iterable[int]) -> Prefix:
+    """Tokens appended until the output is complete, which a stop token makes it early."""
+    for token in tokens:
+        if session.is_complete(prefix):
+            break
+        prefix = prefix.append(token)
+    return prefix
 
 
 def _completions(rng: np.random.Generator, vocab_size: int, length: int) -> Iterator[list[int]]:

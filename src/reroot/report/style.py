@@ -63,7 +63,7 @@ th, td {{ padding: .28rem .9rem .28rem 0; text-align: right; white-space: nowrap
   border-bottom: 1px solid var(--line); vertical-align: baseline; }}
 th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: bottom; white-space: normal; }}
 th.text, td.text {{ text-align: left; }}
-td.wrap {{ white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }}
+td .prose {{ white-space: normal; min-width: 15rem; max-width: 30rem; }}
 td small {{ font-size: .92em; }}
 tr.group td {{ border-bottom-color: var(--line); padding-top: .9rem; font-weight: 600; }}
 .tokens {{ display: flex; flex-wrap: wrap; gap: 4px; margin: .5rem 0 .3rem; }}

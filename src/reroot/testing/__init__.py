@@ -6,12 +6,31 @@
 
     check_generator(lambda: MyGenerator(...))        # the same checks outside pytest
 
-The kit is itself tested on generators that are broken on purpose.
+The kit is itself tested on generators that are broken on purpose. ``enumerate_runs`` gives the exact
+law of what a learner does: see ``enumeration``.
 """
 
 from __future__ import annotations
 
 from .base import Conformance
+from .enumeration import (
+    EnumeratedRun,
+    enumerate_runs,
+    largest_difference,
+    law_of,
+    output_law,
+    total_variation,
+)
 from .generators import GeneratorConformance, check_generator
 
-__all__ = ["Conformance", "GeneratorConformance", "check_generator"]
+__all__ = [
+    "Conformance",
+    "EnumeratedRun",
+    "GeneratorConformance",
+    "check_generator",
+    "enumerate_runs",
+    "largest_difference",
+    "law_of",
+    "output_law",
+    "total_variation",
+]

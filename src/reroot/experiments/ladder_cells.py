@@ -1,0 +1,381 @@
+"""The cells of the ladder: what each control and report needs on paths, and the run that backs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from .. import limits
+from ..access.contract import Contract
+from ..families.decoy_path import DecoyPath
+from ..families.hidden_path import HiddenPath
+from ..generators.base import Generator
+from ..learners.base import BoundLearner
+from ..learners.registry import get_learner
+from ..randomness import keyed_rng, stream_key
+from ..types import Budget
+from .formulas import (
+    rollouts_for,
+    root_logprob_success,
+    root_plurality_failure,
+    scoring_quantile,
+    waiting_quantile,
+)
+from .readers import ask_all, greedy_rollout, root_plurality, root_reading
+
+SUCCESS = 0.95
+CONTROLS = ("root", "visited", "reset", "chosen")
+DECOYS = 2
+REPORTS = ("argmax(1)", f"argmax({DECOYS + 1})", "sample", "logprob", "topk(1)", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What success 0.95 takes under one control and report.
+
+    Attributes:
+        kind: ``exact`` (fixed, or exact by formula), ``quantile`` (exact 0.95 quantile of what the
+            learner needs), ``mean`` (measured), ``bound`` (between ``low`` and the numbers given), or
+            ``never``.
+        trial: name of the run behind it.
+        why: the learner, or why it is impossible; HTML.
+        rollouts, queries, rewards: the numbers; queries of ``mean`` come from the run.
+        low: lower bound for any learner, of rollouts under root control, else of queries.
+    """
+
+    kind: str
+    trial: str
+    why: str
+    rollouts: int = 0
+    queries: int = 0
+    rewards: int = 0
+    low: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A run: a learner on instances under the weakest contract, within the budget of its cell.
+
+    Attributes:
+        learner: the learner; ``ask_all`` if all instances must answer it alike.
+        grants: the contract, as text.
+        instances: makes the generators, one per attempt.
+        budget: the numbers of the cell, or of the same formula at a smaller size.
+        size: the size, where it is smaller than the cell's.
+        exact: probability of success, where it is known exactly.
+        leaves: whether success is to name all leaves of a trie.
+    """
+
+    learner: BoundLearner
+    grants: str
+    instances: Callable[[], Sequence[Generator]]
+    budget: Budget = Budget()
+    size: str = ""
+    exact: float | None = None
+    leaves: bool = False
+
+
+class Ladder(Protocol):
+    """A family of the ladder.
+
+    Attributes:
+        title: its parameters in words; HTML.
+        remark: what is particular about it; HTML.
+    """
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def remark(self) -> str: ...
+
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """(control, report) → cell."""
+        ...
+
+    def trials(self) -> dict[str, Trial]:
+        """Name → run."""
+        ...
+
+
+def under(learner: BoundLearner, **more: object) -> Trial:
+    """A trial under exactly what the learner requires."""
+    return Trial(learner, str(learner.requires), **more)  # type: ignore[arg-type]
+
+
+def blind(
+    contract: str, instances: Callable[[], Sequence[Generator]], prefixes: Sequence[Sequence[int]]
+) -> Trial:
+    """All instances must answer alike, wherever the contract lets one ask."""
+    report = contract.partition("/")[2]
+    return Trial(ask_all(report=report, prefixes=prefixes), contract, instances)
+
+
+@dataclass(frozen=True)
+class PathLadder:
+    """A hidden path, or with decoys a decoy path: n candidates, the path token p, the others q.
+
+    Args:
+        title, remark: see ``Ladder``.
+        K, H, p: vocabulary size, horizon, probability of the path token.
+        k, p0: decoys and their probability.
+        short: horizon of root-start runs.
+        attempts, walks: attempts of each run, and of the posterior walk.
+    """
+
+    title: str
+    remark: str
+    K: int
+    H: int
+    p: float
+    k: int = 0
+    p0: float = 0.0
+    short: int = 4
+    attempts: int = 80
+    walks: int = 24
+
+    @property
+    def n(self) -> int:
+        """Candidates for each place."""
+        return self.K - self.k
+
+    @property
+    def q(self) -> float:
+        """Probability of each other candidate on the path."""
+        return (1.0 - self.k * self.p0 - self.p) / (self.n - 1)
+
+    def make(self, H: int, seed: int, path: Sequence[int] | None = None) -> Generator:
+        """An instance."""
+        if self.k:
+            return DecoyPath(self.K, H, self.k, self.p0, self.p, path, seed)
+        return HiddenPath(self.K, H, self.p, path, seed)
+
+    def paths(self, H: int) -> Callable[[], list[Generator]]:
+        """As many secrets as attempts."""
+        return lambda: [self.make(H, seed) for seed in range(self.attempts)]
+
+    # ---- numbers ---------------------------------------------------------------------------------
+
+    def root_full(self, H: int) -> int:
+        """Rollouts with FULL reports, exact."""
+        return limits.root_rollouts(SUCCESS, self.n, H, self.p)
+
+    def root_logprob(self, H: int) -> int:
+        """Rollouts with LOGPROB reports, exact."""
+        return rollouts_for(SUCCESS, lambda N: root_logprob_success(N, self.n, H, self.p, self.q))
+
+    def root_sample(self, H: int) -> int:
+        """Rollouts with SAMPLE reports, enough."""
+        return rollouts_for(
+            SUCCESS, lambda N: 1.0 - root_plurality_failure(N, self.n, H, self.p, self.q)
+        )
+
+    @cached_property
+    def floor(self) -> int:
+        """Fano floor of conditional draws: decoys tell nothing, the others are a hidden path."""
+        share = 1.0 - self.k * self.p0
+        return math.ceil(SUCCESS * limits.capacity_floor(self.n, self.H, self.p / share) / share)
+
+    @cached_property
+    def draws(self) -> int:
+        """m of the plurality walk behind decoys."""
+        return limits.decoy_draws(self.K, self.H, self.k, self.p0, self.p, 1 - SUCCESS)
+
+    @property
+    def waiting(self) -> int:
+        """Draws until the generator has emitted the first H - 1 tokens, and one more query."""
+        return 1 + waiting_quantile(self.H - 1, self.p, SUCCESS)
+
+    @property
+    def waiting_all(self) -> int:
+        """Draws until the generator has emitted all H tokens."""
+        return waiting_quantile(self.H, self.p, SUCCESS)
+
+    @property
+    def scoring(self) -> int:
+        """Draws and scores of the log-probability walk with RESET control."""
+        return scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
+
+    # ---- cells -----------------------------------------------------------------------------------
+
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """(control, report) → cell."""
+        rows = {"root": self._root(), "visited": self._visited(), "reset": self._reset()}
+        rows["chosen"] = rows["reset"]  # what to choose is not known before it is reset to
+        return {
+            (control, report): cell
+            for control, row in rows.items()
+            for report, cell in zip(REPORTS, row, strict=True)
+        }
+
+    def _root(self) -> list[Cell]:
+        H, logprob, full = self.H, self.root_logprob(self.H), self.root_full(self.H)
+        read = Cell("exact", "root logprob", "the Bayes rule: the deepest rollout, less what was drawn there",
+                    rollouts=logprob)  # fmt: skip
+        seen = Cell("exact", "root full", "the Bayes rule: the law at the end of the deepest rollout",
+                    rollouts=full)  # fmt: skip
+        greedy = Cell(
+            "exact", "greedy rollout", "the law at temperature 0 walks down the path", rollouts=1
+        )
+        votes = Cell("bound", "root sample", "plurality of the rollouts at each prefix; below: LOGPROB",
+                     rollouts=self.root_sample(H), low=logprob)  # fmt: skip
+        if not self.k:
+            listed = Cell(
+                "exact",
+                "root topk",
+                "the Bayes rule: the list shows what the law does",
+                rollouts=full,
+            )
+            return [greedy, greedy, votes, read, listed, seen]
+        why = f"the greedy rollout follows decoy 0, at temperature 0 without doubt: {self._odds(H)}"
+        dark = [Cell("never", f"blind root/{report}", why) for report in REPORTS[:2]]
+        return [*dark, votes, read, read, seen]
+
+    def _visited(self) -> list[Cell]:
+        dark = [
+            Cell("never", f"blind visited/{report}", self._why_not(report))
+            for report in REPORTS[:2]
+        ]
+        waits = Cell("quantile", "visited full", "the law walk waits until the generator emits the next token",
+                     queries=self.waiting)  # fmt: skip
+        draws = Cell("quantile", "visited logprob", "the log-probability walk draws until it sees the next token",
+                     queries=self.waiting_all)  # fmt: skip
+        one = Cell(
+            "quantile",
+            "visited logprob",
+            "at K = 2 one log-probability is the law",
+            queries=self.waiting,
+        )
+        return [
+            *dark,
+            self._sample(),
+            one if self.K == 2 else draws,
+            draws if self.k else waits,
+            waits,
+        ]
+
+    def _reset(self) -> list[Cell]:
+        H = self.H
+        walk = Cell("exact", "reset argmax", "the greedy walk", queries=H)
+        dark = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
+        law = Cell("exact", "reset full", "the law walk", queries=H)
+        one = Cell("exact", "reset logprob", "at K = 2 one log-probability is the law", queries=H)
+        scores = Cell("quantile", "reset logprob", "the log-probability walk draws once and scores the others",
+                      queries=self.scoring)  # fmt: skip
+        logprob = one if self.K == 2 else scores
+        return [
+            dark if self.k else walk,
+            walk,
+            self._sample(),
+            logprob,
+            scores if self.k else law,
+            law,
+        ]
+
+    def _sample(self) -> Cell:
+        if self.k:
+            return Cell("bound", "sample", "the plurality walk that leaves decoys out; below: the capacity floor",
+                        queries=self.H * self.draws, low=self.floor)  # fmt: skip
+        return Cell(
+            "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
+        )
+
+    def _why_not(self, report: str) -> str:
+        if self.k and report == REPORTS[0]:
+            return f"the decoys lead the list at every prefix: {self._odds(self.H)}"
+        return ("nothing is emitted (@T=0 would emit the mode), so only ∅ may be asked: "
+                f"{self._odds(self.H - 1)}")  # fmt: skip
+
+    def _odds(self, unknown: int) -> str:
+        return f"success at most (M + 1)/{self.n}<sup>{unknown}</sup> with M rewards"
+
+    # ---- runs ------------------------------------------------------------------------------------
+
+    def trials(self) -> dict[str, Trial]:
+        """Name → run."""
+        decoys = f"decoys={self.k}"
+        law = "report=logprob" if self.K == 2 else "report=topk(1)"
+        full = f"law_walk:{decoys},{'report=full' if self.k else law}"
+        logprob = f"law_walk:{law}" if self.K == 2 else f"logprob_walk:{decoys}"
+        posterior = get_learner(f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}")
+        walk = Budget(queries=self.H)
+        found = {
+            **self._root_trials(),
+            "visited logprob": self._walk(f"{logprob},control=visited",
+                                          self.waiting if self.K == 2 else self.waiting_all),
+            "visited full": self._walk(f"{full},control=visited", self.waiting),
+            "reset argmax": self._walk(f"greedy_walk:{decoys}", self.H),
+            "reset logprob": self._walk(f"{logprob},control=reset",
+                                        self.H if self.K == 2 else self.scoring),
+            "reset full": under(get_learner(full), instances=self.paths(self.H), budget=walk),
+            **self._blind_trials(),
+        }  # fmt: skip
+        if self.k:
+            spec = f"plurality_walk:draws_per_token={self.draws},{decoys}"
+            found["sample"] = self._walk(spec, self.H * self.draws)
+        else:
+            paths = self.paths(self.H)
+            found["sample"] = under(posterior, instances=lambda: paths()[: self.walks])
+        return found
+
+    def _walk(self, spec: str, queries: int) -> Trial:
+        return under(
+            get_learner(spec), instances=self.paths(self.H), budget=Budget(queries=queries)
+        )
+
+    def _root_trials(self) -> dict[str, Trial]:
+        """At a small horizon, by the same formulas."""
+        h, k = self.short, self.k
+        size = f"H = {h}"
+        votes, read, seen = self.root_sample(h), self.root_logprob(h), self.root_full(h)
+        exact = limits.root_success(seen, self.n, h, self.p)
+        made = {
+            "root sample": (root_plurality(n=votes, decoys=k), votes, None),
+            "root logprob": (root_reading(n=read, report="logprob", decoys=k), read,
+                             root_logprob_success(read, self.n, h, self.p, self.q)),
+            "root full": (root_reading(n=seen, report="full", decoys=k), seen, exact),
+        }  # fmt: skip
+        if not k:
+            made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, exact)
+        found = {
+            name: under(
+                learner, instances=self.paths(h), budget=Budget(rollouts=n), size=size, exact=sure
+            )
+            for name, (learner, n, sure) in made.items()
+        }
+        if not k:
+            found["greedy rollout"] = under(
+                greedy_rollout(), instances=self.paths(self.H), budget=Budget(rollouts=1)
+            )
+        return found
+
+    def _blind_trials(self) -> dict[str, Trial]:
+        """Secrets that differ behind their first token, or with decoys everywhere."""
+        H, rng = self.H, keyed_rng(stream_key(0, "ladder", "paths", (self.K, self.k)))
+        rest = rng.integers(self.k, self.K, size=(4, H))
+        same_start = rest.copy()
+        same_start[:, 0] = rest[0, 0]
+        found: dict[str, Trial] = {}
+        for cell in self.cells().values():
+            if cell.kind == "never":
+                contract = cell.trial.removeprefix("blind ")
+                length = Contract.parse(contract).report.top
+                # ∅ shows the first token to a list that is longer than the decoys
+                shared = contract.startswith("visited") and length > self.k
+                paths = same_start if shared else rest
+                asked = sorted({tuple(path[:t].tolist()) for path in paths for t in range(H)})
+                found[cell.trial] = blind(contract, self._given(paths.tolist()), asked)
+        return found
+
+    def _given(self, paths: list[list[int]]) -> Callable[[], list[Generator]]:
+        return lambda: [self.make(self.H, 0, path) for path in paths]
+
+
+def permitted(trial: Trial, control: str, report: str) -> bool:
+    """Whether a run under the trial's contract is one under this cell's as well."""
+    mine = Contract.parse(trial.grants)
+    cell = Contract.parse(f"{control}/{report}+reward")
+    return mine.control <= cell.control and mine.report <= cell.report

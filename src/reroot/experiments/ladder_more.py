@@ -1,0 +1,332 @@
+"""The cells of the ladder on a hidden trie and on a noisy parity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from .. import limits
+from ..families.hidden_trie import HiddenTrie
+from ..families.noisy_parity import NoisyParity
+from ..generators.base import Generator
+from ..learners.registry import get_learner
+from ..randomness import keyed_rng, stream_key
+from ..types import Budget
+from .formulas import (
+    all_met,
+    collecting_law,
+    elimination_success,
+    likelihood_draws,
+    parity_floor,
+    quantile,
+    rollouts_for,
+)
+from .ladder_cells import CONTROLS, REPORTS, SUCCESS, Cell, Trial, blind, under
+from .readers import root_trie, trie_by_top1
+
+_DELTA = 2 * (1 - SUCCESS)  # trie_search leaves half of its delta to noisy rewards
+
+
+def _by_control(rows: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
+    return {
+        (control, report): cell
+        for control, row in zip(CONTROLS, rows, strict=True)
+        for report, cell in zip(REPORTS, row, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class TrieLadder:
+    """One hidden trie; success is to name all its leaves.
+
+    Args:
+        title, remark: see ``Ladder``.
+        K, H, a, b, S: as for ``HiddenTrie``.
+        seed: names the trie.
+        short: (H, S) of root-start runs.
+        attempts, certain: attempts of each run, and of the one that takes most and cannot fail.
+    """
+
+    title: str
+    remark: str
+    K: int
+    H: int
+    a: float
+    b: float
+    S: int
+    seed: int = 1
+    short: tuple[int, int] = (3, 6)
+    attempts: int = 40
+    certain: int = 20
+
+    @cached_property
+    def trie(self) -> HiddenTrie:
+        """The trie of all cells."""
+        return HiddenTrie(self.K, self.H, self.a, self.b, nodes=self.S, seed=self.seed)
+
+    @cached_property
+    def small(self) -> HiddenTrie:
+        """The trie of the root-start runs."""
+        H, S = self.short
+        return HiddenTrie(self.K, H, self.a, self.b, nodes=S, seed=self.seed)
+
+    @property
+    def draws(self) -> int:
+        """m with SAMPLE reports."""
+        return limits.trie_draws(self.K, self.trie.internal_nodes, self.a, self.b, _DELTA)
+
+    @property
+    def sightings(self) -> int:
+        """m with LOGPROB reports: every child is drawn."""
+        edges = self.trie.internal_nodes * int(1 / self.a)
+        return math.ceil(math.log(edges / (1 - SUCCESS)) / -math.log1p(-self.a))
+
+    @property
+    def guessed(self) -> float:
+        """Success without the guess, at most 1/K, of the children of a node that nobody saw."""
+        return (SUCCESS - 1 / self.K) / (1 - 1 / self.K)
+
+    def met(self, trie: HiddenTrie, success: float = SUCCESS) -> int:
+        """Rollouts until all last nodes were passed: what FULL reports need."""
+        last = len(nodes_at(trie, trie.horizon - 1))
+        return rollouts_for(success, lambda N: all_met(N, last, self.a ** (trie.horizon - 1)))
+
+    def collected(self, trie: HiddenTrie) -> int:
+        """Rollouts until all leaves were drawn."""
+        count = len(trie.leaves)
+        return rollouts_for(SUCCESS, lambda N: all_met(N, count, self.a**trie.horizon))
+
+    def frequent(self, trie: HiddenTrie) -> int:
+        """Rollouts with which all frequencies are right: Hoeffding, averaged over visits."""
+        miss = -math.expm1(-((self.a - self.b) ** 2) / 2)
+        depths = [len(u) for t in range(trie.horizon) for u in nodes_at(trie, t)]
+
+        def right(N: int) -> float:
+            return 1 - self.K * sum(math.exp(N * math.log1p(-miss * self.a**d)) for d in depths)
+
+        return rollouts_for(SUCCESS, right)
+
+    @property
+    def emitted(self) -> int:
+        """Draws until the generator has emitted all internal nodes, and one at each last node."""
+        inner = [u for t in range(self.H - 1) for u in nodes_at(self.trie, t)]
+        below = dict.fromkeys(inner, 0)
+        for t in range(1, self.H):
+            for u in nodes_at(self.trie, t):
+                below[u[:-1]] += 1
+        laws = [collecting_law(c, self.a) for c in below.values()]
+        return quantile(laws, self.guessed) + len(nodes_at(self.trie, self.H - 1))
+
+    # ---- cells -----------------------------------------------------------------------------------
+
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """(control, report) → cell."""
+        S, last = self.trie.internal_nodes, len(nodes_at(self.trie, self.H - 1))
+        low = self.met(self.trie, self.guessed)
+        once = f"the greedy rollout shows one of {len(self.trie.leaves)} leaves"
+        empty = "nothing is emitted, so only ∅ may be asked"
+        dark = {c: [Cell("never", f"blind {c}/{r}", why) for r in REPORTS[:2]]
+                for c, why in (("root", once), ("visited", empty))}  # fmt: skip
+        votes = Cell("bound", "root sample", "frequencies at every node; below: FULL",
+                     rollouts=self.frequent(self.trie), low=low)  # fmt: skip
+        drawn = Cell("bound", "root logprob", "every leaf is drawn; below: FULL",
+                     rollouts=self.collected(self.trie), low=low)  # fmt: skip
+        passed = Cell("exact", "root full", "every last node is passed; less helps a guess only",
+                      rollouts=self.met(self.trie))  # fmt: skip
+        root = [*dark["root"], votes, drawn, drawn, passed]
+        out = "; below: until all nodes are emitted"
+        frequency = f"trie_search, m = {self.draws}"
+        seen = f"trie_search, m = {self.sightings}: every child is drawn"
+        visited = [*dark["visited"], *self._two(frequency + out, seen + out, self.emitted)]
+        top1 = Cell("exact", "top-1", "every child of every node is asked whether it is inside; of the leaves below "
+                    "a last node the list shows one, outcome rewards the others (without them ∞)",
+                    queries=1 + self.K * (S - last), rewards=(self.K - 1) * last)  # fmt: skip
+        listed = Cell(
+            "exact", "listed", "trie_search: a list as long as a node has children", queries=S
+        )
+        law = Cell("exact", "law", "trie_search, one query per node", queries=S)
+        below = "; below: one query per node"
+        reset = [top1, listed, *self._two(frequency + below, seen + below, S)[:3], law]
+        return _by_control([root, visited, reset, reset])
+
+    def total(self, m: int) -> int:
+        """S·m."""
+        return self.trie.internal_nodes * m
+
+    def _two(self, frequency: str, seen: str, low: int) -> list[Cell]:
+        """SAMPLE, and what LOGPROB, TOPK(1) and FULL share."""
+        sample = Cell("bound", "sample", frequency, queries=self.total(self.draws), low=low)
+        logprob = Cell("bound", "logprob", seen, queries=self.total(self.sightings), low=low)
+        return [sample, logprob, logprob, logprob]
+
+    # ---- runs ------------------------------------------------------------------------------------
+
+    def trials(self) -> dict[str, Trial]:
+        """Name → run."""
+        S, threshold = self.trie.internal_nodes, (self.a + self.b) / 2
+        last = len(nodes_at(self.trie, self.H - 1))
+        search = f"trie_search:nodes={S},a={self.a},b={self.b},delta={_DELTA:.2g},report="
+        found: dict[str, Trial] = {}
+        for name, report, queries in (
+            ("sample", "sample", self.total(self.draws)),
+            ("logprob", "logprob", self.total(self.sightings)),
+            ("listed", REPORTS[1], S),
+            ("law", "full", S),
+        ):
+            found[name] = under(get_learner(search + report), instances=self._same(self.trie),
+                                budget=Budget(queries=queries), leaves=True)  # fmt: skip
+        asked = Budget(queries=1 + self.K * (S - last), rewards=(self.K - 1) * last)
+        found["top-1"] = under(trie_by_top1(threshold=threshold), instances=lambda: [self.trie] * self.certain,
+                               budget=asked, leaves=True)  # fmt: skip
+        h = f"H = {self.short[0]}, S = {self.short[1]}"
+        last_small = len(nodes_at(self.small, self.small.horizon - 1))
+        for report, n, events, each in (
+            ("sample", self.frequent(self.small), 0, 0.0),
+            (
+                "logprob",
+                self.collected(self.small),
+                len(self.small.leaves),
+                self.a ** self.short[0],
+            ),
+            ("full", self.met(self.small), last_small, self.a ** (self.short[0] - 1)),
+        ):
+            found[f"root {report}"] = under(
+                root_trie(n=n, threshold=threshold, report=report), instances=self._same(self.small),
+                budget=Budget(rollouts=n), size=h, leaves=True,
+                exact=all_met(n, events, each) if events else None,
+            )  # fmt: skip
+        for control in CONTROLS[:2]:
+            for report in REPORTS[:2]:
+                contract = f"{control}/{report}"
+                found[f"blind {contract}"] = blind(contract, self._alike, self._prefixes())
+        return found
+
+    def _same(self, trie: HiddenTrie) -> Callable[[], list[Generator]]:
+        return lambda: [trie] * self.attempts
+
+    def _alike(self) -> list[Generator]:
+        """Tries with one greedy leaf and one child of the root, and all else different."""
+        rng = keyed_rng(stream_key(0, "ladder", "tries"))
+        first = (0,) * self.H
+        others = [(0, *rng.integers(1, self.K, size=self.H - 1).tolist()) for _ in range(4)]
+        return [HiddenTrie(self.K, self.H, self.a, self.b, trie=[first, y]) for y in others]
+
+    def _prefixes(self) -> list[tuple[int, ...]]:
+        tries = [trie for trie in self._alike() if isinstance(trie, HiddenTrie)]
+        return sorted({u for trie in tries for t in range(self.H) for u in nodes_at(trie, t)})
+
+
+def nodes_at(trie: HiddenTrie, depth: int) -> set[tuple[int, ...]]:
+    """The prefixes of leaves with that many tokens."""
+    return {leaf[:depth] for leaf in trie.leaves}
+
+
+@dataclass(frozen=True)
+class ParityLadder:
+    """A noisy parity; success is to name the secret.
+
+    Args:
+        title, remark: see ``Ladder``.
+        T, noise: as for ``NoisyParity``.
+        attempts: attempts of each run.
+    """
+
+    title: str
+    remark: str
+    T: int
+    noise: float
+    attempts: int = 60
+
+    @property
+    def ranks(self) -> int:
+        """Rollouts whose log-probabilities name the secret."""
+        return rollouts_for(SUCCESS, lambda N: elimination_success(N, self.T - 1))
+
+    @property
+    def spanning(self) -> int:
+        """Rollouts of ``parity_elimination`` with SAMPLE reports."""
+        return self.T - 1 + math.ceil(-math.log2((1 - SUCCESS) / 2))
+
+    def majority(self, delta: float) -> int:
+        """Draws at each of T - 1 histories."""
+        return (self.T - 1) * limits.plurality_draws(2, self.T - 1, 1 - self.noise, delta)
+
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        """(control, report) → cell."""
+        bits, delta = self.T - 1, 1 - SUCCESS
+        low = parity_floor(bits, self.noise, SUCCESS)
+        zeros = ("the greedy rollout is 0…0 whatever the secret is, and says nothing: "
+                 f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards")  # fmt: skip
+        empty = ("nothing is emitted, so only ∅ may be asked, where all is uniform: "
+                 f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards")  # fmt: skip
+        dark = {c: [Cell("never", f"blind {c}/{r}", why) for r in REPORTS[:2]]
+                for c, why in (("root", zeros), ("visited", empty))}  # fmt: skip
+        floor = "; below: Fano for noisy parities"
+        hard = Cell("bound", "root sample", f"the likeliest secret: few samples, but {bits}·2<sup>{bits}</sup> "
+                    f"additions to read them (hard to compute){floor}",
+                    rollouts=likelihood_draws(bits, self.noise, delta), low=low)  # fmt: skip
+        ranks = Cell("exact", "root logprob", "linear algebra on noiseless parities, one per rollout: the Bayes rule",
+                     rollouts=self.ranks)  # fmt: skip
+        again = Cell("bound", "visited sample", f"majorities after independent rollouts, then linear algebra{floor}",
+                     rollouts=self.spanning, queries=self.majority(delta / 2), low=low)  # fmt: skip
+        walk = 2 * bits - 1
+        probe = Cell("exact", "reset probe", "the probe, for certain; two thirds of it for histories that may be asked",
+                     queries=bits + walk)  # fmt: skip
+        draws = Cell("bound", "reset sample", f"the probe with majorities{floor}",
+                     queries=self.majority(delta) + walk, low=low)  # fmt: skip
+        chosen = Cell("exact", "chosen probe", "the probe, for certain; fewer bits do not name the secret",
+                      queries=bits)  # fmt: skip
+        free = Cell("bound", "chosen sample", f"the probe with majorities{floor}",
+                    queries=self.majority(delta), low=low)  # fmt: skip
+        return _by_control(
+            [
+                [*dark["root"], hard, ranks, ranks, ranks],
+                [*dark["visited"], again, ranks, ranks, ranks],
+                [probe, probe, draws, ranks, ranks, ranks],
+                [chosen, chosen, free, replace(chosen, trial="chosen logprob"), chosen, chosen],
+            ]
+        )
+
+    def trials(self) -> dict[str, Trial]:
+        """Name → run."""
+        noise, delta = f"noise={self.noise}", 1 - SUCCESS
+        likely = likelihood_draws(self.T - 1, self.noise, delta)
+        walk = 2 * (self.T - 1) - 1
+        probe, sample = "parity_probe:report=argmax(1)", f"parity_probe:report=sample,{noise}"
+        found: dict[str, Trial] = {}
+        for name, spec, budget in (
+            ("root sample", f"parity_root:n={likely}", Budget(rollouts=likely)),
+            ("root logprob", f"parity_elimination:n={self.ranks}", Budget(rollouts=self.ranks)),
+            ("visited sample", f"parity_elimination:report=sample,{noise},delta={delta:.2g}",
+             Budget(rollouts=self.spanning, queries=self.majority(delta / 2))),
+            ("reset probe", f"{probe},control=reset", Budget(queries=self.T - 1 + walk)),
+            ("reset sample", f"{sample},control=reset,delta={delta:.2g}",
+             Budget(queries=self.majority(delta) + walk)),
+            ("chosen probe", f"{probe},control=chosen", Budget(queries=self.T - 1)),
+            ("chosen logprob", "parity_probe:report=logprob,control=chosen", Budget(queries=self.T - 1)),
+            ("chosen sample", f"{sample},control=chosen,delta={delta:.2g}",
+             Budget(queries=self.majority(delta))),
+        ):  # fmt: skip
+            found[name] = under(get_learner(spec), instances=self._secrets, budget=budget)
+        exact = elimination_success(self.ranks, self.T - 1)
+        ranked = found["root logprob"]
+        found["root logprob"] = replace(ranked, exact=exact)
+        # every unit string and some more: what probes and samplers ask
+        asked = [
+            u
+            for t in range(self.T)
+            for u in {(0,) * t, (1,) * t, (0,) * max(0, t - 1) + (1,) * min(1, t)}
+        ]
+        for control in CONTROLS[:2]:
+            for report in REPORTS[:2]:
+                contract = f"{control}/{report}"
+                found[f"blind {contract}"] = blind(contract, self._secrets_few, sorted(asked))
+        return found
+
+    def _secrets(self) -> list[Generator]:
+        return [NoisyParity(self.T, self.noise, seed=seed) for seed in range(self.attempts)]
+
+    def _secrets_few(self) -> list[Generator]:
+        return self._secrets()[:6]
