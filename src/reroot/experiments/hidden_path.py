@@ -66,7 +66,7 @@ _FULL_WALKS = (
         for walk in ("hoeffding", "chernoff", "exact", "sequential")
     ),
     *(_walk(K, p, H, "posterior", 10, first) for K, p, H in _REQUIRED for first in (0, 10, 20)),
-    *(_walk(16, 0.25, 256, "posterior", 5, first) for first in (0, 5)),
+    *(_walk(16, 0.25, 256, "posterior", 5, first) for first in range(0, 30, 5)),
     _walk(16, 0.25, 32, "posterior", 10),
     _walk(16, 0.25, 128, "posterior", 4),
     *(_walk(16, 0.25, H, "posterior", 1) for H in (512, 1024)),
