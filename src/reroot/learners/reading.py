@@ -64,14 +64,15 @@ async def logprob_walk(
 
     A token a ≥ k is shown to be the path's if P(a | u) exceeds the mean of the tokens that are no
     decoys, (1 - Σ P(decoys seen here))/(K - k); without decoys that is 1/K. On a hidden path the
-    path token alone does, also on a decoy path with p1 > 1/(K - k); where p1 is smaller, decoys
-    must be drawn first.
+    path token alone does, also on a decoy path with p1 > 1/(K - k); where p1 is smaller, VISITED
+    control waits for decoys too, and RESET takes the token that exceeds the others scored.
 
     * VISITED: the generator must emit the token, so draws are a sum of H independent geometric
       variables with parameter p, H/p on average. That is what VISITED costs against RESET.
-    * RESET: at most K - k queries per token, as the last token left needs no score. A path token
-      that was not drawn is equally likely to come first, second, … among those that are scored. At
-      K = 2 one draw tells the law: H queries exactly.
+    * RESET: at most K - k queries per token, as the last token left needs no score (where p1 is
+      smaller and K - k = 2 it does: at most 3). A path token that was not drawn is equally likely
+      to come first, second, … among those that are scored. At K = 2 one draw tells the law: H
+      queries exactly.
 
     Args:
         decoys: k, the tokens 0…k-1 are never appended.
@@ -160,12 +161,24 @@ async def _drawn(
 
 async def _scored(session: Session, prefix: Prefix, decoys: int, seen: Mapping[int, float]) -> int:
     """Score unseen tokens, no decoys, until one is shown to be the path's or one is left."""
+    others = {token: p for token, p in seen.items() if token >= decoys}
     *unseen, last = [a for a in range(decoys, session.vocab_size) if a not in seen]
     for token in unseen:
-        (score,) = await session.score(prefix, (token,))
-        if math.exp(score) > _mean(session, decoys, seen):
+        others[token] = await _probability(session, prefix, token)
+        if others[token] > _mean(session, decoys, seen):
             return token
-    return last
+    if not decoys:
+        return last  # all others are below the mean
+    if len(others) == 1:
+        others[last] = await _probability(session, prefix, last)
+    # where unseen decoys hide the mean the path's is still the one that exceeds the others
+    best = max(others, key=others.__getitem__)
+    return best if others[best] > min(others.values()) * (1 + _ROUNDING) else last
+
+
+async def _probability(session: Session, prefix: Prefix, token: int) -> float:
+    (score,) = await session.score(prefix, (token,))
+    return math.exp(score)
 
 
 def _mean(session: Session, decoys: int, seen: Mapping[int, float]) -> float:
