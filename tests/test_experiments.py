@@ -29,12 +29,13 @@ CHEAP = "kl-estimators"
 RELEASED: dict[str, tuple[int, str]] = {
     "collapse": (27, "1e86c83377d7a8ac"),
     "barrier": (35, "15050fc6c5cb3a76"),
-    "hidden-path": (67, "ab29c32491538124"),
+    "hidden-path": (71, "a19eedaf67621c23"),
     "decoy": (66, "4cbda52d8edf0198"),
     "trie": (27, "883c44b35ee4431c"),
     "kl-gap": (27, "4e2fb35082270016"),
     "ladder": (77, "bfe8c56ed467384d"),
     "noisy-parity": (81, "edb5bd786c5b8bf5"),
+    "settle": (86, "f19dd7fdb7169a8d"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""

@@ -12,6 +12,7 @@ from . import (
     kl_gap,
     ladder,
     noisy_parity,
+    settle,
     trie,
 )
 from .base import Experiment
@@ -25,6 +26,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     kl_gap.EXPERIMENT,
     ladder.EXPERIMENT,
     noisy_parity.EXPERIMENT,
+    settle.EXPERIMENT,
     kl_estimators.EXPERIMENT,
 )
 """In the order in which the page tells the story."""

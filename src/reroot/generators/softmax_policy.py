@@ -115,7 +115,8 @@ class SoftmaxPolicy(IntegerGenerator):
         """(n, L) nats: log π(y_t|y_<t) − log P(y_t|y_<t) of (n, L) strings; 0 behind their end.
 
         Raises:
-            InvalidInput: the strings are no such array, or a token is outside the vocabulary.
+            InvalidInput: the strings are no such array, a token is outside the vocabulary, or a
+                string is longer than H.
         """
         tokens = self._strings(tokens)
         found = np.zeros(tokens.shape)
@@ -137,8 +138,10 @@ class SoftmaxPolicy(IntegerGenerator):
         Raises:
             InvalidInput: a token is outside the vocabulary, or the string is too long.
         """
-        laws = self.log_laws((), [output[:t] for t in range(len(output))])
-        return float(laws[np.arange(len(output)), as_tokens(output)].sum())
+        tokens = as_tokens(output)
+        check_prefix(tokens, self.vocab_size)
+        laws = self.log_laws((), [tokens[:t] for t in range(len(tokens))])
+        return float(laws[np.arange(len(tokens)), tokens].sum())
 
     def update(self, tokens: IntArray, coefficients: FloatArray, rate: float, most: float) -> None:
         """θ += rate·Σ c(i, t)·∇ log π(y_it | y_i<t), all gradients taken at the present θ.
@@ -147,18 +150,21 @@ class SoftmaxPolicy(IntegerGenerator):
 
         Args:
             tokens: (n, L) strings from the empty prefix.
-            coefficients: (n, L) c; 0 behind the end of a string.
-            rate: learning rate.
+            coefficients: (n, L) c, reward; 0 behind the end of a string.
+            rate: learning rate, per unit of reward.
             most: largest change of an entry of θ; a row that would change more is scaled down.
 
         Raises:
-            InvalidInput: a shape is wrong, a number is not finite or a string is too long.
+            InvalidInput: a shape is wrong, a number is not finite, a string is too long or a
+                coefficient stands behind its end.
         """
         finite("rate", rate)
         between("most", most, 0.0, np.inf)
         tokens = self._strings(tokens)
         if coefficients.shape != tokens.shape or not np.isfinite(coefficients).all():
             raise InvalidInput(f"coefficients must be {tokens.shape} finite numbers")
+        if coefficients[tokens < 0].any():
+            raise InvalidInput("coefficients must be 0 behind the end of a string")
         used = np.flatnonzero(coefficients.any(axis=1))
         if not len(used):
             return
@@ -176,7 +182,8 @@ class SoftmaxPolicy(IntegerGenerator):
     def value(self, path: Sequence[int], beta: float, reward: float = 1.0) -> float:
         """J_β(π) = reward·π(path) − β·KL(π ‖ P), exactly, by a pass over the stored prefixes.
 
-        KL(π ‖ P) = Σ_u π(u)·KL(π(·|u) ‖ P(·|u)), and the two laws are equal where nothing is stored.
+        KL(π ‖ P) = Σ_u π(u)·KL(π(·|u) ‖ P(·|u)), with equal laws where nothing is
+        stored.
 
         Args:
             path: the complete output that is rewarded.
@@ -213,10 +220,12 @@ class SoftmaxPolicy(IntegerGenerator):
             raise InvalidInput(f"strings must be an (n, L) array of tokens, got {tokens!r}")
         if tokens.size:
             check_prefix((max(0, int(tokens.max())),), self.vocab_size)
+        if (tokens[:, self.horizon :] >= 0).any():
+            raise InvalidInput(f"strings have at most {self.horizon} tokens, got {tokens.shape[1]}")
         return tokens
 
     def _store(self, tokens: IntArray, wanted: npt.NDArray[np.bool_]) -> IntArray:
-        """(n, L) the node of the prefix before each wanted token, made where missing; −1 elsewhere."""
+        """(n, L) the node of the prefix before each wanted token, made if missing; else −1."""
         if not self._stored:
             self._add(_NONE, np.array([_NONE]), np.array([self.base._start((), ())]), 0)
         found = np.full(tokens.shape, _NONE)

@@ -107,15 +107,17 @@ def steered_root_value(
 def first_success_value(
     rollouts: int, vocab_size: int, horizon: int, p: float, beta: float, reward: float = 1.0
 ) -> float:
-    """(1 - (1 - p^H)^N)·J*: limit of training that learns nothing before its first success.
+    """J* - (1 - p^H)^N·(J* - p^H·R): limit of training that learns nothing before its first success.
 
     With outcome rewards that are all zero a group-centred policy gradient is zero, and so is the
-    KL gradient at π = P: the policy stays at P. Arguments and errors as for ``root_value``.
+    KL gradient at π = P: the policy stays at P, which is worth p^H·R. Arguments and errors as for
+    ``root_value``.
     """
     best = optimal_value(vocab_size, horizon, p, beta, reward)
+    own = p**horizon * reward
     if whole("rollouts", rollouts) == 0:
-        return 0.0
-    return math.exp(log_depths(rollouts, horizon, p)[-1]) * best
+        return own
+    return own + math.exp(log_depths(rollouts, horizon, p)[-1]) * (best - own)
 
 
 def root_value_rollouts(

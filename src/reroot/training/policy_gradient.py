@@ -27,7 +27,7 @@ from ..types import PAD, FloatArray, IntArray, Prefix, Reply
 
 
 class Policy(Protocol):
-    """What a trainer does with its own parameters: forward passes on outputs it holds, and steps."""
+    """What a trainer does with its own parameters: forward passes on outputs it has, and steps."""
 
     def log_ratios(self, tokens: IntArray, /) -> FloatArray:
         """(n, L) nats: log π − log P of each token of (n, L) strings; 0 behind their end."""
@@ -52,8 +52,8 @@ class Rule:
         beta: β, reward per nat.
         groups, size: G groups of n >= 2 rollouts for the reward.
         kl_batch: M rollouts from the empty prefix for the KL.
-        rate: learning rate.
-        most: largest change of a parameter in one step.
+        rate: learning rate, per unit of reward.
+        most: largest change of a parameter in one step, nats; larger ones are scaled down.
 
     Raises:
         InvalidInput: a number is out of range.
@@ -61,10 +61,10 @@ class Rule:
 
     beta: float
     groups: int = 4
-    size: int = 8
+    size: int = 16
     kl_batch: int = 16
     rate: float = 128.0
-    most: float = 4.0
+    most: float = 1.0
 
     def __post_init__(self) -> None:
         finite("beta", self.beta, 0.0)
@@ -95,19 +95,20 @@ def centred(rewards: Sequence[float]) -> FloatArray:
     return above - (above.sum() - above) / (len(above) - 1)
 
 
-def reward_rows(reply: Reply, rewards: Sequence[float], horizon: int) -> Rows:
-    """A group: (1/n)·A_i on the tokens of each suffix, 0 on those of the start.
+def reward_rows(reply: Reply, rewards: Sequence[float], horizon: int, groups: int = 1) -> Rows:
+    """A group: (1/Gn)·A_i on the tokens of each suffix, 0 on those of the start.
 
     Args:
         reply: n rollouts from one start.
         rewards: (n,) of the complete outputs.
         horizon: H.
+        groups: G, among which the step is shared.
 
     Raises:
         InvalidInput: fewer than two rollouts.
     """
     tokens = _from_the_root(reply, horizon)
-    weights = (tokens != PAD) * (centred(rewards) / reply.n)[:, None]
+    weights = (tokens != PAD) * (centred(rewards) / (groups * reply.n))[:, None]
     weights[:, : len(reply.prefix)] = 0.0
     return Rows(tokens, weights)
 

@@ -40,8 +40,8 @@ class WalkStarts:
     ``learners.plurality_walk`` does; VISITED control and SAMPLE reports suffice, and its draws are
     paid for as any query. It is kept while it leads to rewards and drawn anew, of the present
     policy, after groups without any. Lengths are uniform in front − window … front. The front
-    begins at the last token and moves up to any start from which half of the rollouts were
-    rewarded: a reverse curriculum (R3, arXiv 2402.05808, along walks instead of demonstrations). Once
+    begins at the last token and moves up to any start from which a quarter of the rollouts were
+    rewarded: a reverse curriculum (R3, arXiv 2402.05808, along walks, not demonstrations). Once
     the empty prefix is within the window, all groups start there: a token that few groups see the
     reward of, but the whole KL batch the price of, would be unlearned.
 
@@ -82,5 +82,5 @@ class WalkStarts:
     def learn(self, start: Prefix, rewards: Sequence[float]) -> None:
         good = sum(r > 0 for r in rewards)
         self._rewarded |= good > 0
-        if 2 * good >= len(rewards):
+        if 4 * good >= len(rewards):
             self.front = min(self.front, len(start))

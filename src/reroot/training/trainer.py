@@ -56,10 +56,9 @@ def _contract(params: Mapping[str, Any]) -> Contract:
     if not isinstance(params["rule"], Rule):
         raise InvalidInput(f"rule must be a Rule, got {params['rule']!r}")
     finite("target", params["target"])
-    walks = ARMS[name].starts == "walk"
-    if walks:
-        whole("draws_per_token", params["draws_per_token"], 1)
-    control = Control.VISITED if walks else Control.ROOT
+    whole("draws_per_token", params["draws_per_token"], 1)
+    whole("window", params["window"], 0)
+    control = Control.VISITED if ARMS[name].starts == "walk" else Control.ROOT
     return Contract(control, Report.SAMPLE, oracles=[Oracle.REWARD])
 
 
@@ -72,7 +71,7 @@ async def train(
     objective: Callable[[], float],
     target: float,
     arm: str = "root",
-    draws_per_token: int | None = None,
+    draws_per_token: int = 32,
     window: int = 4,
 ) -> Finding:
     """Follow the policy gradient of J_β until it reaches ``target`` or the budget ends.
@@ -85,7 +84,7 @@ async def train(
 
     What the session samples must be the ``policy``; it is reached there alone, except for steps
     and for log-probabilities of outputs that are already held. Every draw is paid for, those of
-    walks too.
+    walks and of the KL too. Without a budget it goes on until the target is reached.
 
     Args:
         policy: the parameters.
@@ -94,27 +93,35 @@ async def train(
             does not see it.
         target: J_β to stop at.
         arm: a name in ``ARMS``.
-        draws_per_token: m of the walk, for arms that walk.
+        draws_per_token, window: m of the walk and how far above the front groups start, for arms
+            that walk (``starts.WalkStarts``).
 
     Returns:
-        No output; notes: ``curve`` (tokens, reward rollouts, J after each step that changed J, and
-        at both ends), ``reached`` (the same at the target; ``None``: the budget ended before),
-        ``first`` (reward rollouts up to the first reward, that one included; ``None``), ``equal``
-        (what all arms share) and ``arm`` (in what they may differ).
+        No output; notes: ``curve`` (tokens, rewarded rollouts, J at both ends and after each step
+        that changed J), ``reached`` (the same at the target; ``None``: the budget ended before),
+        ``first`` (rewarded rollouts up to the first that brought one, it included; ``None``),
+        ``starts`` (fewest and most tokens that the groups and the KL rollouts started from),
+        ``equal`` (what all arms share) and ``arm`` (in what they may differ).
+
+    Raises:
+        InvalidInput: when bound: an unknown arm, or a parameter out of range.
     """
-    log = _Log(objective())
-    starts = RootStarts() if ARMS[arm].starts == "root" else WalkStarts(session.horizon, draws_per_token or 1, window)
+    log, used = _Log(objective()), ARMS[arm]
+    walks = used.starts == "walk"
+    starts = WalkStarts(session.horizon, draws_per_token, window) if walks else RootStarts()
     with suppress(BudgetExceeded):
         while log.value < target:
             replies, rewards = await _iteration(session, rule, starts, log)
-            rows = _reward_part(session, policy, ARMS[arm], replies[:-1], rewards, log)
+            rows = _reward_part(session, policy, used, replies[:-1], rewards, log)
             rows.append(kl_rows(replies[-1], policy, rule.beta, session.horizon))
             step(policy, rule, rows)
             if any(r.coefficients.any() for r in rows):
                 log.note(session, objective())
     log.end(session)
-    notes = {**log.notes(target), "equal": _equal(rule), "arm": {"name": arm, **asdict(ARMS[arm])}}
-    return Finding(None, notes)
+    equal = _equal(session, rule, target)
+    return Finding(
+        None, {**log.notes(target), "equal": equal, "arm": {"name": arm, **asdict(used)}}
+    )
 
 
 async def _iteration(
@@ -122,8 +129,9 @@ async def _iteration(
 ) -> tuple[list[Reply], list[list[float]]]:
     """(replies of the G groups and the M root rollouts, rewards of the groups)."""
     places = await starts.draw(session, rule.groups)
-    queries = [Query(start, rule.size) for start in places]
-    replies = await session.ask([*queries, Query(session.root, rule.kl_batch)])
+    sizes = [*[rule.size] * len(places), rule.kl_batch]
+    replies = await _rollouts(session, [*places, session.root], sizes)
+    log.started(replies)
     outputs = [output for reply in replies[:-1] for output in reply.outputs()]
     every = await session.rewards(outputs)
     log.rewarded(outputs, every)
@@ -134,6 +142,23 @@ async def _iteration(
     return replies, rewards
 
 
+async def _rollouts(
+    session: Session, places: Sequence[Prefix], sizes: Sequence[int]
+) -> list[Reply]:
+    """Rollouts from each place; those from one place are one query, as fewer are faster."""
+    wanted: dict[Prefix, int] = {}
+    for place, size in zip(places, sizes, strict=True):
+        wanted[place] = wanted.get(place, 0) + size
+    replies = await session.ask([Query(place, n) for place, n in wanted.items()])
+    whole, taken = dict(zip(wanted, replies, strict=True)), dict.fromkeys(wanted, 0)
+    parts: list[Reply] = []
+    for place, size in zip(places, sizes, strict=True):
+        mine = slice(taken[place], taken[place] + size)
+        taken[place] += size
+        parts.append(Reply(place, whole[place].tokens[mine], whole[place].lengths[mine]))
+    return parts
+
+
 def _reward_part(
     session: Session,
     policy: Policy,
@@ -142,19 +167,16 @@ def _reward_part(
     rewards: Sequence[Sequence[float]],
     log: _Log,
 ) -> list[Rows]:
+    H = session.horizon
     if arm.uses == "rollouts":
-        groups = [
-            reward_rows(*group, session.horizon) for group in zip(replies, rewards, strict=True)
-        ]
-        for rows in groups:
-            rows.coefficients[:] /= len(groups)
-        return groups
+        groups = zip(replies, rewards, strict=True)
+        return [reward_rows(reply, r, H, len(replies)) for reply, r in groups]
     found = list(log.found)
     weights = [
         r * (math.exp(policy.log_probability(y)) if arm.uses == "weighted" else 1.0)
         for y, r in log.found.items()
     ]
-    return [output_rows(found, weights, session.horizon)]
+    return [output_rows(found, weights, H)]
 
 
 @dataclass(slots=True)
@@ -166,9 +188,19 @@ class _Log:
     rollouts: int = 0
     first: int | None = None
     found: dict[Prefix, float] = field(default_factory=dict[Prefix, float])
+    starts: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
 
     def __post_init__(self) -> None:
         self.curve.append((0, 0, self.value))
+
+    def started(self, replies: Sequence[Reply]) -> None:
+        """Note where the rollouts of an iteration started, from what came back."""
+        for part, those in (("reward", replies[:-1]), ("kl", replies[-1:])):
+            lengths = [len(reply.prefix) for reply in those]
+            self.starts[part] = [
+                min(self.starts.get(part, lengths)[0], *lengths),
+                max(self.starts.get(part, lengths)[-1], *lengths),
+            ]
 
     def rewarded(self, outputs: Sequence[Prefix], rewards: Sequence[float]) -> None:
         """Count the rollouts; remember outputs with a reward, and when the first one came."""
@@ -185,22 +217,25 @@ class _Log:
 
     def end(self, session: Session) -> None:
         """A last point where the budget ended."""
-        if self.curve[-1][1] < self.rollouts:
+        if self.curve[-1][0] < session.spent.tokens:
             self.note(session, self.value)
 
     def notes(self, target: float) -> dict[str, Any]:
         reached = self.curve[-1] if self.value >= target else None
-        return {"curve": self.curve, "reached": reached, "first": self.first}
+        curve = {"curve": self.curve, "reached": reached, "first": self.first}
+        return {**curve, "starts": self.starts}
 
 
-def _equal(rule: Rule) -> dict[str, Any]:
+def _equal(session: Session, rule: Rule, target: float) -> dict[str, Any]:
     """What does not depend on the arm, from the objects that were used."""
-    values = asdict(rule)
-    source = inspect.getsource(policy_gradient)
-    known = json.dumps([values, source])
-    return {
-        "rule": values,
+    values = {
+        "rule": asdict(rule),
+        "target": target,
+        "horizon": session.horizon,
+        "prompt": list(session.prompt),
+        "budget": session.budget.to_dict(),
         "update": f"{step.__module__}.{step.__qualname__}",
         "kl": "k1 in the reward, to go, on rollouts of the present policy from the empty prefix",
-        "config": hashlib.blake2b(known.encode(), digest_size=8).hexdigest(),
     }
+    known = json.dumps([values, inspect.getsource(policy_gradient)])
+    return {**values, "config": hashlib.blake2b(known.encode(), digest_size=8).hexdigest()}

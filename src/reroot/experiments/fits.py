@@ -1,0 +1,116 @@
+"""How fast does a cost grow? Least squares of log N = a + b·H against log N = a + c·log H."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidInput
+from ..randomness import Key, keyed_rng
+from ..types import FloatArray
+
+_RESAMPLED = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A straight line through (x, log N), and how well it fits.
+
+    Attributes:
+        intercept, slope: a and b (or c), natural logarithms.
+        low, high: interval of the slope, by resampling the runs at each x.
+        residual: root mean square of the residuals, nats.
+        aic, bic: information criteria under normal residuals; smaller is better.
+    """
+
+    intercept: float
+    slope: float
+    low: float
+    high: float
+    residual: float
+    aic: float
+    bic: float
+
+    def at(self, x: float) -> float:
+        """N at x: e^(a + b·x)."""
+        return math.exp(self.intercept + self.slope * x)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Both fits of the same runs.
+
+    Attributes:
+        horizons: the H that were fitted.
+        runs: how many runs in all.
+        exponential: log N = a + b·H, b in nats per token.
+        polynomial: log N = a + c·log H.
+    """
+
+    horizons: tuple[int, ...]
+    runs: int
+    exponential: Line
+    polynomial: Line
+
+    @property
+    def preferred(self) -> str:
+        """The smaller AIC; BIC says the same, as both have as many parameters."""
+        return "exponential" if self.evidence > 0 else "polynomial"
+
+    @property
+    def evidence(self) -> float:
+        """AIC of the polynomial fit less that of the exponential one."""
+        return self.polynomial.aic - self.exponential.aic
+
+
+def growth(costs: Mapping[int, Sequence[float]], key: Key, level: float = 0.95) -> Growth:
+    """Fit both laws to single runs.
+
+    Args:
+        costs: H → cost N > 0 of every run at this H.
+        key: of the resampling.
+        level: of the intervals.
+
+    Raises:
+        InvalidInput: fewer than two horizons, or a cost that is not positive.
+    """
+    horizons = sorted(costs)
+    if len(horizons) < 2 or any(not len(costs[H]) for H in horizons):
+        raise InvalidInput(f"a growth law needs runs at two horizons or more, got {horizons}")
+    logs = [np.log(np.asarray(costs[H], dtype=np.float64)) for H in horizons]
+    if not all(np.isfinite(part).all() for part in logs):
+        raise InvalidInput("costs must be positive and finite")
+    rng = keyed_rng(key)
+    means = np.stack(
+        [y[rng.integers(len(y), size=(_RESAMPLED, len(y)))].mean(axis=1) for y in logs]
+    )
+    x = np.array(horizons, dtype=np.float64)
+    return Growth(
+        tuple(horizons),
+        sum(map(len, logs)),
+        _line(x, logs, means, level),
+        _line(np.log(x), logs, means, level),
+    )
+
+
+def _line(x: FloatArray, logs: Sequence[FloatArray], means: FloatArray, level: float) -> Line:
+    """``means`` (horizons, resamples): mean logs of the resampled runs."""
+    sizes = np.array([len(y) for y in logs])
+    weights = sizes * (x - (sizes * x).sum() / sizes.sum())
+    weights /= (weights * x).sum()
+    observed = np.array([y.mean() for y in logs])
+    slope = float(weights @ observed)
+    low, high = np.quantile(weights @ means, ((1 - level) / 2, (1 + level) / 2))
+    intercept = float((sizes * (observed - slope * x)).sum() / sizes.sum())
+    squares = sum(
+        float(((y - intercept - slope * at) ** 2).sum()) for y, at in zip(logs, x, strict=True)
+    )
+    n = int(sizes.sum())
+    fit = n * math.log(max(squares / n, 1e-300))
+    return Line(
+        intercept, slope, float(low), float(high), math.sqrt(squares / n),
+        fit + 2 * 3, fit + 3 * math.log(n),  # three parameters: a, the slope, the variance
+    )  # fmt: skip
