@@ -48,9 +48,10 @@ def test_best_of_n_passes_as_its_exact_law_says(summary: dict) -> None:
 
 
 def test_on_running_sums_the_interface_is_the_limit_and_not_the_oracle(summary: dict) -> None:
+    """A learner that is right in 0.9 of all attempts passes fewer than 6 of 8 with 0.04."""
     assert passed(summary, "running_sum", 6, "best_of_n(reward)") == 0
     assert passed(summary, "running_sum", 6, "best_of_n(verifier)") == 0
-    assert passed(summary, "running_sum", 6, "tokenwise_rejection") >= 8 * 0.9
+    assert passed(summary, "running_sum", 6, "tokenwise_rejection") >= 6
     (verdict,) = (
         v
         for v in summary["verdicts"]
