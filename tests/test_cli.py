@@ -112,7 +112,7 @@ def test_task_settings_are_split_right() -> None:
 def test_ctrl_c_keeps_finished_attempts(tmp_path: Path) -> None:
     """A real SIGINT: exit code 130, a line that says what to do, and the same command finishes."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "40", "--out", str(folder)]
+    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "10", "--out", str(folder)]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
     )

@@ -275,15 +275,6 @@ def test_quick_runs_hold(experiment: Experiment, quick: dict[str, list[Row]]) ->
     assert page.count("<figure>") == (3 if experiment.id == "barrier" else 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "experiment", [collapse.EXPERIMENT, barrier.EXPERIMENT], ids=lambda e: e.id
-)
-def test_full_runs_hold(experiment: Experiment) -> None:
-    rows = measured(experiment, experiment.numbers(quick=False))
-    assert [c for c in experiment.check(rows) if not c.holds] == []
-
-
 def doctored(rows: list[Row], kind: str, **changes: Any) -> list[Row]:
     """Rows of one kind changed: a function of the row, or a value."""
     return [

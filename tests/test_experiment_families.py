@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from experiment_rows import failing, rows_of
 from reroot import Contract
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
@@ -27,25 +28,6 @@ from reroot.experiments.ladder_cells import (
 from reroot.experiments.ladder_more import TrieLadder
 
 IDS = ["decoy", "trie", "noisy-parity", "ladder"]
-
-
-@functools.cache
-def measured(id: str) -> str:
-    experiment = get_experiment(id)
-    rows = [
-        {**experiment.setting(n), **row}
-        for n in experiment.numbers(quick=True)
-        for row in experiment.measure(experiment.setting(n))
-    ]
-    return json.dumps(rows)
-
-
-def rows_of(id: str) -> list[Row]:
-    return json.loads(measured(id))
-
-
-def failing(id: str, rows: list[Row]) -> list[str]:
-    return [check.name for check in get_experiment(id).check(rows) if not check.holds]
 
 
 # ---- quick runs ------------------------------------------------------------------------------------

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import functools
-import json
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+import experiment_rows
 from reroot import InvalidInput, limits
 from reroot.experiments import settle
 from reroot.experiments.base import Row, where
@@ -19,23 +18,12 @@ from reroot.experiments.settle import EXPERIMENT
 from reroot.randomness import keyed_rng, stream_key
 
 
-@functools.cache
-def measured() -> str:
-    """Quick rows; ``settle`` needs no registration for that."""
-    rows = [
-        {**EXPERIMENT.setting(n), **row}
-        for n in EXPERIMENT.numbers(quick=True)
-        for row in EXPERIMENT.measure(EXPERIMENT.setting(n))
-    ]
-    return json.dumps(rows)
+def failing(rows: list[Row]) -> list[str]:
+    return experiment_rows.failing("settle", rows)
 
 
 def rows_of() -> list[Row]:
-    return json.loads(measured())
-
-
-def failing(rows: list[Row]) -> list[str]:
-    return [check.name for check in EXPERIMENT.check(rows) if not check.holds]
+    return experiment_rows.rows_of("settle")
 
 
 def spoil(change: Callable[[Row], None], rows: list[Row] | None = None, **at: object) -> list[Row]:

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import copy
-import functools
-import json
 import math
 from collections.abc import Callable
 
 import pytest
 
+from experiment_rows import failing, rows_of
 from reroot import limits
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Check, Row, where
 from reroot.experiments.kl_gap import _explicit_worth, _steered_worth
-
-
-@functools.cache
-def measured(id: str) -> str:
-    experiment = get_experiment(id)
-    rows = [
-        {**experiment.setting(n), **row}
-        for n in experiment.numbers(quick=True)
-        for row in experiment.measure(experiment.setting(n))
-    ]
-    return json.dumps(rows)
-
-
-def rows_of(id: str) -> list[Row]:
-    return json.loads(measured(id))
-
-
-def failing(id: str, rows: list[Row]) -> list[str]:
-    return [check.name for check in get_experiment(id).check(rows) if not check.holds]
 
 
 @pytest.mark.slow
