@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import patch
 
 import polars as pl
 import pytest
@@ -19,7 +21,7 @@ import pytest
 import reroot
 from reroot import InvalidInput, RunFolderError
 from reroot.cli import main
-from reroot.experiments import get_experiment, list_experiments, reproduce
+from reroot.experiments import get_experiment, list_experiments, reproduce, runner
 from reroot.experiments.base import Check, Experiment, Row, Setting
 from reroot.experiments.page import write_page
 from reroot.experiments.runner import command, load_reproduction
@@ -144,6 +146,16 @@ def test_kill_and_continue(tmp_path: Path) -> None:
     found = reproduce("hidden-path", quick=True, out=folder)
     assert journal.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert found.holds
+
+
+def test_a_folder_of_a_version_with_fewer_settings_is_shown(tmp_path: Path) -> None:
+    found = reproduce(CHEAP, quick=True, out=tmp_path / "run", workers=1)
+    experiment = get_experiment(CHEAP)
+    more = replace(
+        experiment, settings=(*experiment.settings, {"new": 1}), quick=(*experiment.quick, 99)
+    )
+    with patch.dict(runner.__dict__, get_experiment=lambda id: more):
+        assert load_reproduction(tmp_path / "run").rows == found.rows
 
 
 def test_another_selection_is_another_run(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def reproduce(
             name = _name(experiment, number)
             journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
             on_setting(name, seconds)
-        found = _reproduction(folder, experiments, quick, journal.lines)
+        lines = [journal.lines[_name(e, n)] for e, n in jobs]
+        found = _reproduction(folder, experiments, quick, lines)
         _write_results(folder, found.rows)
         write_json(folder / SUMMARY, found.summary)
     return found
@@ -110,7 +111,9 @@ def load_reproduction(folder: str | Path) -> Reproduction:
             raise RunFolderError(
                 f"{path} holds no finished reproduction ({len(missing)} settings are missing)"
             )
-        return _reproduction(path, experiments, bool(config["quick"]), journal.lines)
+        # those it was made of: later versions may have more settings
+        lines = [journal.lines[name] for name in names]
+        return _reproduction(path, experiments, bool(config["quick"]), lines)
 
 
 def _line_name(line: dict[str, Any]) -> str:
@@ -118,9 +121,9 @@ def _line_name(line: dict[str, Any]) -> str:
 
 
 def _reproduction(
-    folder: Path, experiments: Sequence[Experiment], quick: bool, lines: dict[str, dict[str, Any]]
+    folder: Path, experiments: Sequence[Experiment], quick: bool, lines: Sequence[dict[str, Any]]
 ) -> Reproduction:
-    rows, seconds = _collect(experiments, quick, lines)
+    rows, seconds = _collect(experiments, lines)
     checks = {e.id: e.check(rows[e.id]) for e in experiments}
     return Reproduction(folder, rows, checks, _summary(experiments, quick, checks, seconds))
 
@@ -180,15 +183,15 @@ def command(ids: Sequence[str], quick: bool) -> str:
 
 
 def _collect(
-    experiments: Sequence[Experiment], quick: bool, lines: dict[str, dict[str, Any]]
+    experiments: Sequence[Experiment], lines: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, list[Row]], dict[str, float]]:
     """Rows and seconds of each experiment, in the order of its settings."""
-    rows: dict[str, list[Row]] = {}
-    seconds: dict[str, float] = {}
-    for e in experiments:
-        mine = [lines[_name(e, n)] for n in e.numbers(quick)]
-        rows[e.id] = [row for line in mine for row in line["rows"]]
-        seconds[e.id] = sum(line["seconds"] for line in mine)
+    rows: dict[str, list[Row]] = {e.id: [] for e in experiments}
+    seconds = dict.fromkeys(rows, 0.0)
+    for line in lines:
+        id = line["name"].partition("/")[0]
+        rows[id] += line["rows"]
+        seconds[id] += line["seconds"]
     return rows, seconds
 
 
