@@ -321,6 +321,7 @@ def test_the_healthy_twin_passes():
     assert set(_check(Tabular).values()) == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "check"), BROKEN, ids=lambda value: getattr(value, "__name__", "")
 )

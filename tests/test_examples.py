@@ -21,6 +21,7 @@ def test_every_example_is_covered() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PRINTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRINTS))
 def test_example_runs(name: str) -> None:
     done = subprocess.run(

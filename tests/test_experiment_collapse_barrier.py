@@ -155,6 +155,7 @@ pairs = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(pairs, st.integers(1, 3))
 def test_the_distance_is_the_chance_to_get_there(s: dict[str, Any], rollouts: int) -> None:

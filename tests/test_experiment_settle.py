@@ -55,6 +55,7 @@ def laid_out(root: float = math.log(2), prefix: float = 2.0) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 def test_quick_run_bears_the_claim_out_and_shows_it() -> None:
     assert failing(rows_of()) == []
     page = "".join(EXPERIMENT.show(rows_of()))

@@ -25,6 +25,7 @@ def test_quick_run_bears_the_claim_out_and_shows_it(id: str) -> None:
     assert "<table>" in "".join(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["kl-gap", "kl-estimators"])
 def test_measurements_depend_on_the_setting_alone(id: str) -> None:
     experiment = get_experiment(id)

@@ -147,6 +147,7 @@ def test_requires_no_more_than_it_uses(spec: str) -> None:
         assert any(a.error is not None and "AccessDenied" in a.error for a in run.attempts), grants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec", [s for s in SPECS if get_learner(s).requires.report == Report.SAMPLE]
 )
@@ -173,6 +174,7 @@ def test_stronger_contracts_change_nothing(spec: str) -> None:
     assert [a.cost for a in most.attempts] == [a.cost for a in least.attempts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("currency", CURRENCIES)
 def test_budgets_are_kept_and_what_was_found_is_returned(spec: str, currency: str) -> None:

@@ -284,6 +284,7 @@ def test_root_start_with_full_reports_reaches_its_limit() -> None:
     assert abs(run.pass_rate - exact) <= 0.02  # 2.6 standard deviations: error rate 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("K", "H", "p", "n", "rewards"),
     [(3, 4, 0.5, 3, 0), (3, 4, 0.5, 3, 5), (2, 5, 0.6, 2, 3), (4, 3, 0.5, 1, 7), (2, 1, 0.6, 1, 0)],

@@ -76,6 +76,7 @@ def test_plurality_error_of_two_tokens_is_a_binomial_tail() -> None:
         assert plurality_error(2, 0.52, m) == pytest.approx(tail, rel=1e-8, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("K", "p", "m"), [(16, 0.25, 40), (1000, 0.05, 60), (100_000, 0.1, 20)])
 def test_plurality_error_by_sampling(K: int, p: float, m: int) -> None:
     """20,000 samples each, fixed seeds; a right formula fails here with probability 3e-5."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import signal
@@ -350,7 +349,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     class Interrupted(Wrapped):
         def answer(self, requests: Any) -> Any:
             if self.calls == 4:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # in this thread, now
             return super().answer(requests)
 
     with pytest.raises(KeyboardInterrupt):

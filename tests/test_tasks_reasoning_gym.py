@@ -70,6 +70,7 @@ def test_every_data_set_builds_a_problem_and_scores_its_own_answer() -> None:
     assert without == WITHOUT_REFERENCE
 
 
+@pytest.mark.slow
 def test_the_horizon_and_other_parameters_reach_the_configuration() -> None:
     task = had("reasoning_gym:chain_sum:min_terms=horizon,max_terms=horizon,max_digits=1")
     sizes = [(3, 4), (5, 2)]
@@ -115,6 +116,7 @@ def test_neighbouring_seeds_share_no_entries(monkeypatch: pytest.MonkeyPatch) ->
     assert task.request(1, 8, 0) == task.request(2, 8, 0)  # the horizon maps to nothing
 
 
+@pytest.mark.slow
 def test_chat_style_asks_for_tags_and_shows_them() -> None:
     task = had("reasoning_gym:chain_sum:style=chat,max_tokens=99")
     (problem,) = task.problems(1, 1, 0)

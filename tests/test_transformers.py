@@ -382,6 +382,7 @@ def test_wide_models_draw_from_the_law_they_report() -> None:
             assert (reply.tokens[:, t] != tokens).sum() <= 1  # rounding to float32
 
 
+@pytest.mark.slow
 class TestWideModelConforms(TestLlamaConforms):
     draws = 500
 

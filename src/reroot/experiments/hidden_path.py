@@ -309,7 +309,7 @@ def _cost_plot(rows: Sequence[Row]) -> str:
         points = sorted(
             (H, float(np.mean([r["draws"] for r in found])))
             for (K, p, H, name), found in _groups(rows).items()
-            if (K, p, name) == (16, 0.25, walk) and H <= horizons[-1]
+            if (K, p, name) == (16, 0.25, walk) and max(horizons) >= H
         )
         if len(points) > 2:
             x, y = zip(*points, strict=True)
