@@ -9,12 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from reroot import BackendError, InvalidInput, Report, Sampling
 from reroot.families import HiddenPath
 from reroot.generators.base import Capabilities, Request
 from reroot.generators.law import sampling_laws
+from reroot.generators.stepping import Room
 from reroot.generators.tabular import Tabular
 from reroot.randomness import Uniforms, stream_key
 
@@ -168,7 +171,13 @@ def test_lists_longer_than_the_vocabulary_are_cut():
 def test_one_prefix_costs_one_evaluation_whatever_n():
     g = HiddenPath(4, 8, 0.5)
     g.answer([Request((), n=1000), Request((), n=10, key=(1, 1))])
-    assert g.physical().to_dict() == {"forwards": 1, "computed": 1, "cached": 0, "recomputed": 0}
+    assert g.physical().to_dict() == {
+        "forwards": 1,
+        "computed": 1,
+        "cached": 0,
+        "recomputed": 0,
+        "peak_bytes": 0,
+    }
     g.answer([Request((), n=1000, length=8)])  # per step: on the path, and off it
     assert g.physical().forwards == 9
     assert g.physical().computed == 1 + 1 + 7 * 2
@@ -279,3 +288,87 @@ def test_a_hundred_thousand_tokens_to_choose_from():
     rest = [t for t in range(4) if t != g.path[2]]
     assert wide.top_tokens is not None
     assert wide.top_tokens[0, 0].tolist() == [g.path[2], *rest[:2]]
+
+
+# ---- rows that wait ------------------------------------------------------------------------
+
+
+class Cramped(Tabular):
+    """A tree with room for a few rows; it counts steps and notes the widest."""
+
+    laws, places = 2, 10_000
+
+    def _room(self) -> Room:
+        return Room(self.laws, self.places)
+
+    def _evaluate(self, states: np.ndarray) -> np.ndarray:
+        self.widths = [*getattr(self, "widths", []), len(states)]
+        return super()._evaluate(states)
+
+
+def cramped(**room: int) -> Cramped:
+    tree = Cramped.random(3, 8, seed=5, end=[2])
+    for name, value in room.items():
+        setattr(tree, name, value)
+    return tree
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8)), min_size=1, max_size=8),
+    laws=st.integers(1, 5),
+    places=st.integers(1, 40),
+)
+@settings(max_examples=60)
+def test_replies_do_not_depend_on_the_room(
+    sizes: list[tuple[int, int]], laws: int, places: int
+) -> None:
+    reports = (Report.SAMPLE, Report.LOGPROB, Report.TOPK(2), Report.FULL)
+    requests = [
+        Request((), (0,) * (8 - length), n, length, reports[i % 4], stop=frozenset({2}), key=(1, i))
+        for i, (n, length) in enumerate(sizes)
+    ]
+    small, large = cramped(laws=laws, places=places), Tabular.random(3, 8, seed=5, end=[2])
+    for mine, other in zip(small.answer(requests), large.answer(requests), strict=True):
+        for name in ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws"):
+            a, b = getattr(mine, name), getattr(other, name)
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_array_equal(a, b)
+    assert max(small.widths) <= max(laws, 1)
+
+
+def test_a_row_that_ends_makes_room_at_once() -> None:
+    """One row of 8 tokens beside eight of one: eight steps, where waiting for the longest takes 15."""
+    tree = cramped()
+    long = Request((), given=(0, 1, 0, 1, 0, 0, 0, 0), length=8, report=Report.LOGPROB)
+    short = [Request((), (1,), given=(a % 2,), report=Report.LOGPROB) for a in range(8)]
+    tree.answer([long, *short])
+    assert len(tree.widths) == 8
+    assert max(tree.widths) == 2
+
+
+def test_draws_at_one_prefix_take_one_place() -> None:
+    tree = cramped(laws=1)
+    tree.answer([Request((), n=1000)])
+    assert tree.widths == [1]
+
+
+def test_the_base_law_is_told_beside_the_one_sampled_from() -> None:
+    tree = Tabular.random(3, 4, seed=1)
+    sampling = Sampling(0.5, top_k=2)
+    for request in (
+        Request((), n=6, length=4, report=Report.LOGPROB, sampling=sampling, key=(1, 2)),
+        Request((), given=(0, 1, 2, 0), length=4, report=Report.LOGPROB),
+    ):
+        (reply,) = tree.answer([request])
+        assert reply.logprobs is not None
+        assert reply.base_logprobs is not None
+        for i in range(reply.n):
+            tokens = reply.continuation(i)
+            base = tree.log_laws((), [tokens[:t] for t in range(4)])
+            drawn = sampling_laws(base, request.sampling)
+            at = (np.arange(4), tokens)
+            np.testing.assert_array_equal(reply.base_logprobs[i], base[at])
+            np.testing.assert_array_equal(reply.logprobs[i], drawn[at])
+    (reply,) = tree.answer([Request((), n=6, length=4, sampling=sampling)])
+    assert reply.base_logprobs is None

@@ -36,7 +36,7 @@ from reroot.randomness import Uniforms
 from reroot.testing import GeneratorConformance
 from tiny_lm import K, plain_law
 
-KINDS = ("llama", "gpt2", "qwen2", "qwen3")
+KINDS = ("llama", "gpt2", "qwen2", "qwen3", "gemma")
 CLOSE = 1e-4  # nats; float32 gives about 1e-5 on these models
 NETWORKS = {kind: tiny_lm.model(kind) for kind in KINDS}
 TEXT = tiny_lm.tokenizer()
@@ -185,36 +185,98 @@ def test_a_cache_too_small_for_one_path_still_answers() -> None:
         np.testing.assert_allclose(law, plain_law(NETWORKS["gpt2"], (6, 7, *prefix)), atol=CLOSE)
 
 
-def test_requests_are_cut_to_what_the_cache_holds() -> None:
+def test_what_the_cache_cannot_hold_waits() -> None:
     reports = (Report.SAMPLE, Report.LOGPROB, Report.TOPK(2), Report.FULL)
     requests = [
         Request((4, 5, 6), n=9, length=6, report=report, stop=frozenset({1}), key=(7, i))
         for i, report in enumerate(reports)
     ]
     roomy, cramped = Transformers((NETWORKS["llama"], TEXT)), CRAMPED["llama"]
-    assert len(list(cramped._waves(requests))) > 4
-    assert len(list(roomy._waves(requests))) == 1
-    for whole, cut in zip(roomy.answer(requests), cramped.answer(requests), strict=True):
-        np.testing.assert_array_equal(whole.tokens, cut.tokens)
-        np.testing.assert_array_equal(whole.lengths, cut.lengths)
-        for name in ("logprobs", "top_logprobs", "laws"):
-            mine, other = getattr(whole, name), getattr(cut, name)
-            assert (mine is None) == (other is None)
-            if mine is not None:
-                np.testing.assert_allclose(mine, other, atol=CLOSE)
+    before = cramped.physical()
+    whole, cut = roomy.answer(requests), cramped.answer(requests)
+    assert (cramped.physical() - before).forwards > 4 * roomy.physical().forwards
+    for mine, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(mine.tokens, other.tokens)
+        np.testing.assert_array_equal(mine.lengths, other.lengths)
+        for name in ("logprobs", "base_logprobs", "top_logprobs", "laws"):
+            a, b = getattr(mine, name), getattr(other, name)
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a, b, atol=CLOSE)
 
 
-def test_clear_follows_new_weights() -> None:
+def test_many_rollouts_leave_few_nodes_behind() -> None:
+    """Nodes that nothing needs any more are dropped while a long call goes on."""
+    with patch.object(transformers, "_LAW_SHARE", 8), patch.object(transformers, "_NODES", 200):
+        generator = Transformers((NETWORKS["gpt2"], TEXT), cache_bytes=1 << 17)
+        generator.answer([Request((4, 5), n=200, length=12, key=(1, 1))])
+        assert len(generator._tree) < 200 * 12 / 2
+
+
+def test_weights_changed_leaves_nothing_stale() -> None:
     network = tiny_lm.model("llama")
     generator = Transformers((network, TEXT))
     old, described = generator.log_laws((4, 5), [(6,)]), generator.describe()
+    computed = generator.physical().computed
     tiny_lm.scrambled(network, seed=1)
     assert generator.describe()["weights"] != described["weights"]
     np.testing.assert_array_equal(generator.log_laws((4, 5), [(6,)]), old)  # from the cache
-    generator.clear()
+    generator.weights_changed()
     new = generator.log_laws((4, 5), [(6,)])
     np.testing.assert_allclose(new[0], plain_law(network, (4, 5, 6)), atol=CLOSE)
     assert np.abs(new - old).max() > 0.01
+    assert generator.physical().computed == computed + 3
+
+
+def test_weights_of_a_named_model_cannot_change(tmp_path: Path) -> None:
+    network = tiny_lm.model("gpt2")
+    network.save_pretrained(tmp_path)
+    TEXT.save_pretrained(tmp_path)
+    with pytest.raises(InvalidInput, match="loaded by name and cannot change"):
+        Transformers(tmp_path).weights_changed()
+
+
+def test_training_mode_is_switched_off_and_restored() -> None:
+    network = tiny_lm.model("gpt2", dropout=0.5)
+    generator = Transformers((network, TEXT))
+    known = generator.log_laws((4, 5), [(6,)])
+    generator.weights_changed()
+    network.train()
+    network.transformer.h[0].eval()  # one block frozen
+    modes = [module.training for module in network.modules()]
+    np.testing.assert_allclose(generator.log_laws((4, 5), [(6,)]), known, atol=CLOSE)
+    (reply,) = generator.answer([Request((4, 5), (6,), n=3, report=Report.FULL)])
+    assert reply.laws is not None
+    np.testing.assert_allclose(reply.laws[0, 0], known[0], atol=CLOSE)
+    assert [module.training for module in network.modules()] == modes
+
+
+def test_the_peak_of_memory_is_told() -> None:
+    generator = Transformers((NETWORKS["llama"], TEXT))
+    assert generator.physical().peak_bytes == 0
+    generator.log_laws((4,) * 30, [()])
+    first = generator.physical().peak_bytes
+    assert first >= 30 * generator._slot_bytes
+    generator.log_laws((4,) * 30, [(5,) * t for t in range(15)])
+    most = generator.physical().peak_bytes
+    assert most >= first + 14 * 4 * generator.vocab_size  # as many laws more
+    generator.weights_changed()
+    generator.log_laws((4,), [()])
+    assert generator.physical().peak_bytes == most
+
+
+# ---- grouped attention ---------------------------------------------------------------------
+
+
+def test_heads_that_share_keys_are_computed_together() -> None:
+    assert ROOMY["llama"]._group == 2
+    assert ROOMY["gpt2"]._group == 1
+    with patch.object(transformers, "group_size", lambda config: 1):
+        plain = Transformers((NETWORKS["llama"], TEXT))
+    prefixes = [(5,), (5, 6), (7, 5), ()]
+    mine, other = (g.log_laws((4, 5, 6), prefixes) for g in (ROOMY["llama"], plain))
+    np.testing.assert_allclose(mine, other, atol=CLOSE, rtol=0)
+    assert NETWORKS["llama"].config._attn_implementation == "sdpa"
 
 
 # ---- packed weights ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.models.gemma import GemmaConfig, GemmaForCausalLM
 from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 from transformers.models.qwen2 import Qwen2Config, Qwen2ForCausalLM
@@ -18,6 +19,7 @@ K = 12
 
 _LLAMA_LIKE = {
     "llama": (LlamaConfig, LlamaForCausalLM),
+    "gemma": (GemmaConfig, GemmaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
@@ -34,12 +36,21 @@ def tokenizer(vocab: int = K, **settings: Any) -> PreTrainedTokenizerFast:
     )
 
 
-def model(kind: str = "llama", vocab: int = K, positions: int = 48, **settings: Any) -> Any:
+def model(
+    kind: str = "llama", vocab: int = K, positions: int = 48, dropout: float = 0.0, **settings: Any
+) -> Any:
     """Two layers whose laws depend strongly on every past token, always the same weights."""
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     if kind == "gpt2":
+        drops = {name: dropout for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
         config = GPT2Config(
-            vocab_size=vocab, n_positions=positions, n_embd=32, n_layer=2, n_head=4, **special
+            vocab_size=vocab,
+            n_positions=positions,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            **drops,
+            **special,
         )
         return scrambled(GPT2LMHeadModel(config))
     config_class, model_class = _LLAMA_LIKE[kind]

@@ -104,8 +104,9 @@ class RunFolder(JournalFolder):
                     values = json.loads(line)
                     last[values["process"]] = values
         counters = Physical().to_dict()
+        parts = (Physical(**{c: v.get(c, 0) for c in counters}) for v in last.values())
         return {
-            "physical": {c: sum(v.get(c, 0) for v in last.values()) for c in counters},
+            "physical": sum(parts, Physical()).to_dict(),
             "seconds": round(sum(v.get("seconds", 0.0) for v in last.values()), 3),
         }
 

@@ -147,6 +147,8 @@ class Reply:
         top_tokens: (n, L, k) most likely tokens, most likely first; ARGMAX(k) and TOPK(k).
         top_logprobs: (n, L, k) nats; ARGMAX(k) and TOPK(k).
         laws: (n, L, K) nats, log P(· | prefix of each token); FULL.
+        base_logprobs: (n, L) nats, as ``logprobs`` under the generator's own law, before temperature,
+            top-k and top-p. A generator gives it with LOGPROB; no session passes it on.
     """
 
     prefix: Prefix
@@ -156,6 +158,7 @@ class Reply:
     top_tokens: IntArray | None = None
     top_logprobs: FloatArray | None = None
     laws: FloatArray | None = None
+    base_logprobs: FloatArray | None = None
 
     @property
     def n(self) -> int:
@@ -301,15 +304,24 @@ class Physical:
         computed: token positions computed.
         cached: token positions that a cache answered instead.
         recomputed: token positions computed again after eviction (part of ``computed``).
+        peak_bytes: most memory that keys, values and laws have taken at a time.
     """
 
     forwards: int = 0
     computed: int = 0
     cached: int = 0
     recomputed: int = 0
+    peak_bytes: int = 0
 
     def __sub__(self, other: Physical) -> Physical:
-        return Physical(*(getattr(self, f) - getattr(other, f) for f in _PHYSICAL))
+        """Counters since ``other``; the peak stays."""
+        counts = (getattr(self, f) - getattr(other, f) for f in _PHYSICAL[:-1])
+        return Physical(*counts, self.peak_bytes)
+
+    def __add__(self, other: Physical) -> Physical:
+        """Both together; the higher peak."""
+        counts = (getattr(self, f) + getattr(other, f) for f in _PHYSICAL[:-1])
+        return Physical(*counts, max(self.peak_bytes, other.peak_bytes))
 
     def to_dict(self) -> dict[str, int]:
         """Counter → amount."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from ..errors import InvalidInput
@@ -153,9 +153,4 @@ class Ensemble:
         return prompt[0]
 
     def _note(self, before: Physical, after: Physical) -> None:
-        self._done = Physical(
-            *(
-                getattr(self._done, f.name) + getattr(after, f.name) - getattr(before, f.name)
-                for f in fields(Physical)
-            )
-        )
+        self._done += after - before

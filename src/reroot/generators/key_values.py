@@ -20,6 +20,11 @@ class KeyValues:
         """Bytes of one slot over all layers seen so far."""
         return sum(s[0].numel() * s.element_size() for pair in self._slabs.values() for s in pair)
 
+    @property
+    def bytes(self) -> int:
+        """Memory of all slabs."""
+        return sum(slab.nbytes for pair in self._slabs.values() for slab in pair)
+
     def exchange(
         self, layer: int, keys: torch.Tensor, values: torch.Tensor, step: DevicePass
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -179,12 +179,14 @@ class Limits:
     """How much goes into one forward pass.
 
     Attributes:
-        row: tokens of one row that are worth computing together.
+        row: most tokens of one row that are worth computing together.
+        read: what reading a past token for a row costs, if attending to it costs one token 1.
         columns: past tokens of one row; bounds the attention that is computed and masked out.
         positions: rows x longest row of one pass.
     """
 
     row: int = 64
+    read: float = 8.0
     columns: int = 2048
     positions: int = 512
 
@@ -258,7 +260,7 @@ def _units(tree: PrefixTree, work: IntArray, focus: int, limits: Limits) -> list
 def _rows(tree: PrefixTree, units: list[IntArray], limits: Limits) -> list[IntArray]:
     """Join units into rows of about equal length, a little more than one pass in all."""
     total = min(sum(map(len, units)), limits.positions)
-    even = -(-total // -(-total // limits.row))
+    even = -(-total // -(-total // _row_length(tree, units, limits)))
     rows: list[IntArray] = []
     row: list[IntArray] = []
     size = columns = taken = 0
@@ -277,6 +279,21 @@ def _rows(tree: PrefixTree, units: list[IntArray], limits: Limits) -> list[IntAr
         row.append(unit)
         size, columns, home = size + len(unit), columns + cost, int(tree.home[top])
     return [*rows, np.concatenate(row)]
+
+
+def _row_length(tree: PrefixTree, units: list[IntArray], limits: Limits) -> int:
+    """Tokens of a row that cost least: longer rows share more past, shorter ones mask out less.
+
+    A row of r units reads s + r·c past tokens, s shared and c of each unit's own; to attend to one is
+    worth 1 per token, to read it ``limits.read``. So the cost per token s·read/r + r·c is least
+    at r = √(read·s/c).
+    """
+    tops = np.array([unit[0] for unit in units])
+    sizes = np.array([len(unit) for unit in units])
+    shared = tree.depth[tree.home[tops]]
+    own = np.maximum(0, tree.depth[tops] - shared) + sizes
+    r = (limits.read * shared.mean() / own.mean()) ** 0.5
+    return int(np.clip(r * sizes.mean(), min(8, limits.row), limits.row))
 
 
 def _build(tree: PrefixTree, rows: list[IntArray], asked: IntArray) -> Pass:

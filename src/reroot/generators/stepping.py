@@ -1,13 +1,15 @@
-"""The shared decoding loop: all requests advance together, one token per step.
+"""The shared decoding loop: rows of all requests advance together, one token each per step.
 
 A subclass says what a *state* is (an integer that determines the next-token law), how a token
 moves it, and the laws of a batch of distinct states. Rows in the same state share one law, so n
-draws at one prefix cost one evaluation.
+draws at one prefix cost one evaluation. A subclass with bounded memory says how much is in flight at
+once; a row that ends makes room for the next one at once.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TypeVar
@@ -23,7 +25,7 @@ from .base import Capabilities, Request, check_prefix
 from .law import cumulative, invert, most_likely, sampling_laws
 
 _T = TypeVar("_T", np.int64, np.float64)
-_Span = tuple[int, int, int]  # (request, lo, hi): rows lo … hi − 1 of a step belong to the request
+_Span = tuple[int, int, int, int]  # (request, step, lo, hi): rows lo … hi − 1 are at its step
 
 
 class SteppingGenerator(ABC):
@@ -80,6 +82,13 @@ class SteppingGenerator(ABC):
         """(n,) tokens by inverse transform of ``laws[rows]`` at the uniforms ``u``."""
         return invert(cumulative(laws), rows, u)
 
+    def _room(self) -> Room | None:
+        """What may be in flight at once; ``None``: everything."""
+        return None
+
+    def _tidy(self, states: IntArray) -> None:  # noqa: B027
+        """Called between steps with the states still in use; all others may be given up."""
+
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """Advance all rows of all requests one token per step until each has ended.
 
@@ -103,11 +112,65 @@ class SteppingGenerator(ABC):
             )
 
 
+class Room:
+    """Memory for rows in flight: laws and places for tokens.
+
+    A row holds places for all tokens that it may generate until it ends; prompt and prefix of its
+    request are held while any of its rows is in flight. Rows of single tokens share one law.
+
+    Args:
+        laws: most distinct laws of one step.
+        places: most tokens held.
+    """
+
+    def __init__(self, laws: int, places: int) -> None:
+        self._laws, self._places = laws, places
+        self._prompts: Counter[tuple[int, ...]] = Counter()
+        self._rows: Counter[int] = Counter()
+        self._in_flight = 0
+
+    def take(self, index: int, request: Request, rows: int) -> int:
+        """How many of the next ``rows`` rows of a request there is room for; they take it."""
+        begun = self._rows[index] > 0
+        start = 0 if begun else len(request.prefix)
+        start += 0 if self._prompts[request.prompt] else len(request.prompt)
+        if request.length == 1:  # all of them at one prefix
+            fits = rows if begun or (self._laws > 0 and start + 1 <= self._places) else 0
+        else:
+            fits = min(rows, self._laws, (self._places - start) // request.length)
+        if fits < 1 and self._in_flight:
+            return 0
+        if fits < 1:  # something is always served
+            fits = rows if request.length == 1 else 1
+        self._in_flight += fits
+        self._rows[index] += fits
+        self._prompts[request.prompt] += fits
+        self._hold(request, fits, start, begun)
+        return fits
+
+    def give_back(self, index: int, request: Request, rows: int) -> None:
+        """``rows`` rows of a request have ended."""
+        self._in_flight -= rows
+        self._rows[index] -= rows
+        self._prompts[request.prompt] -= rows
+        ended = not self._rows[index]
+        start = len(request.prefix) if ended else 0
+        start += 0 if self._prompts[request.prompt] else len(request.prompt)
+        self._hold(request, -rows, -start, not ended)
+
+    def _hold(self, request: Request, rows: int, start: int, shares: bool) -> None:
+        if request.length == 1:
+            rows = 0 if shares else (1 if rows > 0 else -1)
+        self._laws -= rows
+        self._places -= start + rows * request.length
+
+
 class _Decoding:
     """One call of ``answer``.
 
     Row r is one continuation: number ``local[r]`` of request ``owner[r]``. Tokens and
-    log-probabilities of all requests lie in flat buffers, where row r starts at ``at[r]``.
+    log-probabilities of all requests lie in flat buffers, where row r starts at ``at[r]``; its step is
+    the number of its tokens, ``lengths[r]``.
     """
 
     def __init__(self, generator: SteppingGenerator, requests: Sequence[Request]) -> None:
@@ -128,6 +191,8 @@ class _Decoding:
         scored = [r.report.has_logprob for r in requests]
         self.scored = np.repeat(np.array(scored), sizes) if any(scored) else None
         self.logprobs = np.zeros(ends[-1] if any(scored) else 0)
+        raw = any(r.report.has_logprob and not r.sampling.is_base for r in requests)
+        self.base_logprobs = np.zeros(ends[-1]) if raw else self.logprobs
         self.lists = {
             i: _Lists(r, generator.vocab_size)
             for i, r in enumerate(requests)
@@ -137,58 +202,83 @@ class _Decoding:
         self.stops = _groups([r.stop if r.given is None else frozenset[int]() for r in requests])
 
     def run(self) -> list[Reply]:
-        active = np.arange(len(self.owner))
-        step = 0
+        room = self.generator._room()
+        active, waiting = self._admitted(np.arange(0), 0, room)
         while len(active):
-            tokens = self._step(step, active)
-            step += 1
-            going = self.most[active] > step
+            tokens = self._step(active)
+            going = self.most[active] > self.lengths[active]
             for stop, members in self.stops.items():
                 if stop:
                     hit = np.isin(tokens, np.fromiter(stop, dtype=np.int64))
                     going &= ~(hit & members[self.owner[active]])
             if not going.all():
+                if room is not None:
+                    ended = np.bincount(self.owner[active[~going]])
+                    for index in np.flatnonzero(ended).tolist():
+                        room.give_back(index, self.requests[index], int(ended[index]))
                 active, tokens = active[going], tokens[going]
             if len(active):
                 self.states[active] = self.generator._advance(self.states[active], tokens)
+            if waiting < len(self.owner):
+                active, waiting = self._admitted(active, waiting, room)
+            if room is not None:
+                self.generator._tidy(np.concatenate([self.states[active], self.states[waiting:]]))
         return [self._reply(index) for index in range(len(self.requests))]
 
-    def _step(self, step: int, active: IntArray) -> IntArray:
+    def _admitted(self, active: IntArray, waiting: int, room: Room | None) -> tuple[IntArray, int]:
+        """(rows in flight with those that there is room for, the first row that waits)."""
+        first, total = waiting, len(self.owner)
+        if room is None:
+            return np.arange(total), total
+        while waiting < total:
+            index = int(self.owner[waiting])
+            wanted = self.edges[index + 1] - waiting
+            taken = room.take(index, self.requests[index], wanted)
+            waiting += taken
+            if taken < wanted:
+                break
+        return np.concatenate([active, np.arange(first, waiting)]), waiting
+
+    def _step(self, active: IntArray) -> IntArray:
         """Evaluate each distinct state once; choose and record one token per active row."""
         distinct, row = _distinct(self.states[active])
         base = self.generator._evaluate(distinct)
         if len(self.samplings) == 1:
-            return self._serve(step, active, row, sampling_laws(base, self.requests[0].sampling))
+            return self._serve(active, row, base, self.requests[0].sampling)
         tokens = np.empty(len(active), dtype=np.int64)
         for sampling, members in self.samplings.items():
             mine = members[self.owner[active]]
             if mine.any():
-                laws = sampling_laws(base, sampling)
-                tokens[mine] = self._serve(step, active[mine], row[mine], laws)
+                tokens[mine] = self._serve(active[mine], row[mine], base, sampling)
         return tokens
 
-    def _serve(self, step: int, active: IntArray, row: IntArray, laws: FloatArray) -> IntArray:
-        """The next token of each active row, recorded; ``laws[row[i]]`` is the law at active[i]."""
-        spans = _spans(self.owner[active])
-        tokens = self._choose(step, active, row, laws, spans)
-        here = self.at[active] + step
+    def _serve(
+        self, active: IntArray, row: IntArray, base: FloatArray, sampling: Sampling
+    ) -> IntArray:
+        """The next token of each active row, recorded; ``base[row[i]]`` is the law at active[i]."""
+        laws = sampling_laws(base, sampling)
+        spans = _spans(self.owner[active], self.lengths[active])
+        tokens = self._choose(active, row, laws, spans)
+        here = self.at[active] + self.lengths[active]
         self.tokens[here] = tokens
-        self.lengths[active] = step + 1
         if self.scored is not None:
             mine = self.scored[active]
             self.logprobs[here[mine]] = laws[row[mine], tokens[mine]]
-        for index, lo, hi in spans if self.lists else ():
+            if self.base_logprobs is not self.logprobs:
+                self.base_logprobs[here[mine]] = base[row[mine], tokens[mine]]
+        for index, step, lo, hi in spans if self.lists else ():
             if index in self.lists:
                 self.lists[index].write(step, self.local[active[lo:hi]], row[lo:hi], laws)
+        self.lengths[active] += 1
         return tokens
 
     def _choose(
-        self, step: int, active: IntArray, row: IntArray, laws: FloatArray, spans: list[_Span]
+        self, active: IntArray, row: IntArray, laws: FloatArray, spans: list[_Span]
     ) -> IntArray:
-        """Drawn by inverse transform, given, or the most likely token, as each request says."""
+        """Drawn, given, or the most likely token, as each request says."""
         fixed: list[tuple[int, int]] = []  # (position, token) where nothing is drawn
         u = np.empty(len(active))
-        for index, lo, hi in spans:
+        for index, step, lo, hi in spans:
             request = self.requests[index]
             if request.given is not None:
                 fixed.append((lo, request.given[step]))
@@ -216,14 +306,18 @@ class _Decoding:
         lengths = self.lengths[lo:hi]
         longest = int(lengths.max())
         lists = self.lists.get(index)
+        scored = request.report.has_logprob
+
+        def cut(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
+            return _sealed(array[flat].reshape(shape)[:, :longest])
+
         return Reply(
             Prefix(request.prefix),
-            _sealed(self.tokens[flat].reshape(shape)[:, :longest]),
+            cut(self.tokens),
             _sealed(lengths),
-            _sealed(self.logprobs[flat].reshape(shape)[:, :longest])
-            if request.report.has_logprob
-            else None,
+            cut(self.logprobs) if scored else None,
             *((None, None, None) if lists is None else lists.cut(longest)),
+            base_logprobs=cut(self.base_logprobs) if scored else None,
         )
 
 
@@ -279,13 +373,14 @@ def _distinct(states: IntArray) -> tuple[IntArray, IntArray]:
     return np.unique(states, return_inverse=True)
 
 
-def _spans(owner: IntArray) -> list[_Span]:
-    """For each run of equal entries of ``owner``, its value and its bounds."""
-    if owner[0] == owner[-1]:  # sorted, so all are equal
-        return [(int(owner[0]), 0, len(owner))]
-    first = np.flatnonzero(owner[1:] != owner[:-1]) + 1
+def _spans(owner: IntArray, steps: IntArray) -> list[_Span]:
+    """For each run of rows of one request at one step: both, and its bounds."""
+    if owner[0] == owner[-1] and (steps == steps[0]).all():  # owners are sorted
+        return [(int(owner[0]), int(steps[0]), 0, len(owner))]
+    first = np.flatnonzero((owner[1:] != owner[:-1]) | (steps[1:] != steps[:-1])) + 1
     starts = [0, *first.tolist()]
-    return list(zip(owner[starts].tolist(), starts, [*starts[1:], len(owner)], strict=True))
+    ends = [*starts[1:], len(owner)]
+    return list(zip(owner[starts].tolist(), steps[starts].tolist(), starts, ends, strict=True))
 
 
 def _sealed(array: npt.NDArray[_T]) -> npt.NDArray[_T]:

@@ -7,11 +7,11 @@ shape), and so does a draw, with about that probability (``wide.draw_wide``). In
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from ..errors import BackendError, InvalidInput, MissingDependency
 from ..models import Progress, load
-from ..types import PAD, FloatArray, IntArray, Physical, Reply
+from ..types import FloatArray, IntArray, Physical, Reply
 from .base import Request, check_prefix
-from .stepping import SteppingGenerator
+from .stepping import Room, SteppingGenerator
 from .tokenizer import Text
 
 try:
@@ -33,6 +33,7 @@ except ImportError as error:
     raise MissingDependency(
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
+from .attention import group_size, grouped_attention
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
@@ -40,6 +41,7 @@ from .wide import WIDE, LawStore, draw_wide
 
 _LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
 _NODE_BYTES = 256  # bookkeeping of a node, about
+_NODES = 1 << 16  # dead nodes that may be left behind before they are dropped
 _LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
 _PASS_ENTRIES = 6 << 20  # most logits of one pass: below 32 MiB the allocator reuses memory
 
@@ -49,7 +51,7 @@ class Transformers(SteppingGenerator):
 
     Args:
         model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
-            as it is, with its own dtype and device; call ``clear`` after changing its weights.
+            as it is, with its own dtype and device; call ``weights_changed`` after changing its weights.
         chat: put a prompt's text through the tokenizer's chat template, as one user message.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         device: where to compute, as torch names it.
@@ -98,13 +100,38 @@ class Transformers(SteppingGenerator):
         self._vocab = self._config.vocab_size
         self._limits = Limits(positions=min(512, max(64, _PASS_ENTRIES // self._vocab)))
         self._slot_bytes = 1 << 14
+        self._group = group_size(self._config)
         self.clear()
-        self._check_engine()
+        try:
+            self._check_engine()
+        except BackendError:
+            if self._group == 1:
+                raise
+            self._group = 1  # its attention is its own
+            self.clear()
+            self._check_engine()
         self._slot_bytes = self._store.slot_bytes
         self.clear()
 
+    def weights_changed(self) -> None:
+        """Forget all that was computed with other weights; counters go on, identity follows.
+
+        Raises:
+            InvalidInput: the model was loaded by name, so nobody else can change its weights.
+        """
+        if self._weights is not None:
+            raise InvalidInput(
+                f"the weights of {self._name!r} were loaded by name and cannot change; give a loaded "
+                "(model, tokenizer) pair to train it"
+            )
+        self._forget()
+
     def clear(self) -> None:
         """Drop everything cached and reset the counters."""
+        self._forget()
+        self._passes = self._positions = self._again = self._reached = self._peak = 0
+
+    def _forget(self) -> None:
         laws = self._cache_bytes // _LAW_SHARE
         slots = (self._cache_bytes - laws) // (self._slot_bytes + _NODE_BYTES)
         self._tree = PrefixTree(limit=max(1, slots))
@@ -112,7 +139,6 @@ class Transformers(SteppingGenerator):
         self._kept = LawStore(min(laws // (4 * self._vocab), 1 << 16), self._vocab)
         self._buffer = np.empty((max(16, _LAW_ENTRIES // self._vocab), self._vocab), np.float32)
         self._ahead: dict[int, int] = {}
-        self._passes = self._positions = self._again = self._reached = 0
 
     @property
     def vocab_size(self) -> int:
@@ -157,10 +183,11 @@ class Transformers(SteppingGenerator):
             computed=self._positions,
             cached=max(0, self._reached - self._positions),
             recomputed=self._again,
+            peak_bytes=self._peak,
         )
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """One reply each. Requests are cut into parts that the cache can hold at once; that moves no
+        """One reply each. What the cache cannot hold at once waits for rows that end; that moves no
         draw, because every continuation has its own place in the random stream.
 
         Raises:
@@ -169,62 +196,48 @@ class Transformers(SteppingGenerator):
         """
         for request in requests:
             self._check(request)
-        replies: list[list[Reply]] = [[] for _ in requests]
-        for wave in self._waves(requests):
-            self._tidy()
-            parts = [part for _, part in wave]
-            try:
-                self._look_ahead(parts)
-                for (index, _), reply in zip(wave, super().answer(parts), strict=True):
-                    replies[index].append(reply)
-            finally:
-                self._ahead = {}
-        return [_joined(parts) for parts in replies]
+        self._tidy(np.arange(0))
+        try:
+            self._look_ahead(requests)
+            with self._evaluating():
+                return super().answer(requests)
+        finally:
+            self._ahead = {}
 
     def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
         """(len(prefixes), K) nats: the base law at each prefix."""
-        self._tidy()
-        return super().log_laws(prompt, prefixes)
+        self._tidy(np.arange(0))
+        with self._evaluating():
+            return super().log_laws(prompt, prefixes)
 
-    def _waves(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Request]]]:
-        """(index, request or part of it) that are in flight together, by memory of laws and slots."""
-        most = len(self._buffer)
-        wave: list[tuple[int, Request]] = []
-        prompts: set[tuple[int, ...]] = set()
-        rows, slots = most, self._tree.limit
-        for index, request in enumerate(requests):
-            done = 0
-            while done < request.n:
-                start = len(request.prefix)
-                start += len(request.prompt) if request.prompt not in prompts else 0
-                room = min(rows, (slots - start) // request.length)
-                if room < 1 and wave:
-                    yield wave
-                    wave, prompts, rows, slots = [], set(), most, self._tree.limit
-                    continue
-                n, states = request.n - done, 1  # a single token is drawn from a single law
-                if request.length > 1:
-                    n = states = max(1, min(room, n))
-                wave.append((index, replace(request, first=request.first + done, n=n)))
-                prompts.add(request.prompt)
-                rows -= states
-                slots -= start + request.length * states
-                done += n
-        if wave:
-            yield wave
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Without dropout, whatever mode a trainer has put the model in; its mode is restored."""
+        training = [m for m in self._model.modules() if m.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
-    def _look_ahead(self, parts: Sequence[Request]) -> None:
+    def _room(self) -> Room:
+        return Room(len(self._buffer), self._tree.limit)
+
+    def _look_ahead(self, requests: Sequence[Request]) -> None:
         """Note the paths of given tokens, so that each is computed in one pass."""
-        for part in parts:
-            if part.given is not None:
-                node = self._start(part.prompt, part.prefix)
-                for token in part.given[:-1]:
+        for request in requests:
+            if request.given is not None:
+                node = self._start(request.prompt, request.prefix)
+                for token in request.given[:-1]:
                     self._ahead[node] = node = self._tree.walk(node, (token,))
 
-    def _tidy(self) -> None:
-        """Drop dead nodes when there are many; only between calls, as it voids states."""
-        if len(self._tree) > 2 * self._tree.limit + (1 << 16):
-            self._tree.forget(self._kept.nodes())
+    def _tidy(self, states: IntArray) -> None:
+        """Drop dead nodes when there are many, but for those in use."""
+        if len(self._tree) > 2 * self._tree.limit + _NODES:
+            ahead = np.array([*self._ahead, *self._ahead.values()], dtype=np.int64)
+            self._tree.forget(np.concatenate([self._kept.nodes(), states, ahead]))
 
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
         check_prefix(prompt, self._vocab)
@@ -274,22 +287,30 @@ class Transformers(SteppingGenerator):
         device, dtype = self._model.device, self._model.dtype
         sees = torch.from_numpy(step.sees).to(device)
         mask = torch.full(sees.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
+        mask = mask.masked_fill_(sees, 0.0)[:, None]
         keep = {"logits_to_keep": step.keep} if self._keeps else {}
-        logits = self._model(
-            input_ids=torch.from_numpy(step.tokens).to(device),
-            attention_mask=mask.masked_fill_(sees, 0.0)[:, None],
-            position_ids=torch.from_numpy(step.positions).to(device),
-            past_key_values=DevicePass(step, self._store, device),
-            use_cache=True,
-            **keep,
-        ).logits
+        grouped = grouped_attention(self._config) if self._group > 1 else contextlib.nullcontext()
+        with grouped:
+            logits = self._model(
+                input_ids=torch.from_numpy(step.tokens).to(device),
+                attention_mask=mask.repeat(1, 1, self._group, 1),
+                position_ids=torch.from_numpy(step.positions).to(device),
+                past_key_values=DevicePass(step, self._store, device),
+                use_cache=True,
+                **keep,
+            ).logits
         logits = logits[:, -step.keep :].flatten(0, 1)
         if len(step.at) != len(logits):
             logits = logits[torch.from_numpy(step.at).to(device)]
         self._passes += 1
         self._positions += len(step.write)
         self._again += step.recomputed
+        self._peak = max(self._peak, self._held_bytes())
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+
+    def _held_bytes(self) -> int:
+        """Memory of keys, values, laws and nodes."""
+        return self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
 
     def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
         return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)
@@ -322,41 +343,6 @@ class Transformers(SteppingGenerator):
         ids = torch.tensor([list(tokens)], device=self._model.device)
         logits = self._model(input_ids=ids, use_cache=False).logits[0, -1]
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-
-
-def _joined(parts: Sequence[Reply]) -> Reply:
-    """The reply to one request from the replies to its parts."""
-    if len(parts) == 1:
-        return parts[0]
-    longest = max(part.tokens.shape[1] for part in parts)
-
-    def join(name: str, fill: float) -> Any:
-        arrays = [getattr(part, name) for part in parts]
-        if arrays[0] is None:
-            return None
-        wide = [
-            np.pad(
-                a,
-                [(0, 0), (0, longest - a.shape[1]), *[(0, 0)] * (a.ndim - 2)],
-                constant_values=fill,
-            )
-            for a in arrays
-        ]
-        whole = np.concatenate(wide)
-        whole.flags.writeable = False
-        return whole
-
-    lengths = np.concatenate([part.lengths for part in parts])
-    lengths.flags.writeable = False
-    return Reply(
-        parts[0].prefix,
-        join("tokens", PAD),
-        lengths,
-        join("logprobs", 0.0),
-        join("top_tokens", PAD),
-        join("top_logprobs", 0.0),
-        join("laws", 0.0),
-    )
 
 
 def _refusal(model: Any, config: Any) -> str | None:

@@ -32,6 +32,11 @@ class LawStore:
     def __contains__(self, node: int) -> bool:
         return node in self._row
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the laws that are kept."""
+        return len(self._row) * self._laws.itemsize * self._laws.shape[1]
+
     def nodes(self) -> list[int]:
         return list(self._row)
 

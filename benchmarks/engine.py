@@ -1,0 +1,313 @@
+"""The prefix-tree engine beside its peers, on SmolLM2-135M: medians of interleaved repeats, ratios.
+
+    python benchmarks/engine.py [--dtype float32] [--repeats 3] [--only tree,shared,…]
+
+All sides run in this process, on the same weights and threads. The peer ``genlm-backend`` is optional
+(``pip install genlm-backend==0.3.1``); without it its rows are left out. Results go to
+``benchmarks/results/engine-DTYPE.json``; ``docs/performance.md`` is made of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import copy
+import gc
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from reroot.access.contract import Report
+from reroot.generators.base import Request
+from reroot.generators.transformers import Transformers
+from reroot.models import load
+
+RESULTS = Path(__file__).parent / "results"
+PROMPT = 200
+LEVELS = (4, 12, 28, 52, 70, 90)  # 256 prefixes of a tree, depths 1 … 6
+Measured = dict[str, Any]
+
+
+def text_tokens(n: int) -> list[int]:
+    """Tokens of no particular text."""
+    return np.random.default_rng(0).integers(100, 40_000, size=n).tolist()
+
+
+def tree_levels(vocab: int) -> list[list[tuple[int, ...]]]:
+    """256 prefixes, level by level; each has its parent in the level above."""
+    rng = np.random.default_rng(1)
+    levels: list[list[tuple[int, ...]]] = [[()]]
+    for size in LEVELS:
+        found: dict[tuple[int, ...], None] = {}
+        while len(found) < size:
+            parent = levels[-1][rng.integers(len(levels[-1]))]
+            found[(*parent, int(rng.integers(100, vocab - 100)))] = None
+        levels.append(list(found))
+    return levels[1:]
+
+
+class Sides:
+    """The same model as each side wants it: through the tree, plain, and the peer's wrapper."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+        self.plain, self.tokenizer = load("smollm2", dtype=dtype)
+        self.plain.eval()
+        self.engine = Transformers("smollm2", dtype=dtype)
+        self.vocab = self.engine.vocab_size
+
+    def peer(self, batch_size: int) -> Any:
+        from genlm.backend.llm.hf import AsyncTransformer  # pyright: ignore
+
+        return AsyncTransformer(self.plain, self.tokenizer, batch_size=batch_size)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    gc.collect()
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleaved(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each work, all of them once per round."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+# ---- works ---------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def plain_law(model: Any, tokens: Sequence[int]) -> torch.Tensor:
+    logits = model(input_ids=torch.tensor([list(tokens)]), logits_to_keep=1).logits[0, -1]
+    return torch.log_softmax(logits.float(), dim=-1)
+
+
+def tree(sides: Sides, repeats: int) -> Measured:
+    """256 distinct next-token laws in a tree over a 200-token prompt, level by level."""
+    prompt, levels = text_tokens(PROMPT), tree_levels(sides.vocab)
+    every = [u for level in levels for u in level]
+
+    def ours() -> None:
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, [()])
+        for level in levels:
+            sides.engine.log_laws(prompt, level)
+
+    def known() -> None:
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, every)
+
+    def one_by_one() -> None:
+        for u in every[:: len(every) // 8]:
+            plain_law(sides.plain, [*prompt, *u])
+
+    def genlm(batch_size: int) -> Callable[[], None]:
+        def work() -> None:
+            peer = sides.peer(batch_size)
+            peer.cache_kv(prompt)
+
+            async def ask() -> None:
+                for level in levels:
+                    asked = (peer.next_token_logprobs([*prompt, *u]) for u in level)
+                    await asyncio.gather(*asked)
+
+            asyncio.run(ask())
+
+        return work
+
+    works: dict[str, Callable[[], object]] = {
+        "engine, level by level": ours,
+        "engine, tree known in advance": known,
+        "transformers, one forward each": one_by_one,
+    }
+    if has_peer():
+        works |= {f"genlm-backend, batches of {b}": genlm(b) for b in (8, 20, 64)}
+    found = interleaved(works, repeats)
+    asked = len(every[:: len(every) // 8])
+    found["transformers, one forward each"] *= len(every) / asked
+    return {"laws": len(every), "plain_measured_on": asked, "seconds": found}
+
+
+def shared(sides: Sides, repeats: int) -> Measured:
+    """64 one-step queries after one shared prefix of 256 tokens that is cached on both sides."""
+    prompt = text_tokens(256)
+    ids = text_tokens(1000)[-64:]
+    with torch.inference_mode():
+        past = sides.plain(input_ids=torch.tensor([prompt]), use_cache=True).past_key_values
+
+    @torch.inference_mode()
+    def copied() -> None:
+        rows = copy.deepcopy(past)
+        rows.batch_repeat_interleave(64)
+        logits = sides.plain(input_ids=torch.tensor(ids)[:, None], past_key_values=rows).logits
+        torch.log_softmax(logits[:, -1].float(), dim=-1)
+
+    sides.engine.clear()
+    sides.engine.log_laws(prompt, [()])
+    prompts = iter(range(10**6))
+
+    def ours() -> None:
+        shift = next(prompts)  # other tokens each time: nothing but the prefix is cached
+        sides.engine.log_laws(prompt, [((token + shift) % sides.vocab,) for token in ids])
+
+    return {
+        "seconds": interleaved({"engine": ours, "transformers, KV copied per row": copied}, repeats)
+    }
+
+
+def rollouts(sides: Sides, repeats: int) -> Measured:
+    """64 rollouts of 64 tokens at T = 1 from one prompt of 200 tokens."""
+    prompt = text_tokens(PROMPT)
+    keys = iter(range(10**6))
+
+    def ours() -> None:
+        sides.engine.clear()
+        request = Request(tuple(prompt), n=64, length=64, report=Report.SAMPLE, key=(0, next(keys)))
+        sides.engine.answer([request])
+
+    @torch.inference_mode()
+    def generate() -> None:
+        sides.plain.generate(
+            torch.tensor([prompt] * 64), do_sample=True, top_k=0, top_p=1.0, temperature=1.0,
+            max_new_tokens=64, min_new_tokens=64, pad_token_id=0,
+        )  # fmt: skip
+
+    return {
+        "tokens": 64 * 64,
+        "seconds": interleaved({"engine": ours, "transformers generate": generate}, repeats),
+    }
+
+
+def step(sides: Sides, repeats: int) -> Measured:
+    """One decode step at batch 64 against the floor: the weights alone, as a chain of products."""
+    prompt = text_tokens(PROMPT)
+    weights = [m.weight.detach() for m in sides.plain.modules() if isinstance(m, torch.nn.Linear)]
+    inputs = {w.shape[1]: torch.randn(64, w.shape[1], dtype=w.dtype) for w in weights}
+    keys = iter(range(10**6))
+
+    @torch.inference_mode()
+    def floor() -> None:
+        for w in weights:
+            torch.nn.functional.linear(inputs[w.shape[1]], w)
+
+    starts = [(int(t),) for t in np.random.default_rng(2).integers(100, 40_000, size=64)]
+    sides.engine.clear()
+    sides.engine.log_laws(prompt, starts)
+
+    def ours() -> None:
+        key = next(keys)
+        asked = [(*start, (key * 64 + i) % sides.vocab) for i, start in enumerate(starts)]
+        requests = [
+            Request(tuple(prompt), u, 1, 1, Report.SAMPLE, key=(key, i))
+            for i, u in enumerate(asked)
+        ]
+        sides.engine.answer(requests)
+
+    return {"seconds": interleaved({"engine": ours, "floor": floor}, 3 * repeats)}
+
+
+def draws(sides: Sides, repeats: int) -> Measured:
+    """1,000 conditional draws at one prefix against one law."""
+    prompt = text_tokens(PROMPT)
+    keys = iter(range(10**6))
+
+    def fresh() -> tuple[int, ...]:
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, [()])
+        return (next(keys) + 100,)
+
+    def law(prefix: tuple[int, ...]) -> Callable[[], object]:
+        return lambda: sides.engine.log_laws(prompt, [prefix])
+
+    def draw(prefix: tuple[int, ...]) -> Callable[[], object]:
+        request = Request(tuple(prompt), prefix, 1000, 1, Report.SAMPLE, key=(1, 1))
+        return lambda: sides.engine.answer([request])
+
+    times: dict[str, list[float]] = {"one law": [], "1,000 draws": []}
+    for _ in range(5 * repeats):
+        times["one law"].append(seconds(law(fresh())))
+        times["1,000 draws"].append(seconds(draw(fresh())))
+    return {"seconds": {name: statistics.median(each) for name, each in times.items()}}
+
+
+def growth(sides: Sides, repeats: int) -> Measured:
+    """Queries 64 → 4,096 in one tree: seconds per query and memory held."""
+    prompt = text_tokens(PROMPT)
+    rng = np.random.default_rng(3)
+    found: list[Measured] = []
+    for total in (64, 256, 1024, 4096):
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, [()])
+        level: list[tuple[int, ...]] = [()]
+        started, asked = time.perf_counter(), 0
+        while asked < total:
+            level = [
+                (*level[rng.integers(len(level))], int(t))
+                for t in rng.integers(100, 40_000, size=64)
+            ]
+            sides.engine.log_laws(prompt, level)
+            asked += len(level)
+        spent = time.perf_counter() - started
+        found.append({"queries": asked, "seconds": spent / asked})
+    return {"growth": found}
+
+
+WORKS: dict[str, Callable[[Sides, int], Measured]] = {
+    "tree": tree, "shared": shared, "rollouts": rollouts, "step": step, "draws": draws, "growth": growth,
+}  # fmt: skip
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+
+def has_peer() -> bool:
+    try:
+        return bool(importlib.metadata.version("genlm-backend"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def machine() -> dict[str, str]:
+    names = ("torch", "transformers", "numpy", "genlm-backend")
+    versions = {
+        n: importlib.metadata.version(n) for n in names if n != "genlm-backend" or has_peer()
+    }
+    cpu = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.processor(),
+    ) if Path("/proc/cpuinfo").exists() else platform.processor()  # fmt: skip
+    return {"cpu": cpu, "threads": str(torch.get_num_threads()), **versions}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default=",".join(WORKS))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    sides = Sides(options.dtype)
+    found: Measured = {"dtype": options.dtype, "machine": machine()}
+    for name in options.only.split(","):
+        found[name] = WORKS[name](sides, options.repeats)
+        print(name, json.dumps(found[name], indent=1), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"engine-{options.dtype}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
