@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from reroot.access.contract import Report
 from reroot.generators.base import Request
 from reroot.generators.transformers import Transformers
@@ -31,8 +32,11 @@ from reroot.models import load
 
 RESULTS = Path(__file__).parent / "results"
 PROMPT = 200
+CACHE = 1 << 30
 LEVELS = (4, 12, 28, 52, 70, 90)  # 256 prefixes of a tree, depths 1 … 6
 Measured = dict[str, Any]
+Work = Callable[[], Callable[[], object]]
+"""Prepares a round and returns what is timed."""
 
 
 def text_tokens(n: int) -> list[int]:
@@ -60,7 +64,7 @@ class Sides:
         self.dtype = dtype
         self.plain, self.tokenizer = load("smollm2", dtype=dtype)
         self.plain.eval()
-        self.engine = Transformers("smollm2", dtype=dtype)
+        self.engine = Transformers("smollm2", dtype=dtype, cache_bytes=CACHE)
         self.vocab = self.engine.vocab_size
 
     def peer(self, batch_size: int) -> Any:
@@ -76,12 +80,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def interleaved(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each work, all of them once per round."""
+def interleaved(works: dict[str, Work], repeats: int) -> dict[str, float]:
+    """Median seconds of each work, all of them once per round; what prepares it is not timed."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            times[name].append(seconds(work))
+            times[name].append(seconds(work()))
     return {name: statistics.median(each) for name, each in times.items()}
 
 
@@ -95,26 +99,29 @@ def plain_law(model: Any, tokens: Sequence[int]) -> torch.Tensor:
 
 
 def tree(sides: Sides, repeats: int) -> Measured:
-    """256 distinct next-token laws in a tree over a 200-token prompt, level by level."""
+    """256 distinct next-token laws in a tree over a 200-token prompt that is cached on both sides."""
     prompt, levels = text_tokens(PROMPT), tree_levels(sides.vocab)
     every = [u for level in levels for u in level]
+    few = every[:: len(every) // 8]
 
-    def ours() -> None:
+    def cached() -> Transformers:
         sides.engine.clear()
         sides.engine.log_laws(prompt, [()])
-        for level in levels:
-            sides.engine.log_laws(prompt, level)
+        return sides.engine
 
-    def known() -> None:
-        sides.engine.clear()
-        sides.engine.log_laws(prompt, every)
+    def level_by_level() -> Callable[[], object]:
+        engine = cached()
+        return lambda: [engine.log_laws(prompt, level) for level in levels]
 
-    def one_by_one() -> None:
-        for u in every[:: len(every) // 8]:
-            plain_law(sides.plain, [*prompt, *u])
+    def known() -> Callable[[], object]:
+        engine = cached()
+        return lambda: engine.log_laws(prompt, every)
 
-    def genlm(batch_size: int) -> Callable[[], None]:
-        def work() -> None:
+    def one_by_one() -> Callable[[], object]:
+        return lambda: [plain_law(sides.plain, [*prompt, *u]) for u in few]
+
+    def genlm(batch_size: int) -> Work:
+        def prepare() -> Callable[[], object]:
             peer = sides.peer(batch_size)
             peer.cache_kv(prompt)
 
@@ -123,27 +130,25 @@ def tree(sides: Sides, repeats: int) -> Measured:
                     asked = (peer.next_token_logprobs([*prompt, *u]) for u in level)
                     await asyncio.gather(*asked)
 
-            asyncio.run(ask())
+            return lambda: asyncio.run(ask())
 
-        return work
+        return prepare
 
-    works: dict[str, Callable[[], object]] = {
-        "engine, level by level": ours,
+    works: dict[str, Work] = {
+        "engine, level by level": level_by_level,
         "engine, tree known in advance": known,
         "transformers, one forward each": one_by_one,
     }
     if has_peer():
         works |= {f"genlm-backend, batches of {b}": genlm(b) for b in (8, 20, 64)}
     found = interleaved(works, repeats)
-    asked = len(every[:: len(every) // 8])
-    found["transformers, one forward each"] *= len(every) / asked
-    return {"laws": len(every), "plain_measured_on": asked, "seconds": found}
+    found["transformers, one forward each"] *= len(every) / len(few)
+    return {"laws": len(every), "plain_measured_on": len(few), "seconds": found}
 
 
 def shared(sides: Sides, repeats: int) -> Measured:
     """64 one-step queries after one shared prefix of 256 tokens that is cached on both sides."""
-    prompt = text_tokens(256)
-    ids = text_tokens(1000)[-64:]
+    prompt, ids = text_tokens(256), text_tokens(1000)[-64:]
     with torch.inference_mode():
         past = sides.plain(input_ids=torch.tensor([prompt]), use_cache=True).past_key_values
 
@@ -154,28 +159,23 @@ def shared(sides: Sides, repeats: int) -> Measured:
         logits = sides.plain(input_ids=torch.tensor(ids)[:, None], past_key_values=rows).logits
         torch.log_softmax(logits[:, -1].float(), dim=-1)
 
-    sides.engine.clear()
-    sides.engine.log_laws(prompt, [()])
-    prompts = iter(range(10**6))
+    def ours() -> Callable[[], object]:
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, [()])
+        return lambda: sides.engine.log_laws(prompt, [(token,) for token in ids])
 
-    def ours() -> None:
-        shift = next(prompts)  # other tokens each time: nothing but the prefix is cached
-        sides.engine.log_laws(prompt, [((token + shift) % sides.vocab,) for token in ids])
-
-    return {
-        "seconds": interleaved({"engine": ours, "transformers, KV copied per row": copied}, repeats)
-    }
+    works: dict[str, Work] = {"engine": ours, "transformers, KV copied per row": lambda: copied}
+    return {"seconds": interleaved(works, 3 * repeats)}
 
 
 def rollouts(sides: Sides, repeats: int) -> Measured:
-    """64 rollouts of 64 tokens at T = 1 from one prompt of 200 tokens."""
+    """64 rollouts of 64 tokens at T = 1 from one prompt of 200 tokens, the prompt included."""
     prompt = text_tokens(PROMPT)
-    keys = iter(range(10**6))
+    request = Request(tuple(prompt), n=64, length=64, report=Report.SAMPLE, key=(0, 1))
 
-    def ours() -> None:
+    def ours() -> Callable[[], object]:
         sides.engine.clear()
-        request = Request(tuple(prompt), n=64, length=64, report=Report.SAMPLE, key=(0, next(keys)))
-        sides.engine.answer([request])
+        return lambda: sides.engine.answer([request])
 
     @torch.inference_mode()
     def generate() -> None:
@@ -184,84 +184,66 @@ def rollouts(sides: Sides, repeats: int) -> Measured:
             max_new_tokens=64, min_new_tokens=64, pad_token_id=0,
         )  # fmt: skip
 
-    return {
-        "tokens": 64 * 64,
-        "seconds": interleaved({"engine": ours, "transformers generate": generate}, repeats),
-    }
+    works: dict[str, Work] = {"engine": ours, "transformers generate": lambda: generate}
+    return {"tokens": 64 * 64, "seconds": interleaved(works, repeats)}
 
 
 def step(sides: Sides, repeats: int) -> Measured:
     """One decode step at batch 64 against the floor: the weights alone, as a chain of products."""
-    prompt = text_tokens(PROMPT)
+    prompt = tuple(text_tokens(PROMPT))
     weights = [m.weight.detach() for m in sides.plain.modules() if isinstance(m, torch.nn.Linear)]
-    inputs = {w.shape[1]: torch.randn(64, w.shape[1], dtype=w.dtype) for w in weights}
-    keys = iter(range(10**6))
+    inputs = {w.shape[1]: torch.randn(64, w.shape[1]).to(w.dtype) for w in weights}
+    starts = np.random.default_rng(2).integers(100, 40_000, size=64).tolist()
 
     @torch.inference_mode()
     def floor() -> None:
         for w in weights:
             torch.nn.functional.linear(inputs[w.shape[1]], w)
 
-    starts = [(int(t),) for t in np.random.default_rng(2).integers(100, 40_000, size=64)]
-    sides.engine.clear()
-    sides.engine.log_laws(prompt, starts)
+    def ours() -> Callable[[], object]:
+        sides.engine.clear()
+        sides.engine.log_laws(prompt, [(a,) for a in starts])
+        asked = [Request(prompt, (a, 7), key=(1, i)) for i, a in enumerate(starts)]
+        return lambda: sides.engine.answer(asked)
 
-    def ours() -> None:
-        key = next(keys)
-        asked = [(*start, (key * 64 + i) % sides.vocab) for i, start in enumerate(starts)]
-        requests = [
-            Request(tuple(prompt), u, 1, 1, Report.SAMPLE, key=(key, i))
-            for i, u in enumerate(asked)
-        ]
-        sides.engine.answer(requests)
-
-    return {"seconds": interleaved({"engine": ours, "floor": floor}, 3 * repeats)}
+    return {"seconds": interleaved({"engine": ours, "floor": lambda: floor}, 3 * repeats)}
 
 
 def draws(sides: Sides, repeats: int) -> Measured:
-    """1,000 conditional draws at one prefix against one law."""
-    prompt = text_tokens(PROMPT)
-    keys = iter(range(10**6))
+    """1,000 conditional draws at one prefix against one law there."""
+    prompt = tuple(text_tokens(PROMPT))
 
-    def fresh() -> tuple[int, ...]:
+    def cached() -> Transformers:
         sides.engine.clear()
         sides.engine.log_laws(prompt, [()])
-        return (next(keys) + 100,)
+        return sides.engine
 
-    def law(prefix: tuple[int, ...]) -> Callable[[], object]:
-        return lambda: sides.engine.log_laws(prompt, [prefix])
+    def law() -> Callable[[], object]:
+        engine = cached()
+        return lambda: engine.log_laws(prompt, [(7,)])
 
-    def draw(prefix: tuple[int, ...]) -> Callable[[], object]:
-        request = Request(tuple(prompt), prefix, 1000, 1, Report.SAMPLE, key=(1, 1))
-        return lambda: sides.engine.answer([request])
+    def draw() -> Callable[[], object]:
+        engine, request = cached(), Request(prompt, (7,), 1000, key=(1, 1))
+        return lambda: engine.answer([request])
 
-    times: dict[str, list[float]] = {"one law": [], "1,000 draws": []}
-    for _ in range(5 * repeats):
-        times["one law"].append(seconds(law(fresh())))
-        times["1,000 draws"].append(seconds(draw(fresh())))
-    return {"seconds": {name: statistics.median(each) for name, each in times.items()}}
+    return {"seconds": interleaved({"one law": law, "1,000 draws": draw}, 5 * repeats)}
 
 
 def growth(sides: Sides, repeats: int) -> Measured:
-    """Queries 64 → 4,096 in one tree: seconds per query and memory held."""
-    prompt = text_tokens(PROMPT)
-    rng = np.random.default_rng(3)
-    found: list[Measured] = []
+    """Queries 64 → 4,096 in one tree of ever deeper levels: seconds per query, and memory."""
+    prompt, rng, found = text_tokens(PROMPT), np.random.default_rng(3), list[Measured]()
     for total in (64, 256, 1024, 4096):
         sides.engine.clear()
         sides.engine.log_laws(prompt, [()])
         level: list[tuple[int, ...]] = [()]
-        started, asked = time.perf_counter(), 0
-        while asked < total:
-            level = [
-                (*level[rng.integers(len(level))], int(t))
-                for t in rng.integers(100, 40_000, size=64)
-            ]
+        started = time.perf_counter()
+        for _ in range(total // 64):
+            ids = rng.integers(100, 40_000, size=64).tolist()
+            level = [(*level[rng.integers(len(level))], token) for token in ids]
             sides.engine.log_laws(prompt, level)
-            asked += len(level)
-        spent = time.perf_counter() - started
-        found.append({"queries": asked, "seconds": spent / asked})
-    return {"growth": found}
+        spent, peak = time.perf_counter() - started, sides.engine.physical().peak_bytes
+        found.append({"queries": total, "seconds_per_query": spent / total, "peak_bytes": peak})
+    return {"growth": found, "cache_bytes": CACHE}
 
 
 WORKS: dict[str, Callable[[Sides, int], Measured]] = {

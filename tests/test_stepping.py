@@ -118,9 +118,9 @@ def mixed_requests(tree: Tabular) -> list[Request]:
         length = 1 + i % (tree.horizon - len(prefix))
         requests.append(Request((), prefix, n, length, report, sampling, stop, (i % 5, 1), i % 7))
     scored = [(0, 1, 0), (1,), (2,), (1, 1, 1, 2)]
-    for sampling, given in itertools.product(samplings[:2], scored):
+    for sampling, known in itertools.product(samplings[:2], scored):
         requests.append(
-            Request((), (), 1, len(given), Report.FULL, sampling, frozenset({0, 1, 2}), given=given)
+            Request((), (), 1, len(known), Report.FULL, sampling, frozenset({0, 1, 2}), given=known)
         )
     return requests
 

@@ -42,7 +42,7 @@ def model(
     """Two layers whose laws depend strongly on every past token, always the same weights."""
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     if kind == "gpt2":
-        drops = {name: dropout for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop")}
+        drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
         config = GPT2Config(
             vocab_size=vocab,
             n_positions=positions,

@@ -157,6 +157,9 @@ class GeneratorConformance(Conformance, ABC):
                 laws = s.laws([tokens[:t] for t in range(len(tokens))])
                 known = laws[np.arange(len(tokens)), tokens]
                 close(drawn, known, self.tolerance, f"log-probabilities along {tokens}")
+                if reply.base_logprobs is not None:
+                    base = reply.base_logprobs[i, : len(tokens)]
+                    close(base, known, self.tolerance, f"base log-probabilities along {tokens}")
                 if s.generator.capabilities.given:
                     (scored,) = self.make().answer([scoring(request, tokens)])
                     assert scored.logprobs is not None

@@ -1,0 +1,105 @@
+"""``docs/performance.md`` from ``benchmarks/results/engine-*.json``: ``python benchmarks/performance.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+# (work, engine's row, peer's row or the start of its rows, what it is, goals for fp32 and bf16)
+_RATIOS = (
+    ("tree", "engine, level by level", "genlm-backend", "256 laws in a tree, level by level", 5.0, 4.0),
+    ("tree", "engine, level by level", "transformers", "256 laws in a tree, level by level", 60.0, None),
+    ("shared", "engine", "transformers", "64 one-step queries after one prefix", 2.5, 2.5),
+    ("rollouts", "engine", "transformers", "64 rollouts × 64 tokens", 2.0, 2.5),
+)  # fmt: skip
+_FLOORS = (
+    ("step", "engine", "floor", "one step at batch 64 over the weights alone", 1.6, 2.5),
+    ("draws", "1,000 draws", "one law", "1,000 draws at one prefix over one law", 1.5, 1.5),
+)
+
+_HEAD = """# Performance of the prefix-tree engine
+
+SmolLM2-135M on two threads of a CPU; all sides in one process on the same weights, medians of interleaved repeats.
+Made by `python benchmarks/engine.py` and `python benchmarks/performance.py` from `benchmarks/results/`; numbers carry
+over to other machines as ratios at best.
+
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for path in sorted(RESULTS.glob("engine-*.json"), reverse=True):
+        parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+    return "\n".join(parts)
+
+
+def _section(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
+    exact = found["dtype"] == "float32"
+    lines = [
+        f"## {found['dtype']}",
+        "",
+        f"{machine['cpu']}, {machine['threads']} threads; {versions}.",
+        "",
+        "| work | beside | engine, s | peer, s | ratio | goal | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for work, mine, other, what, *goals in _RATIOS:
+        name, theirs = _best(found, work, other)
+        if name:
+            ours, goal = found[work]["seconds"][mine], goals[0] if exact else goals[1]
+            lines.append(_line(what, name, ours, theirs, theirs / ours, goal, "≥"))
+    for work, mine, other, what, *goals in _FLOORS:
+        if work in found:
+            ours, theirs = found[work]["seconds"][mine], found[work]["seconds"][other]
+            goal = goals[0] if exact else goals[1]
+            lines.append(_line(what, other, ours, theirs, ours / theirs, goal, "≤"))
+    return "\n".join([*lines, "", *_growth(found), ""])
+
+
+def _best(found: dict[str, Any], work: str, start: str) -> tuple[str, float]:
+    """The fastest of the rows that begin like this."""
+    rows = {k: v for k, v in found.get(work, {}).get("seconds", {}).items() if k.startswith(start)}
+    return min(rows.items(), key=lambda row: row[1], default=("", 0.0))
+
+
+def _line(
+    what: str, name: str, ours: float, theirs: float, ratio: float, goal: float | None, sign: str
+) -> str:
+    met = (
+        "·"
+        if goal is None
+        else "yes"
+        if (ratio >= goal if sign == "≥" else ratio <= goal)
+        else "no"
+    )
+    aim = "·" if goal is None else f"{sign} {goal:g}"
+    return f"| {what} | {name} | {ours:.3f} | {theirs:.3f} | {ratio:.2f} | {aim} | {met} |"
+
+
+def _growth(found: dict[str, Any]) -> list[str]:
+    if "growth" not in found:
+        return []
+    rows, cache = found["growth"]["growth"], found["growth"]["cache_bytes"]
+    times = [f"{r['queries']:,}: {1e3 * r['seconds_per_query']:.2f} ms" for r in rows]
+    memory = ", ".join(f"{r['peak_bytes'] / 2**20:,.0f}" for r in rows)
+    slowest = max(r["seconds_per_query"] for r in rows) / rows[0]["seconds_per_query"]
+    return [
+        f"Queries in one tree, time per query: {'; '.join(times)}: at most {slowest:.2f} times the first (goal ≤ 1.5). "
+        f"Peak of keys, values and laws: {memory} MiB of {cache / 2**20:,.0f} MiB allowed."
+    ]
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
