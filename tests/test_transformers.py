@@ -353,7 +353,7 @@ def test_forgetting_keeps_what_is_held() -> None:
     step = plan_pass(tree, np.array([kept]), Limits())
     remembered = tree.start((1, 2), (9, 9))
     dropped = tree.start((7, 7), (7,))
-    tree.forget([remembered])
+    tree.forget(np.array([remembered]))
     assert len(tree) == 4 + 2
     assert path_of(tree, remembered) == (1, 2, 9, 9)
     assert tree.start((1, 2, 3, 4), ()) == kept

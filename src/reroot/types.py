@@ -315,13 +315,13 @@ class Physical:
 
     def __sub__(self, other: Physical) -> Physical:
         """Counters since ``other``; the peak stays."""
-        counts = (getattr(self, f) - getattr(other, f) for f in _PHYSICAL[:-1])
-        return Physical(*counts, self.peak_bytes)
+        counts = {f: getattr(self, f) - getattr(other, f) for f in _PHYSICAL[:-1]}
+        return Physical(**counts, peak_bytes=self.peak_bytes)
 
     def __add__(self, other: Physical) -> Physical:
         """Both together; the higher peak."""
-        counts = (getattr(self, f) + getattr(other, f) for f in _PHYSICAL[:-1])
-        return Physical(*counts, max(self.peak_bytes, other.peak_bytes))
+        counts = {f: getattr(self, f) + getattr(other, f) for f in _PHYSICAL[:-1]}
+        return Physical(**counts, peak_bytes=max(self.peak_bytes, other.peak_bytes))
 
     def to_dict(self) -> dict[str, int]:
         """Counter → amount."""

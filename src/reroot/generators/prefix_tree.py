@@ -158,13 +158,13 @@ class PrefixTree:
         self.slot[gone] = _NONE
         return len(gone)
 
-    def forget(self, kept: Sequence[int] = ()) -> None:
+    def forget(self, kept: IntArray) -> None:
         """Drop all nodes without a slot, except ``kept`` and what is above them.
 
         Node numbers handed out before are void afterwards, those of ``kept`` excepted.
         """
         keep = self.slot[: self._size] != _NONE
-        nodes = np.array(kept, dtype=np.int64)
+        nodes = kept
         while len(nodes):
             keep[nodes] = True
             nodes = np.unique(self.parent[nodes])

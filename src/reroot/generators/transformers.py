@@ -237,7 +237,8 @@ class Transformers(SteppingGenerator):
         """Drop dead nodes when there are many, but for those in use."""
         if len(self._tree) > 2 * self._tree.limit + _NODES:
             ahead = np.array([*self._ahead, *self._ahead.values()], dtype=np.int64)
-            self._tree.forget(np.concatenate([self._kept.nodes(), states, ahead]))
+            kept = np.array(self._kept.nodes(), dtype=np.int64)
+            self._tree.forget(np.concatenate([kept, states, ahead]))
 
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
         check_prefix(prompt, self._vocab)
