@@ -245,10 +245,11 @@ def test_budgets_list_their_limits() -> None:
 
 
 def test_physical_counters_subtract() -> None:
-    later, earlier = Physical(5, 100, 40, 7), Physical(2, 60, 30, 7)
+    later, earlier = Physical(5, 100, 40, 7, 900), Physical(2, 60, 30, 7, 800)
     assert (later - earlier).to_dict() == {
-        "forwards": 3, "computed": 40, "cached": 10, "recomputed": 0,
+        "forwards": 3, "computed": 40, "cached": 10, "recomputed": 0, "peak_bytes": 900,
     }  # fmt: skip
+    assert later + earlier == Physical(7, 160, 70, 14, 900)
 
 
 # ---- the package ----------------------------------------------------------------------------
