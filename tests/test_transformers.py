@@ -26,6 +26,7 @@ import tiny_lm
 from reroot import BackendError, InvalidInput
 from reroot.access.contract import Report, Sampling
 from reroot.generators import transformers
+from reroot.generators.attention import _grouped
 from reroot.generators.base import Generator, Request
 from reroot.generators.law import cumulative, invert
 from reroot.generators.packed_linear import PackedLinear, pack_linears
@@ -277,6 +278,19 @@ def test_heads_that_share_keys_are_computed_together() -> None:
     mine, other = (g.log_laws((4, 5, 6), prefixes) for g in (ROOMY["llama"], plain))
     np.testing.assert_allclose(mine, other, atol=CLOSE, rtol=0)
     assert NETWORKS["llama"].config._attn_implementation == "sdpa"
+
+
+def test_attention_that_cannot_be_grouped_stays_as_it_is() -> None:
+    """A wrong size of groups is noticed by the check of the engine."""
+    with patch.object(transformers, "group_size", lambda config: 2):
+        generator = Transformers((NETWORKS["gpt2"], TEXT))
+    assert generator._group == 1
+    law = generator.log_laws((4, 5), [(6,)])[0]
+    np.testing.assert_allclose(law, plain_law(NETWORKS["gpt2"], (4, 5, 6)), atol=CLOSE)
+    attention = torch.nn.Module()
+    query = key = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(BackendError, match="softcap"):
+        _grouped(attention, query, key, key, None, softcap=30.0)
 
 
 # ---- packed weights ------------------------------------------------------------------------

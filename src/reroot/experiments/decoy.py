@@ -18,7 +18,7 @@ from ..learners.registry import get_learner
 from ..report.tables import dot, table
 from ..report.words import from_log, quantity
 from ..running import run
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, counted, interval, where
 from .formulas import (
     at_most,
     inside,
@@ -236,7 +236,7 @@ def _finds(rows: Sequence[Row]) -> Check:
         and at_most(failed, total, DELTA, _ERROR)
         and not any(r["errors"] for r in (*sure, *drawn)),
         f"{missed} of {sum(r['attempts'] for r in sure)} missed; with samples {failed} of {total} "
-        f"(interval {_interval(failed, total)}, δ = {DELTA})",
+        f"(interval {interval(failed, total)}, δ = {DELTA})",
     )
 
 
@@ -274,14 +274,9 @@ def _root_sample(rows: Sequence[Row]) -> list[Check]:
         Check(
             "ROOT/SAMPLE succeeds with the rollouts that its bound gives",
             at_most(total - passed, total, DELTA, _ERROR),
-            f"{passed} of {total} found, interval {_interval(passed, total)}",
+            f"{passed} of {total} found, interval {interval(passed, total)}",
         )
     ]
-
-
-def _interval(k: int, n: int) -> str:
-    low, high = clopper_pearson(k, n)
-    return f"{low:.3f} to {high:.3f}"
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -350,11 +345,10 @@ def _ladder(H: int = 16) -> str:
 def _measured(rows: Sequence[Row]) -> str:
     body = []
     for r in sorted(rows, key=lambda r: (r["k"], r["H"], _WALKS.index(r["report"]))):
-        low, high = clopper_pearson(r["passed"], r["attempts"])
         name = f"argmax({r['k'] + 1})" if r["report"] == "argmax" else r["report"]
         body.append(
             [name, str(r["k"]), str(r["H"]), quantity(r["queries"]), quantity(r["expected"]),
-             f"{r['passed']} of {r['attempts']} <small>{low:.3f}–{high:.3f}</small>"]
+             counted(r["passed"], r["attempts"])]
         )  # fmt: skip
     return table(["report", "k", "H", "queries, mean", "expected", "found"], body, text=1)
 

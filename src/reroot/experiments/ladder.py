@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..diagnosis.intervals import clopper_pearson
 from ..families.many import ensemble
 from ..generators.base import Generator
 from ..report.tables import dot, table
 from ..report.words import from_log, quantity
 from ..running import RunResult, run
 from ..types import CURRENCIES
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, counted, where
 from .formulas import at_most, inside
 from .ladder_cells import CONTROLS, DECOYS, REPORTS, SUCCESS, Cell, Ladder, PathLadder, Trial
 from .ladder_more import ParityLadder, TrieLadder
@@ -321,9 +320,8 @@ def _runs(rows: Sequence[Row]) -> str:
             asked = f"{quantity(r['answered'])} answered, {quantity(r['refused'])} refused"
             body.append([name, "ask_all", "", asked, told])
             continue
-        low, high = clopper_pearson(r["passed"], r["attempts"])
         paid = ", ".join(f"{_amount(v)} {c}" for c, v in r["budget"].items()) or "no limit"
-        found = f"{r['passed']} of {r['attempts']} <small>{low:.3f}–{high:.3f}</small>"
+        found = counted(r["passed"], r["attempts"])
         body.append([name, r["learner"].partition("(")[0], r["size"], paid, found])
     head = ["run under", "learner", "smaller size", "budget", "found"]
     return table(head, body, text=2)

@@ -17,7 +17,7 @@ from ..report.html import grid
 from ..report.tables import dot, table
 from ..report.words import quantity
 from ..running import run
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, counted, interval, where
 from .formulas import at_most, elimination_success, inside, likelihood_draws
 from .plots import Axes, Line, plot
 
@@ -180,7 +180,7 @@ def _probe_checks(rows: Sequence[Row]) -> list[Check]:
         Check(
             "with samples the probe fails at rate δ at most",
             at_most(failed, total, DELTA, _ERROR),
-            f"{failed} of {total} secrets, interval {_interval(failed, total)}; δ = {DELTA}",
+            f"{failed} of {total} secrets, interval {interval(failed, total)}; δ = {DELTA}",
         ),
         Check(
             "the probe takes (T − 1)·m queries, and 2(T − 1) − 1 more under RESET",
@@ -200,7 +200,7 @@ def _sample_checks(rows: Sequence[Row]) -> list[Check]:
         Check(
             "root-start samples hold the secret: the likeliest one is right with 1 − δ",
             at_most(failed, total, DELTA, _ERROR),
-            f"{failed} of {total} wrong, interval {_interval(failed, total)}, with at most "
+            f"{failed} of {total} wrong, interval {interval(failed, total)}, with at most "
             f"{ratio:.1f} times the information floor, linear in T; its {quantity(work(12))} additions at "
             f"T = 12 are {quantity(work(64))} at T = 64",
         ),
@@ -240,18 +240,13 @@ def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
         Check(
             "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away",
             at_most(failed, total, DELTA, _ERROR) and not any(r["errors"] for r in asked),
-            f"{failed} of {total} wrong, interval {_interval(failed, total)}; δ = {DELTA}",
+            f"{failed} of {total} wrong, interval {interval(failed, total)}; δ = {DELTA}",
         ),
     ]
 
 
 def _failed(rows: Sequence[Row]) -> int:
     return sum(r["secrets"] - r["passed"] for r in rows)
-
-
-def _interval(k: int, n: int) -> str:
-    low, high = clopper_pearson(k, n)
-    return f"{low:.3f} to {high:.3f}"
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -337,13 +332,12 @@ def _interfaces(rows: Sequence[Row]) -> str:
             continue
         if r["kind"] == "elimination" and r["spare"] not in (None, 4):
             continue
-        low, high = clopper_pearson(r["passed"], r["secrets"])
         control = r["grants"].partition("/")[0]
         body.append(
             [f"{dot(control)}{r['grants']}", works[r["kind"]], str(r["T"]), f"{r['alpha']:g}",
              quantity(r["rollouts"]), quantity(r["queries"]),
              quantity(work(r["T"])) if r["kind"] == "samples" else "·",
-             f"{r['passed']} of {r['secrets']} <small>{low:.3f}–{high:.3f}</small>"]
+             counted(r["passed"], r["secrets"])]
         )  # fmt: skip
     order = ["root/sample", "root/logprob", "visited/sample"]
     body.sort(

@@ -8,14 +8,13 @@ import numpy as np
 from scipy import stats
 
 from .. import limits
-from ..diagnosis.intervals import clopper_pearson
 from ..families.hidden_trie import HiddenTrie
 from ..families.many import ensemble
 from ..learners.registry import get_learner
 from ..report.tables import dot, table
 from ..report.words import quantity
 from ..running import run
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, interval, where
 from .formulas import at_most
 from .plots import Axes, Line, plot
 from .readers import found_leaves
@@ -141,12 +140,12 @@ def _check(rows: Sequence[Row]) -> list[Check]:
         Check(
             "with draws the trie is missed at rate δ/2 at most",
             at_most(failed, tries, DELTA / 2, _ERROR) and not any(r["errors"] for r in rows),
-            f"{failed} of {tries} tries, interval {_interval(failed, tries)}; δ = {DELTA}",
+            f"{failed} of {tries} tries, interval {interval(failed, tries, 5)}; δ = {DELTA}",
         ),
         Check(
             "a node is misread at rate δ/(2S) at most",
             at_most(misread, nodes, DELTA / (2 * least), _ERROR),
-            f"{misread} of {nodes:,} nodes, interval {_interval(misread, nodes)}",
+            f"{misread} of {nodes:,} nodes, interval {interval(misread, nodes, 5)}",
         ),
         Check(
             "laws show every trie exactly",
@@ -171,11 +170,6 @@ def _check(rows: Sequence[Row]) -> list[Check]:
             f"{sum(r['wrong'] for r in small)} of {runs} runs",
         ),
     ]
-
-
-def _interval(k: int, n: int) -> str:
-    low, high = clopper_pearson(k, n)
-    return f"{low:.5f} to {high:.5f}"
 
 
 # ---- showing -------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
+from ..errors import BackendError
+
 _NAME = "reroot_grouped"
 
 
@@ -25,7 +27,7 @@ def _grouped(
     """Query heads of a group as further rows of one head; the mask has their rows already."""
     changed = [n for n in ("softcap", "s_aux", "position_bias") if kwargs.get(n) is not None]
     if changed:
-        raise NotImplementedError(f"attention with {', '.join(changed)}")
+        raise BackendError(f"attention with {', '.join(changed)} is not computed in groups")
     batch, heads, length, width = query.shape
     rows = query.reshape(batch, key.shape[1], -1, width)
     out = torch.nn.functional.scaled_dot_product_attention(

@@ -2,7 +2,8 @@
 
 What is asked together is computed together, and nothing is computed twice while the cache holds it. Laws
 computed in different batches agree to about 1e-5 nats in float32 (matrix products round differently by
-shape), and so does a draw, with about that probability (``wide.draw_wide``). In bfloat16 laws differ by up to a nat between batches: use it for speed, not for numbers.
+shape), and draws, but for about that share (``wide.draw_wide``). In bfloat16 laws differ by up to a nat
+between batches: use it for speed, not for numbers.
 """
 
 from __future__ import annotations
@@ -139,6 +140,7 @@ class Transformers(SteppingGenerator):
         self._kept = LawStore(min(laws // (4 * self._vocab), 1 << 16), self._vocab)
         self._buffer = np.empty((max(16, _LAW_ENTRIES // self._vocab), self._vocab), np.float32)
         self._ahead: dict[int, int] = {}
+        self._left = 0  # nodes when dead ones were last dropped
 
     @property
     def vocab_size(self) -> int:
@@ -235,10 +237,11 @@ class Transformers(SteppingGenerator):
 
     def _tidy(self, states: IntArray) -> None:
         """Drop dead nodes when there are many, but for those in use."""
-        if len(self._tree) > 2 * self._tree.limit + _NODES:
+        if len(self._tree) > self._left + 2 * self._tree.limit + _NODES:
             ahead = np.array([*self._ahead, *self._ahead.values()], dtype=np.int64)
             kept = np.array(self._kept.nodes(), dtype=np.int64)
             self._tree.forget(np.concatenate([kept, states, ahead]))
+            self._left = len(self._tree)  # so that what is in use is not looked through each step
 
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
         check_prefix(prompt, self._vocab)
