@@ -42,8 +42,10 @@ BEHIND_THE_DOOR = ("desk", "rules", "coarsen", "meter", "episode", "runner", "le
 
 RULES = [
     Rule(
-        "learners and training reach a generator through a session alone",
+        "learners and training reach a generator through a session alone; training.trl makes the "
+        "sessions",
         who=("learners", "training"),
+        but=("training.trl",),
         only=("learners", "training", "access.session", *FOUNDATION),
     ),
     Rule(

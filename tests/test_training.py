@@ -20,7 +20,8 @@ from reroot.objective import Tree
 from reroot.randomness import keyed_rng, stream_key
 from reroot.tasks.base import Problem
 from reroot.training import ARMS, Rule, train
-from reroot.training.policy_gradient import Rows, centred, kl_rows, reward_rows, step
+from reroot.training.advantages import centred
+from reroot.training.policy_gradient import Rows, kl_rows, reward_rows, step
 from reroot.training.starts import WalkStarts
 from reroot.types import PAD, FloatArray, Prefix, Reply
 from toys import play

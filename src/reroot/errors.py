@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 
@@ -81,3 +82,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known: {', '.join(names)}." if names else ""
+
+
+def need(group: str, *packages: str) -> None:
+    """Refuse, with the command to run, if one of ``packages`` is not installed.
+
+    Args:
+        group: the optional group that brings them.
+
+    Raises:
+        MissingDependency: one is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependency(f"{', '.join(missing)} is missing: pip install 'reroot[{group}]'")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import BackendError, InvalidInput, MissingDependency, RerootError
+from .errors import BackendError, InvalidInput, MissingDependency, RerootError, need
 
 Progress = Callable[[str], None]
 """Told in a short sentence what takes time."""
@@ -73,7 +73,7 @@ def load(
         InvalidInput: not a causal language model, incomplete weights, or as in ``resolve``.
         MissingDependency: torch or transformers is not installed.
     """
-    _need("torch", "transformers")
+    need("lm", "torch", "transformers")
     folder = resolve(name, progress)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -114,7 +114,7 @@ def _check_folder(folder: Path) -> None:
 
 def _download(hub_id: str, progress: Progress | None) -> Path:
     """The folder of the hub's snapshot; only what a model needs is fetched."""
-    _need("torch", "transformers")
+    need("lm", "torch", "transformers")
     from huggingface_hub import snapshot_download
 
     _say(progress, f"looking for {hub_id} on the Hugging Face hub")
@@ -142,7 +142,7 @@ def _smollm2(progress: Progress | None) -> Path:
     target = cache_folder() / _CONVERTED
     if _is_model(target):
         return target
-    _need("torch", "transformers", "gguf", "accelerate")
+    need("lm", "torch", "transformers", "gguf", "accelerate")
     source = _smollm2_source()
     from filelock import FileLock
 
@@ -208,15 +208,6 @@ def _convert(source: Path, target: Path, progress: Progress | None) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     _say(progress, "converted")
-
-
-def _need(*packages: str) -> None:
-    """Refuse, with the command to run, if one of ``packages`` is not installed."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingDependency(
-            f"language models need {', '.join(missing)}: pip install 'reroot[lm]'"
-        )
 
 
 def _say(progress: Progress | None, text: str) -> None:

@@ -86,7 +86,6 @@ class Transformers(SteppingGenerator):
             self._model, tokenizer = load(model, dtype=dtype, progress=progress)
             self._model.to(_device(device))
             self._name = Path(model).name
-        self._model.eval()
         self._config = self._model.config.get_text_config()
         if why := _refusal(self._model, self._config):
             raise InvalidInput(f"a {self._config.model_type} model cannot be served: {why}")
@@ -103,6 +102,12 @@ class Transformers(SteppingGenerator):
         self._slot_bytes = 1 << 14
         self._group = group_size(self._config)
         self.clear()
+        with self._evaluating():
+            self._checked_engine()
+        self._slot_bytes = self._store.slot_bytes
+        self.clear()
+
+    def _checked_engine(self) -> None:
         try:
             self._check_engine()
         except BackendError:
@@ -111,8 +116,6 @@ class Transformers(SteppingGenerator):
             self._group = 1  # its attention is its own
             self.clear()
             self._check_engine()
-        self._slot_bytes = self._store.slot_bytes
-        self.clear()
 
     def weights_changed(self) -> None:
         """Forget all that was computed with other weights; counters go on, identity follows.

@@ -56,14 +56,14 @@ async def tokenwise_rejection(
     prefix = session.root
     with suppress(BudgetExceeded):
         while not session.is_complete(prefix):
-            token = await _accepted(session, prefix, max_tries, growth)
+            token = await accepted_token(session, prefix, max_tries, growth)
             if token is None:
                 break
             prefix = prefix.append(token)
     return prefix
 
 
-async def _accepted(session: Session, prefix: Prefix, tries: int, growth: float) -> int | None:
+async def accepted_token(session: Session, prefix: Prefix, tries: int, growth: float) -> int | None:
     """The first drawn token that the verifier accepts after ``prefix``, if there is one."""
     rejected: set[int] = set()
     drawn = 0

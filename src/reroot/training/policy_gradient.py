@@ -22,8 +22,8 @@ from typing import Protocol
 import numpy as np
 
 from ..checks import between, finite, whole
-from ..errors import InvalidInput
 from ..types import PAD, FloatArray, IntArray, Prefix, Reply
+from .advantages import centred, kl_credit
 
 
 class Policy(Protocol):
@@ -83,18 +83,6 @@ class Rows:
     coefficients: FloatArray
 
 
-def centred(rewards: Sequence[float]) -> FloatArray:
-    """(n,) each reward less the mean of the others; exactly 0 where all are equal.
-
-    Raises:
-        InvalidInput: fewer than two rewards.
-    """
-    if len(rewards) < 2:
-        raise InvalidInput(f"leave-one-out needs at least two rewards, got {len(rewards)}")
-    above = np.asarray(rewards, dtype=np.float64) - rewards[0]
-    return above - (above.sum() - above) / (len(above) - 1)
-
-
 def reward_rows(reply: Reply, rewards: Sequence[float], horizon: int, groups: int = 1) -> Rows:
     """A group: (1/Gn)·A_i on the tokens of each suffix, 0 on those of the start.
 
@@ -124,16 +112,8 @@ def output_rows(outputs: Sequence[Prefix], weights: Sequence[float], horizon: in
 def kl_rows(reply: Reply, policy: Policy, beta: float, horizon: int) -> Rows:
     """M rollouts from the empty prefix: −(β/M)·(L_it − b_it) on each token (see above)."""
     tokens = _from_the_root(reply, horizon)
-    ratios = policy.log_ratios(tokens)
-    ahead = ratios[:, ::-1].cumsum(axis=1)[:, ::-1]  # 0 behind the end, as the ratios are
-    shares = np.ones((reply.n, reply.n, horizon), dtype=bool)  # whether y_i<t = y_j<t
-    np.logical_and.accumulate(
-        tokens[:, None, :-1] == tokens[None, :, :-1], axis=2, out=shares[:, :, 1:]
-    )
-    shares[np.arange(reply.n), np.arange(reply.n)] = False
-    others = np.maximum(shares.sum(axis=1), 1)
-    centre = np.einsum("ijt,jt->it", shares, ahead) / others
-    return Rows(tokens, (tokens != PAD) * (ahead - centre) * (-beta / reply.n))
+    credit = kl_credit(tokens, policy.log_ratios(tokens))
+    return Rows(tokens, credit * (-beta / reply.n))
 
 
 def step(policy: Policy, rule: Rule, rows: Sequence[Rows]) -> None:

@@ -16,7 +16,7 @@ from ..checks import finite, whole
 from ..errors import BudgetExceeded, InvalidInput, nearest
 from ..learners.base import learner
 from ..types import Finding, Prefix, Query, Reply
-from . import policy_gradient
+from . import advantages, policy_gradient
 from .policy_gradient import Policy, Rows, Rule, kl_rows, output_rows, reward_rows, step
 from .starts import RootStarts, Starts, WalkStarts
 
@@ -237,5 +237,5 @@ def _equal(session: Session, rule: Rule, target: float) -> dict[str, Any]:
         "update": f"{step.__module__}.{step.__qualname__}",
         "kl": "k1 in the reward, to go, on rollouts of the present policy from the empty prefix",
     }
-    known = json.dumps([values, inspect.getsource(policy_gradient)])
+    known = json.dumps([values, *map(inspect.getsource, (policy_gradient, advantages))])
     return {**values, "config": hashlib.blake2b(known.encode(), digest_size=8).hexdigest()}

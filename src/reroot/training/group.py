@@ -1,0 +1,115 @@
+"""One group of rollouts, carried out through a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..access.contract import Contract, Report
+from ..checks import whole
+from ..errors import InvalidInput
+from ..learners.base import learner
+from ..types import Cost, Finding, Prefix
+from .strategies.base import ROOT, Start, Strategy
+
+if TYPE_CHECKING:
+    from ..access.session import Session
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """n rollouts from one start.
+
+    Attributes:
+        prompt: prompt tokens.
+        start: where they started.
+        tokens: the generated tokens of each, the start not among them.
+        logprobs: nats, log π of each of these tokens; ``None``: the contract does not report them.
+        rewards: outcome rewards of the complete outputs.
+        credit: an advantage for each generated token; ``None``: one for each rollout.
+        building: what was spent before the rollouts, on the start.
+        spent: what was spent in all.
+    """
+
+    prompt: tuple[int, ...]
+    start: Start
+    tokens: list[list[int]]
+    logprobs: list[list[float]] | None
+    rewards: list[float]
+    credit: list[list[float]] | None
+    building: Cost
+    spent: Cost
+
+    @property
+    def silent(self) -> bool:
+        """Whether it says nothing about the policy: all rewards are equal."""
+        return len(set(self.rewards)) == 1
+
+    def to_notes(self) -> dict[str, Any]:
+        """As JSON values; prompt and cost in all are known elsewhere."""
+        return {
+            "start": list(self.start.prefix),
+            "share": self.start.share,
+            "tokens": self.tokens,
+            "logprobs": self.logprobs,
+            "rewards": self.rewards,
+            "credit": self.credit,
+            "building": list(self.building),
+        }
+
+    @staticmethod
+    def of_notes(notes: Mapping[str, Any], prompt: tuple[int, ...], spent: Cost) -> Group:
+        """The group that ``to_notes`` described."""
+        return Group(
+            prompt,
+            Start(Prefix(tuple(notes["start"])), notes["share"]),
+            notes["tokens"],
+            notes["logprobs"],
+            notes["rewards"],
+            notes["credit"],
+            Cost(*notes["building"]),
+            spent,
+        )
+
+
+def _contract(params: Mapping[str, Any]) -> Contract:
+    strategy = params["strategy"]
+    if not isinstance(strategy, Strategy):
+        raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
+    whole("size", params["size"], 1)
+    return ROOT if params["at_root"] else strategy.requires
+
+
+@learner(requires=_contract)
+async def group(
+    session: Session, *, strategy: Strategy, size: int, at_root: bool = False
+) -> Finding:
+    """n rollouts of the present policy from one start, and their rewards.
+
+    Pseudo-code::
+
+        u ← start of the strategy, or ∅;  y¹ … yⁿ ~ π(· | u);  r_i ← r(u·yⁱ)
+
+    Tokens are reported with log-probabilities where the contract grants them.
+
+    Args:
+        strategy: where to start.
+        size: n.
+        at_root: start at ∅ whatever the strategy.
+
+    Returns:
+        No output; the notes are those of a ``Group``.
+    """
+    start = Start(session.root) if at_root else await strategy.start(session)
+    building = session.spent
+    report = Report.LOGPROB if session.contract.report >= Report.LOGPROB else Report.SAMPLE
+    reply = await session.continuations(start.prefix, size, report=report)
+    rewards = await session.rewards(reply.outputs())
+    credit = None if at_root else await strategy.credit(session, reply, rewards)
+    tokens = [list(reply.continuation(i)) for i in range(size)]
+    logprobs = None
+    if reply.logprobs is not None:
+        logprobs = [row[: len(t)].tolist() for row, t in zip(reply.logprobs, tokens, strict=True)]
+    found = Group(session.prompt, start, tokens, logprobs, rewards, credit, building, session.spent)
+    return Finding(None, found.to_notes())

@@ -1,0 +1,211 @@
+"""Groups of rollouts of a generator that changes, each through a session of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...access.contract import Contract, Oracle
+from ...access.episode import Episode, check_oracles
+from ...access.runner import Attempt, Job, execute
+from ...access.transcript import error_from_text
+from ...checks import whole
+from ...errors import InvalidInput, RerootError
+from ...generators.base import Generator
+from ...running import check_run
+from ...tasks.base import Problem
+from ...types import CURRENCIES, Budget, Cost
+from ..group import Group, group
+from ..strategies.base import Strategy
+
+Gather = Callable[[list[Group]], list[Group]]
+"""The groups of all processes, in order, from those of this one."""
+
+
+class BudgetSpent(RerootError):
+    """The budget of a training run does not allow another step; the last step was taken whole."""
+
+
+def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem) -> Contract:
+    """The contract of every session; what names no oracle gets those that the problem has.
+
+    Raises:
+        InvalidInput: not a contract.
+    """
+    if grants is None:
+        return strategy.requires.resolved
+    contract = Contract.parse(grants) if isinstance(grants, str) else grants
+    if not isinstance(contract, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"grants must be a Contract or its text, got {grants!r}")
+    if not contract.oracles:
+        have = {Oracle.REWARD: True, Oracle.VERIFIER: problem.verifier is not None}
+        have[Oracle.DEMONSTRATION] = problem.demonstration is not None
+        contract = contract.with_oracles(o for o, there in have.items() if there)
+    return contract.resolved
+
+
+def run_groups(
+    generator: Generator,
+    episodes: Sequence[Episode],
+    names: Sequence[str],
+    at_root: Sequence[bool],
+    *,
+    strategy: Strategy,
+    contract: Contract,
+    size: int,
+    seed: int,
+    budget: Budget | None = None,
+) -> list[Group]:
+    """One group per episode, all in flight at once.
+
+    Args:
+        names: unique in the run; together with ``seed`` they key all that is random.
+        at_root: which groups start at the empty prefix whatever the strategy.
+
+    Raises:
+        BudgetSpent: a group did not fit its budget.
+        RerootError: a group failed; a reward or a law that is no number, for one.
+    """
+    jobs = [
+        Job(
+            name,
+            group(strategy=strategy, size=size, at_root=root),
+            replace(episode, problem=replace(episode.problem, id=name)),
+            contract,
+            budget or Budget(),
+            seed,
+        )
+        for episode, name, root in zip(episodes, names, at_root, strict=True)
+    ]
+    attempts: dict[str, Attempt] = {}
+    execute(
+        jobs,
+        generator,
+        concurrency=max(1, len(jobs)),
+        on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
+    )
+    return [_group(attempts[job.key], job.episode) for job in jobs]
+
+
+def _group(attempt: Attempt, episode: Episode) -> Group:
+    if attempt.stopped == "budget":
+        raise BudgetSpent(f"the budget does not allow the group {attempt.key!r}")
+    if attempt.error is not None:
+        raise error_from_text(attempt.error)
+    return Group.of_notes(attempt.notes, episode.prompt, attempt.cost)
+
+
+class Collector:
+    """Collects groups step by step, keeps the account, and lets the strategy learn.
+
+    Args:
+        generator: the live policy.
+        strategy: where groups start.
+        contract: of every session.
+        budget: the most that all steps together may spend.
+        seed: keys all draws.
+
+    Attributes:
+        spent: what all steps together have spent.
+        steps: how many were collected.
+
+    Raises:
+        AccessDenied: the strategy requires more than the contract grants.
+        InvalidInput: the generator cannot honour the contract, or the strategy is off-policy.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        strategy: Strategy,
+        contract: Contract,
+        budget: Budget | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not strategy.on_policy:
+            raise InvalidInput(
+                f"{strategy} is not on-policy given its starts, and nothing here corrects for that"
+            )
+        check_run(group(strategy=strategy, size=1), contract, generator, seed)
+        self.generator = generator
+        self.strategy = strategy
+        self.contract = contract
+        self.budget = budget or Budget()
+        self.seed = seed
+        self.spent = Cost()
+        self.steps = 0
+
+    def collect(
+        self,
+        episodes: Sequence[Episode],
+        size: int,
+        *,
+        roots: int = 0,
+        first: int = 0,
+        total: int | None = None,
+        gather: Gather = list,
+    ) -> list[Group]:
+        """The groups of the next step, of all processes; the strategy has learnt from them.
+
+        Args:
+            episodes: of the groups of this process.
+            size: n, rollouts per group.
+            roots: how many groups, the last ones of the step, start at the empty prefix.
+            first, total: index of this process's first group in the step, and groups in the step.
+            gather: brings the groups of all processes together.
+
+        Raises:
+            BudgetSpent: what is left of the budget does not allow the step.
+            RerootError: see ``run_groups``.
+        """
+        whole("size", size, 1)
+        total = len(episodes) if total is None else total
+        for episode in episodes:
+            check_oracles(episode.problem, self.contract)
+        places = range(first, first + len(episodes))
+        mine = run_groups(
+            self.generator,
+            episodes,
+            [f"{e.problem.id}@{self.steps}.{i}" for e, i in zip(episodes, places, strict=True)],
+            [i >= total - roots for i in places],
+            strategy=self.strategy,
+            contract=self.contract,
+            size=size,
+            seed=self.seed,
+            budget=self._share(total),
+        )
+        groups = gather(mine)
+        for found in groups:
+            self.strategy.learn(found.prompt, found.start, found.rewards)
+            self.spent += found.spent
+        self.steps += 1
+        return groups
+
+    def _share(self, total: int) -> Budget:
+        """What each group of a step may spend, so that all together stay within the budget."""
+        limits = self.budget.to_dict()
+        left = {c: max(0, limits[c] - getattr(self.spent, c)) for c in CURRENCIES if c in limits}
+        return Budget(**{c: amount // total for c, amount in left.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Account and strategy, as JSON values."""
+        return {
+            "steps": self.steps,
+            "spent": self.spent.to_dict(),
+            "strategy": str(self.strategy),
+            "state": self.strategy.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave.
+
+        Raises:
+            InvalidInput: it is the state of another strategy.
+        """
+        if state["strategy"] != str(self.strategy):
+            raise InvalidInput(
+                f"the state to go on from is of {state['strategy']}, not of {self.strategy}"
+            )
+        self.steps, self.spent = int(state["steps"]), Cost(**state["spent"])
+        self.strategy.restore(state["state"])

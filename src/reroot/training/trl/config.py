@@ -1,0 +1,159 @@
+"""The settings of ``reroot train``: from a YAML file, from the command line, checked together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ...checks import between, finite, whole
+from ...errors import InvalidInput, nearest
+from ...types import Budget
+from ..advantages import KL, Estimator
+from ..strategies import Strategy, parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What a training run is made of; runs with equal settings have equal results.
+
+    Attributes:
+        model: ``smollm2``, a model folder, or a hub id.
+        task: task name, as for ``reroot compare``.
+        horizon: task size.
+        strategy: where groups start, as in ``adaback:tau=0.5``.
+        grants: contract of every session; ``None``: what the strategy requires.
+        beta, kl: the KL term (``KL``).
+        steps: optimizer steps.
+        groups, size: start prefixes per step, and rollouts of each.
+        roots: groups of each step that start at the empty prefix; ``None``: an eighth of them, at
+            least one where the KL needs it.
+        learning_rate: of AdamW; constant, no weight decay.
+        problems: training prompts.
+        eval_problems, eval_size: held-out prompts, and samples of each; 0 prompts: no evaluation.
+        eval_every, save_every: in steps.
+        budget_tokens: generated tokens that training may spend; ``None``: no limit.
+        target: root pass@1 of an evaluation at which training ends; ``None``: never.
+        seed: of problems, draws and order.
+        chat: put prompts through the model's chat template.
+        lora: rank of LoRA adapters (PEFT); 0: all weights are trained.
+        trl: further settings of ``GRPOConfig``, by name; they win.
+
+    Raises:
+        InvalidInput: a value is out of range.
+    """
+
+    model: str
+    task: str
+    horizon: int
+    strategy: str = "root"
+    grants: str | None = None
+    beta: float = 0.0
+    kl: Estimator = "k1_reward"
+    steps: int = 200
+    groups: int = 8
+    size: int = 8
+    roots: int | None = None
+    learning_rate: float = 1e-5
+    problems: int = 64
+    eval_problems: int = 16
+    eval_size: int = 8
+    eval_every: int = 25
+    save_every: int = 25
+    budget_tokens: int | None = None
+    target: float | None = None
+    seed: int = 0
+    chat: bool = False
+    lora: int = 0
+    trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        for name in ("model", "task", "strategy"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise InvalidInput(f"{name} must be a text, got {getattr(self, name)!r}")
+        least = {"horizon": 1, "steps": 1, "groups": 1, "size": 2, "problems": 1, "lora": 0}
+        least |= {"eval_problems": 0, "eval_size": 1, "eval_every": 1, "save_every": 1, "seed": 0}
+        for name, lowest in least.items():
+            whole(name, getattr(self, name), lowest)
+        between("learning_rate", self.learning_rate, 0.0, math.inf)
+        if self.budget_tokens is not None:
+            whole("budget_tokens", self.budget_tokens, 1)
+        if self.target is not None and not 0 < finite("target", self.target) <= 1:
+            raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
+        if self.roots is not None:
+            whole("roots", self.roots, 0, self.groups)
+        if not isinstance(self.trl, Mapping):
+            raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
+        KL(self.beta, self.kl)
+        self.make_strategy()
+
+    def make_strategy(self) -> Strategy:
+        """The strategy, new."""
+        return parse(self.strategy)
+
+    @property
+    def root_groups(self) -> int:
+        """Groups of each step that start at the empty prefix whatever the strategy."""
+        if self.roots is not None:
+            return self.roots
+        if self.make_strategy().name == "root":
+            return 0
+        return max(self.groups // 8, int(KL(self.beta, self.kl).needs_root))
+
+    @property
+    def budget(self) -> Budget:
+        """The most that training may spend."""
+        return Budget(tokens=self.budget_tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
+    """Settings of a YAML file, and over them those given on the command line.
+
+    Args:
+        file: maps names to values.
+        given: name → value; ``None``: not given.
+
+    Raises:
+        InvalidInput: the file is none, an unknown name, a missing or bad value.
+    """
+    values = {} if file is None else _read(file)
+    values |= {name: value for name, value in given.items() if value is not None}
+    known = {f.name: f for f in dataclasses.fields(TrainConfig)}
+    for name in values:
+        if name not in known:
+            raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
+    missing = [
+        n
+        for n, f in known.items()
+        if n not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InvalidInput(f"training needs {' and '.join(missing)} (see reroot train --help)")
+    hints = get_type_hints(TrainConfig)
+    for name, value in values.items():
+        if hints[name] is float and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+    return TrainConfig(**values)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"can't read {file}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{file} is no YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{file} must map names to values, got {found!r}")
+    return found

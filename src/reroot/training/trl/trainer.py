@@ -1,0 +1,153 @@
+"""TRL's ``GRPOTrainer`` with advantages per token: an exact KL term, and strategies that give credit."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from trl import GRPOTrainer
+
+from ...errors import BackendError, InvalidInput
+from ...types import PAD, FloatArray
+from ..advantages import KL, padded_tokens, token_advantages
+from ..group import Group
+from .bridge import Rollouts
+
+
+class SessionTrainer(GRPOTrainer):
+    """``GRPOTrainer`` whose advantages are those of ``training.advantages``.
+
+    All else is TRL's: data, optimizer, checkpoints, logging, distribution. With ``loss_type="dr_grpo"``
+    and ``scale_rewards="none"`` the expected update is the gradient stated in
+    ``training.advantages``, times 1/max_completion_length; other settings of TRL change the weights
+    of rollouts and tokens, as TRL documents. With ``scale_rewards`` "group" or "batch" the reward
+    part is TRL's own.
+
+    Args:
+        rollouts: made by ``rollouts_for_trl``.
+        kl: the KL term; it takes the place of ``GRPOConfig.beta``.
+        args, others: as for ``GRPOTrainer``; ``reward_funcs`` defaults to the sessions' rewards and
+            ``train_dataset`` to the problems of ``rollouts``.
+
+    Attributes:
+        kl_estimate: nats per output, mean of Σ log π/P over the root rollouts of the last step;
+            ``None`` where it was not needed.
+
+    Raises:
+        InvalidInput: ``args.beta`` is set as well, or the KL needs root groups and there are none.
+    """
+
+    def __init__(
+        self, *, rollouts: Rollouts, kl: KL | None = None, args: Any, **others: Any
+    ) -> None:
+        self.kl = kl or KL()
+        if args.beta:
+            raise InvalidInput(f"give the KL as kl=KL(beta={args.beta}), not as args.beta")
+        if self.kl.needs_root and not (rollouts.roots or rollouts.strategy.name == "root"):
+            raise InvalidInput(
+                "the KL is estimated on rollouts from the root: rollouts_for_trl(roots=…) must be at "
+                f"least 1 with {rollouts.strategy}"
+            )
+        if self.kl.estimator == "k3_loss":
+            args = copy.copy(args)
+            args.beta = self.kl.beta
+        self.rollouts = rollouts
+        self.kl_estimate: float | None = None
+        others.setdefault("reward_funcs", [rollouts.reward])
+        if "train_dataset" not in others:
+            others["train_dataset"] = rollouts.dataset()
+        super().__init__(args=args, rollout_func=rollouts, **others)
+        self._reference = self._frozen() if self.kl.needs_root else None
+
+    def _frozen(self) -> Any:
+        """P: a copy of the weights that training starts from; ``None``: the model without adapters."""
+        if hasattr(self.accelerator.unwrap_model(self.model), "peft_config"):
+            return None
+        reference = copy.deepcopy(self.accelerator.unwrap_model(self.model)).eval()
+        return reference.requires_grad_(False)
+
+    # ---- advantages ----------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        batch = self.rollouts.batch
+        if batch is None or not batch.training:
+            return output
+        width = output["completion_ids"].shape[1]
+        mine = self.token_advantages(batch.groups, batch.first, batch.count)
+        scaled = self.args.scale_rewards != "none"
+        found = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
+        row = 0
+        for group, values in zip(batch.own, mine, strict=True):
+            start = len(group.start.prefix)
+            for value, tokens in zip(values, group.tokens, strict=True):
+                own = torch.from_numpy(value[: len(tokens)]).float()
+                found[row, start : start + len(tokens)] = own
+                row += 1
+        if scaled and not self.rollouts.strategy.per_token:
+            found += output["advantages"][:, None].cpu()
+        assert found.shape[1] == width
+        output["advantages"] = found.to(output["completion_ids"].device)
+        return output
+
+    def token_advantages(self, groups: list[Group], first: int, count: int) -> list[FloatArray]:
+        """A_it of the groups of this process; where TRL scales rewards, only the other parts."""
+        ratios: dict[int, FloatArray] = {}
+        if self.kl.needs_root:
+            for i in range(len(groups)):
+                if not groups[i].start.prefix:
+                    here = first <= i < first + count
+                    ratios[i] = (
+                        self._log_ratios(groups[i])
+                        if here
+                        else np.zeros(padded_tokens(groups[i].tokens).shape)
+                    )
+            own = [ratios[i] for i in ratios if first <= i < first + count]
+            self.kl_estimate = float(np.mean([r.sum(axis=1).mean() for r in own])) if own else None
+        return token_advantages(groups, ratios, self.kl.beta)[first : first + count]
+
+    @torch.no_grad()
+    def _log_ratios(self, group: Group) -> FloatArray:
+        """(n, L) nats: log π − log P of the tokens of a group at the root; 0 behind their ends."""
+        tokens = padded_tokens(group.tokens)
+        device = self.accelerator.device
+        there = torch.from_numpy(tokens != PAD)
+        prompt = torch.tensor(group.prompt).expand(len(tokens), -1)
+        ids = torch.from_numpy(np.where(tokens == PAD, self._tokenizer.pad_token_id, tokens))
+        ids = torch.cat([prompt, ids], dim=1).to(device)
+        mask = torch.cat([torch.ones_like(prompt), there.long()], dim=1).to(device)
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        try:
+            own = self._logprobs(model, ids, mask, tokens.shape[1])
+            if self._reference is not None:
+                base = self._logprobs(self._reference, ids, mask, tokens.shape[1])
+            else:
+                with model.disable_adapter():
+                    base = self._logprobs(model, ids, mask, tokens.shape[1])
+        finally:
+            model.train(training)
+        return ((own - base).double().cpu() * there).numpy()
+
+    def _logprobs(self, model: Any, ids: Any, mask: Any, kept: int) -> Any:
+        return self._get_per_token_logps_and_entropies(model, ids, mask, kept)[0]
+
+    # ---- safety --------------------------------------------------------------------------------
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's step; a loss that is no number ends training before it reaches the weights.
+
+        Raises:
+            BackendError: the loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not math.isfinite(float(loss)):
+            raise BackendError(
+                f"the loss of step {self.state.global_step + 1} is {float(loss)}; the weights are "
+                "those of the step before. A smaller learning rate may help"
+            )
+        return loss
