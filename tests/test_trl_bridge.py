@@ -344,6 +344,22 @@ def test_a_reward_that_is_none_ends_training(
     assert all(torch.equal(after[k], before[k]) for k in before)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"demonstration": "ccca"}, "has the reward 0.75"),
+        ({"demonstration": "dccc", "pass_at": 0.5}, "its verifier rejects"),
+    ],
+)
+def test_a_wrong_demonstration_is_refused(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    what = trl_toys.problems(**changes)
+    with pytest.raises(OracleError, match=said):
+        trl_toys.session_trainer(tmp_path, strategies.AdaBack(), what=what).train()
+    trl_toys.session_trainer(tmp_path, strategies.Root(), what=what, max_steps=1).train()
+
+
 def test_a_loss_that_is_none_does_not_reach_the_weights(tmp_path: Path) -> None:
     trainer = trl_toys.session_trainer(tmp_path, strategies.Root())
     plain = trainer.token_advantages

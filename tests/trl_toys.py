@@ -100,3 +100,36 @@ def session_trainer(
 
 def weights(trainer: Any) -> dict[str, Any]:
     return {k: v.detach().clone() for k, v in trainer.model.state_dict().items()}
+
+
+def save_parity_model(folder: Path) -> Path:
+    """A random model of the characters 0, 1 and =, saved."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(("<pad>", "<eos>", "0", "1", "="))}
+    rules = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    rules.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
+    rules.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=rules, pad_token="<pad>", eos_token="<eos>", unk_token="<pad>"
+    )
+    config = LlamaConfig(
+        vocab_size=5,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

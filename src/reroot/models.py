@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def load(
     if dtype not in kinds:
         raise InvalidInput(f"dtype must be one of {', '.join(kinds)}, got {dtype!r}")
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=kinds[dtype], output_loading_info=True
@@ -120,7 +121,7 @@ def _download(hub_id: str, progress: Progress | None) -> Path:
     _say(progress, f"looking for {hub_id} on the Hugging Face hub")
     texts = ["*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        with _quiet():
+        with quiet():
             folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
             for pattern in _WEIGHTS:  # safetensors where there are any
                 if not any(folder.glob(pattern)):
@@ -187,7 +188,7 @@ def _convert(source: Path, target: Path, progress: Progress | None) -> None:
     _say(progress, f"converting SmolLM2-135M-Instruct once into {target} (about 20 s)")
     partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
     try:
-        with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that ignores the setting
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that ignores the setting
             AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(
                 partial
             )
@@ -221,15 +222,17 @@ def _line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its progress bars and warnings."""
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and warnings, for the user has not written its code."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

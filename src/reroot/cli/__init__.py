@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import compare, reproduce, view  # each adds its commands to the app, in this order
+from . import compare, reproduce, train, view  # each adds its commands to the app, in this order
 from .app import main
 
-__all__ = ["compare", "main", "reproduce", "view"]
+__all__ = ["compare", "main", "reproduce", "train", "view"]

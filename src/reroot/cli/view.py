@@ -10,17 +10,48 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import InvalidInput, RunFolderError
 from .app import app, console
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder of a comparison or a reproduction.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Run folder of a comparison or a reproduction, or one or more of training runs."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the page of training runs (default: report.html in the first folder)."
+        ),
+    ] = None,
 ) -> None:
-    """Make the table and report.html of a run folder again."""
+    """Make the table and report.html of a run folder again; overlay several training runs.
+
+    Example:
+
+        reroot report runs/x                              one comparison, reproduction or training run
+        reroot report runs/t1 runs/t2 --out both.html     training runs, overlaid on one page
+    """
     from ..folders import read_config
 
-    if read_config(folder).get("kind") == "reproduce":
+    kinds = {folder: read_config(folder).get("kind") for folder in folders}
+    if "train" in kinds.values():
+        _training(folders, out)
+        return
+    if len(folders) > 1:
+        folder, kind = next(iter(kinds.items()))
+        raise RunFolderError(
+            f"only training runs are reported together, and {folder} is of kind {kind!r}; "
+            "name one folder at a time"
+        )
+    if out is not None:
+        raise InvalidInput("--out is for training runs: other pages are in their run folder")
+    folder = folders[0]
+    if kinds[folder] == "reproduce":
         from ..experiments.runner import load_reproduction
         from .reproduce import tell
 
@@ -30,6 +61,14 @@ def report(
 
     console.print(terminal_table(summarize(folder), console.width))
     console.print(f"report: {write_report(folder)}", soft_wrap=True)
+
+
+def _training(folders: list[Path], out: Path | None) -> None:
+    from ..report.training_page import load_runs, write_training_page
+    from ..report.training_terminal import training_table
+
+    console.print(training_table(load_runs(folders), console.width))
+    console.print(f"report: {write_training_page(folders, out)}", soft_wrap=True)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import InvalidInput, MissingDependency, nearest
 from .base import Task
 from .files import FunctionTask, JsonlTask, is_function
+from .parity import PARITY_TASKS, parse
 from .reasoning_gym import PREFIX, ReasoningGymTask, dataset_names
 from .strings import STRING_TASKS
 
@@ -20,6 +21,8 @@ def get_task(spec: str) -> Task:
         raise InvalidInput(f"a task is named by text, got {spec!r}")
     if spec in STRING_TASKS:
         return STRING_TASKS[spec]
+    if spec.partition(":")[0] in PARITY_TASKS:
+        return parse(spec)
     if spec.startswith(PREFIX):
         return ReasoningGymTask.parse(spec)
     if spec.endswith(".jsonl"):
@@ -37,6 +40,10 @@ def list_tasks() -> dict[str, str]:
     listed = {
         name: f"{task.description} (horizon: {task.unit})" for name, task in STRING_TASKS.items()
     }
+    for name, task in PARITY_TASKS.items():
+        listed[f"{name}[:width=W]"] = (
+            f"{task.description} (horizon: {task.unit}; width=W: bits of the prompt, else as many as steps)"
+        )
     try:
         names = f"NAME is one of {', '.join(dataset_names())}"
     except MissingDependency:
@@ -62,7 +69,7 @@ def _hint(spec: str) -> str:
         gym = []
     if spec in gym:
         return f" Did you mean {PREFIX + spec!r}?"
-    hint = nearest(spec, [*STRING_TASKS, *(PREFIX + name for name in gym)])
+    hint = nearest(spec, [*STRING_TASKS, *PARITY_TASKS, *(PREFIX + name for name in gym)])
     if "Did you mean" in hint:
         return hint
-    return f" Known: {', '.join(STRING_TASKS)}, {PREFIX}NAME, a file .py[:function] or .jsonl."
+    return f" Known: {', '.join([*STRING_TASKS, *PARITY_TASKS])}, {PREFIX}NAME, a file .py[:function] or .jsonl."

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...access.contract import Contract
+from ...access.contract import Contract, Oracle
 from ...access.episode import Episode, bind
 from ...checks import whole
-from ...errors import InvalidInput, RunFolderError
+from ...errors import InvalidInput, OracleError, RunFolderError
 from ...folders import write_json
 from ...generators.transformers import Transformers
-from ...tasks.base import Problem
+from ...tasks.base import Problem, check, judge
 from ...types import Budget
 from ..group import Group
 from ..strategies.base import Strategy
@@ -85,7 +85,8 @@ class Rollouts:
         Raises:
             InvalidInput: the trainer's settings do not fit (see ``rollouts_for_trl``).
             BudgetSpent: the budget does not allow the step.
-            RerootError: a reward or a law is no number.
+            OracleError: a reward is no number, or a demonstration is wrong.
+        RerootError: see ``run_groups``.
         """
         training = bool(trainer.model.training)
         size = trainer.num_generations if training else trainer.num_generations_eval
@@ -172,8 +173,25 @@ class Rollouts:
                 problem = self._problems[name]
             else:
                 raise InvalidInput(f"no problem has the prompt {name!r}")
-            self._episodes[name] = bind(problem, self._generator)
+            self._episodes[name] = self._checked(bind(problem, self._generator))
         return self._episodes[name]
+
+    def _checked(self, episode: Episode) -> Episode:
+        """Refuse a demonstration that is wrong, where demonstrations are used (``OracleError``)."""
+        problem, shown = episode.problem, episode.demonstration
+        if Oracle.DEMONSTRATION in self.strategy.requires.oracles and shown is not None:
+            output = episode.output(shown.tokens)
+            reward = judge(problem, output)
+            if reward < problem.pass_at:
+                raise OracleError(
+                    f"problem {problem.id!r}: its demonstration {output.text!r} has the reward "
+                    f"{reward:g}, and outputs pass from {problem.pass_at:g} on"
+                )
+            if problem.verifier is not None and not check(problem, output):
+                raise OracleError(
+                    f"problem {problem.id!r}: its verifier rejects its demonstration {output.text!r}"
+                )
+        return episode
 
     def _evaluated(
         self, collector: Collector, episodes: Sequence[Episode], size: int, first: int

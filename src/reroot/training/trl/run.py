@@ -22,7 +22,7 @@ from ..._version import __version__
 from ...access.episode import Episode, bind
 from ...errors import InvalidInput, RerootError, RunFolderError
 from ...folders import RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
-from ...models import load, resolve
+from ...models import load, quiet, resolve
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ..advantages import KL
@@ -110,8 +110,15 @@ class _Run:
         self.started = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
+        from transformers.trainer_callback import PrinterCallback
+
+        with quiet():
+            return self._run(PrinterCallback)
+
+    def _run(self, printer: Any) -> dict[str, Any]:
         checkpoint = last_checkpoint(self.folder / CHECKPOINTS)
         trainer, rollouts = self._trainer()
+        trainer.remove_callback(printer)  # the screen shows it
         trainer.add_callback(_callback(self, trainer, rollouts))
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -325,7 +332,6 @@ def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
         "save_steps": config.save_every,
         "save_total_limit": 2,
         "report_to": ["tensorboard"],
-        "logging_dir": None,
         "disable_tqdm": True,
         "seed": config.seed,
         "data_seed": config.seed,
@@ -333,8 +339,7 @@ def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
         "gradient_checkpointing": False,
         "use_cpu": not torch.cuda.is_available(),
     }
-    settings.pop("logging_dir")
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
     try:
         return GRPOConfig(**(settings | dict(config.trl)))
     except (TypeError, ValueError) as error:

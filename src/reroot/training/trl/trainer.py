@@ -15,6 +15,7 @@ from ...types import PAD, FloatArray
 from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
 from .bridge import Rollouts
+from .order import order_for
 
 
 class SessionTrainer(GRPOTrainer):
@@ -68,6 +69,13 @@ class SessionTrainer(GRPOTrainer):
             return None
         reference = copy.deepcopy(self.accelerator.unwrap_model(self.model)).eval()
         return reference.requires_grad_(False)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """With ``max_steps``: an order that a resumed run keeps to."""
+        data = self.train_dataset if dataset is None else dataset
+        if self.args.max_steps <= 0 or not hasattr(data, "__len__"):
+            return super()._get_train_sampler(dataset)
+        return order_for(self, data)
 
     # ---- advantages ----------------------------------------------------------------------------
 
@@ -135,6 +143,13 @@ class SessionTrainer(GRPOTrainer):
 
     def _logprobs(self, model: Any, ids: Any, mask: Any, kept: int) -> Any:
         return self._get_per_token_logps_and_entropies(model, ids, mask, kept)[0]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss; where all advantages are 0 its gradient is too, and no forward pass is made."""
+        nothing_else = not (self.beta or self._entropy_bonus_enabled or self.aux_loss_enabled)
+        if nothing_else and model.training and not inputs["advantages"].any():
+            return sum((p * 0.0).sum() for p in model.parameters() if p.requires_grad)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     # ---- safety --------------------------------------------------------------------------------
 
