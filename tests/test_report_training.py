@@ -24,6 +24,7 @@ from reroot.report.training_data import labels, last_passes, load_training, pass
 from reroot.report.training_figures import (
     curve,
     evaluated,
+    gap_panel,
     moving_mean,
     series_of,
     silent_shares,
@@ -295,7 +296,7 @@ def test_labels_say_what_differs(tmp_path: Path) -> None:
     assert named(back, back | {"horizon": 12, "beta": 0.1}) == [
         "adaback, horizon 8, β 0.02", "adaback, horizon 12, β 0.1"
     ]  # fmt: skip
-    assert named(back | {"model": "models/tiny"}, back) == ["adaback, tiny", "adaback, smollm2"]
+    assert named(back | {"model": "/models/tiny"}, back) == ["adaback, tiny", "adaback, smollm2"]
     assert named(back, root | {"task": "parity"}) == ["adaback, running_sum", "root, parity"]
     strategies = back | {"strategy": "adaback(tau=0.5)"}, back | {"strategy": "adaback(tau=0.3)"}
     assert named(*strategies, root) == ["adaback(tau=0.5)", "adaback(tau=0.3)", "root"]
@@ -327,6 +328,8 @@ def test_seeds_share_a_colour_and_root_has_its_own(tmp_path: Path) -> None:
     assert len(set(colors)) == 6
     assert len({(one.color, one.style) for one in series}) == 8
     assert len({one.style for one in series}) == 8
+    unrooted = [one.color for one in series_of([runs[0], runs[6]])]
+    assert unrooted == ["chosen", "reset"]  # the colour of root control is no other's
 
 
 # -- curves ------------------------------------------------------------------------------------
@@ -353,6 +356,8 @@ def test_curves_are_means_of_the_steps_that_have_the_number(folders: list[Path])
     lines = journal(folders[1], "eval")
     assert x.tolist() == [line["tokens"] for line in lines]
     np.testing.assert_allclose(gap, [line["prefix"]["1"] - line["root"]["1"] for line in lines])
+    ticks = re.findall(r">(\d+)(?:\.0)?</text>", gap_panel(series_of([run])))
+    assert max(map(int, ticks[-5:])) == 8  # the y axis comes last: points, not shares
     rooted = load_training(folders[0])
     assert not len(evaluated(rooted, "gap")[0])
     assert not len(curve(rooted, rooted.column("prefix"), 4)[0])
@@ -377,7 +382,8 @@ def test_the_page_shows_the_numbers_of_the_journal(folders: list[Path], page: st
         assert row["evaluated at, tokens"] == f"{last['tokens']:,}"
         assert row["problems × samples"] == "64 × 8"
         p = last["root"]["1"]
-        error = 100 * math.sqrt(p * (1 - p) / 64)
+        more = (64 * p + 1) / 66
+        error = 100 * math.sqrt(more * (1 - more) / 64)
         assert row["pass@1, root, %"] == f"{100 * p:.0f} ± {error:.0f}"
         assert row["pass@k, root, %"] == f"{100 * last['root']['8']:.0f} k = 8"
         if last["prefix"] is None:
@@ -427,9 +433,9 @@ def test_the_headline_names_the_best_run_and_its_gap(folders: list[Path], page: 
     )
     assert re.search(largest, page)
     within = (
-        r"<li>Within 78,000 tokens, where every run was evaluated: (adaback|plurality), 30 % pass@1"
+        "Highest within the 78,000 tokens that every run has spent: adaback and plurality, 30 %"
     )
-    assert re.search(within, page)
+    assert within in page
     assert re.search(r"<dt>Generated tokens per run</dt><dd><b>128,700 to 234,000</b>", page)
 
 
@@ -473,6 +479,19 @@ def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None
     # reward, gap, KL, zero-signal, start length, and pass@k at one horizon
     assert page.count('role="img"') == 6
     assert "reroot train --strategy plurality --seed 0" in page
+
+
+def test_every_setting_is_taken_literally(tmp_path: Path) -> None:
+    names = ("model", "task", "strategy", "command", "kl", "version", "more")
+    made = [
+        write_run(tmp_path / f"{i}", **{name: f"{name}{i}{HOSTILE}" for name in names})
+        for i in range(2)
+    ]
+    for folders in (made, made[:1]):
+        text = write_training_page(folders).read_text(encoding="utf-8")
+        assert "<script" not in text
+        for name in names:
+            assert f"{name}0{HOSTILE}" in unescape(text)
 
 
 def test_the_page_is_deterministic(folders: list[Path], tmp_path: Path) -> None:
@@ -544,12 +563,14 @@ def test_a_page_needs_matplotlib(
         write_training_page(folders, tmp_path / "x.html")
 
 
-def test_errors_of_a_rate_are_bounded() -> None:
+def test_errors_of_a_rate() -> None:
     line = {"step": 1, "tokens": 2, "root": {1: 0.2, 4: 0.5}, "prefix": {}, "problems": 100}
     found = passes(line)
-    assert found.error == pytest.approx(0.04)
+    assert found.error == pytest.approx(math.sqrt(21 / 102 * 81 / 102 / 100))
     assert found.gap is None
     assert (found.k, found.root_k, found.n) == (4, 0.5, None)
+    assert (passes({**line, "root": {1: 0.0}}).error or 0) > 0.009
+    assert passes({**line, "problems": None}).error is None
 
 
 # -- the terminal --------------------------------------------------------------------------------

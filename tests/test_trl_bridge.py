@@ -104,17 +104,23 @@ def assert_close(found: dict[str, Any], known: dict[str, Any], sign: float = 1.0
     [strategies.Root(), strategies.R3(stages=4), strategies.VineValues(samples=2)],
     ids=str,
 )
-def test_the_loss_has_the_stated_gradient(tmp_path: Path, strategy: Any) -> None:
+@pytest.mark.parametrize("packs", [True, False])
+def test_the_loss_has_the_stated_gradient(tmp_path: Path, strategy: Any, packs: bool) -> None:
+    """By packed passes, and by TRL's own."""
     trainer = trl_toys.session_trainer(tmp_path, strategy)
+    assert trainer._packs
+    trainer._packs = packs
     batch = generated(trainer)
     known = followed(trainer, token_advantages(trainer.rollouts.batch.groups, {}, 0.0))
     assert_close(loss_gradient(trainer, batch), known, sign=-1.0)
 
 
-def test_the_kl_is_that_of_root_rollouts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packs", [True, False])
+def test_the_kl_is_that_of_root_rollouts(tmp_path: Path, packs: bool) -> None:
     """Away from P, with a prefix group beside a root group."""
     kl = KL(beta=0.5)
     trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), kl=kl, roots=1)
+    trainer._packs = packs
     with torch.no_grad():
         for i, weight in enumerate(trainer.model.parameters()):
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))

@@ -33,8 +33,8 @@ def report(
 
     Example:
 
-        reroot report runs/x                              one comparison, reproduction or training run
-        reroot report runs/t1 runs/t2 --out both.html     training runs, overlaid on one page
+        reroot report runs/x
+        reroot report runs/t1 runs/t2 --out both.html
     """
     from ..folders import read_config
 

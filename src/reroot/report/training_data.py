@@ -255,13 +255,15 @@ class Passes:
 
     @property
     def error(self) -> float | None:
-        """Largest possible standard error of pass@1 from the root over the draw of problems.
+        """About the largest standard error of pass@1 from the root over the draw of problems.
 
-        A problem's pass rate lies in 0 … 1, so its variance is at most p(1 − p).
+        A problem's pass rate lies in 0 … 1, so its variance is at most p(1 − p). One problem that
+        passes and one that fails are added to estimate p here: a few failures do not show 0.
         """
         if self.root is None or not self.problems:
             return None
-        return math.sqrt(max(self.root * (1 - self.root), 0.0) / self.problems)
+        p = (self.root * self.problems + 1) / (self.problems + 2)
+        return math.sqrt(max(p * (1 - p), 0.0) / self.problems)
 
 
 def passes(line: Mapping[str, Any]) -> Passes:
@@ -328,6 +330,11 @@ def _arm(run: TrainingRun, runs: Sequence[TrainingRun]) -> str:
     return str(run.config["strategy"]) if differing(same, ("strategy",)) else run.arm
 
 
+def model_of(run: TrainingRun) -> str:
+    """The model's name; of a folder its last part."""
+    return Path(str(run.config.get("model", "?"))).name
+
+
 def _said(run: TrainingRun, key: str) -> str:
     if key in ("folder", "path"):
         return run.folder.name if key == "folder" else str(run.folder)
@@ -335,7 +342,7 @@ def _said(run: TrainingRun, key: str) -> str:
     if key in ("task", "contract"):
         return str(value)
     if key == "model":
-        return Path(str(value)).name
+        return model_of(run)
     names = {"beta": "β", "kl": "KL", "learning_rate": "learning rate", "size": "group size"}
     return f"{names.get(key, key)} {value if isinstance(value, str) else _plain(value)}"
 

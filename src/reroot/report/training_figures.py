@@ -80,8 +80,8 @@ def series_of(runs: Sequence[TrainingRun]) -> list[Series]:
 
 
 def window_of(runs: Sequence[TrainingRun]) -> int:
-    """How many steps a moving mean is over: a fortieth of the longest run, at most 50."""
-    return min(max(max(len(run.steps) for run in runs) // 40, 1), 50)
+    """How many steps a moving mean is over: a twentieth of the longest run, at most 50."""
+    return min(max(max(len(run.steps) for run in runs) // 20, 1), 50)
 
 
 def moving_mean(values: FloatArray, window: int) -> FloatArray:

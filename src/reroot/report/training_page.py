@@ -19,6 +19,7 @@ from .training_data import (
     differing,
     last_passes,
     load_training,
+    model_of,
     passes,
     state,
 )
@@ -96,7 +97,7 @@ def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
 def render(runs: Sequence[TrainingRun]) -> str:
     """The page as text."""
     series = series_of(runs)
-    models = dict.fromkeys(str(run.config.get("model", "?")) for run in runs)
+    models = dict.fromkeys(map(model_of, runs))
     tasks = dict.fromkeys(str(run.config.get("task", "?")) for run in runs)
     title = f"{listing(list(models))} trained on {listing(list(tasks))}"
     parts = [
@@ -115,7 +116,7 @@ def _header(series: Sequence[Series], title: str) -> str:
     count = "One training run." if len(runs) == 1 else f"{len(runs)} training runs, overlaid."
     apart = differing(runs, list(_SHARED))
     first = {key: runs[0].config.get(key) for key in _SHARED if key not in apart}
-    same = [f"{_SHARED[key]} {_plain(x)}" for key, x in first.items() if x is not None]
+    same = [f"{_SHARED[key]} {_plain(x)}" for key, x in first.items() if x is not None and x != {}]
     notes = (
         [f"{'The same in all' if len(runs) > 1 else 'Settings'}: {', '.join(same)}."]
         if same
@@ -156,9 +157,9 @@ def _headline(series: Sequence[Series]) -> str:
     if not known:
         kind = "No evaluation yet"
     elif ranked:
-        best, last = max(known, key=lambda pair: pair[1].root or 0.0)
-        kind = f"Highest pass@1 from the root: {best.label}"
-        facts = _pass_facts(best, last)
+        best = _highest(known)
+        kind = f"Highest pass@1 from the root: {listing([one.label for one, _ in best])}"
+        facts = _pass_facts(*best[0])
     else:
         kind = "Runs that do not rank each other"
     if len(series) == 1:
@@ -186,12 +187,18 @@ def _same_tokens(known: Sequence[tuple[Series, Passes]]) -> list[str]:
     shared = common_tokens([one.run for one, _ in known])
     if shared is None:
         return []
-    rates = [(one, last_passes(one.run, shared)) for one, _ in known]
-    best, last = max(rates, key=lambda pair: (pair[1] and pair[1].root) or 0.0)
+    rates = [(one, last) for one, _ in known if (last := last_passes(one.run, shared)) is not None]
+    best = _highest(rates)
     return [
-        f"Within {quantity(shared)} tokens, where every run was evaluated: {best.label}, "
-        f"{percent(last.root if last else None)} % pass@1 from the root."
+        f"Highest within the {quantity(shared)} tokens that every run has spent: "
+        f"{listing([one.label for one, _ in best])}, {percent(best[0][1].root)} % pass@1 from the root."
     ]
+
+
+def _highest(known: Sequence[tuple[Series, Passes]]) -> list[tuple[Series, Passes]]:
+    """Those with the highest pass@1 from the root; several where they are equal."""
+    most = max(last.root or 0.0 for _, last in known)
+    return [(one, last) for one, last in known if (last.root or 0.0) == most]
 
 
 def _pass_facts(one: Series, last: Passes) -> list[Fact]:

@@ -127,8 +127,8 @@ def _evaluations(series: Sequence[Series]) -> str:
             row.append(percent(within.root if within else None))
         rows.append(row)
     note = (
-        '<p class="note">Not all runs have been evaluated at the same number of tokens; the last column '
-        "is the last evaluation of each that took no more tokens than every run had.</p>"
+        '<p class="note">The runs were evaluated last at different numbers of tokens; the last column '
+        "is the last evaluation of each within the tokens that every run has spent.</p>"
     )
     return f"{tables.table(head, rows, text=2)}{note if shared else ''}"
 
@@ -238,9 +238,10 @@ the answer; only what it passes from the root counts as solved.</p>
 <p><b>Transfer gap.</b> pass@1 from the training prefixes minus pass@1 from the root, in points, at the
 same evaluation. Near zero: what was learnt from prefixes has reached the root. Large: the policy
 relies on the hint.</p>
-<p><b>pass@k.</b> Share of problems of which at least one of k samples passes. The small ± is the largest
-standard error that this pass@1 can have over the draw of problems, √(p(1 − p)/problems); runs that
-share their problems and seeds may be told apart by less.</p>
+<p><b>pass@k.</b> Share of problems of which at least one of k samples passes. The small ± is about the largest
+standard error that this pass@1 can have over the draw of problems, √(p(1 − p)/problems), where p counts one
+more passed and one more failed problem; runs that share their problems and seeds may be told apart by
+less.</p>
 <p><b>Zero-signal groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
 them. Shares are over all steps of a run.</p>
 <p><b>KL.</b> Estimate of KL(policy ‖ base) in nats per output, from rollouts from the root; an estimate may

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .training_data import TAIL, TrainingRun, labels, last_passes
+from .training_data import TAIL, TrainingRun, labels, last_passes, model_of
 from .training_tables import percent, points, rounded
 from .words import listing, quantity
 
@@ -84,7 +84,7 @@ def _table(
 
 def _legend(runs: Sequence[TrainingRun]) -> str:
     tasks = listing(sorted({str(run.config.get("task", "?")) for run in runs}))
-    models = listing(sorted({str(run.config.get("model", "?")) for run in runs}))
+    models = listing(sorted(set(map(model_of, runs))))
     lines = [
         f"{models} trained on {tasks}. pass@k: % of problems passed by one of k samples, last "
         "evaluation; root: from the empty prefix, prefixes: from the training prefixes.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import need
 from . import strategies
 from .advantages import KL
 from .policy_gradient import Policy, Rule
@@ -24,8 +25,6 @@ __all__ = [
     "train",
 ]
 
-_NEED_TRL = {"rollouts_for_trl": "bridge", "SessionTrainer": "trainer"}
-
 
 def __getattr__(name: str) -> Any:
     """What needs torch and TRL is loaded when it is asked for.
@@ -33,11 +32,13 @@ def __getattr__(name: str) -> Any:
     Raises:
         MissingDependency: they are not installed.
     """
-    if name not in _NEED_TRL:
+    if name not in ("SessionTrainer", "rollouts_for_trl"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    from ..errors import need
-
     need("train", "torch", "transformers", "trl")
-    return getattr(import_module(f".trl.{_NEED_TRL[name]}", __name__), name)
+    if name == "SessionTrainer":
+        from .trl.trainer import SessionTrainer
+
+        return SessionTrainer
+    from .trl.bridge import rollouts_for_trl
+
+    return rollouts_for_trl

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from ...errors import BackendError, InvalidInput
 from ...types import PAD, FloatArray
@@ -16,6 +17,7 @@ from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
 from .bridge import Rollouts
 from .order import order_for
+from .packing import MOST_LOGITS, log_probabilities, servable
 
 
 class SessionTrainer(GRPOTrainer):
@@ -61,13 +63,22 @@ class SessionTrainer(GRPOTrainer):
         if "train_dataset" not in others:
             others["train_dataset"] = rollouts.dataset()
         super().__init__(args=args, rollout_func=rollouts, **others)
+        self._packs = servable(self._plain())
         self._reference = self._frozen() if self.kl.needs_root else None
+
+    def _plain(self) -> Any:
+        """The network itself, without wrappers and adapters."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "peft_config") else model
 
     def _frozen(self) -> Any:
         """P: a copy of the weights that training starts from; ``None``: the model without adapters."""
         if hasattr(self.accelerator.unwrap_model(self.model), "peft_config"):
             return None
         reference = copy.deepcopy(self.accelerator.unwrap_model(self.model)).eval()
+        # TRL has put a forward on the instance that calls the network it was made for
+        reference.__dict__.pop("forward", None)
+        add_fused_lm_head(reference, temperature=self.temperature)
         return reference.requires_grad_(False)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
@@ -144,10 +155,38 @@ class SessionTrainer(GRPOTrainer):
     def _logprobs(self, model: Any, ids: Any, mask: Any, kept: int) -> Any:
         return self._get_per_token_logps_and_entropies(model, ids, mask, kept)[0]
 
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **others: Any,
+    ) -> tuple[Any, Any, Any]:
+        """TRL's pass, with what the rows of a prompt have in common computed once."""
+        scored = attention_mask[:, -logits_to_keep:].bool()
+        entries = int(scored.sum()) * self.model.config.get_text_config().vocab_size
+        if any(v is not None and v is not False for v in others.values()) or not (
+            self._packs and entries <= MOST_LOGITS and scored[:, 0].all()
+        ):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+            )
+        prompts = _rows(input_ids[:, :-logits_to_keep], attention_mask[:, :-logits_to_keep])
+        completions = _rows(input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:])
+        with self.accelerator.autocast():
+            found = log_probabilities(
+                model, prompts, completions, logits_to_keep, self.temperature, compute_entropy
+            )
+        return (*found, None)
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """TRL's loss; where all advantages are 0 its gradient is too, and no forward pass is made."""
         nothing_else = not (self.beta or self._entropy_bonus_enabled or self.aux_loss_enabled)
-        if nothing_else and model.training and not inputs["advantages"].any():
+        alone = self.accelerator.num_processes == 1  # processes must do the same passes
+        if alone and nothing_else and model.training and not inputs["advantages"].any():
             return sum((p * 0.0).sum() for p in model.parameters() if p.requires_grad)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
@@ -166,3 +205,9 @@ class SessionTrainer(GRPOTrainer):
                 "those of the step before. A smaller learning rate may help"
             )
         return loss
+
+
+def _rows(ids: Any, mask: Any) -> list[tuple[int, ...]]:
+    """The tokens of each row that are not padding."""
+    pairs = zip(ids.tolist(), mask.tolist(), strict=True)
+    return [tuple(t for t, there in zip(row, kept, strict=True) if there) for row, kept in pairs]

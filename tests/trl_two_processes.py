@@ -1,0 +1,31 @@
+"""Run by ``test_trl_processes.py`` under torchrun: trains and writes what rank 0 holds in the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+import trl_toys
+from reroot.training import KL, strategies
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    out, processes = Path(sys.argv[1]), int(sys.argv[2])
+    trainer = trl_toys.session_trainer(
+        out,
+        strategies.AdaBack(),
+        kl=KL(beta=0.1),
+        roots=1,
+        per_device_train_batch_size=16 // processes,
+        max_steps=4,
+        ddp_backend="gloo",
+    )
+    trainer.train()
+    assert trainer.accelerator.num_processes == processes
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.accelerator.is_main_process:
+        torch.save(model.state_dict(), out / "weights.pt")
+        (out / "state.json").write_text(json.dumps(trainer.rollouts.collector.state()))
