@@ -35,6 +35,9 @@ def page() -> str:
     parts = [_HEAD]
     for path in sorted(RESULTS.glob("engine-*.json"), reverse=True):
         parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+    training = RESULTS / "training.json"
+    if training.exists():
+        parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
     return "\n".join(parts)
 
 
@@ -45,7 +48,7 @@ def _section(found: dict[str, Any]) -> str:
     lines = [
         f"## {found['dtype']}",
         "",
-        f"{machine['cpu']}, {machine['threads']} threads; {versions}.",
+        f"{machine['cpu']}, {machine['threads']} threads; {versions}.{_times(found)}",
         "",
         "| work | beside | engine, s | peer, s | ratio | goal | met |",
         "|---|---|---|---|---|---|---|",
@@ -61,6 +64,14 @@ def _section(found: dict[str, Any]) -> str:
             goal = goals[0] if exact else goals[1]
             lines.append(_line(what, other, ours, theirs, ours / theirs, goal, "≤"))
     return "\n".join([*lines, "", *_growth(found), ""])
+
+
+def _times(found: dict[str, Any]) -> str:
+    if found.get("repeats", 3) > 1:
+        return ""
+    known = [name for name, *_ in (*_RATIOS, *_FLOORS) if name not in found]
+    rest = f"; not measured: {', '.join(dict.fromkeys(known))}" if known else ""
+    return f" Each side once{rest}."
 
 
 def _best(found: dict[str, Any], work: str, start: str) -> tuple[str, float]:
@@ -94,6 +105,30 @@ def _growth(found: dict[str, Any]) -> list[str]:
         f"Queries in one tree, time per query: {'; '.join(times)}: at most {slowest:.2f} times the first (goal ≤ 1.5). "
         f"Peak of keys, values and laws: {memory} MiB of {cache / 2**20:,.0f} MiB allowed."
     ]
+
+
+def _training(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
+    lines = [
+        "## Training steps",
+        "",
+        "A step of GRPO from the root on the same prompts and settings: TRL's trainer with its own generation, and "
+        "`SessionTrainer` through metered sessions; medians of interleaved steps. Made by `benchmarks/training.py`.",
+        "",
+        f"{machine['cpu']}, {machine['threads']} threads; {versions}.",
+        "",
+        "| model | prompts × rollouts × tokens | SessionTrainer, s | TRL, s | ratio | goal | met |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        ratio = row["trl"] / row["session"]
+        goal, met = ("≥ 1.5", "yes" if ratio >= 1.5 else "no") if row["goal"] else ("·", "·")
+        lines.append(
+            f"| {row['model']} | {row['shape']} | {row['session']:.3f} | {row['trl']:.3f} | {ratio:.2f} | "
+            f"{goal} | {met} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:

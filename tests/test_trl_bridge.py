@@ -115,6 +115,20 @@ def test_the_loss_has_the_stated_gradient(tmp_path: Path, strategy: Any, packs: 
     assert_close(loss_gradient(trainer, batch), known, sign=-1.0)
 
 
+def test_with_scaled_rewards_the_reward_part_is_trls_own(tmp_path: Path) -> None:
+    trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=4), scale_rewards="group")
+    batch = generated(trainer)
+    row = 0
+    for g in trainer.rollouts.batch.groups:
+        above = np.array(g.rewards) - np.mean(g.rewards)
+        known = above / (np.std(g.rewards, ddof=1) + 1e-4)
+        for value, tokens in zip(known, g.tokens, strict=True):
+            start = len(g.start.prefix)
+            own = batch["advantages"][row, start : start + len(tokens)].tolist()
+            assert own == pytest.approx([value] * len(tokens), abs=1e-5)
+            row += 1
+
+
 @pytest.mark.parametrize("packs", [True, False])
 def test_the_kl_is_that_of_root_rollouts(tmp_path: Path, packs: bool) -> None:
     """Away from P, with a prefix group beside a root group."""

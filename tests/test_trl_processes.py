@@ -1,6 +1,5 @@
 """Two processes (gloo) and one, with the same global batch: the same result within float noise."""
 
-# ruff: noqa: E402
 from __future__ import annotations
 
 import json

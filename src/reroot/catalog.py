@@ -28,6 +28,20 @@ def learners() -> Listing:
     return ("learner", "what it does, requires and takes"), rows
 
 
+def strategies() -> Listing:
+    """Where groups of rollouts may start in training, with the contract each requires."""
+    from .training.strategies import STRATEGIES
+
+    rows: list[tuple[str, ...]] = []
+    for name, kind in STRATEGIES.items():
+        strategy = kind()
+        settings = ", ".join(f"{k}={v}" for k, v in strategy.settings().items())
+        text = (kind.__doc__ or "").strip().partition("\n")[0]
+        more = f"\nsettings: {settings}" if settings else ""
+        rows.append((name, f"{text}\nrequires: {strategy.requires}{more}"))
+    return ("strategy", "where groups start"), rows
+
+
 def generators() -> Listing:
     """What ``--model`` accepts."""
     from .families import catalogue

@@ -72,6 +72,9 @@ def train(
     lora: Annotated[
         int | None, typer.Option(help="Rank of LoRA adapters; 0: all weights (default).")
     ] = None,
+    last_layers: Annotated[
+        int | None, typer.Option(help="Train the last so many layers alone (default: all weights).")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML file of these settings (with _ for -), and 'trl:' for GRPOConfig."),

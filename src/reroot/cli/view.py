@@ -93,6 +93,7 @@ class Kind(StrEnum):
 
     tasks = "tasks"
     learners = "learners"
+    strategies = "strategies"
     generators = "generators"
     contracts = "contracts"
     experiments = "experiments"
@@ -100,12 +101,13 @@ class Kind(StrEnum):
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """What there is: tasks, learners, generators, contracts or experiments."""
+    """What there is: tasks, learners, strategies, generators, contracts or experiments."""
     from .. import catalog
 
     header, rows = {
         Kind.tasks: catalog.tasks,
         Kind.learners: catalog.learners,
+        Kind.strategies: catalog.strategies,
         Kind.generators: catalog.generators,
         Kind.contracts: catalog.contracts,
         Kind.experiments: catalog.experiments,

@@ -46,6 +46,7 @@ class Experiment:
         measure: setting → rows; a module-level function that depends on its argument alone.
         check: rows → checks.
         show: rows → parts of the page (figures and tables), as HTML.
+        alone: it takes long and is measured only where it is named.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Experiment:
     measure: Callable[[Setting], list[Row]]
     check: Callable[[Sequence[Row]], list[Check]]
     show: Callable[[Sequence[Row]], list[str]]
+    alone: bool = False
 
     def numbers(self, quick: bool) -> tuple[int, ...]:
         """The settings of the full or the quick run."""

@@ -114,3 +114,17 @@ def _line(x: FloatArray, logs: Sequence[FloatArray], means: FloatArray, level: f
         intercept, slope, float(low), float(high), math.sqrt(squares / n),
         fit + 2 * 3, fit + 3 * math.log(n),  # three parameters: a, the slope, the variance
     )  # fmt: skip
+
+
+def geometric_score(wait: int | None, before: int, chance: float, uniform: float) -> float:
+    """F(wait − 1) + V·Pr(wait), V uniform: uniform over (0, 1) if the wait is geometric.
+
+    Args:
+        wait: trials up to the first success, it included; ``None``: censored after ``before`` trials,
+            which counts with F(before) + V·(1 − F(before)).
+        before: trials of a censored run.
+        chance: success probability of a trial.
+        uniform: V.
+    """
+    left = (1 - chance) ** (before if wait is None else wait - 1)
+    return 1 - left + uniform * left * (1.0 if wait is None else chance)

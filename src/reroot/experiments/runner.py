@@ -25,7 +25,7 @@ from ..folders import (
     write_json,
 )
 from .base import Check, Experiment, Row
-from .suite import get_experiment, list_experiments
+from .suite import get_experiment, usual
 
 PAGE = "report.html"
 
@@ -64,7 +64,7 @@ def reproduce(
     """Measure what experiments claim, and check it.
 
     Args:
-        ids: experiments, as in ``"barrier"``; empty: all of them.
+        ids: experiments, as in ``"barrier"``; empty: all but those that take long.
         out: run folder; a folder of the same experiments is continued.
         quick: fewer and smaller settings.
         workers: processes; ``None``: one per core. Changes no result.
@@ -75,7 +75,7 @@ def reproduce(
         InvalidInput: an unknown experiment.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
-    names = [ids] if isinstance(ids, str) else list(ids) or list(list_experiments())
+    names = [ids] if isinstance(ids, str) else list(ids) or usual()
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
     workers = whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     folder = Path(out)
@@ -178,7 +178,7 @@ def _config(experiments: Sequence[Experiment], quick: bool) -> dict[str, Any]:
 
 def command(ids: Sequence[str], quick: bool) -> str:
     """The shell command that measures these experiments."""
-    every = list(ids) == list(list_experiments())
+    every = list(ids) == usual()
     return shlex.join(["reroot", "reproduce", *([] if every else ids), *["--quick"][: int(quick)]])
 
 

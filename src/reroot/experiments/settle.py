@@ -17,7 +17,7 @@ from ..running import problems_digest, run
 from ..training import Rule, train
 from ..types import Budget, FloatArray
 from .base import Check, Experiment, Row, Setting, where
-from .fits import growth
+from .fits import geometric_score, growth
 
 K, P = 4, 0.5
 NATS = -math.log(P)
@@ -166,11 +166,9 @@ def transformed(rows: Sequence[Row]) -> FloatArray:
     """
     found: list[float] = []
     for row in rows:
-        one, wait = P ** row["H"], row["wait"]
         rng = keyed_rng(stream_key(row["path"], "settle", f"wait {row['H']}"))
-        before = row["curve"][-1][1] if wait is None else wait - 1
-        left = (1 - one) ** before
-        found.append(1 - left + rng.random() * left * (1.0 if wait is None else one))
+        before = row["curve"][-1][1]
+        found.append(geometric_score(row["wait"], before, P ** row["H"], rng.random()))
     return np.array(found)
 
 

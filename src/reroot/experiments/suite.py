@@ -16,6 +16,7 @@ from . import (
     trie,
 )
 from .base import Experiment
+from .settle_neural.experiment import EXPERIMENT as SETTLE_NEURAL
 
 _EXPERIMENTS: tuple[Experiment, ...] = (
     collapse.EXPERIMENT,
@@ -27,6 +28,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     ladder.EXPERIMENT,
     noisy_parity.EXPERIMENT,
     settle.EXPERIMENT,
+    SETTLE_NEURAL,
     kl_estimators.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
@@ -35,6 +37,11 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
 def list_experiments() -> dict[str, Experiment]:
     """Id → experiment, in the order of the page."""
     return {experiment.id: experiment for experiment in _EXPERIMENTS}
+
+
+def usual() -> list[str]:
+    """The ids of those that are measured where none is named."""
+    return [experiment.id for experiment in _EXPERIMENTS if not experiment.alone]
 
 
 def get_experiment(id: str) -> Experiment:

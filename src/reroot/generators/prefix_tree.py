@@ -298,7 +298,8 @@ def _row_length(tree: PrefixTree, units: list[IntArray], limits: Limits) -> int:
 
 def _build(tree: PrefixTree, rows: list[IntArray], asked: IntArray) -> Pass:
     """Lay the rows out as arrays; tokens whose laws are asked stand last."""
-    is_asked = [np.isin(row, asked, kind="sort") for row in rows]
+    member = np.isin(np.concatenate(rows), asked, kind="sort")
+    is_asked = np.split(member, np.cumsum([len(row) for row in rows])[:-1])
     rows = [np.concatenate([r[~m], r[m]]) for r, m in zip(rows, is_asked, strict=True)]
     counts = [int(m.sum()) for m in is_asked]
     batch, length, keep = len(rows), max(map(len, rows)), max(*counts, 1)

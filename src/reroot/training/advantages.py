@@ -97,7 +97,10 @@ def kl_credit(tokens: IntArray, log_ratios: FloatArray) -> FloatArray:
 
 
 def token_advantages(
-    groups: Sequence[Group], log_ratios: Mapping[int, FloatArray], beta: float
+    groups: Sequence[Group],
+    log_ratios: Mapping[int, FloatArray],
+    beta: float,
+    centre: bool = True,
 ) -> list[FloatArray]:
     """A_it of each group, (n, L) over its generated tokens; 0 behind their ends.
 
@@ -106,6 +109,7 @@ def token_advantages(
         log_ratios: of groups at ∅, by their index: as for ``kl_credit``. Without any there is no
             KL part.
         beta: β.
+        centre: whether r_i − mean is part of it; a trainer may have a reward part of its own.
 
     Raises:
         InvalidInput: a group with log-ratios does not start at ∅, or has fewer than two rollouts.
@@ -115,7 +119,7 @@ def token_advantages(
     found: list[FloatArray] = []
     for i, group in enumerate(groups):
         tokens = padded_tokens(group.tokens)
-        mine = _reward_part(group, tokens)
+        mine = _reward_part(group, tokens, centre)
         if i in log_ratios:
             if group.start.prefix:
                 raise InvalidInput(f"the KL is of outputs from the root, not {group.start.prefix}")
@@ -132,10 +136,12 @@ def padded_tokens(rows: Sequence[Sequence[int]]) -> IntArray:
     return found
 
 
-def _reward_part(group: Group, tokens: IntArray) -> FloatArray:
-    if group.credit is None:
+def _reward_part(group: Group, tokens: IntArray, centre: bool) -> FloatArray:
+    if group.credit is None and centre:
         return (tokens != PAD) * centred(group.rewards)[:, None]
     found = np.zeros(tokens.shape)
+    if group.credit is None:
+        return found
     for row, credit in zip(found, group.credit, strict=True):
         row[: len(credit)] = credit
     return found

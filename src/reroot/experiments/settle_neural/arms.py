@@ -11,25 +11,32 @@ from typing import Any
 from ...tasks.base import Problem
 from ...training.strategies import parse
 from ...types import Budget
-from .base_policy import STEPS_MOST
 
 ARMS = {
     "root": "root",
-    "plurality": "plurality:draws=31,margin=4",
+    "plurality": "plurality:draws=64,margin=8",
     "argmax": "argmax",
     "self_reset": "self_reset",
     "verified": "verified",
     "adaback": "adaback",
     "r3": "r3:stages=8",
 }
-"""Arm → where its groups start. The first four have the outcome reward and no other oracle."""
+"""Arm → where its groups start."""
+
+OUTCOME_ONLY = ("root", "plurality", "argmax", "self_reset")
+"""Arms that have the outcome reward and no other oracle."""
 
 GROUPS, SIZE = 16, 8
 """Start prefixes of a step, and rollouts of each."""
 
-RATE = 1e-3
+RATE, BETA2 = 1e-3, 0.99
+"""Of AdamW. With the usual β₂ = 0.999 the first step after a long silence is 3 times as large as others."""
+
 TARGET = 0.9
 """Mean probability of a right output from the root, at which a run ends."""
+
+WIDTH = 32
+"""Bits of every prompt, whatever the horizon, so that one base policy serves all horizons."""
 
 PROMPTS = 512
 HELD_OUT = 64
@@ -43,13 +50,16 @@ class Curve:
     Attributes:
         points: (generated tokens, rollouts of groups, reach from the root) after each step that
             changed the policy, and at both ends.
-        first: rollouts up to the first step with a rewarded one, it included; ``None``: none came.
+        first: rollouts up to the first rewarded one, it included; ``None``: none came.
+        spent, rollouts: generated tokens, and rollouts of groups, of the whole run.
         building: generated tokens that went into starts.
         reached: tokens at the target; ``None``: the budget ended before (censored).
     """
 
     points: list[tuple[int, int, float]]
     first: int | None = None
+    spent: int = 0
+    rollouts: int = 0
     building: int = 0
     reached: int | None = None
 
@@ -58,19 +68,19 @@ def problems_of(task: str, horizon: int, count: int, seed: int) -> list[Problem]
     """Problems with prompts of full width, so that one policy serves every horizon."""
     from ...tasks.registry import get_task
 
-    return list(get_task(f"{task}:width={STEPS_MOST}").problems(horizon, count, seed))
+    return list(get_task(f"{task}:width={WIDTH}").problems(horizon, count, seed))
 
 
-def train_arm(
-    base: Path, task: str, arm: str, horizon: int, seed: int, budget: int
-) -> Curve:
+def train_arm(base: Path, task: str, arm: str, horizon: int, seed: int, budget: int) -> Curve:
     """Train until the reach from the root is 0.9, or ``budget`` generated tokens are spent."""
     import torch
+    from transformers.trainer_callback import PrinterCallback
 
     from ...models import quiet
 
     with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer, rollouts = _trainer(base, task, arm, horizon, seed, budget, Path(scratch))
+        trainer.remove_callback(PrinterCallback)
         curve = Curve([])
         trainer.add_callback(_recorder(trainer, rollouts, curve, task, horizon))
         threads = torch.get_num_threads()
@@ -115,6 +125,7 @@ def _trainer(
         learning_rate=RATE,
         lr_scheduler_type="constant",
         weight_decay=0.0,
+        adam_beta2=BETA2,
         loss_type="dr_grpo",
         scale_rewards="none",
         beta=0.0,
@@ -136,29 +147,32 @@ def _recorder(trainer: Any, rollouts: Any, curve: Curve, task: str, horizon: int
 
     from .base_policy import exact_reach
 
-    held_out = problems_of(task, horizon, HELD_OUT, 10_000)
+    prompts = [str(p.prompt) for p in problems_of(task, horizon, HELD_OUT, 10_000)]
 
     def reach() -> float:
-        return float(exact_reach(trainer.model, trainer.processing_class, held_out)[horizon])
+        model = trainer.model
+        model.eval()
+        try:
+            return float(exact_reach(model, trainer.processing_class, task, prompts)[horizon - 1])
+        finally:
+            model.train()
 
     class Recorder(TrainerCallback):
-        rollouts_seen = 0
-
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             curve.points.append((0, 0, reach()))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            groups = rollouts.batch.groups
-            self.rollouts_seen += sum(len(g.rewards) for g in groups)
-            curve.building += sum(g.building.tokens for g in groups)
-            spent = rollouts.collector.spent.tokens
-            if curve.first is None and any(r > 0 for g in groups for r in g.rewards):
-                curve.first = self.rollouts_seen
-            if curve.first is None:
+            rewards = [r for g in rollouts.batch.groups for r in g.rewards]
+            if curve.first is None and any(rewards):
+                curve.first = curve.rollouts + 1 + next(i for i, r in enumerate(rewards) if r)
+            curve.rollouts += len(rewards)
+            curve.building += sum(g.building.tokens for g in rollouts.batch.groups)
+            curve.spent = rollouts.collector.spent.tokens
+            if curve.first is None:  # the policy is as it was
                 return
-            curve.points.append((spent, self.rollouts_seen, reach()))
+            curve.points.append((curve.spent, curve.rollouts, reach()))
             if curve.points[-1][2] >= TARGET:
-                curve.reached = spent
+                curve.reached = curve.spent
                 control.should_training_stop = True
 
     return Recorder()

@@ -39,7 +39,9 @@ class TrainConfig:
         target: root pass@1 of an evaluation at which training ends; ``None``: never.
         seed: of problems, draws and order.
         chat: put prompts through the model's chat template.
-        lora: rank of LoRA adapters (PEFT); 0: all weights are trained.
+        lora: rank of LoRA adapters (PEFT); 0: none.
+        last_layers: train the last so many layers alone, which spares the backward passes of the
+            others; ``None``: all weights.
         trl: further settings of ``GRPOConfig``, by name; they win.
 
     Raises:
@@ -68,6 +70,7 @@ class TrainConfig:
     seed: int = 0
     chat: bool = False
     lora: int = 0
+    last_layers: int | None = None
     trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -79,8 +82,9 @@ class TrainConfig:
         for name, lowest in least.items():
             whole(name, getattr(self, name), lowest)
         between("learning_rate", self.learning_rate, 0.0, math.inf)
-        if self.budget_tokens is not None:
-            whole("budget_tokens", self.budget_tokens, 1)
+        for name in ("budget_tokens", "last_layers"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), 1)
         if self.target is not None and not 0 < finite("target", self.target) <= 1:
             raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
         if self.roots is not None:

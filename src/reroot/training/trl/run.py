@@ -148,6 +148,8 @@ class _Run:
         model, tokenizer = load(path)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if config.last_layers is not None:
+            freeze_below(model, config.last_layers)
         problems = distinct(
             get_task(config.task).problems(config.horizon, config.problems, config.seed)
         )
@@ -344,6 +346,22 @@ def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
         return GRPOConfig(**(settings | dict(config.trl)))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"TRL refuses these settings: {error}") from error
+
+
+def freeze_below(model: Any, last: int) -> None:
+    """Leave the last layers trainable, and no other weight.
+
+    Raises:
+        InvalidInput: the model has fewer layers, or does not keep them as ``layers`` or ``h``.
+    """
+    base = model.base_model
+    layers = getattr(base, "layers", getattr(base, "h", None))
+    if layers is None or len(layers) < last:
+        have = "no list of layers" if layers is None else f"{len(layers)} layers"
+        raise InvalidInput(f"last_layers={last}, but this {model.config.model_type} has {have}")
+    model.requires_grad_(False)
+    for layer in layers[-last:]:
+        layer.requires_grad_(True)
 
 
 def _lora(rank: int) -> Any:

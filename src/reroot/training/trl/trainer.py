@@ -95,9 +95,7 @@ class SessionTrainer(GRPOTrainer):
         batch = self.rollouts.batch
         if batch is None or not batch.training:
             return output
-        width = output["completion_ids"].shape[1]
         mine = self.token_advantages(batch.groups, batch.first, batch.count)
-        scaled = self.args.scale_rewards != "none"
         found = torch.zeros(output["completion_ids"].shape, dtype=torch.float32)
         row = 0
         for group, values in zip(batch.own, mine, strict=True):
@@ -106,27 +104,33 @@ class SessionTrainer(GRPOTrainer):
                 own = torch.from_numpy(value[: len(tokens)]).float()
                 found[row, start : start + len(tokens)] = own
                 row += 1
-        if scaled and not self.rollouts.strategy.per_token:
+        if self._scales and not self.rollouts.strategy.per_token:
             found += output["advantages"][:, None].cpu()
-        assert found.shape[1] == width
         output["advantages"] = found.to(output["completion_ids"].device)
         return output
 
+    @property
+    def _scales(self) -> bool:
+        """Whether the reward part is TRL's own, divided by a deviation."""
+        return self.args.scale_rewards not in ("none", False)
+
     def token_advantages(self, groups: list[Group], first: int, count: int) -> list[FloatArray]:
-        """A_it of the groups of this process; where TRL scales rewards, only the other parts."""
-        ratios: dict[int, FloatArray] = {}
-        if self.kl.needs_root:
-            for i in range(len(groups)):
-                if not groups[i].start.prefix:
-                    here = first <= i < first + count
-                    ratios[i] = (
-                        self._log_ratios(groups[i])
-                        if here
-                        else np.zeros(padded_tokens(groups[i].tokens).shape)
-                    )
-            own = [ratios[i] for i in ratios if first <= i < first + count]
-            self.kl_estimate = float(np.mean([r.sum(axis=1).mean() for r in own])) if own else None
-        return token_advantages(groups, ratios, self.kl.beta)[first : first + count]
+        """A_it of the groups of this process, ``count`` from the first on; without the reward part
+        where TRL scales it."""
+        ratios = self._ratios(groups, range(first, first + count)) if self.kl.needs_root else {}
+        found = token_advantages(groups, ratios, self.kl.beta, centre=not self._scales)
+        return found[first : first + count]
+
+    def _ratios(self, groups: list[Group], own: range) -> dict[int, FloatArray]:
+        """Log-ratios of the groups at ∅; those of other processes only count, as zeros."""
+        ratios = {
+            i: self._log_ratios(g) if i in own else np.zeros(padded_tokens(g.tokens).shape)
+            for i, g in enumerate(groups)
+            if not g.start.prefix
+        }
+        mine = [float(r.sum(axis=1).mean()) for i, r in ratios.items() if i in own]
+        self.kl_estimate = float(np.mean(mine)) if mine else None
+        return ratios
 
     @torch.no_grad()
     def _log_ratios(self, group: Group) -> FloatArray:
@@ -172,7 +176,13 @@ class SessionTrainer(GRPOTrainer):
             self._packs and entries <= MOST_LOGITS and scored[:, 0].all()
         ):
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                **others,
             )
         prompts = _rows(input_ids[:, :-logits_to_keep], attention_mask[:, :-logits_to_keep])
         completions = _rows(input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:])

@@ -1,0 +1,253 @@
+"""The training comparison on neural policies: same trainer, same update, only the starts differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...randomness import keyed_rng, stream_key
+from ...types import FloatArray
+from ..base import Check, Experiment, Row, Setting, where
+from ..fits import Growth, geometric_score, growth
+from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
+
+P = 0.6
+NATS = -float(np.log(P))
+"""log(1/p), nats per token: the rate that theory gives to the wait."""
+
+_ERROR = 1e-3
+_MAIN = "running_parity"
+_BUDGET = 1_500_000
+_ROOT_BUDGETS = {4: 200_000, 8: 400_000, 12: 800_000, 16: 1_500_000, 20: 4_000_000,
+                 22: 8_000_000, 32: 2_400_000}  # fmt: skip
+
+
+def _settings() -> tuple[Setting, ...]:
+    def runs(arm: str, horizons: Sequence[int], seeds: int = 1, task: str = _MAIN) -> list[Setting]:
+        budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
+        return [
+            {"task": task, "arm": arm, "H": H, "path": i, "budget": budgets[H]}
+            for H in horizons
+            for i in range(seeds)
+        ]
+
+    return (
+        # long ones first, so that no worker is left alone with one
+        *runs("root", (22, 32)),
+        *runs("plurality", (32,)),
+        *runs("root", (20,)),
+        *runs("root", (16, 12, 8, 4), 2),
+        *runs("argmax", (32,), 2),
+        *runs("argmax", (22, 16, 12, 8, 4)),
+        *runs("plurality", (16, 8)),
+        *runs("self_reset", (16,)),
+        *runs("verified", (32, 16)),
+        *runs("adaback", (32, 16)),
+        *runs("r3", (32, 16)),
+        *runs("root", (8,), task="chain_of_parities"),
+        *runs("argmax", (8, 16), task="chain_of_parities"),
+    )
+
+
+_SETTINGS = _settings()
+_QUICK = tuple(
+    i
+    for i, s in enumerate(_SETTINGS)
+    if s["path"] == 0 and s["task"] == _MAIN and s["arm"] in ("root", "argmax") and s["H"] <= 8
+)
+
+
+def _measure(setting: Setting) -> list[Row]:
+    from .base_policy import base_policy  # needs torch
+
+    curve = train_arm(
+        base_policy(setting["task"], p=P),
+        setting["task"],
+        setting["arm"],
+        setting["H"],
+        setting["path"],
+        setting["budget"],
+    )
+    points = curve.points
+    return [
+        {
+            "oracles": "outcome" if setting["arm"] in OUTCOME_ONLY else "outcome and more",
+            "strategy": ARMS[setting["arm"]],
+            "base": points[0][2],
+            "tokens": curve.reached,
+            "spent": curve.spent,
+            "rollouts": curve.rollouts,
+            "wait": curve.first,
+            "building": curve.building,
+            "curve": points,
+            "groups": GROUPS,
+            "size": SIZE,
+            "rate": RATE,
+            "target": TARGET,
+        }
+    ]
+
+
+# ---- what the rows say ---------------------------------------------------------------------------
+
+
+def main_task(rows: Sequence[Row]) -> list[Row]:
+    """The rows of running parity, which the checks and figures are of."""
+    return where(rows, task=_MAIN)
+
+
+def median_tokens(rows: Sequence[Row], arm: str, H: int) -> float | None:
+    """Median tokens to the target; ``None`` if fewer than half of the runs got there."""
+    ended = [np.inf if r["tokens"] is None else r["tokens"] for r in where(rows, arm=arm, H=H)]
+    middle = float(np.quantile(ended, 0.5, method="higher")) if ended else np.inf
+    return middle if np.isfinite(middle) else None
+
+
+def horizons(rows: Sequence[Row], arm: str) -> list[int]:
+    """Horizons at which the arm was run."""
+    return sorted({r["H"] for r in where(rows, arm=arm)})
+
+
+def fitted(rows: Sequence[Row], arm: str, what: str) -> Growth | None:
+    """Growth of ``tokens`` or ``wait`` where every run has one; ``None`` below four horizons."""
+    known = {H: [r[what] for r in where(rows, arm=arm, H=H)] for H in horizons(rows, arm)}
+    whole = {H: values for H, values in known.items() if None not in values}
+    if len(whole) < 4:
+        return None
+    return growth(whole, stream_key(0, "settle-neural", f"{arm} {what}"))
+
+
+def transformed(rows: Sequence[Row]) -> FloatArray:
+    """(runs,) uniform if waits are geometric with the reach of the base policy."""
+    found: list[float] = []
+    for row in rows:
+        rng = keyed_rng(stream_key(row["path"], "settle-neural", f"wait {row['H']}"))
+        found.append(geometric_score(row["wait"], row["rollouts"], row["base"], rng.random()))
+    return np.array(found)
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _check(rows: Sequence[Row]) -> list[Check]:
+    reach = _reach(rows)
+    rows = main_task(rows)
+    root = where(rows, arm="root")
+    return [reach, _waits(root), *_rate(rows), *_tenth(rows), *_beyond(rows)]
+
+
+def _reach(rows: Sequence[Row]) -> Check:
+    worst = max(abs(r["base"] / P ** r["H"] - 1) for r in rows)
+    return Check(
+        "the untrained policy reaches the right answer with probability p^H, within 10 %",
+        worst <= 0.1,
+        f"largest deviation {worst:.1%} over H = {', '.join(map(str, sorted({r['H'] for r in rows})))}",
+    )
+
+
+def _waits(root: Sequence[Row]) -> Check:
+    from scipy import stats
+
+    result = stats.kstest(transformed(root), "uniform")
+    return Check(
+        "root-start training waits for its first reward as long as the geometric law says",
+        bool(result.pvalue > _ERROR),
+        f"Kolmogorov distance {result.statistic:.3f} over {len(root)} runs, p-value "
+        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
+    )
+
+
+def _rate(rows: Sequence[Row]) -> list[Check]:
+    waits, costs = fitted(rows, "root", "wait"), fitted(rows, "root", "tokens")
+    if waits is None or costs is None:
+        return []
+    line, other = waits.exponential, costs.exponential
+    return [
+        Check(
+            "the root arm's wait for its first reward grows by log(1/p) nats per token",
+            line.low <= NATS <= line.high,
+            f"b = {line.slope:.3f} ({line.low:.3f} to {line.high:.3f}), log(1/p) = {NATS:.3f}; of the "
+            f"tokens to {TARGET} b = {other.slope:.3f} ({other.low:.3f} to {other.high:.3f})",
+        )
+    ]
+
+
+def _tenth(rows: Sequence[Row]) -> list[Check]:
+    """At the longest horizon at which the root arm gets there."""
+    reached = [H for H in horizons(rows, "root") if median_tokens(rows, "root", H)]
+    arms = [a for a in ARMS if a != "root"]
+    both = [H for H in reached if any(median_tokens(rows, a, H) for a in arms)]
+    if not both or max(both) < 16:
+        return []
+    H = max(both)
+    root = median_tokens(rows, "root", H)
+    costs = {a: t for a in arms if (t := median_tokens(rows, a, H)) is not None}
+    outcome = {a: t for a, t in costs.items() if a in OUTCOME_ONLY}
+    assert root is not None
+    found: list[Check] = []
+    for name, known in (("an arm with the outcome reward alone", outcome), ("the best arm", costs)):
+        if known:
+            arm = min(known, key=lambda a: known[a])
+            found.append(
+                Check(
+                    f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
+                    "root succeeds",
+                    10 * known[arm] <= root,
+                    f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: "
+                    f"{root / known[arm]:.1f} times",
+                )
+            )
+    return found
+
+
+def _beyond(rows: Sequence[Row]) -> list[Check]:
+    """At the longest horizon of all."""
+    H = max(r["H"] for r in rows)
+    root = where(rows, arm="root", H=H)
+    known = {a: t for a in OUTCOME_ONLY if a != "root" and (t := median_tokens(rows, a, H))}
+    if H < 32 or not root or not known:
+        return []
+    arm = min(known, key=lambda a: known[a])
+    seen = [r["wait"] for r in root if r["wait"] is not None]
+    least = min(r["spent"] for r in root)
+    return [
+        Check(
+            f"at H = {H} an outcome-reward arm succeeds where the root sees no signal in 20 times its "
+            "tokens",
+            not seen and least >= 20 * known[arm],
+            f"{arm} {known[arm]:,.0f} tokens; root none in {least:,} ({least / known[arm]:.1f} times)"
+            if not seen
+            else f"the root had a reward after {min(seen):,} rollouts",
+        )
+    ]
+
+
+def _show(rows: Sequence[Row]) -> list[str]:
+    from .page import show
+
+    return show(rows)
+
+
+EXPERIMENT = Experiment(
+    id="settle-neural",
+    claim="the interface alone makes the gap for neural policies too: root-start training waits e^(H log 1/p)",
+    statement=(
+        "A small transformer is trained from scratch on noisy traces of running parity, in which each step is right "
+        "with probability p = 0.6; its on-policy reach of the right answer is then p<sup>H</sup>. It is post-trained "
+        f"by TRL's GRPOTrainer with outcome rewards ({GROUPS} groups of {SIZE} rollouts, leave-one-out advantages, no "
+        "KL), until the mean probability of a right answer <i>from the root</i> is 0.9, read off exactly. Update, "
+        "hyper-parameters, seeds and batch are the same in all arms; arms differ in where groups start.",
+        "root, plurality, argmax and self_reset have the outcome reward and nothing else: the interface is the sole "
+        "difference. plurality starts at a prefix of random length of the policy's own plurality walk, argmax of its "
+        "greedy walk, self_reset of a rollout. verified has a process verifier as well; adaback and r3 have "
+        "demonstrations. Every generated token counts, those that build prefixes too. Runs that end by their budget "
+        "are shown as censored.",
+    ),
+    settings=_SETTINGS,
+    quick=_QUICK,
+    measure=_measure,
+    check=_check,
+    show=_show,
+    alone=True,
+)
