@@ -33,7 +33,7 @@ from reroot.training import SessionTrainer, rollouts_for_trl, strategies
 
 RESULTS = Path(__file__).parent / "results"
 # (model, prompts, rollouts of each, tokens, whether the goal is about it)
-SHAPES = (("smollm2", 1, 8, 16, True), ("smollm2", 2, 8, 16, False), ("smollm2", 4, 2, 16, False))
+SHAPES = (("smollm2", 1, 8, 16, True),)
 
 
 class Clock(TrainerCallback):
@@ -124,7 +124,8 @@ def main() -> None:
     with quiet():
         rows = [measure(shape, steps) for shape in SHAPES]
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"machine": machine(), "steps": steps, "rows": rows}, indent=1)
+    found = {"machine": machine(), "steps": steps, "rows": rows}
+    text = json.dumps(found, indent=1, ensure_ascii=False)
     (RESULTS / "training.json").write_text(text + "\n")
 
 

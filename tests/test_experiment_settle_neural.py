@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from reroot.experiments import get_experiment
@@ -67,7 +70,7 @@ def spoil(change: Callable[[Row], Any], **at: object) -> list[Row]:
     [
         (lambda r: r.update(base=1.2 * r["base"]), {"H": 16}, "untrained policy"),
         (lambda r: r.update(wait=r["wait"] and 1), {"arm": "root"}, "geometric law"),
-        (lambda r: r.update(wait=r["wait"] and r["wait"] * 2 ** r["H"]), {"arm": "root"}, r"log\(1/p\)"),
+        (lambda r: r.update(wait=r["wait"] and 1 + int(r["wait"] * 1.2 ** r["H"])), {"arm": "root"}, r"log\(1/p\)"),
         (lambda r: r.update(tokens=10**6), {"arm": "argmax", "H": 20}, "outcome reward alone"),
         (lambda r: r.update(tokens=10**6), {"H": 20}, "best arm"),
         (lambda r: r.update(wait=5), {"arm": "root", "H": 32}, "20 times"),
@@ -129,3 +132,21 @@ def test_a_small_run_reaches_its_target() -> None:
     assert found["curve"][-1][2] >= 0.9
     assert 0 < found["building"] < found["tokens"] == found["spent"]
     assert found["wait"] >= 1
+
+
+def recorded() -> list[Row]:
+    """The rows of the full run, as committed."""
+    table = pl.read_parquet(
+        Path(__file__).parents[1] / "docs" / "results" / "settle-neural.parquet"
+    )
+    rows = table.drop("experiment").to_dicts()
+    return [{**row, "curve": json.loads(row["curve"])} for row in rows]
+
+
+def test_the_recorded_run_is_of_the_released_settings_and_bears_the_claim_out() -> None:
+    rows = recorded()
+    known = [dict(EXPERIMENT.setting(n)) for n in range(len(EXPERIMENT.settings))]
+    assert [{name: row[name] for name in known[0]} for row in rows] == known
+    checks = EXPERIMENT.check(rows)
+    assert len(checks) == 6
+    assert [c.name for c in checks if not c.holds] == []

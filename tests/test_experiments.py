@@ -38,6 +38,7 @@ RELEASED: dict[str, tuple[int, str]] = {
     "ladder": (77, "bfe8c56ed467384d"),
     "noisy-parity": (81, "edb5bd786c5b8bf5"),
     "settle": (86, "f19dd7fdb7169a8d"),
+    "settle-neural": (47, "3b7ebd9b29f82eff"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""

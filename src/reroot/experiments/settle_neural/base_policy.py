@@ -10,9 +10,9 @@ Three things make training short; the maximizer of the likelihood is the same wi
 
 * The law of the next token of a trace is known. The loss is the cross-entropy against that law, not
   against the token drawn from it: the same expectation, less variance. Only output tokens count.
-* The first traces are lopsided: their bits, written ones too, are 1 with a small probability of
-  their own. Parities then correlate with single bits, which a gradient sees; of fair bits it sees
-  nothing at first. The targets are the same law.
+* The first traces are lopsided: their bits, written ones too, are 1 with a probability below 1/2.
+  Parities then correlate with single bits, which a gradient sees; of fair bits it sees nothing at
+  first. The targets are the same law.
 * Position embeddings start with one code for a step and for the prompt bit that it is about (as in
   abacus embeddings, McLeish et al., arXiv 2405.17399), and queries equal to keys, so that attention
   starts with what belongs together.
@@ -47,6 +47,7 @@ try:
     from filelock import FileLock
     from torch import Tensor
     from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
+    from transformers.utils import logging
 except ImportError as error:
     raise MissingDependency(
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
@@ -93,8 +94,8 @@ class Recipe:
     heads: int = 4
     inner: int = 256
     role: float = 0.3
-    sharp: float = 2.5
-    lowest: float = 1 / 80
+    sharp: float = 2.0
+    lowest: float = 1 / 40
     steps: int = 800
     batch: int = 8
     rate: float = 6e-3
@@ -286,7 +287,7 @@ def exact_reach(
         InvalidInput: unknown task, prompts of another form, or several characters in a token.
     """
     free, draws = has_free_bits(task), whole("draws", draws, 1)
-    asked, bits = _prompt_tokens(tokenizer, prompts)
+    asked, bits = (a.to(model.device) for a in _prompt_tokens(tokenizer, prompts))
     zero_one = tokenizer.convert_tokens_to_ids(["0", "1"])
     reader = _Reader(model, torch.tensor(zero_one, device=model.device))
     with torch.inference_mode():
@@ -306,9 +307,9 @@ class _Reader(NamedTuple):
 
     def running(self, asked: Tensor, bits: Tensor) -> Tensor:
         """(n, W) log-probability of each right step behind right steps."""
-        right = self.digits[bits.cumsum(1) % 2].to(asked.device)
+        right = self.digits[bits.cumsum(1) % 2]
         tokens = torch.cat([asked, right[:, :-1]], 1)
-        laws = torch.log_softmax(self.model(tokens, use_cache=False).logits, -1)
+        laws = torch.log_softmax(self.model(tokens, use_cache=False).logits.float(), -1)
         return laws[:, asked.shape[1] - 1 :].gather(2, right[..., None])[..., 0]
 
     def chain(self, asked: Tensor, bits: Tensor, generator: torch.Generator) -> Tensor:
@@ -319,17 +320,17 @@ class _Reader(NamedTuple):
             pair = law[:, self.digits]
             a_bit = pair.logsumexp(1)
             chance = (pair[:, 1] - a_bit).exp().cpu()
-            y = (torch.rand(len(chance), generator=generator) < chance).long()
+            y = (torch.rand(len(chance), generator=generator) < chance).long().to(bits.device)
             z = z ^ y ^ x
             law, past = self._next(self.digits[y][:, None], past)
-            steps.append(a_bit + law[torch.arange(len(z)), self.digits[z]])
+            steps.append(a_bit + law.gather(1, self.digits[z][:, None])[:, 0])
             law, past = self._next(self.digits[z][:, None], past)
         return torch.stack(steps, 1)
 
     def _next(self, tokens: Tensor, past: Any) -> tuple[Tensor, Any]:
         """The law behind ``tokens``, and the cache to go on with."""
         out = self.model(tokens, past_key_values=past, use_cache=True)
-        return torch.log_softmax(out.logits[:, -1], -1), out.past_key_values
+        return torch.log_softmax(out.logits[:, -1].float(), -1), out.past_key_values
 
 
 def _prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -352,7 +353,8 @@ def _save(model: Any, target: Path) -> None:
     """Written aside and renamed into place when complete."""
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{target.name}-", dir=target.parent))
     try:
-        model.save_pretrained(partial)
+        with _no_bars():
+            model.save_pretrained(partial)
         tokenizer().save_pretrained(partial)
         if target.exists():  # damaged: it was found not to be complete
             shutil.rmtree(target)
@@ -367,6 +369,17 @@ def _is_complete(folder: Path) -> bool:
 
 def _generator(seed: int, task: str, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(stream_key(seed, task, purpose)[0])
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @contextlib.contextmanager
