@@ -25,6 +25,7 @@ from reroot.experiments import get_experiment, list_experiments, reproduce, runn
 from reroot.experiments.base import Check, Experiment, Row, Setting
 from reroot.experiments.page import write_page
 from reroot.experiments.runner import command, load_reproduction
+from reroot.experiments.suite import usual
 
 CHEAP = "kl-estimators"
 
@@ -166,7 +167,8 @@ def test_another_selection_is_another_run(tmp_path: Path) -> None:
 
 
 def test_commands() -> None:
-    assert command(list(list_experiments()), quick=False) == "reroot reproduce"
+    assert command(usual(), quick=False) == "reroot reproduce"
+    assert "settle-neural" in command(list(list_experiments()), quick=False)
     assert command(["barrier"], quick=True) == "reroot reproduce barrier --quick"
 
 

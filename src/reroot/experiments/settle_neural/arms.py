@@ -102,7 +102,7 @@ def _train(trainer: Any) -> None:
 def _trainer(
     base: Path, task: str, arm: str, horizon: int, seed: int, budget: int, scratch: Path
 ) -> tuple[Any, Any]:
-    from trl import GRPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
 
     from ...models import load
     from ...training import SessionTrainer, rollouts_for_trl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -155,10 +156,12 @@ def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
     def loss(b: float) -> float:
         return float((b * H * came).sum() - (failures * np.log(-np.expm1(-b * H))).sum())
 
-    best = minimize_scalar(loss, bounds=(1e-3, 5.0), method="bounded", options={"xatol": 1e-10})
+    best: Any = minimize_scalar(
+        loss, bounds=(1e-3, 5.0), method="bounded", options={"xatol": 1e-10}
+    )
     allowed = best.fun + chi2.ppf(0.95, 1) / 2
-    low = brentq(lambda b: loss(b) - allowed, 1e-3, best.x)
-    high = brentq(lambda b: loss(b) - allowed, best.x, 5.0)
+    low: Any = brentq(lambda b: loss(b) - allowed, 1e-3, best.x)
+    high: Any = brentq(lambda b: loss(b) - allowed, best.x, 5.0)
     return float(best.x), float(low), float(high)
 
 

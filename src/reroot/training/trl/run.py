@@ -311,7 +311,7 @@ def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
         InvalidInput: a setting of ``config.trl`` is unknown or refused by TRL.
     """
     import torch
-    from trl import GRPOConfig
+    from trl.trainer.grpo_config import GRPOConfig
 
     contract = config.grants or ""
     temperature = float(contract.partition("@T=")[2].split(",")[0] or 1.0)

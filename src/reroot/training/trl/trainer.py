@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from ...errors import BackendError, InvalidInput
@@ -62,8 +62,10 @@ class SessionTrainer(GRPOTrainer):
         others.setdefault("reward_funcs", [rollouts.reward])
         if "train_dataset" not in others:
             others["train_dataset"] = rollouts.dataset()
-        super().__init__(args=args, rollout_func=rollouts, **others)
-        self._packs = servable(self._plain())
+        others |= {"args": args, "rollout_func": rollouts}
+        super().__init__(**others)
+        network = self._plain()
+        self._packs, self._vocab = servable(network), network.config.get_text_config().vocab_size
         self._reference = self._frozen() if self.kl.needs_root else None
 
     def _plain(self) -> Any:
@@ -112,7 +114,7 @@ class SessionTrainer(GRPOTrainer):
     @property
     def _scales(self) -> bool:
         """Whether the reward part is TRL's own, divided by a deviation."""
-        return self.args.scale_rewards not in ("none", False)
+        return self.scale_rewards not in ("none", False)
 
     def token_advantages(self, groups: list[Group], first: int, count: int) -> list[FloatArray]:
         """A_it of the groups of this process, ``count`` from the first on; without the reward part
@@ -139,7 +141,8 @@ class SessionTrainer(GRPOTrainer):
         device = self.accelerator.device
         there = torch.from_numpy(tokens != PAD)
         prompt = torch.tensor(group.prompt).expand(len(tokens), -1)
-        ids = torch.from_numpy(np.where(tokens == PAD, self._tokenizer.pad_token_id, tokens))
+        padding: Any = self._tokenizer.pad_token_id
+        ids = torch.from_numpy(np.where(tokens == PAD, padding, tokens))
         ids = torch.cat([prompt, ids], dim=1).to(device)
         mask = torch.cat([torch.ones_like(prompt), there.long()], dim=1).to(device)
         model = self.accelerator.unwrap_model(self.model)
@@ -171,7 +174,7 @@ class SessionTrainer(GRPOTrainer):
     ) -> tuple[Any, Any, Any]:
         """TRL's pass, with what the rows of a prompt have in common computed once."""
         scored = attention_mask[:, -logits_to_keep:].bool()
-        entries = int(scored.sum()) * self.model.config.get_text_config().vocab_size
+        entries = int(scored.sum()) * self._vocab
         if any(v is not None and v is not False for v in others.values()) or not (
             self._packs and entries <= MOST_LOGITS and scored[:, 0].all()
         ):
