@@ -95,4 +95,4 @@ def need(group: str, *packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise MissingDependency(f"{', '.join(missing)} is missing: pip install 'reroot[{group}]'")
+        raise MissingDependency(f"this needs {', '.join(missing)}: pip install 'reroot[{group}]'")
