@@ -30,6 +30,7 @@ from trl import GRPOConfig, GRPOTrainer
 from reroot.models import load, quiet
 from reroot.tasks.registry import get_task
 from reroot.training import SessionTrainer, rollouts_for_trl, strategies
+from reroot.training.trl.setup import PLAIN
 
 RESULTS = Path(__file__).parent / "results"
 # (model, prompts, rollouts of each, tokens, whether the goal is about it)
@@ -60,21 +61,16 @@ def trainer(session: bool, model: str, prompts: int, size: int, tokens: int, ste
     problems = get_task("running_sum").problems(4, 64, 0)
     data = Dataset.from_list([{"prompt": p.prompt} for p in problems])
     args = GRPOConfig(
+        **PLAIN,
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=prompts * size,
-        steps_per_generation=1,
         num_generations=size,
         max_completion_length=tokens,
         max_steps=steps,
         learning_rate=1e-6,
-        loss_type="dr_grpo",
-        scale_rewards="none",
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
         use_cpu=True,
     )
     pieces = {"model": network, "args": args, "train_dataset": data, "processing_class": tokenizer}

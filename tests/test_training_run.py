@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
 from reroot.training.trl.config import TrainConfig, read_config
 from reroot.training.trl.evaluation import pass_at_k
-from reroot.training.trl.run import CHECKPOINTS, MODEL, Watch, last_checkpoint, train_run
+from reroot.training.trl.run import MODEL, Watch, train_run
+from reroot.training.trl.setup import CHECKPOINTS, last_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +156,58 @@ def test_budget_and_target_end_a_run(model: Path, tmp_path: Path) -> None:
     assert summary["reason"] == "budget"
     assert 0 < summary["spent"]["tokens"] <= 120
     assert 0 < summary["steps"] < 50
-    # pass@1 is at least 0 everywhere, so that an easy target is met at once
-    easy = config(model, target=1e-9, horizon=1, eval_every=1, strategy="root", steps=50)
+    # an untrained policy that meets the target is not trained
+    easy = config(model, target=1e-9, horizon=1, eval_size=64, strategy="root", steps=50)
     summary = train_run(easy, tmp_path / "t")
     assert summary["reason"] == "target"
-    assert summary["steps"] < 50
+    assert summary["steps"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_has_met_its_target_goes_no_further(model: Path, tmp_path: Path) -> None:
+    """Killed between its last checkpoint and its end."""
+    folder = tmp_path / "r"
+    easy = config(model, target=1e-9, horizon=2, eval_every=1, save_every=1, steps=50)
+    summary = train_run(easy, folder)
+    assert summary["reason"] == "target"
+    assert 0 < summary["steps"] < 50
+    before = final(folder)
+    forget_the_end(folder)
+    assert train_run(easy, folder) == summary
+    assert all(torch.equal(final(folder)[k], v) for k, v in before.items())
+
+
+def forget_the_end(folder: Path) -> None:
+    (folder / "summary.json").unlink()
+    shutil.rmtree(folder / MODEL)
+    journal = folder / "journal.jsonl"
+    kept = [t for t in journal.read_text().splitlines(True) if '"name": "end"' not in t]
+    journal.write_text("".join(kept))
+
+
+@pytest.mark.slow
+def test_silence_is_counted_through_a_kill(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "QUIET", 3)
+    folder = tmp_path / "r"
+    silent = config(
+        model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7, save_every=4
+    )
+    train_run(silent, folder)
+    known = lines(folder)
+    assert {"event/3", "event/6"} <= set(known)
+    forget_the_end(folder)
+    newest = last_checkpoint(folder / CHECKPOINTS)
+    assert newest is not None
+    shutil.rmtree(newest)
+    earlier = last_checkpoint(folder / CHECKPOINTS)
+    assert earlier is not None
+    assert (
+        3 < int(earlier.name.removeprefix("checkpoint-")) < 7
+    )  # in the midst of the second silence
+    train_run(silent, folder)
+    assert lines(folder) == known
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ pytest.importorskip("trl")
 import trl_toys
 from reroot import AccessDenied, Budget, InvalidInput
 from reroot.errors import BackendError, OracleError, RunFolderError
+from reroot.tasks.registry import get_task
 from reroot.training import KL, rollouts_for_trl, strategies
 from reroot.training.advantages import padded_tokens, token_advantages
 from reroot.training.trl.bridge import STATE
 from reroot.training.trl.collector import BudgetSpent
+from reroot.types import Cost
 
 pytestmark = pytest.mark.slow
 
@@ -49,17 +52,24 @@ def test_tokens_reach_the_trainer_as_they_were_generated(tmp_path: Path) -> None
             kept = batch["completion_mask"][row].bool()
             assert batch["completion_ids"][row][kept].tolist() == start + tokens
             assert batch["tool_mask"][row][kept].tolist() == [0] * len(start) + [1] * len(tokens)
-            known = forced(trainer, [*g.prompt, *start], tokens)
+            known = forced(trainer.model, [*g.prompt, *start], tokens)
             assert logprobs == pytest.approx(known, abs=1e-4)
             row += 1
     assert row == 8
 
 
-def forced(trainer: Any, before: list[int], tokens: list[int]) -> list[float]:
-    """Teacher-forced nats of each token."""
-    trainer.model.eval()
+def moved(model: Any) -> None:
+    """Away from its weights, by always the same."""
     with torch.no_grad():
-        logits = trainer.model(torch.tensor([before + tokens])).logits[0, len(before) - 1 : -1]
+        for i, weight in enumerate(model.parameters()):
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))
+
+
+def forced(model: Any, before: list[int], tokens: list[int]) -> list[float]:
+    """Teacher-forced nats of each token."""
+    model.eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([before + tokens])).logits[0, len(before) - 1 : -1]
     laws = torch.log_softmax(logits.double(), dim=-1)
     return laws[torch.arange(len(tokens)), torch.tensor(tokens)].tolist()
 
@@ -135,27 +145,52 @@ def test_the_kl_is_that_of_root_rollouts(tmp_path: Path, packs: bool) -> None:
     kl = KL(beta=0.5)
     trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), kl=kl, roots=1)
     trainer._packs = packs
-    with torch.no_grad():
-        for i, weight in enumerate(trainer.model.parameters()):
-            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))
+    moved(trainer.model)
     batch = generated(trainer)
     groups = trainer.rollouts.batch.groups
     assert groups[0].start.prefix or groups[0].start.share == 0
     roots = [i for i, g in enumerate(groups) if not g.start.prefix]
     ratios: dict[int, Any] = {}
-    base, _ = trl_toys.pieces()
+    base, _ = trl_toys.fresh()
     for i in roots:
         tokens = padded_tokens(groups[i].tokens)
         ratios[i] = np.zeros(tokens.shape)
         for j, row in enumerate(groups[i].tokens):
-            own = np.array(forced(trainer, list(groups[i].prompt), row))
-            model, trainer.model = trainer.model, base
-            ratios[i][j, : len(row)] = own - np.array(forced(trainer, list(groups[i].prompt), row))
-            trainer.model = model
+            prompt = list(groups[i].prompt)
+            own = np.array(forced(trainer.model, prompt, row))
+            ratios[i][j, : len(row)] = own - np.array(forced(base, prompt, row))
     mean = float(np.mean([ratios[i].sum(axis=1).mean() for i in roots]))
     assert trainer.kl_estimate == pytest.approx(mean, abs=1e-3)
     known = followed(trainer, token_advantages(groups, ratios, 0.5))
     assert_close(loss_gradient(trainer, batch), known, sign=-1.0)
+
+
+def test_k3_in_the_loss_is_trls(tmp_path: Path) -> None:
+    """Against the weights that the model was loaded from: e^(−l) − 1 + l of every trained token."""
+    from reroot.models import load
+
+    folder = trl_toys.save_parity_model(tmp_path / "model")
+    what = get_task("running_parity").problems(4, 2, 0)
+    trainer = trl_toys.session_trainer(
+        tmp_path, strategies.R3(stages=4), kl=KL(0.5, "k3_loss"), what=what, pieces=load(folder)
+    )
+    moved(trainer.model)
+    trainer.model.train()
+    batch = trainer._generate_and_score_completions(
+        [{"prompt": p.prompt} for p in what for _ in range(4)]
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    found = float(trainer.compute_loss(trainer.model, batch))
+    base, total = load(folder)[0], 0.0
+    groups = trainer.rollouts.batch.groups
+    for g, values in zip(groups, token_advantages(groups, {}, 0.0), strict=True):
+        for tokens, row in zip(g.tokens, values, strict=True):
+            before = [*g.prompt, *g.start.prefix]
+            own = np.array(forced(trainer.model, before, tokens))
+            ratio = own - np.array(forced(base, before, tokens))
+            total += float((0.5 * (np.exp(-ratio) - 1 + ratio) - row[: len(tokens)]).sum())
+    assert found == pytest.approx(total / (8 * trl_toys.LENGTH), abs=1e-4)
+    assert total > 0.01
 
 
 def test_at_the_base_the_kl_moves_nothing(tmp_path: Path) -> None:
@@ -191,7 +226,7 @@ def plain_trainer(out: Path, strategy: Any, reward: Any = None, **changes: Any) 
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    model, tokenizer = trl_toys.pieces()
+    model, tokenizer = trl_toys.fresh()
     rows = [{"prompt": p, "demonstration": "cccc", "wanted": "c"} for p in trl_toys.PROMPTS]
 
     def counted(completions: list[str], wanted: list[str], **_: Any) -> list[float]:
@@ -250,7 +285,7 @@ def test_learning_curves_agree_with_trls_own_generation(tmp_path: Path) -> None:
 def test_an_evaluation_starts_at_the_root_and_costs_training_nothing(tmp_path: Path) -> None:
     from datasets import Dataset
 
-    model, tokenizer = trl_toys.pieces()
+    model, tokenizer = trl_toys.fresh()
     rollouts = rollouts_for_trl(strategies.R3(stages=1), problems=trl_toys.problems())
     from reroot.training import SessionTrainer
 
@@ -287,6 +322,24 @@ def test_the_account_adds_up_and_the_budget_ends_it(tmp_path: Path) -> None:
     assert sum(g.spent.tokens for g in batch) == sum(
         g.building.tokens + sum(map(len, g.tokens)) for g in batch
     )
+
+
+def test_a_step_that_fails_anywhere_fails_everywhere_and_is_paid_for(tmp_path: Path) -> None:
+    """What another process has to tell arrives with the groups."""
+    trainer = trl_toys.session_trainer(tmp_path, strategies.Root(), max_steps=1)
+    trainer.train()
+    collector = trainer.rollouts.collector
+    before, state = collector.spent, collector.state()
+    episodes = [*trainer.rollouts._episodes.values()][:2]
+    refused = pickle.loads(pickle.dumps(BudgetSpent("no", Cost(tokens=7))))
+    with pytest.raises(BudgetSpent, match="no"):
+        collector.collect(episodes, 4, total=3, gather=lambda mine: [*mine, refused])
+    assert collector.spent.tokens > before.tokens + 7  # its own groups were drawn
+    assert collector.spent.rewards == before.rewards + 8
+    assert collector.state()["steps"] == state["steps"]
+    broken = OracleError("elsewhere")
+    with pytest.raises(OracleError, match="elsewhere"):
+        collector.collect(episodes, 4, total=3, gather=lambda mine: [*mine, broken])
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     moved = torch.load(known[1] / "weights.pt")
     import trl_toys
 
-    base = trl_toys.pieces()[0].state_dict()
+    base = trl_toys.fresh()[0].state_dict()
     assert max(float((moved[k] - base[k]).abs().max()) for k in base) > 1e-2
     states = [json.loads((known[n] / "state.json").read_text()) for n in (1, 2)]
     assert states[0] == states[1]

@@ -40,7 +40,7 @@ def problems(**changes: Any) -> list[Problem]:
     ]
 
 
-def pieces() -> tuple[Any, Any]:
+def fresh() -> tuple[Any, Any]:
     """(model, tokenizer), always the same."""
     return tiny_lm.model(), tiny_lm.tokenizer(pad_token="</s>")
 
@@ -83,9 +83,10 @@ def session_trainer(
     what: list[Problem] | None = None,
     budget: Any = None,
     grants: str | None = None,
+    pieces: tuple[Any, Any] | None = None,
     **changes: Any,
 ) -> Any:
-    model, tokenizer = pieces()
+    model, tokenizer = fresh() if pieces is None else pieces
     rollouts = rollouts_for_trl(
         strategy, problems=what or problems(), roots=roots, budget=budget, grants=grants
     )

@@ -106,6 +106,7 @@ def _trainer(
 
     from ...models import load
     from ...training import SessionTrainer, rollouts_for_trl
+    from ...training.trl.setup import PLAIN
 
     model, tokenizer = load(base)
     rollouts = rollouts_for_trl(
@@ -116,26 +117,18 @@ def _trainer(
     )
     length = max(p.max_tokens for p in problems_of(task, horizon, 1, seed))
     args = GRPOConfig(
+        **PLAIN,
         output_dir=str(scratch),
         per_device_train_batch_size=GROUPS * SIZE,
-        steps_per_generation=1,
         num_generations=SIZE,
         max_completion_length=length,
         max_steps=10**9,
         learning_rate=RATE,
-        lr_scheduler_type="constant",
-        weight_decay=0.0,
         adam_beta2=BETA2,
-        loss_type="dr_grpo",
-        scale_rewards="none",
-        beta=0.0,
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
-        disable_tqdm=True,
         seed=seed,
-        bf16=False,
-        gradient_checkpointing=False,
         use_cpu=True,
     )
     trainer = SessionTrainer(model=model, processing_class=tokenizer, args=args, rollouts=rollouts)

@@ -39,7 +39,7 @@ _STYLES = {arm: i for i, arm in enumerate(ARMS)}
 
 def show(rows: Sequence[Row]) -> list[str]:
     """The section of the page."""
-    others = [r for r in rows if r not in main_task(rows)]
+    others = where(rows, task="chain_of_parities")
     rows = main_task(rows)
     shown = [H for H in (8, 16, 24, 32) if len({r["arm"] for r in where(rows, H=H)}) > 1]
     return [

@@ -50,12 +50,14 @@ class Strategy(ABC):
     Attributes:
         name: as ``reroot train --strategy`` takes it.
         requires: the weakest contract under which it can be run.
+        from_root: whether all its groups start at the empty prefix.
         on_policy: whether the rollouts of a group follow the present policy given its start.
         per_token: whether it gives each token an advantage of its own (``credit``).
     """
 
     name: ClassVar[str]
     requires: ClassVar[Contract] = ROOT
+    from_root: ClassVar[bool] = False
     on_policy: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
 

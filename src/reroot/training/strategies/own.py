@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ class Root(Strategy):
     """Every group starts at the empty prefix: GRPO (arXiv 2402.03300). Needs ROOT control alone."""
 
     name = "root"
+    from_root = True
 
     async def start(self, session: Session) -> Start:
         return Start(session.root)
@@ -38,9 +40,9 @@ class Walk(Strategy):
             walk = walk[: int(session.rng.integers(len(walk)))]
         return Start(walk)
 
+    @abstractmethod
     async def walk(self, session: Session, length: int) -> Prefix:
         """A walk from ∅ of ``length`` tokens, or shorter and complete."""
-        raise NotImplementedError
 
 
 class Plurality(Walk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,9 +80,9 @@ class Demonstrated(Strategy):
             return Start(session.root)
         return Start(cut(session, await session.demonstration(), share), share)
 
+    @abstractmethod
     def share(self, session: Session) -> float:
         """The share of the demonstration's tokens to start after."""
-        raise NotImplementedError
 
 
 class AdaBack(Demonstrated):

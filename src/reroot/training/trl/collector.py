@@ -19,12 +19,23 @@ from ...types import CURRENCIES, Budget, Cost
 from ..group import Group, group
 from ..strategies.base import Strategy
 
-Gather = Callable[[list[Group]], list[Group]]
-"""The groups of all processes, in order, from those of this one."""
+Gather = Callable[[list[Any]], list[Any]]
+"""What all processes have, in order, from what this one has."""
 
 
 class BudgetSpent(RerootError):
-    """The budget of a training run does not allow another step; the last step was taken whole."""
+    """The budget of a training run does not allow another step; the last step was taken whole.
+
+    Attributes:
+        spent: what was spent on the step before it was refused.
+    """
+
+    def __init__(self, text: str, spent: Cost) -> None:
+        super().__init__(text)
+        self.text, self.spent = text, spent
+
+    def __reduce__(self) -> tuple[type[BudgetSpent], tuple[str, Cost]]:
+        return BudgetSpent, (self.text, self.spent)
 
 
 def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem) -> Contract:
@@ -85,12 +96,13 @@ def run_groups(
         concurrency=max(1, len(jobs)),
         on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
     )
+    if refused := [key for key, a in attempts.items() if a.stopped == "budget"]:
+        spent = sum((a.cost for a in attempts.values()), Cost())
+        raise BudgetSpent(f"the budget does not allow the group {refused[0]!r}", spent)
     return [_group(attempts[job.key], job.episode) for job in jobs]
 
 
 def _group(attempt: Attempt, episode: Episode) -> Group:
-    if attempt.stopped == "budget":
-        raise BudgetSpent(f"the budget does not allow the group {attempt.key!r}")
     if attempt.error is not None:
         raise error_from_text(attempt.error)
     return Group.of_notes(attempt.notes, episode.prompt, attempt.cost)
@@ -164,22 +176,41 @@ class Collector:
         for episode in episodes:
             check_oracles(episode.problem, self.contract)
         places = range(first, first + len(episodes))
-        mine = run_groups(
-            self.generator,
-            episodes,
-            [f"{e.problem.id}@{self.steps}.{i}" for e, i in zip(episodes, places, strict=True)],
-            [i >= total - roots for i in places],
-            strategy=self.strategy,
-            contract=self.contract,
-            size=size,
-            seed=self.seed,
-            budget=self._share(total),
-        )
-        groups = gather(mine)
+        mine: list[Group | RerootError]
+        try:
+            mine = [
+                *run_groups(
+                    self.generator,
+                    episodes,
+                    [
+                        f"{e.problem.id}@{self.steps}.{i}"
+                        for e, i in zip(episodes, places, strict=True)
+                    ],
+                    [i >= total - roots for i in places],
+                    strategy=self.strategy,
+                    contract=self.contract,
+                    size=size,
+                    seed=self.seed,
+                    budget=self._share(total),
+                )
+            ]
+        except RerootError as error:
+            mine = [error]  # told to all processes, so that none waits for this one
+        groups = self._whole(gather(mine))
         for found in groups:
             self.strategy.learn(found.prompt, found.start, found.rewards)
             self.spent += found.spent
         self.steps += 1
+        return groups
+
+    def _whole(self, found: Sequence[Group | RerootError]) -> list[Group]:
+        """The groups of a step, if none failed; what a refused step has spent is charged."""
+        groups = [g for g in found if isinstance(g, Group)]
+        errors = [e for e in found if isinstance(e, RerootError)]
+        if errors:
+            refused = (e.spent for e in errors if isinstance(e, BudgetSpent))
+            self.spent = sum((*refused, *(g.spent for g in groups)), self.spent)
+            raise errors[0]
         return groups
 
     def _share(self, total: int) -> Budget:

@@ -103,7 +103,7 @@ class TrainConfig:
         """Groups of each step that start at the empty prefix whatever the strategy."""
         if self.roots is not None:
             return self.roots
-        if self.make_strategy().name == "root":
+        if self.make_strategy().from_root:
             return 0
         return max(self.groups // 8, int(KL(self.beta, self.kl).needs_root))
 

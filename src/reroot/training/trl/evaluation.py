@@ -89,7 +89,7 @@ def evaluate(
     """
     if not episodes:
         raise InvalidInput("an evaluation needs problems")
-    kinds = (True,) if strategy.name == "root" else (True, False)
+    kinds = (True,) if strategy.from_root else (True, False)
     names = [
         f"{e.problem.id}@{label}.{'root' if at_root else 'prefix'}"
         for at_root in kinds

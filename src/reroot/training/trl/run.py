@@ -9,6 +9,7 @@ results.parquet    the steps as a table;  summary.json: how it ended
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -20,19 +21,28 @@ from typing import Any
 
 from ..._version import __version__
 from ...access.episode import Episode, bind
-from ...errors import InvalidInput, RerootError, RunFolderError
+from ...errors import RerootError, RunFolderError
 from ...folders import RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
 from ...models import load, quiet, resolve
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ..advantages import KL
-from .bridge import STATE, Rollouts, rollouts_for_trl
+from .bridge import Rollouts, rollouts_for_trl
 from .collector import BudgetSpent
 from .config import TrainConfig
 from .evaluation import evaluate, evaluation_line
 from .problems import prompt_of
+from .setup import (
+    CHECKPOINTS,
+    contract_of,
+    freeze_below,
+    grpo_config,
+    last_checkpoint,
+    lora,
+    step_of,
+)
 
-CHECKPOINTS, MODEL = "checkpoints", "model"
+MODEL = "model"
 QUIET = 50
 """Steps without any signal after which an event says so; then again after twice as many."""
 
@@ -62,8 +72,6 @@ def train_run(config: TrainConfig, out: str | Path, watch: Watch | None = None) 
     folder = Path(out)
     with JournalFolder(folder, run_config(config), _name, parts=(CHECKPOINTS,)) as journal:
         if (folder / SUMMARY).exists() and "end" in journal.lines and (folder / MODEL).is_dir():
-            import json
-
             return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         return _Run(config, journal, watch or Watch()).run()
 
@@ -75,14 +83,13 @@ def _name(line: dict[str, Any]) -> str:
 def run_config(config: TrainConfig) -> dict[str, Any]:
     """The identity of a run, as written to ``config.json``."""
     strategy = config.make_strategy()
-    contract = config.grants or str(strategy.requires.resolved)
     return {
         "kind": "train",
         "version": __version__,
         **config.to_dict(),
         "strategy": str(strategy),
         "arm": strategy.name,
-        "contract": contract,
+        "contract": str(contract_of(config)),
         "budget": config.budget.to_dict(),
         "command": command(config),
     }
@@ -110,16 +117,24 @@ class _Run:
         self.started = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
+        with quiet():
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         from transformers.trainer_callback import PrinterCallback
 
-        with quiet():
-            return self._run(PrinterCallback)
-
-    def _run(self, printer: Any) -> dict[str, Any]:
         checkpoint = last_checkpoint(self.folder / CHECKPOINTS)
         trainer, rollouts = self._trainer()
-        trainer.remove_callback(printer)  # the screen shows it
+        trainer.remove_callback(PrinterCallback)  # the screen shows it
         trainer.add_callback(_callback(self, trainer, rollouts))
+        step = 0 if checkpoint is None else step_of(checkpoint)
+        if not step:  # the untrained policy
+            rollouts.prepare(trainer)
+            self.evaluate(trainer, rollouts)
+        if self._reached(step):
+            trainer.args.max_steps, self.reason = step, "target"
+            if not step:
+                return self._finish(trainer, rollouts)
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except BudgetSpent:
@@ -168,17 +183,18 @@ class _Run:
             args=grpo_config(config, self.folder, longest),
             rollouts=rollouts,
             kl=KL(config.beta, config.kl),
-            peft_config=_lora(config.lora),
+            peft_config=lora(config.lora),
         )
         return trainer, rollouts
 
     # ---- what the callback tells ---------------------------------------------------------------
 
     def begin(self, trainer: Any, rollouts: Rollouts) -> None:
-        """Before the first step: the sessions are made, and the untrained policy is evaluated."""
+        """Before the first step of this call: sessions and counts are as they were."""
         rollouts.prepare(trainer)
-        if not trainer.state.global_step:
-            self.evaluate(trainer, rollouts)
+        for step in range(1, trainer.state.global_step + 1):
+            line = self.journal.lines[f"step/{step}"]
+            self._silent_for(line["silent"] == line["groups"])
 
     def step(self, trainer: Any, rollouts: Rollouts, logs: dict[str, float]) -> None:
         batch, collector = rollouts.batch, rollouts.collector
@@ -213,11 +229,16 @@ class _Run:
         self.watch.step(line)
         self._silence(step, silent == len(groups))
 
-    def _silence(self, step: int, silent: bool) -> None:
+    def _silent_for(self, silent: bool) -> bool:
+        """Count steps without signal; whether it is time to say so."""
         self.quiet = self.quiet + 1 if silent else 0
         self.told = self.told if silent else QUIET
-        if self.quiet >= self.told:
-            self.told *= 2
+        due = self.quiet >= self.told
+        self.told *= 1 + due
+        return due
+
+    def _silence(self, step: int, silent: bool) -> None:
+        if self._silent_for(silent):
             text = f"no signal for {self.quiet} steps: in every group all rewards were equal"
             line = {"name": f"event/{step}", "step": step, "text": text}
             self.journal.add(line)
@@ -245,8 +266,14 @@ class _Run:
         self.journal.add(line)
         self.watch.evaluation(line)
         self.started = time.perf_counter()
-        if config.target is not None and found.root[1] >= config.target:
+        if self._reached(step):
             self.reason = "target"
+
+    def _reached(self, step: int) -> bool:
+        """Whether the evaluation after this step met the target."""
+        line = self.journal.lines.get(f"eval/{step}")
+        target = self.config.target
+        return target is not None and line is not None and line["root"]["1"] >= target
 
     def _held_out(self, generator: Any) -> list[Episode]:
         """Problems of another seed, without those that are trained on."""
@@ -290,86 +317,6 @@ def distinct(problems: Sequence[Problem]) -> list[Problem]:
     for problem in problems:
         found.setdefault(prompt_of(problem), problem)
     return list(found.values())
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; those that a kill left unfinished are removed."""
-    whole: dict[int, Path] = {}
-    for path in folder.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if number.isdecimal() and (path / STATE).is_file():
-            whole[int(number)] = path
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return whole[max(whole)] if whole else None
-
-
-def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
-    """TRL's settings of a run.
-
-    Raises:
-        InvalidInput: a setting of ``config.trl`` is unknown or refused by TRL.
-    """
-    import torch
-    from trl.trainer.grpo_config import GRPOConfig
-
-    contract = config.grants or ""
-    temperature = float(contract.partition("@T=")[2].split(",")[0] or 1.0)
-    settings: dict[str, Any] = {
-        "output_dir": str(folder / CHECKPOINTS),
-        "per_device_train_batch_size": config.groups * config.size,
-        "steps_per_generation": 1,
-        "num_generations": config.size,
-        "max_completion_length": longest,
-        "max_steps": config.steps,
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant",
-        "weight_decay": 0.0,
-        "loss_type": "dr_grpo",
-        "scale_rewards": "none",
-        "temperature": temperature,
-        "beta": 0.0,
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": config.save_every,
-        "save_total_limit": 2,
-        "report_to": ["tensorboard"],
-        "disable_tqdm": True,
-        "seed": config.seed,
-        "data_seed": config.seed,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "use_cpu": not torch.cuda.is_available(),
-    }
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    try:
-        return GRPOConfig(**(settings | dict(config.trl)))
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"TRL refuses these settings: {error}") from error
-
-
-def freeze_below(model: Any, last: int) -> None:
-    """Leave the last layers trainable, and no other weight.
-
-    Raises:
-        InvalidInput: the model has fewer layers, or does not keep them as ``layers`` or ``h``.
-    """
-    base = model.base_model
-    layers = getattr(base, "layers", getattr(base, "h", None))
-    if layers is None or len(layers) < last:
-        have = "no list of layers" if layers is None else f"{len(layers)} layers"
-        raise InvalidInput(f"last_layers={last}, but this {model.config.model_type} has {have}")
-    model.requires_grad_(False)
-    for layer in layers[-last:]:
-        layer.requires_grad_(True)
-
-
-def _lora(rank: int) -> Any:
-    if not rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
 
 
 def _callback(run: _Run, trainer: Any, rollouts: Rollouts) -> Any:

@@ -49,7 +49,7 @@ class SessionTrainer(GRPOTrainer):
         self.kl = kl or KL()
         if args.beta:
             raise InvalidInput(f"give the KL as kl=KL(beta={args.beta}), not as args.beta")
-        if self.kl.needs_root and not (rollouts.roots or rollouts.strategy.name == "root"):
+        if self.kl.needs_root and not (rollouts.roots or rollouts.strategy.from_root):
             raise InvalidInput(
                 "the KL is estimated on rollouts from the root: rollouts_for_trl(roots=…) must be at "
                 f"least 1 with {rollouts.strategy}"
