@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -97,7 +96,6 @@ def train(
     """
     given = {k: v for k, v in locals().items() if k not in ("config", "out")}
     need("train", "torch", "transformers", "trl", "tensorboard")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from ..report.training_page import write_training_page
     from ..training.trl.config import read_config
     from ..training.trl.run import Watch, run_config, train_run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,9 @@ class SessionTrainer(GRPOTrainer):
         if "train_dataset" not in others:
             others["train_dataset"] = rollouts.dataset()
         others |= {"args": args, "rollout_func": rollouts}
-        super().__init__(**others)
+        with warnings.catch_warnings():  # that rollout_func may change is ours to follow
+            warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
+            super().__init__(**others)
         network = self._plain()
         self._packs, self._vocab = servable(network), network.config.get_text_config().vocab_size
         self._reference = self._frozen() if self.kl.needs_root else None
