@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 import trl_toys
-from reroot import InvalidInput
+from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
 from reroot.folders import RESULTS
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trl_toys.save_parity_model(tmp_path_factory.mktemp("model"))
 
 
-def config(model: Path, **changes: Any) -> TrainConfig:
+def config(model: Path, /, **changes: Any) -> TrainConfig:
     known: dict[str, Any] = {
         "model": str(model),
         "task": "running_parity",
@@ -272,6 +272,22 @@ def test_the_command_line_trains_from_a_file(
     assert known["contract"] == "reset/topk(1)+reward@T=1"
     assert known["trl"] == {"max_grad_norm": 0.5}
     assert (tmp_path / "r" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_could_not_start_leaves_its_folder_free(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    for changes, error, said in (
+        ({"model": str(tmp_path / "none")}, InvalidInput, "neither"),
+        ({"last_layers": 9}, InvalidInput, "has 2 layers"),
+        ({"grants": "root/sample"}, AccessDenied, "requires"),
+        ({"trl": {"loss_type": 3, "nothing": 1}}, InvalidInput, "TRL refuses"),
+    ):
+        with pytest.raises(error, match=said):
+            train_run(config(model, **changes), folder)
+    assert train_run(config(model, steps=1), folder)["steps"] == 1
+    with pytest.raises(RunFolderError, match="another configuration"):
+        train_run(config(model, steps=2), folder)
 
 
 @pytest.mark.parametrize(

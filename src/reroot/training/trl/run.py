@@ -22,7 +22,7 @@ from typing import Any
 from ..._version import __version__
 from ...access.episode import Episode, bind
 from ...errors import RerootError, RunFolderError
-from ...folders import RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
+from ...folders import CONFIG, RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
 from ...models import load, quiet, resolve
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
@@ -73,7 +73,12 @@ def train_run(config: TrainConfig, out: str | Path, watch: Watch | None = None) 
     with JournalFolder(folder, run_config(config), _name, parts=(CHECKPOINTS,)) as journal:
         if (folder / SUMMARY).exists() and "end" in journal.lines and (folder / MODEL).is_dir():
             return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        return _Run(config, journal, watch or Watch()).run()
+        try:
+            return _Run(config, journal, watch or Watch()).run()
+        except RerootError:
+            if not journal.lines:  # nothing was done: the folder is free for other settings
+                (folder / CONFIG).unlink()
+            raise
 
 
 def _name(line: dict[str, Any]) -> str:
