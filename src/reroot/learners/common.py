@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..access.session import Session
 
 JUDGES = {"reward": Oracle.REWARD, "verifier": Oracle.VERIFIER}
+_PLENTY = 1 << 30
 SPENT_ON = {"reward": "rewards", "verifier": "verifications"}
 """The currency in which a judge is paid."""
 
@@ -72,6 +73,19 @@ def affordable(session: Session, wanted: int, **each: int) -> int:
         if left is not None:
             wanted = min(wanted, left // amount)
     return max(0, wanted)
+
+
+def as_many(session: Session, wanted: int | None, name: str, **each: int) -> int:
+    """``wanted``, or without it as many units as the budget allows, at ``each`` a unit; at least 1.
+
+    Raises:
+        InvalidInput: neither ``wanted`` nor a budget in one of the currencies says how many.
+    """
+    if wanted is not None:
+        return wanted
+    if all(session.remaining(currency) is None for currency in each):
+        raise InvalidInput(f"give {name}, or a budget in {' or '.join(each)} that says how many")
+    return max(1, affordable(session, _PLENTY, **each))
 
 
 async def collect(session: Session, start: Prefix, n: int) -> list[Prefix]:

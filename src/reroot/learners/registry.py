@@ -11,6 +11,19 @@ from .reading import law_walk, logprob_walk
 from .recovery import greedy_walk, plurality_walk
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
+from .sampling.adaptive_best_of_n import adaptive_best_of_n
+from .sampling.beam_search import beam_search
+from .sampling.diligent_search import diligent_search
+from .sampling.pessimism import inference_time_pessimism
+from .sampling.power_sampling import power_sampling
+from .sampling.segment_tree import segment_tree
+from .sampling.smc import smc
+from .sampling.soft_best_of_n import soft_best_of_n
+from .sampling.softmax_rejection import softmax_rejection
+from .sampling.tree_rollouts import tree_rollouts
+from .sampling.tree_search import tree_search
+from .sampling.verifier_tree_search import verifier_tree_search
+from .sampling.vgb import vgb
 from .sequential import plurality_walk_sequential
 from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
@@ -33,6 +46,19 @@ _LEARNERS: tuple[LearnerFactory, ...] = (
     tokenwise_rejection,
     backtracking,
     demo_prefix,
+    soft_best_of_n,
+    adaptive_best_of_n,
+    softmax_rejection,
+    inference_time_pessimism,
+    power_sampling,
+    vgb,
+    smc,
+    beam_search,
+    verifier_tree_search,
+    diligent_search,
+    tree_search,
+    tree_rollouts,
+    segment_tree,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

@@ -19,6 +19,7 @@ from .families import (
 )
 from .hidden_path import log_root_success, root_depths, root_rollouts, root_success
 from .information import capacity, capacity_floor, two_point_floor
+from .pessimism import pessimistic_level
 from .plurality import plurality_draws, plurality_error
 from .regularized import (
     balancing_beta,
@@ -43,6 +44,7 @@ __all__ = [
     "log_root_success",
     "optimal_value",
     "parity_sample_floor",
+    "pessimistic_level",
     "plurality_draws",
     "plurality_error",
     "root_depths",

@@ -26,6 +26,14 @@ from .exact import (
     soft_values,
     value,
 )
+from .targets import (
+    conditioned_law,
+    log_twists,
+    pessimistic_law,
+    power_law,
+    reweighted,
+    temperature_law,
+)
 from .tree import Tree
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     "Place",
     "Tree",
     "bias_table",
+    "conditioned_law",
     "estimate_kl",
     "expected_estimate",
     "expected_kl_gradient",
@@ -44,6 +53,11 @@ __all__ = [
     "gradient",
     "kl",
     "log_ratios",
+    "log_twists",
+    "pessimistic_law",
+    "power_law",
+    "reweighted",
     "soft_values",
+    "temperature_law",
     "value",
 ]

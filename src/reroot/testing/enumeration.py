@@ -5,7 +5,8 @@
 
 Every run goes through a real session; the probability of a run is the product of the probabilities
 of the draws that it saw. A learner's own ``session.rng`` is keyed by seed and problem, so it is held
-fixed: for a learner that uses it, the laws are those given its numbers.
+fixed: for a learner that uses it, the laws are those given its numbers. With ``choices=True`` what it
+decides by ``session.rng.choice`` and ``session.rng.integers`` is enumerated too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -21,6 +23,7 @@ import numpy as np
 from ..access.contract import Contract
 from ..access.episode import bind
 from ..access.runner import Attempt, Job, execute
+from ..access.session import Session
 from ..checks import whole
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
@@ -58,6 +61,7 @@ def enumerate_runs(
     grants: Contract | str,
     budget: Budget | None = None,
     seed: int = 0,
+    choices: bool = False,
     transcripts: bool = False,
     limit: int = 20_000,
 ) -> list[EnumeratedRun]:
@@ -69,6 +73,8 @@ def enumerate_runs(
     Args:
         learner, problem, grants, budget, seed: as for ``reroot.run``.
         generator: tabular, or another one whose draws all go through ``SteppingGenerator._draw``.
+        choices: enumerate the learner's own random choices as well; then ``choice`` and ``integers``
+            are all that its ``session.rng`` offers.
         transcripts: keep the lines of every run.
         limit: most runs.
 
@@ -86,12 +92,13 @@ def enumerate_runs(
     check_problems([problem], contract)
     episode = bind(problem, generator)
     job = Job(problem.id, bound, episode, contract, budget or Budget(), seed)
+    play = partial(_play, job=job, generator=generator, choices=choices, transcripts=transcripts)
     found: list[tuple[_Script, EnumeratedRun]] = []
     scripts = [_Script(())]
     while scripts:  # each run shows the draws at which others part from it
         if len(found) + len(scripts) > limit:
             raise InvalidInput(f"{bound} on {problem.id!r} takes more than {limit:,} runs")
-        done = list(zip(scripts, _play(scripts, job, generator, transcripts), strict=True))
+        done = list(zip(scripts, play(scripts), strict=True))
         scripts = [other for script, _ in done for other in script.others()]
         found += done
     return [run for _, run in sorted(found, key=lambda pair: pair[0].order())]
@@ -200,8 +207,49 @@ class _Log:
         pass
 
 
+class _Choices:
+    """In place of ``session.rng``: the learner's own choices, made by the script of its run."""
+
+    def __init__(self, script: _Script) -> None:
+        self._script = script
+
+    def choice(self, a: Any, size: int | None = None, p: Any = None) -> Any:
+        """As ``numpy.random.Generator.choice``, with replacement."""
+        values = np.arange(a) if isinstance(a, (int, np.integer)) else np.asarray(a)
+        weights = np.ones(len(values)) if p is None else np.asarray(p, dtype=np.float64)
+        possible = np.flatnonzero(weights)
+        law = tuple((weights[possible] / weights.sum()).tolist())
+        if size is None:
+            return values[possible[self._script.choose(law)]]
+        return values[[int(possible[self._script.choose(law)]) for _ in range(size)]]
+
+    def integers(self, low: int, high: int | None = None) -> int:
+        """As ``numpy.random.Generator.integers``."""
+        low, high = (0, low) if high is None else (low, high)
+        return low + int(self.choice(high - low))
+
+    def __getattr__(self, name: str) -> Any:
+        raise InvalidInput(
+            f"session.rng.{name} cannot be enumerated; choose by session.rng.choice(n, p=…)"
+        )
+
+
+def _choosing(learner: BoundLearner, script: _Script) -> BoundLearner:
+    """``learner`` with its own choices made by a script."""
+
+    async def function(session: Session, **params: Any) -> Any:
+        session.rng = cast("np.random.Generator", _Choices(script))
+        return await learner.function(session, **params)
+
+    return replace(learner, function=function)
+
+
 def _play(
-    scripts: Sequence[_Script], job: Job, generator: Generator, transcripts: bool
+    scripts: Sequence[_Script],
+    job: Job,
+    generator: Generator,
+    choices: bool,
+    transcripts: bool,
 ) -> list[EnumeratedRun]:
     """One run per script, many in flight."""
     attempts: dict[str, Attempt] = {}
@@ -210,7 +258,9 @@ def _play(
     for i, script in enumerate(scripts):
         stop = _Stop(job.episode.stop)
         stop.script = script
-        jobs.append(replace(job, key=str(i), episode=replace(job.episode, stop=stop)))
+        learner = _choosing(job.learner, script) if choices else job.learner
+        episode = replace(job.episode, stop=stop)
+        jobs.append(replace(job, key=str(i), learner=learner, episode=episode))
     with _scripted(generator):
         execute(
             jobs,

@@ -1,0 +1,27 @@
+"""Certificates: what each method's output law is said to be, compared with what the learner does.
+
+    certificates = [certify(case) for case in cases_of("smc")]
+
+Every random choice is enumerated, the generator's and the learner's own, so the laws are exact; Markov
+chains are checked step by step, properly weighted samples with their weights; what cannot be enumerated
+is sampled, with an interval.
+"""
+
+from __future__ import annotations
+
+from .case import EXACT, Aim, Case, Chain, Sampled, Weighted
+from .cases import cases_of
+from .check import Certificate, Distances, certify
+
+__all__ = [
+    "EXACT",
+    "Aim",
+    "Case",
+    "Certificate",
+    "Chain",
+    "Distances",
+    "Sampled",
+    "Weighted",
+    "cases_of",
+    "certify",
+]

@@ -1,0 +1,181 @@
+"""Certificates of methods that walk down the tree, step back, or grow trees."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...learners.sampling.beam_search import beam_search
+from ...learners.sampling.diligent_search import diligent_search
+from ...learners.sampling.segment_tree import segment_tree
+from ...learners.sampling.tree_rollouts import tree_rollouts
+from ...learners.sampling.tree_search import tree_search
+from ...learners.sampling.verifier_tree_search import verifier_tree_search
+from ...learners.verified import backtracking, tokenwise_rejection
+from ...objective import conditioned_law, laws
+from ...testing import EnumeratedRun
+from ..case import Aim, Case
+from ..toys import COINS, LENGTHS, Tokens, Toy
+
+
+def _right(toy: Toy) -> Aim:
+    policy = conditioned_law(toy.tree, toy.passes.astype(float))
+    return Aim("P given right", toy.law(toy.of(policy)))
+
+
+def tokenwise_rejection_cases() -> list[Case]:
+    """Π P·V/Σ P·V, which is not P given right."""
+    law, draws = laws.tokenwise_rejection(LENGTHS.tree, LENGTHS.accepted, 4)
+    return [
+        Case(
+            method="tokenwise_rejection",
+            learner=tokenwise_rejection(growth=1.0, max_tries=4),
+            toy=LENGTHS,
+            states="Π_t P·V/Σ P·V, with at most 4 draws at each prefix",
+            law={**LENGTHS.law(law), None: 1.0 - law.sum()},
+            aim=_right(LENGTHS),
+            costs={"queries": draws},
+            view=_passed,
+        )
+    ]
+
+
+def backtracking_cases() -> list[Case]:
+    """Erases a token, up to a quota; then the verifier is ignored."""
+    return [
+        Case(
+            method="backtracking",
+            learner=backtracking(quota=quota, stride=1),
+            toy=LENGTHS,
+            states=f"the recursion over prefixes and what is left of a quota of {quota}",
+            law=LENGTHS.law(laws.backtracking(LENGTHS.tree, LENGTHS.accepted, quota)),
+            aim=_right(LENGTHS),
+        )
+        for quota in (1, 3)
+    ]
+
+
+def verifier_tree_search_cases() -> list[Case]:
+    """Greedy descents by the verifier, the best of them by reward."""
+    policy = laws.guided(COINS.tree, COINS.accepted, 2)
+    one = COINS.of(policy)
+    return [
+        Case(
+            method="verifier_tree_search",
+            learner=verifier_tree_search(subtrees=1, width=2),
+            toy=COINS,
+            states="Π_t P·(1 − (1 − a)^m)/a where V accepts, P·(1 − a)^(m−1) where not",
+            law=COINS.law(one),
+            aim=_right(COINS),
+            costs={"tokens": 2.0 * COINS.generator.horizon},
+        ),
+        Case(
+            method="verifier_tree_search",
+            learner=verifier_tree_search(subtrees=2, width=1),
+            toy=COINS,
+            states="width 1: best-of-n of as many rollouts as subtrees",
+            law=COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 2)),
+            aim=_right(COINS),
+            costs={"tokens": 2.0 * COINS.generator.horizon, "rewards": 2},
+        ),
+    ]
+
+
+def beam_search_cases() -> list[Case]:
+    """Exact where the beam holds every prefix."""
+    found: list[Case] = []
+    for verify in (False, True):
+        score = np.where(LENGTHS.passes, LENGTHS.p, 0.0) if verify else LENGTHS.p
+        mode = (score == score.max()).astype(float)
+        found.append(
+            Case(
+                method="beam_search",
+                learner=beam_search(width=15, verify=verify),
+                toy=LENGTHS,
+                states="the mode of P" + (" among right outputs" if verify else ""),
+                law=LENGTHS.law(mode),
+            )
+        )
+    return found
+
+
+def diligent_search_cases() -> list[Case]:
+    """Depth-first search over drawn proposals."""
+    found: list[Case] = []
+    for tries in (1, 2):
+        law, proposals = laws.diligent(COINS.tree, COINS.passes, tries)
+        found.append(
+            Case(
+                method="diligent_search",
+                learner=diligent_search(tries=tries),
+                toy=COINS,
+                states="s(u) = 1 − (1 − Σ P·s)^tries, the passing child ∝ P·s",
+                law={**COINS.law(law), None: 1.0 - law.sum()},
+                aim=_right(COINS),
+                costs={"tokens": proposals},
+                view=_passed,
+            )
+        )
+    return found
+
+
+def _passed(run: EnumeratedRun) -> Tokens | None:
+    output = run.attempt.output
+    return output.tokens if output is not None and run.attempt.passed else None
+
+
+def tree_search_cases() -> list[Case]:
+    """No law is known; how often it finds a right output beside best-of-n is measured."""
+    best = COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 4))
+    return [
+        Case(
+            method="tree_search",
+            learner=tree_search(simulations=4, children=2),
+            toy=COINS,
+            states="nothing is known: measured beside best-of-n of as many rollouts",
+            law=None,
+            aim=Aim("best-of-4", best),
+        )
+    ]
+
+
+def tree_rollouts_cases() -> list[Case]:
+    """A leaf of a tree that forks at surprising tokens is not a rollout."""
+    return [
+        Case(
+            method="tree_rollouts",
+            learner=tree_rollouts(chains=1, forks=1, branches=1, rounds=1, pick="any"),
+            toy=LENGTHS,
+            states="nothing is known: the bias of a uniform leaf is measured",
+            law=None,
+            aim=Aim("P", LENGTHS.law(LENGTHS.p)),
+        ),
+        Case(
+            method="tree_rollouts",
+            learner=tree_rollouts(chains=2, forks=0, pick="best"),
+            toy=LENGTHS,
+            states="without forks: best-of-n",
+            law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
+            costs={"rollouts": 2, "tokens": 2 * LENGTHS.mean_length, "rewards": 2},
+        ),
+    ]
+
+
+def segment_tree_cases() -> list[Case]:
+    """A leaf found by uniform choices is a rollout."""
+    return [
+        Case(
+            method="segment_tree",
+            learner=segment_tree(segment=1, branching=2, width=3, pick="any"),
+            toy=LENGTHS,
+            states="P, for a leaf found by a uniform choice at each branching",
+            law=LENGTHS.law(LENGTHS.p),
+        ),
+        Case(
+            method="segment_tree",
+            learner=segment_tree(segment=3, branching=2, width=2, pick="best"),
+            toy=LENGTHS,
+            states="one segment: best-of-n",
+            law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
+            costs={"tokens": 2 * LENGTHS.mean_length, "rewards": 2},
+        ),
+    ]

@@ -1,0 +1,246 @@
+"""Checks of cases: by enumeration of every random choice, step by step, or by many runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..access.contract import Contract, Control, Report, Sampling
+from ..access.runner import Attempt
+from ..errors import InvalidInput
+from ..running import run
+from ..testing import EnumeratedRun, enumerate_runs, law_of
+from ..types import CURRENCIES
+from .case import (
+    EXACT,
+    Case,
+    Chain,
+    Sampled,
+    Weighted,
+    kl_divergence,
+    largest_ratio,
+    total_variation,
+)
+from .toys import Law, Tokens
+
+LIMIT = 200_000
+"""Most runs of one enumeration."""
+
+CONFIDENCE = 0.99
+"""Of the interval around a sampled total variation."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far a law is from another: total variation, KL (nats) and the largest ratio."""
+
+    tv: float
+    kl: float
+    ratio: float
+
+    @classmethod
+    def of(cls, found: Law, law: Law) -> Distances:
+        return cls(
+            total_variation(found, law), kl_divergence(found, law), largest_ratio(found, law)
+        )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was found about a case.
+
+    Attributes:
+        case: the case.
+        how: ``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``.
+        stated: distances to the law that it states.
+        aimed: distances to the law that it approaches.
+        margin: half of the interval around the total variation; 0: exact.
+        costs: currency → expected cost.
+        holds: whether the statement holds; ``None``: nothing is stated.
+        faults: what is wrong, in words.
+        runs: runs that were made.
+        seconds: time it took.
+    """
+
+    case: Case
+    how: str
+    stated: Distances | None
+    aimed: Distances | None
+    margin: float
+    costs: Mapping[str, float]
+    holds: bool | None
+    faults: tuple[str, ...]
+    runs: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Found:
+    how: str
+    law: Law
+    costs: Mapping[str, float]
+    runs: int
+    margin: float = 0.0
+    faults: list[str] = field(default_factory=list[str])
+
+
+def certify(case: Case) -> Certificate:
+    """Check one case.
+
+    Raises:
+        InvalidInput: the enumeration is too large, or a run failed.
+    """
+    started = time.perf_counter()
+    if isinstance(case, Chain):
+        found = _chain(case)
+    elif isinstance(case, Weighted):
+        found = _weighted(case)
+    elif isinstance(case, Sampled):
+        found = _sampled(case)
+    else:
+        found = _enumerated(case)
+    stated = None if case.law is None else Distances.of(found.law, case.law)
+    faults = list(found.faults)
+    if stated is not None and stated.tv > EXACT + found.margin:
+        faults.append(f"the law is {stated.tv:.3g} from the stated one in total variation")
+    for currency, expected in case.costs.items():
+        cost = found.costs[currency]
+        tolerance = 0.1 if found.margin else 1e-9  # a mean over samples, or exact
+        if not math.isclose(cost, expected, rel_tol=tolerance, abs_tol=1e-9):
+            faults.append(f"{cost:.6g} {currency} in expectation, the formula gives {expected:.6g}")
+    nothing = case.law is None and not case.costs and not found.faults
+    return Certificate(
+        case,
+        found.how,
+        stated,
+        None if case.aim is None else Distances.of(found.law, case.aim.law),
+        found.margin,
+        found.costs,
+        None if nothing else not faults,
+        tuple(faults),
+        found.runs,
+        time.perf_counter() - started,
+    )
+
+
+def _runs(case: Case) -> list[EnumeratedRun]:
+    runs = enumerate_runs(
+        case.learner,
+        case.toy.problem(case.beta),
+        case.toy.generator,
+        grants=case.grants,
+        choices=True,
+        limit=LIMIT,
+    )
+    _refuse_errors([r.attempt for r in runs])
+    return runs
+
+
+def _refuse_errors(attempts: Sequence[Attempt]) -> None:
+    for attempt in attempts:
+        if attempt.error is not None:
+            raise InvalidInput(f"{attempt.learner} failed in a run: {attempt.error}")
+
+
+def _output(run: EnumeratedRun) -> Tokens | None:
+    output = run.attempt.output
+    return None if output is None else output.tokens
+
+
+def _costs(runs: Sequence[EnumeratedRun]) -> dict[str, float]:
+    return {
+        c: math.fsum(r.probability * getattr(r.attempt.cost, c) for r in runs) for c in CURRENCIES
+    }
+
+
+def _enumerated(case: Case) -> _Found:
+    runs = _runs(case)
+    return _Found("enumerated", law_of(runs, case.view or _output), _costs(runs), len(runs))
+
+
+def _weighted(case: Weighted) -> _Found:
+    """The law of the output with each run weighted by Ẑ/Z."""
+    runs = _runs(case)
+    weighted: dict[Tokens | None, float] = {}
+    total = 0.0
+    for r in runs:
+        log_z = r.attempt.notes["log_normalizer"]
+        weight = 0.0 if log_z is None else math.exp(log_z - case.log_z)
+        total += r.probability * weight
+        output = _output(r)
+        weighted[output] = weighted.get(output, 0.0) + r.probability * weight
+    faults = []
+    if abs(total - 1.0) > EXACT:
+        faults.append(f"the mean of Ẑ is {total:.6g} times Z: the normalizer is biased")
+    return _Found("weighted", weighted, _costs(runs), len(runs), faults=faults)
+
+
+def _sampled(case: Sampled) -> _Found:
+    """Frequencies of many runs; the interval is E TV + McDiarmid's deviation."""
+    problem, n = case.toy.problem(case.beta), case.samples
+    problems = [replace(problem, id=f"{problem.id}/{i}") for i in range(n)]
+    result = run(case.learner, problems, case.toy.generator, grants=case.grants)
+    _refuse_errors(result.attempts)
+    view = case.view or _output
+    counts = Counter(view(EnumeratedRun(1.0 / n, a, [])) for a in result.attempts)
+    outcomes = len({*counts, *(case.law or {})})
+    margin = 0.5 * math.sqrt(outcomes / n) + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * n))
+    costs = {c: float(np.mean([getattr(a.cost, c) for a in result.attempts])) for c in CURRENCIES}
+    return _Found("sampled", {y: k / n for y, k in counts.items()}, costs, n, margin)
+
+
+def _chain(case: Chain) -> _Found:
+    """One step from every state leaves the stationary law as it is; some steps make the learner."""
+    kernel, count = _kernel(case)
+    faults: list[str] = []
+    moved = _stepped(case.stationary, kernel)
+    off = total_variation(moved, case.stationary)
+    if off > EXACT:
+        faults.append(f"a step moves the stationary law by {off:.3g} in total variation")
+    law: Mapping[Tokens, float] = case.start
+    for _ in range(case.steps):
+        law = _stepped(law, kernel)
+    runs = _runs(case)
+    found = law_of(runs, case.view or _output)
+    apart = total_variation(found, case.read(law))
+    if apart > EXACT:
+        faults.append(f"the learner is {apart:.3g} from its own steps in total variation")
+    stationary = case.read(moved)
+    mass = math.fsum(v for y, v in stationary.items() if y is not None)
+    limit = {y: v / mass for y, v in stationary.items() if y is not None}
+    return _Found("per step", limit, _costs(runs), len(runs) + count, faults=faults)
+
+
+def _kernel(case: Chain) -> tuple[dict[Tokens, Law], int]:
+    """State → law of the state after one step, of every state that has stationary mass."""
+    needs = case.learner.requires
+    report = needs.report.join(Report.LOGPROB)
+    grants = Contract(Control.CHOSEN, report, Sampling(), needs.oracles)
+    kernel: dict[Tokens, Law] = {}
+    count = 0
+    for state in case.stationary:
+        runs = enumerate_runs(
+            case.step(state=state),
+            case.toy.problem(case.beta),
+            case.toy.generator,
+            grants=grants,
+            choices=True,
+            limit=LIMIT,
+        )
+        _refuse_errors([r.attempt for r in runs])
+        kernel[state], count = law_of(runs, _output), count + len(runs)
+    return kernel, count
+
+
+def _stepped(law: Mapping[Tokens, float], kernel: Mapping[Tokens, Law]) -> dict[Tokens, float]:
+    found: dict[Tokens, float] = {}
+    for state, mass in law.items():
+        for to, probability in kernel[state].items():
+            assert to is not None
+            found[to] = found.get(to, 0.0) + mass * probability
+    return found

@@ -1,0 +1,72 @@
+"""Beam search: the most likely prefixes of each length, with or without a process verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ...access.contract import Contract, Control, Oracle, Report
+from ...errors import BudgetExceeded
+from ...types import Prefix, Query
+from ..base import learner
+from ..common import flag, whole
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+
+def _requires(params: Mapping[str, Any]) -> Contract:
+    whole(params, "width")
+    flag(params, "verify")
+    oracles = [Oracle.VERIFIER] if params["verify"] else []
+    return Contract(Control.RESET, Report.ARGMAX(params["width"]), oracles=oracles)
+
+
+@learner(requires=_requires)
+async def beam_search(session: Session, *, width: int = 4, verify: bool = False) -> Prefix | None:
+    """The most likely output that a beam of prefixes finds; no draw.
+
+    Pseudo-code::
+
+        beam ← {∅}
+        until every member of the beam is an output:
+            candidates ← members that are outputs, and the ``width`` most likely children of the others
+            drop the candidates that the verifier rejects            (if verify, as long as one passes)
+            beam ← the ``width`` candidates of largest P
+        return the most likely member
+
+    Where the beam holds every prefix it is exact: the mode of P, or of P given the verifier. One query
+    per member and token.
+
+    Args:
+        width: members kept, and children listed of each.
+        verify: let the process verifier strike candidates out.
+    """
+    beam: list[tuple[float, Prefix]] = [(0.0, session.root)]
+    with suppress(BudgetExceeded):
+        while open_ := [u for _, u in beam if not session.is_complete(u)]:
+            replies = await session.ask(Query(u, 1, 1, Report.ARGMAX(width)) for u in open_)
+            below = dict(zip(open_, replies, strict=True))
+            candidates: list[tuple[float, Prefix]] = []
+            for score, u in beam:
+                if u not in below:
+                    candidates.append((score, u))
+                    continue
+                tokens, logprobs = below[u].top_tokens, below[u].top_logprobs
+                assert tokens is not None
+                assert logprobs is not None
+                candidates += [
+                    (score + logprob, u.append(token))
+                    for token, logprob in zip(
+                        tokens[0, 0].tolist(), logprobs[0, 0].tolist(), strict=True
+                    )
+                    if logprob > float("-inf")
+                ]
+            if verify:
+                verdicts = await session.verify_all([u for _, u in candidates])
+                passed = [c for c, v in zip(candidates, verdicts, strict=True) if v]
+                candidates = passed or candidates
+            # ties: the smaller tokens first, so that the result is one
+            beam = sorted(candidates, key=lambda c: (-c[0], c[1].tokens))[:width]
+    return beam[0][1]

@@ -1,0 +1,74 @@
+"""What sampling methods decide by themselves, always through ``session.rng.choice``: so their coins can
+be enumerated like the generator's draws (``testing.enumerate_runs(choices=True)``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import BudgetExceeded
+from ...types import FloatArray, Prefix
+from ..common import affordable, collect
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+_LARGEST_BATCH = 256
+
+
+def choose(session: Session, weights: npt.ArrayLike) -> int:
+    """An index drawn with probability proportional to ``weights`` (>= 0, one positive)."""
+    p = np.asarray(weights, dtype=np.float64)
+    return int(session.rng.choice(len(p), p=p / p.sum()))
+
+
+def accepts(session: Session, probability: float) -> bool:
+    """True with this probability; nothing is drawn where it is 0 or 1 (or beyond)."""
+    if not 0.0 < probability < 1.0:
+        return probability >= 1.0
+    return choose(session, (1.0 - probability, probability)) == 1
+
+
+def relative(log_weights: npt.ArrayLike) -> FloatArray:
+    """Weights from their logarithms, the largest 1; all 0 where every logarithm is −inf."""
+    logs = np.asarray(log_weights, dtype=np.float64)
+    top = logs.max(initial=-np.inf)
+    return np.zeros(logs.shape) if top == -np.inf else np.exp(logs - top)
+
+
+async def first_accepted(
+    session: Session, n: int, probability: Callable[[float], float], *, batch: int, growth: float
+) -> tuple[Prefix | None, bool]:
+    """Rejection sampling: the first of n rollouts that is accepted, else one more rollout.
+
+    Rollouts are judged one after the other, so that batches change the cost in rollouts alone.
+
+    Args:
+        n: most proposals.
+        probability: outcome reward → probability of acceptance.
+        batch, growth: rollouts of the first batch, and the factor from each to the next.
+
+    Returns:
+        The output (``None``: the budget did not allow any), and whether it was accepted.
+    """
+    last: Prefix | None = None
+    drawn = 0
+    with suppress(BudgetExceeded):
+        while drawn < n:
+            each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
+            count = affordable(session, min(batch, n - drawn), **each)
+            if not count:
+                return last, False
+            for output in (await session.rollouts(count)).outputs():
+                last = output
+                if accepts(session, probability(await session.reward(output))):
+                    return output, True
+            drawn += count
+            batch = max(batch, min(_LARGEST_BATCH, int(batch * growth)))
+        fresh = await collect(session, session.root, 1)
+        return (fresh[0] if fresh else last), False
+    return last, False

@@ -1,0 +1,77 @@
+"""Inference-time pessimism: rejection sampling of the χ²-regularized optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...access.contract import Contract, Control, Oracle, Report
+from ...limits import pessimistic_level
+from ...types import Finding
+from ..base import learner
+from ..common import affordable, collect, growing, number, whole
+from .choices import first_accepted
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+
+def _requires(params: Mapping[str, Any]) -> Contract:
+    whole(params, "n")
+    number(params, "beta", 0.0, math.inf)
+    number(params, "top", -math.inf, math.inf)
+    number(params, "level", -math.inf, math.inf, optional=True)
+    whole(params, "batch")
+    growing(params)
+    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
+
+
+@learner(requires=_requires)
+async def inference_time_pessimism(
+    session: Session,
+    *,
+    n: int = 16,
+    beta: float = 0.2,
+    top: float = 1.0,
+    level: float | None = None,
+    batch: int = 4,
+    growth: float = 2.0,
+) -> Finding | None:
+    """A draw whose density ratio is linear in the reward, so that a wrong reward cannot be overused.
+
+    Pseudo-code (Huang et al. 2025, arXiv 2503.21878, InferenceTimePessimism)::
+
+        y¹ … yᴺ ~ P;  λ solves (1/N)·Σ_i max(0, (r(yⁱ) - λ)/β) = 1      (unless λ is given)
+        M ← (R_max - λ)/β
+        up to N times:  y ~ P;  return y with probability min(1, max(0, (r(y) - λ)/β) / M)
+        return one more rollout
+
+    With the exact λ the law is a mixture of P·max(0, (r - λ)/β) and, with probability (1 - 1/M)^N, P;
+    the expected number of proposals is about M. The note ``accepted`` says how it ended.
+
+    Args:
+        n: N, rollouts for λ and at most as many proposals.
+        beta: β, in reward units.
+        top: R_max, the largest reward.
+        level: λ, where it is known.
+        batch, growth: rollouts of the first batch, and the factor from each to the next (at most 256).
+    """
+    if level is None:
+        # λ may take half of what the budget allows, and leaves the rest for proposals
+        each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
+        fits = affordable(session, 2 * n + 1, **each)
+        outputs = await collect(session, session.root, min(n, max(1, fits // 2)))
+        if not outputs:
+            return None
+        rewards = await session.rewards(outputs)
+        level = pessimistic_level(rewards, np.full(len(rewards), 1.0 / len(rewards)), beta)
+    ratio = max(top - level, 0.0)
+
+    def probability(reward: float) -> float:
+        return max(0.0, reward - level) / ratio if ratio else float(reward > level)
+
+    output, accepted = await first_accepted(session, n, probability, batch=batch, growth=growth)
+    return None if output is None else Finding(output, {"accepted": accepted, "level": level})

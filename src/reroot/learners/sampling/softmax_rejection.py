@@ -1,0 +1,85 @@
+"""Rejection sampling of the KL tilt, with its normalizer known or estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...access.contract import Contract, Control, Oracle, Report
+from ...types import Finding
+from ..base import learner
+from ..common import affordable, collect, growing, number, whole
+from .choices import first_accepted
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+
+def _requires(params: Mapping[str, Any]) -> Contract:
+    number(params, "beta", 0.0, math.inf)
+    number(params, "bound", 0.0, math.inf)
+    number(params, "delta", 0.0, 1.0)
+    whole(params, "n", optional=True)
+    number(params, "log_normalizer", -math.inf, math.inf, optional=True)
+    whole(params, "batch")
+    growing(params)
+    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
+
+
+@learner(requires=_requires)
+async def softmax_rejection(
+    session: Session,
+    *,
+    beta: float = 0.2,
+    bound: float = 8.0,
+    delta: float = 0.1,
+    n: int | None = None,
+    log_normalizer: float | None = None,
+    batch: int = 4,
+    growth: float = 2.0,
+) -> Finding | None:
+    """A draw from the KL tilt P·e^(r/β)/Z by rejection.
+
+    Pseudo-code (SoftmaxSampler, Foster et al. 2025, arXiv 2503.07453)::
+
+        N ← ⌈4·M·ln(4/δ)⌉
+        Ẑ ← mean of e^(r(y)/β) over N rollouts     (unless log Z is given)
+        up to N times:  y ~ P;  return y with probability min(1, e^(r(y)/β) / (Ẑ·M))
+        return one more rollout
+
+    Given acceptance the law is the tilt exactly, as long as Ẑ·M bounds e^(r/β); M >= 4·sup π/P makes
+    that happen with probability at least 1 - δ. With log Z given and a = 1/M the law is
+    (1 - (1 - a)^N)·tilt + (1 - a)^N·P, and the expected number of proposals min(N, …) about M.
+    The note ``accepted`` says how it ended.
+
+    Args:
+        beta: β, in reward per nat.
+        bound: M, at least the largest density ratio of the tilt to P.
+        delta: δ.
+        n: N in place of the formula.
+        log_normalizer: log Z = log E_P[e^(r/β)], where it is known.
+        batch, growth: rollouts of the first batch, and the factor from each to the next (at most 256).
+    """
+    proposals = n if n is not None else math.ceil(4.0 * bound * math.log(4.0 / delta))
+    if log_normalizer is None:
+        # an estimate may take half of what the budget allows, and leaves the rest for proposals
+        each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
+        fits = affordable(session, 2 * proposals + 1, **each)
+        outputs = await collect(session, session.root, min(proposals, max(1, fits // 2)))
+        if not outputs:
+            return None
+        tilts = np.array(await session.rewards(outputs)) / beta
+        log_normalizer = float(np.logaddexp.reduce(tilts) - math.log(len(tilts)))
+    top = log_normalizer + math.log(bound)
+
+    def probability(reward: float) -> float:
+        return math.exp(min(0.0, reward / beta - top))
+
+    output, accepted = await first_accepted(
+        session, proposals, probability, batch=batch, growth=growth
+    )
+    notes = {"accepted": accepted, "log_normalizer": log_normalizer}
+    return None if output is None else Finding(output, notes)

@@ -1,0 +1,84 @@
+"""Diverse verifier tree search: independent greedy descents, each guided by a process verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ...access.contract import Contract, Control, Oracle, Report
+from ...errors import BudgetExceeded, InvalidInput
+from ...types import Prefix, Query
+from ..base import learner
+from ..common import as_many, best_rewarded, whole
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+_GUIDES = {"verifier": Oracle.VERIFIER, "value": Oracle.VALUE}
+
+
+def _requires(params: Mapping[str, Any]) -> Contract:
+    for name in ("subtrees", "width", "stride"):
+        whole(params, name, optional=name == "subtrees")
+    if params["guide"] not in _GUIDES:
+        raise InvalidInput(f"guide must be 'verifier' or 'value', got {params['guide']!r}")
+    oracles = {_GUIDES[params["guide"]]}
+    if params["subtrees"] != 1:
+        oracles.add(Oracle.REWARD)
+    return Contract(Control.VISITED, Report.SAMPLE, oracles=oracles)
+
+
+@learner(requires=_requires)
+async def verifier_tree_search(
+    session: Session,
+    *,
+    subtrees: int | None = 4,
+    width: int = 4,
+    stride: int = 1,
+    guide: str = "verifier",
+) -> Prefix | None:
+    """Several greedy descents, each of which keeps the best of some drawn continuations.
+
+    Pseudo-code (diverse verifier tree search, Beeching et al. 2024; beam search with a process reward
+    model, Snell et al. 2024, arXiv 2408.03314)::
+
+        in each of the subtrees, on its own:
+            u ← ∅;  until complete:
+                draw ``width`` continuations of u of at most ``stride`` tokens
+                u ← the one of highest score, the first drawn on ties
+        return the output of highest outcome reward, the first on ties
+
+    With a verifier, accepted shares a = Σ P(c | u)·V(uc) and stride 1, the next token is c with
+    probability P(c | u)·(1 - (1 - a)^m)/a where V accepts it, P(c | u)·(1 - a)^(m - 1) where not.
+
+    Args:
+        subtrees: descents, ``None``: as many as the budget allows; more than one takes the outcome
+            reward to choose among them.
+        width: m, continuations drawn at each prefix.
+        stride: tokens of a continuation.
+        guide: score of a prefix: ``"verifier"`` (1 or 0) or ``"value"``.
+    """
+    steps = session.horizon * width  # of one descent, where each step goes on by its first token
+    beams = [session.root] * as_many(session, subtrees, "subtrees", tokens=steps, queries=steps)
+    with suppress(BudgetExceeded):
+        while going := [i for i, u in enumerate(beams) if not session.is_complete(u)]:
+            replies = await session.ask(
+                Query(beams[i], width, stride, Report.SAMPLE) for i in going
+            )
+            drawn = [reply.outputs() for reply in replies]
+            distinct = list(dict.fromkeys(u for some in drawn for u in some))
+            scores = dict(zip(distinct, await _scores(session, distinct, guide), strict=True))
+            for i, some in zip(going, drawn, strict=True):
+                beams[i] = max(some, key=scores.__getitem__)  # the first on ties
+    outputs = [u for u in beams if session.is_complete(u)]
+    if len(outputs) > 1:
+        with suppress(BudgetExceeded):
+            return await best_rewarded(session, outputs)
+    return (outputs or beams)[0]
+
+
+async def _scores(session: Session, prefixes: Sequence[Prefix], guide: str) -> list[float]:
+    if guide == "value":
+        return await session.values(prefixes)
+    return list(map(float, await session.verify_all(prefixes)))

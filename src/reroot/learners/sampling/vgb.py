@@ -1,0 +1,128 @@
+"""VGB: a random walk on the prefix tree, guided by values, that can take tokens back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...access.contract import Contract, Control, Report
+from ...errors import BudgetExceeded
+from ...types import Finding, FloatArray, IntArray, Prefix
+from ..base import learner
+from ..common import whole
+from .choices import choose, relative
+from .twists import Twists, check_twist
+
+if TYPE_CHECKING:
+    from ...access.session import Session
+
+
+def _requires(params: Mapping[str, Any]) -> Contract:
+    whole(params, "steps")
+    whole(params, "checks", optional=True)
+    whole(params, "children", optional=True)
+    oracles = check_twist(params)
+    listed = params["children"]
+    report = Report.FULL if listed is None else Report.ARGMAX(listed)
+    if params["twist"] == "rollouts":
+        report = report.join(Report.SAMPLE)
+    return Contract(Control.RESET, report, oracles=oracles)
+
+
+@learner(requires=_requires)
+async def vgb(
+    session: Session,
+    *,
+    beta: float | None = None,
+    twist: str | None = "verifier",
+    steps: int = 64,
+    checks: int | None = None,
+    children: int | None = None,
+    decay: float = 1.0,
+    samples: int = 4,
+) -> Finding:
+    """A draw from P·τ by a walk on the prefix tree, with τ = e^(r/β), or τ = r without β.
+
+    Pseudo-code (Rohatgi et al. 2025, arXiv 2510.03149, VGB)::
+
+        v ← ∅;  repeat T times:
+            stay with probability 1/2; otherwise go
+                to the parent of v  with probability ∝ V̂(v)              (exactly τ(v) if v is an output)
+                to a child c of v   with probability ∝ P(c | v)·V̂(c)
+        return v if it is an output; otherwise T more steps
+
+    The stationary law gives a leaf y the weight P(y)·τ(y) whatever the values inside the tree are, so
+    the law of an output, once the walk has mixed, is the target exactly; V̂ decides how fast.
+
+    Args:
+        beta: β, in reward per nat; ``None``: the law conditioned on the reward.
+        twist: V̂ (see ``twists.TWISTS``).
+        steps: T.
+        checks: most times T steps; ``None``: until the budget ends it. If it never ends at an
+            output, the walk's prefix is returned with the note ``leaf`` false.
+        children: only the so many most likely tokens of each prefix are walked to, so that the law P
+            is replaced by the one restricted to them; needs argmax(children) in place of full. For
+            vocabularies whose children are too many to value.
+        decay, samples: of the twist.
+    """
+    walk = VgbWalk(session, Twists(session, twist, beta, decay, samples), children)
+    node, done = session.root, 0
+    with suppress(BudgetExceeded):
+        while checks is None or done < checks * steps:
+            for _ in range(steps):
+                node, done = await walk.step(node), done + 1
+            if session.is_complete(node):
+                return Finding(node, {"steps": done, "leaf": True})
+    return Finding(node, {"steps": done, "leaf": session.is_complete(node)})
+
+
+class VgbWalk:
+    """The walk; laws and values of a prefix are asked once.
+
+    Args:
+        session: the session.
+        twists: log V̂.
+        children: most children of a prefix, or ``None``.
+    """
+
+    def __init__(self, session: Session, twists: Twists, children: int | None) -> None:
+        self._session, self._twists, self._listed = session, twists, children
+        self._edges: dict[Prefix, tuple[list[Prefix], FloatArray]] = {}
+
+    async def step(self, node: Prefix) -> Prefix:
+        """Where the walk is after one step from ``node``."""
+        if choose(self._session, (0.5, 0.5)) == 0:
+            return node
+        there, log_weights = await self._around(node)
+        weights = relative(log_weights)
+        if not weights.any():  # nowhere to go: no value around is positive
+            return node
+        return there[choose(self._session, weights)]
+
+    async def _around(self, node: Prefix) -> tuple[list[Prefix], FloatArray]:
+        """Neighbours and the logarithms of their weights."""
+        if node not in self._edges:
+            there: list[Prefix] = []
+            logs = np.zeros(0)
+            if not self._session.is_complete(node):
+                tokens, law = await self._law(node)
+                there = [node.append(t) for t in tokens.tolist()]
+                logs = law + await self._twists.log(there)
+            if len(node):
+                logs = np.append(logs, await self._twists.log([node]))
+                there.append(node.parent)
+            self._edges[node] = there, logs
+        return self._edges[node]
+
+    async def _law(self, node: Prefix) -> tuple[IntArray, FloatArray]:
+        """The tokens that may follow, and their log-probabilities."""
+        if self._listed is None:
+            law = await self._session.law(node)
+            tokens = np.flatnonzero(law > -np.inf)
+            return tokens, law[tokens]
+        tokens, law = await self._session.top_k(node, self._listed)
+        kept = law > -np.inf
+        return tokens[kept], law[kept] - np.logaddexp.reduce(law[kept])

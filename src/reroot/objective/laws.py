@@ -1,0 +1,222 @@
+"""Exact output laws of sampling methods, from the probabilities and rewards of all outputs.
+
+Each function states what a method does to m outputs with probabilities p and rewards r, apart from how
+it is done; ``reroot certify`` compares them with what the learners do, draw by draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ..limits import pessimistic_level
+from ..types import FloatArray
+from .tree import Tree
+
+
+def best_of_n(p: FloatArray, rewards: FloatArray, n: int) -> FloatArray:
+    """(m,) law of the best of n draws, the first on ties: p(y)/p(r = r(y))·(F(r)^n − F(r⁻)^n)."""
+    law = np.zeros(len(p))
+    for level in np.unique(rewards):
+        here, below = rewards == level, rewards < level
+        mass, under = p[here].sum(), p[below].sum()
+        if mass > 0:
+            law[here] = p[here] / mass * ((under + mass) ** n - under**n)
+    return law
+
+
+def soft_best_of_n(p: FloatArray, rewards: FloatArray, n: int, beta: float) -> FloatArray:
+    """(m,) law of one of n draws chosen by e^(r/β): p(y)·E[n·e^(r/β)/(e^(r/β) + Σ_{j<n} e^(r_j/β))]."""
+    tilts = np.exp((rewards - rewards.max()) / beta)
+    law = np.zeros(len(p))
+    for probability, drawn in reward_samples(p, tilts, n - 1):
+        law += probability * p * n * tilts / (tilts + drawn.sum())
+    return law
+
+
+def first_accepted(p: FloatArray, accepted: FloatArray, n: int) -> FloatArray:
+    """(m,) law of rejection with n proposals, then a fresh draw; ``accepted``: (m,) probabilities."""
+    passed = p * accepted
+    rate = min(1.0, float(passed.sum()))
+    missed = (1.0 - rate) ** n
+    return missed * p + (passed / rate * (1.0 - missed) if rate else 0.0)
+
+
+def expected_proposals(rate: float, n: int) -> float:
+    """Expected number of proposals until one of rate a is accepted, at most n."""
+    return (1.0 - (1.0 - rate) ** n) / rate if rate else float(n)
+
+
+def softmax_rejection(
+    p: FloatArray, rewards: FloatArray, n: int, beta: float, bound: float
+) -> FloatArray:
+    """(m,) law of SoftmaxSampler with an estimated normalizer (arXiv 2503.07453)."""
+    tilts = np.exp(rewards / beta)
+    law = np.zeros(len(p))
+    for probability, drawn in reward_samples(p, tilts, n):
+        accepted = np.minimum(1.0, tilts / (drawn.mean() * bound))
+        law += probability * first_accepted(p, accepted, n)
+    return law
+
+
+def pessimism(
+    p: FloatArray, rewards: FloatArray, n: int, beta: float, top: float = 1.0
+) -> FloatArray:
+    """(m,) law of InferenceTimePessimism with an estimated λ (arXiv 2503.21878)."""
+    law = np.zeros(len(p))
+    for probability, drawn in reward_samples(p, rewards, n):
+        level = pessimistic_level(drawn, np.full(n, 1.0 / n), beta)
+        accepted = np.clip((rewards - level) / (top - level), 0.0, 1.0)
+        law += probability * first_accepted(p, accepted, n)
+    return law
+
+
+def adaptive_best_of_n(p: FloatArray, delta: float, most: int) -> tuple[FloatArray, float]:
+    """((m,) law, expected number of draws) of the stopping rule of arXiv 2412.01951, App. D.
+
+    The chain is that of the best draw so far; ties in p are kept apart by which came first.
+    """
+    mu = math.log(2.0 / delta)
+    best, law, expected = p.copy(), np.zeros(len(p)), 1.0  # after one draw
+    for k in range(1, most):
+        stops = 1.0 / p <= k / mu * (1 + 1e-12)
+        law += np.where(stops, best, 0.0)
+        best = np.where(stops, 0.0, best)
+        expected += float(best.sum())
+        stays = np.array([p[p <= own].sum() for own in p])
+        better = np.array([best[p < own].sum() for own in p])
+        best = best * stays + p * better
+    return law + best, expected
+
+
+def of_independent_draws(
+    p: FloatArray, n: int, choice: Callable[[Sequence[int]], int]
+) -> FloatArray:
+    """(m,) law of what ``choice`` takes among the indices of n draws, over all m^n sequences."""
+    law = np.zeros(len(p))
+    for places in np.ndindex(*(len(p),) * n):
+        law[choice(places)] += math.prod(p[i] for i in places)
+    return law
+
+
+def reward_samples(p: FloatArray, values: FloatArray, n: int) -> Iterator[tuple[float, FloatArray]]:
+    """(probability, (n,) values) of every multiset of n draws, as far as its values go."""
+    levels = np.unique(values)
+    mass = np.array([p[values == level].sum() for level in levels])
+    for counts in _compositions(n, len(levels)):
+        ways = math.factorial(n)
+        for c in counts:
+            ways //= math.factorial(c)
+        probability = ways * math.prod(q**c for q, c in zip(mass.tolist(), counts, strict=True))
+        if probability:
+            yield probability, np.repeat(levels, counts)
+
+
+def _compositions(n: int, parts: int) -> Iterator[tuple[int, ...]]:
+    if parts == 1:
+        yield (n,)
+        return
+    for first in range(n + 1):
+        for rest in _compositions(n - first, parts - 1):
+            yield (first, *rest)
+
+
+# ---- methods that walk down the tree ---------------------------------------------------------------
+
+
+def guided(tree: Tree, accepted: FloatArray, tries: int) -> Tree:
+    """The law that takes the first accepted of ``tries`` drawn tokens, or else the first drawn.
+
+    Args:
+        tree: the base law P.
+        accepted: (n, K) whether a token is accepted.
+        tries: draws at each prefix.
+    """
+    p = np.exp(tree.laws)
+    rate = (p * accepted).sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hit = np.where(rate > 0, (1.0 - (1.0 - rate) ** tries) / rate, 0.0)
+        return tree.with_laws(np.log(p * np.where(accepted, hit, (1.0 - rate) ** (tries - 1))))
+
+
+def tokenwise_rejection(tree: Tree, accepted: FloatArray, tries: int) -> tuple[FloatArray, float]:
+    """((m,) probability to end with each output, expected draws), at most ``tries`` draws at a prefix.
+
+    Without a limit it is Π_t P·V / Σ P·V; the mass that is missing ended at a prefix.
+    """
+    p, m = np.exp(tree.laws), len(tree.outputs)
+    end = np.eye(m)
+    laws, costs = np.zeros((len(tree.prefixes), m)), np.zeros(len(tree.prefixes))
+    for level in reversed(tree.levels):
+        for u in range(level.start, level.stop):
+            kept = p[u] * accepted[u]
+            repeats = expected_proposals(float(kept.sum()), tries)
+            laws[u] = _mixture(tree, u, kept * repeats, laws, end)
+            costs[u] = repeats + float(kept @ _below(tree, u, costs)) * repeats
+    return laws[0], float(costs[0])
+
+
+def backtracking(tree: Tree, accepted: FloatArray, quota: int) -> FloatArray:
+    """(m,) law of backtracking by one token: each rejected token is erased, as long as quota is left."""
+    p = np.exp(tree.laws)
+    n, m = len(tree.prefixes), len(tree.outputs)
+    end = np.eye(m)
+    laws = _descend(tree, p, end)  # quota 0: draws of P
+    for _ in range(quota):
+        fewer, laws = laws, np.zeros((n, m))
+        rejected = (p * ~accepted).sum(axis=1)
+        for level in reversed(tree.levels):
+            for u in range(level.start, level.stop):
+                kept = _mixture(tree, u, p[u] * accepted[u], laws, end)
+                laws[u] = kept + rejected[u] * fewer[u]
+    return laws[0]
+
+
+def _descend(tree: Tree, p: FloatArray, end: FloatArray) -> FloatArray:
+    """(n, m) law of the output below each prefix."""
+    laws = np.zeros((len(tree.prefixes), len(end)))
+    for level in reversed(tree.levels):
+        for u in range(level.start, level.stop):
+            laws[u] = _mixture(tree, u, p[u], laws, end)
+    return laws
+
+
+def _mixture(tree: Tree, u: int, weights: FloatArray, laws: FloatArray, end: FloatArray):
+    """(m,) Σ_a weights(a)·(law below ua)."""
+    n = len(tree.prefixes)
+    found = np.zeros(len(end))
+    for child, weight in zip(tree.children[u].tolist(), weights.tolist(), strict=True):
+        if weight:
+            found += weight * (laws[child] if child < n else end[child - n])
+    return found
+
+
+def diligent(tree: Tree, passes: FloatArray, tries: int) -> tuple[FloatArray, float]:
+    """((m,) probability to end with each passing output, expected number of proposals) of the DFS.
+
+    s(u) = 1 − (1 − A(u))^b with A(u) = Σ_c P(c|u)·s(uc); the passing child is distributed ∝ P·s.
+
+    Args:
+        tree: the base law P.
+        passes: (m,) whether an output passes.
+        tries: b, proposals at each prefix.
+    """
+    p, m = np.exp(tree.laws), len(tree.outputs)
+    end = np.diag(passes.astype(np.float64))
+    laws, costs = np.zeros((len(tree.prefixes), m)), np.zeros(len(tree.prefixes))
+    for level in reversed(tree.levels):
+        for u in range(level.start, level.stop):
+            once = _mixture(tree, u, p[u], laws, end)
+            rate = once.sum()
+            repeats = expected_proposals(float(rate), tries)
+            laws[u] = once * repeats
+            costs[u] = repeats * (1.0 + float(p[u] @ _below(tree, u, costs)))
+    return laws[0], float(costs[0])
+
+
+def _below(tree: Tree, u: int, costs: FloatArray) -> FloatArray:
+    """(K,) the cost below each token; 0 at outputs."""
+    n = len(costs)
+    return np.array([costs[c] if 0 <= c < n else 0.0 for c in tree.children[u].tolist()])
