@@ -167,7 +167,9 @@ def test_richer_reports_change_nothing(spec: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 def test_stronger_contracts_change_nothing(spec: str) -> None:
     bound, generator = get_learner(spec), suited(spec)
-    everything = Contract(Control.CHOSEN, Report.FULL, oracles=Oracle)
+    judges = [Oracle.REWARD, Oracle.VERIFIER, Oracle.DEMONSTRATION]
+    everything = Contract(Control.CHOSEN, Report.FULL, oracles=judges)
+    everything = everything.with_oracles(bound.requires.oracles)
     least = reroot.run(bound, problems(generator), generator, grants=bound.requires)
     most = reroot.run(bound, problems(generator), generator, grants=everything)
     assert [a.output for a in most.attempts] == [a.output for a in least.attempts]
