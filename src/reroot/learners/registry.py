@@ -11,6 +11,8 @@ from .reading import law_walk, logprob_walk
 from .recovery import greedy_walk, plurality_walk
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
+from .sampling.latent_exploration import latent_exploration
+from .sampling.representation_coreset import representation_coreset
 from .sequential import plurality_walk_sequential
 from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
@@ -33,6 +35,8 @@ _LEARNERS: tuple[LearnerFactory, ...] = (
     tokenwise_rejection,
     backtracking,
     demo_prefix,
+    latent_exploration,
+    representation_coreset,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

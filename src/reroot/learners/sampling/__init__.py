@@ -1,0 +1,1 @@
+"""Sampling methods of the field, each under the weakest contract that it needs."""
