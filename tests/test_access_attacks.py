@@ -45,6 +45,7 @@ from reroot.access.session import (
     Demonstrate,
     Envelope,
     Facts,
+    Inspect,
     Session,
 )
 from reroot.families import HiddenPath
@@ -60,6 +61,7 @@ from toys import (
     K,
     Wrapped,
     ask_and_tell,
+    layered,
     one_rollout,
     play,
     play_one,
@@ -814,12 +816,17 @@ def test_a_session_of_ones_own() -> None:
         (lambda s: s.demonstration(0), "demonstration"),
         (lambda s: s._send(Consult(Oracle.REWARD, ())), "reward"),
         (lambda s: s._send(Demonstrate(1)), "demonstration"),
+        (lambda s: s.value(Prefix()), "value"),
+        (lambda s: s._send(Consult(Oracle.VALUE, ())), "value"),
+        (lambda s: s.layer_laws(Prefix(), 1), "hidden"),
+        (lambda s: s.features([Prefix((END,))]), "hidden"),
     ],
 )
 def test_oracles_that_are_not_granted(attack: Callable[[Session], Any], oracle: str) -> None:
     others = "".join(f"+{o}" for o in Oracle if str(o) != oracle)
     message = f"does not grant the {oracle} oracle. The weakest contract that allows it: root/none+{oracle}."
-    is_refused(attack, f"chosen/full{others}", AccessDenied, message)
+    generator = tree() if oracle == "hidden" else layered()
+    is_refused(attack, f"chosen/full{others}", AccessDenied, message, generator=generator)
 
 
 @pytest.mark.parametrize(
@@ -827,6 +834,10 @@ def test_oracles_that_are_not_granted(attack: Callable[[Session], Any], oracle: 
     [
         (Consult(Oracle.DEMONSTRATION, ()), "is not consulted about prefixes"),
         (Consult("reward", ()), "expected an Oracle, got 'reward'"),  # type: ignore[arg-type]
+        (Consult(Oracle.HIDDEN, ()), "is not consulted about prefixes"),
+        (Inspect((Prefix(),), 1.5), "layers must be an integer"),  # type: ignore[arg-type]
+        (Inspect((Prefix(),), True), "layers must be an integer, got True"),
+        (Inspect((0.5,), 1), "expected a Prefix or a sequence"),  # type: ignore[arg-type]
         (Demonstrate(1.5), "length must be an integer"),  # type: ignore[arg-type]
         (Demonstrate(-1), "length >= 0, got -1"),
         (Answer(None, None, FREE), "a session sends messages, not Answer("),

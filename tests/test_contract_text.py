@@ -28,6 +28,10 @@ from reroot.errors import InvalidInput
             ),
         ),
         ("chosen/argmax(3)", Contract(Control.CHOSEN, Report.ARGMAX(3))),
+        (
+            "reset/none+value+hidden",
+            Contract(Control.RESET, Report.NONE, None, [Oracle.HIDDEN, Oracle.VALUE]),
+        ),
     ],
 )
 def test_documented_examples(text: str, contract: Contract) -> None:
@@ -44,6 +48,7 @@ def test_documented_examples(text: str, contract: Contract) -> None:
         ("root/sample@top_k=3", "root/sample@T=1,top_k=3"),
         ("root/sample+verifier+reward+reward", "root/sample+reward+verifier"),
         ("root/none", "root/none"),
+        ("root/none+hidden+Value+demonstration", "root/none+demonstration+value+hidden"),
     ],
 )
 def test_spelling_is_lenient(text: str, canonical: str) -> None:
@@ -62,7 +67,7 @@ def test_spelling_is_lenient(text: str, canonical: str) -> None:
         ("root/topk[5]", "Did you mean 'topk'?"),
         ("root/", "Known: argmax, full, logprob, sample, topk."),
         ("root/sample+rewards", "Did you mean 'reward'?"),
-        ("root/sample+", "Known: demonstration, reward, verifier."),
+        ("root/sample+", "Known: demonstration, hidden, reward, value, verifier."),
         ("root/sample@topp=0.9", "Did you mean 'top_p'?"),
         ("root/sample@", "Known: T, top_k, top_p."),
         ("root/sample@T=hot", "needs a number after '='"),

@@ -11,6 +11,7 @@ import pytest
 import reroot
 from reroot import AccessDenied, Budget, Contract, Control, InvalidInput, Oracle, Report
 from reroot.families import DecoyPath, HiddenPath, PathFamily
+from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner, get_learner, list_learners
 from reroot.tasks.base import Problem
@@ -51,16 +52,22 @@ SPECS = [
     "backtracking:quota=6,stride=2,argmax_redo=true",
     "demo_prefix:reveal=2,n=4",
     "demo_prefix:reveal=0.5,n=4",
+    "latent_exploration:k=2,d=2",
+    "representation_coreset:n=6,k=2",
+    "representation_coreset:n=6,k=2,dims=1,oracle=verifier",
 ]
 PATH = HiddenPath(3, 5, 0.6, seed=1)
 ENDING = Tabular.random(3, 4, seed=3, end=(2,))  # outputs end early
 BITS = HiddenPath(2, 5, 0.7, seed=1)  # for learners of binary strings
+LAYERED = LayeredTree([Tabular.random(3, 4, seed=5, end=(2,)), ENDING])  # with inner states
 DECOYS = DecoyPath(4, 5, 1, 0.4, 0.38, seed=1)  # for learners that know of decoys
 
 
 def suited(spec: str, generator: PathFamily | Tabular = PATH) -> PathFamily | Tabular:
     if "decoys" in spec:
         return DECOYS
+    if Oracle.HIDDEN in get_learner(spec).requires.oracles:
+        return LAYERED
     return BITS if spec.startswith("parity") else generator
 
 
@@ -86,6 +93,7 @@ def below(contract: Contract) -> Iterator[Contract]:
     if contract.control > Control.ROOT:
         yield replace(contract, control=Control(contract.control - 1))
     weaker = {
+        Report.NONE: [],
         Report.SAMPLE: [Report.NONE, Report.ARGMAX(9)],
         Report.ARGMAX(1): [Report.NONE, Report.LOGPROB],
         Report.LOGPROB: [Report.SAMPLE, Report.ARGMAX(9)],
@@ -167,7 +175,9 @@ def test_richer_reports_change_nothing(spec: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 def test_stronger_contracts_change_nothing(spec: str) -> None:
     bound, generator = get_learner(spec), suited(spec)
-    everything = Contract(Control.CHOSEN, Report.FULL, oracles=Oracle)
+    judges = [Oracle.REWARD, Oracle.VERIFIER, Oracle.DEMONSTRATION]
+    everything = Contract(Control.CHOSEN, Report.FULL, oracles=judges)
+    everything = everything.with_oracles(bound.requires.oracles)
     least = reroot.run(bound, problems(generator), generator, grants=bound.requires)
     most = reroot.run(bound, problems(generator), generator, grants=everything)
     assert [a.output for a in most.attempts] == [a.output for a in least.attempts]
@@ -241,6 +251,14 @@ def test_get_learner_reads_values() -> None:
         ("backtracking:argmax_redo=1", "argmax_redo must be True or False, got 1"),
         ("demo_prefix:reveal=1.5", "reveal must be a number of tokens"),
         ("demo_prefix:reveal=-1", "reveal must be"),
+        ("latent_exploration:k=0", "k must be an integer >= 1"),
+        ("latent_exploration:d=0", "d must be an integer >= 1"),
+        ("latent_exploration:renormalize=1", "renormalize must be True or False, got 1"),
+        ("representation_coreset:n=0", "n must be an integer >= 1"),
+        ("representation_coreset:k=none", "k must be an integer >= 1"),
+        ("representation_coreset:dims=0", "dims must be an integer >= 1 or None"),
+        ("representation_coreset:ridge=0", "ridge must lie strictly between"),
+        ("representation_coreset:oracle=hidden", "oracle must be 'reward' or 'verifier'"),
     ],
 )
 def test_get_learner_refuses_with_a_hint(spec: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from reroot import BackendError, Budget, BudgetExceeded, OracleError, Prefix, Qu
 from reroot.access.meter import Meter
 from reroot.access.session import Session
 from reroot.types import CURRENCIES, Cost
-from toys import END, Failing, H, ask_and_tell, play_one, problem
+from toys import END, Failing, H, ask_and_tell, layered, play_one, problem
 
 amounts = st.integers(0, 12)
 costs = st.builds(Cost, *[amounts] * len(CURRENCIES))
@@ -152,6 +152,23 @@ async def demonstration(session: Session) -> tuple[int, Cost]:
     return 0, Cost(demonstrations=2)
 
 
+async def values(session: Session) -> tuple[int, Cost]:
+    await session.values([Prefix(), Prefix((END,)), Prefix((1,))])
+    await session.value(Prefix())
+    return 0, Cost(values=4)
+
+
+async def layer_laws(session: Session) -> tuple[int, Cost]:
+    """As a law, whatever the number of layers, and one state."""
+    await session.layer_laws((0,), 2)
+    return 1, Cost(queries=1, prefill=3, states=1)
+
+
+async def features(session: Session) -> tuple[int, Cost]:
+    await session.features([Prefix((END,)), Prefix((1, END))])
+    return 0, Cost(prefill=(2 + 1) + (2 + 2), states=2)
+
+
 async def free_of_charge(session: Session) -> tuple[int, Cost]:
     await session.text((0, 1))
     await session.ask([])
@@ -180,6 +197,9 @@ VERBS = [
     rewards,
     verifications,
     demonstration,
+    values,
+    layer_laws,
+    features,
     free_of_charge,
     twice,
 ]
@@ -193,7 +213,8 @@ def test_the_price_of(verb: Verb) -> None:
         tokens, cost = await verb(session)
         assert session.spent == cost + Cost(tokens=tokens)
 
-    attempt = play_one(pay, "chosen/full+reward+verifier+demonstration", task=task)
+    grants = "chosen/full+reward+verifier+demonstration+value+hidden"
+    attempt = play_one(pay, grants, task=task, generator=layered())
     assert attempt.error is None, attempt.error
 
 

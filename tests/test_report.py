@@ -614,6 +614,10 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
         summarize(folder)
     (folder / "config.json").write_text(json.dumps(config))
 
+    before = summarize(folder)
+    table.drop("cost_values", "cost_states").write_parquet(results)  # as written by version 0.2
+    assert summarize(folder) == before
+
     table.drop("passed", "cost_tokens").write_parquet(results)
     with pytest.raises(RunFolderError, match="lacks the columns passed, cost_tokens"):
         summarize(folder)

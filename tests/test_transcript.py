@@ -32,7 +32,7 @@ from reroot import (
     audit,
 )
 from reroot.access.runner import Attempt
-from reroot.access.session import Ask, Consult, Decode, Demonstrate, Session
+from reroot.access.session import Ask, Consult, Decode, Demonstrate, Inspect, Session
 from reroot.access.transcript import (
     message_to_json,
     messages,
@@ -119,6 +119,10 @@ def test_replies_read_back_bit_by_bit(query: Query, tmp_path: Path) -> None:
         (Consult(Oracle.REWARD, (Prefix((1,)),)), Consult(Oracle.VERIFIER, (Prefix((1,)),))),
         (Consult(Oracle.REWARD, ()), Consult(Oracle.REWARD, (Prefix(),))),
         (Demonstrate(None), Demonstrate(0)),
+        (Consult(Oracle.REWARD, ()), Consult(Oracle.VALUE, ())),
+        (Inspect((Prefix(),), 1), Inspect((Prefix(),), 2)),
+        (Inspect((Prefix((1,)),), 1), Inspect((Prefix((1,)),), None)),
+        (Inspect((Prefix((1,)),), None), Inspect((Prefix((1,)), Prefix((1,))), None)),
         (Decode(Prefix((1,))), Decode(Prefix())),
     ],
 )

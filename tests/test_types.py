@@ -229,6 +229,7 @@ def test_costs_and_budgets_have_the_same_currencies() -> None:
     assert tuple(f.name for f in fields(Budget)) == CURRENCIES
     assert CURRENCIES == (
         "rollouts", "queries", "tokens", "prefill", "rewards", "verifications", "demonstrations",
+        "values", "states",
     )  # fmt: skip
 
 

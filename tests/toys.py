@@ -30,6 +30,7 @@ from reroot.access.episode import bind
 from reroot.access.runner import Attempt, Job
 from reroot.access.session import Session
 from reroot.generators.base import Capabilities, Generator, Request
+from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
 from reroot.learners.base import BoundLearner, learner
 from reroot.tasks.base import Problem
@@ -46,8 +47,16 @@ def tree(seed: int = 1) -> Tabular:
     return Tabular.random(K, H, seed=seed, end=(END,))
 
 
+def layered(seed: int = 1, layers: int = 3) -> LayeredTree:
+    """``tree(seed)`` with inner states: what comes before it are other random trees."""
+    return LayeredTree([*(tree(1000 + seed + i) for i in range(layers - 1)), tree(seed)])
+
+
 def problem(id: str = "p", **changes: Any) -> Problem:
-    """Reward 1 for outputs that hold no 0, verified token by token; (1, 2, 3) is one."""
+    """Reward 1 for outputs that hold no 0, verified token by token; (1, 2, 3) is one.
+
+    The value of a prefix is its length.
+    """
     plain = Problem(
         id,
         (),
@@ -55,6 +64,7 @@ def problem(id: str = "p", **changes: Any) -> Problem:
         reward=lambda output: float(0 not in output.tokens),
         verifier=lambda output: 0 not in output.tokens,
         demonstration=(1, 2, END),
+        value=lambda output: len(output.tokens),
     )
     return replace(plain, **changes)
 

@@ -172,7 +172,8 @@ def compare(
         task: task name or names; none for a hidden family.
         horizons: task sizes.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
-            has, so that contracts differ in the generator interface alone.
+            has, so that contracts differ in the generator interface alone. Inner states (``+hidden``) are
+            the generator's, so they are granted where they are named.
         learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set. Each runs
             once, served what it requires: what it does may depend on answers, not on
             ``session.contract``.

@@ -200,6 +200,7 @@ def problems_digest(problems: Iterable[Problem]) -> str:
     for p in sorted(problems, key=lambda problem: problem.id):
         told = [p.id, p.prompt, p.max_tokens, p.demonstration, p.stop, p.pass_at, p.answer]
         told += [_source(p.reward), _source(p.verifier)]
+        told += [] if p.value is None else [_source(p.value)]  # digests from before it stay
         digest.update(json.dumps(told, default=_stable).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
 

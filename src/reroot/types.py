@@ -240,6 +240,8 @@ class Cost(NamedTuple):
         rewards: outcome-reward calls.
         verifications: process-verifier calls.
         demonstrations: demonstration tokens revealed.
+        values: prefixes whose value was estimated.
+        states: prefixes and outputs whose inner states were shown.
     """
 
     rollouts: int = 0
@@ -249,6 +251,8 @@ class Cost(NamedTuple):
     rewards: int = 0
     verifications: int = 0
     demonstrations: int = 0
+    values: int = 0
+    states: int = 0
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
         return Cost(*map(operator.add, self, other))
@@ -279,6 +283,8 @@ class Budget:
     rewards: int | None = None
     verifications: int | None = None
     demonstrations: int | None = None
+    values: int | None = None
+    states: int | None = None
 
     def __post_init__(self) -> None:
         for currency in CURRENCIES:

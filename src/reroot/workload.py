@@ -53,6 +53,8 @@ class Workload:
             have.add(Oracle.VERIFIER)
         if all(p.demonstration is not None for p in problems):
             have.add(Oracle.DEMONSTRATION)
+        if all(p.value is not None for p in problems):
+            have.add(Oracle.VALUE)
         return frozenset(have)
 
 

@@ -259,18 +259,28 @@ class Sampling:
 
 
 class Oracle(enum.Enum):
-    """What a session may answer besides the generator; each is metered apart."""
+    """What a session may answer besides the generator's reports; each is metered apart.
+
+    * ``REWARD``: outcome rewards of complete outputs.
+    * ``VERIFIER``: can this prefix still become a right output?
+    * ``DEMONSTRATION``: tokens of a right output.
+    * ``VALUE``: an estimate of the value of a prefix; the problem says of what.
+    * ``HIDDEN``: inner states of the generator, its own next-token law among them: whatever the
+      report, that law is shown in full where control permits a question.
+    """
 
     REWARD = "reward"
     VERIFIER = "verifier"
     DEMONSTRATION = "demonstration"
+    VALUE = "value"
+    HIDDEN = "hidden"
 
     def __str__(self) -> str:
         return self.value
 
     @classmethod
     def parse(cls, text: str) -> Oracle:
-        """Read ``"reward"``, ``"verifier"`` or ``"demonstration"``."""
+        """Read ``"reward"``, ``"verifier"``, ``"demonstration"``, ``"value"`` or ``"hidden"``."""
         name = _text(text, "an oracle").strip().lower()
         try:
             return cls(name)

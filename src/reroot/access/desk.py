@@ -5,22 +5,32 @@ One desk per session. It runs in the runner's thread and is never reachable from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput, RerootError
 from ..generators.base import Request
 from ..randomness import stream_key
-from ..tasks.base import check, judge
-from ..types import Budget, Cost, Prefix, Query, Reply
+from ..tasks.base import Problem, check, estimate, judge
+from ..types import Budget, Cost, Output, Prefix, Query, Reply
 from .coarsen import coarsen
 from .contract import Contract, Oracle, Report
 from .episode import Episode
+from .inner import Inspected, check_inspection, checked_states, price
 from .meter import Meter
 from .rules import PrefixRules, no_oracle
-from .session import Answer, Ask, Consult, Decode, Demonstrate, Facts, Message
+from .session import Answer, Ask, Consult, Decode, Demonstrate, Facts, Inspect, Message
 
+_JUDGES: dict[Oracle, tuple[str, Callable[[Problem, Output], float]]] = {
+    Oracle.REWARD: ("rewards", judge),
+    Oracle.VERIFIER: ("verifications", check),
+    Oracle.VALUE: ("values", estimate),
+}
 MAX_CELLS = 1 << 28
 """Most array entries (draws x length x reported values) that one request may ask for."""
 
@@ -98,7 +108,24 @@ class Desk:
             self.rules.note_reply(query, seen)
         return self.answer(shown)
 
-    def cancel(self, admitted: Admitted, error: RerootError) -> Answer:
+    def admit_states(self, message: Inspect) -> Inspected:
+        """As ``admit``, for inner states."""
+        what = "layer laws" if message.layers is not None else "features"
+        self._granted(Oracle.HIDDEN, f"{what} at {len(message.prefixes)} prefixes")
+        check_inspection(message, self.episode, self.contract, self.rules)
+        worst = price(message, len(self.episode.prompt))
+        self.meter.reserve(worst)
+        if message.layers is not None:
+            self.rules.note_inspected(message.prefixes)
+        return Inspected(message, worst)
+
+    def complete_states(self, inspected: Inspected, shown: npt.NDArray[np.floating[Any]]) -> Answer:
+        """Charge what was set aside; a copy of what is shown (``BackendError`` if it is no answer)."""
+        value = checked_states(shown, inspected.message, self.episode.generator.vocab_size)
+        self.meter.settle(inspected.worst, inspected.worst)
+        return self.answer(value)
+
+    def cancel(self, admitted: Admitted | Inspected, error: RerootError) -> Answer:
         """Give the reservation back after the generator failed."""
         self.meter.settle(admitted.worst, Cost())
         return self.answer(None, error)
@@ -186,7 +213,7 @@ class Desk:
 
     # ---- oracles and text ------------------------------------------------------------------
 
-    def serve(self, message: Message, recorded: list[float] | list[bool] | None = None) -> Answer:
+    def serve(self, message: Message, recorded: Sequence[float] | None = None) -> Answer:
         """Answer a message that does not need the generator.
 
         With ``recorded``, the verdicts of an interrupted attempt, the oracle is not called again.
@@ -210,22 +237,19 @@ class Desk:
         self,
         oracle: Oracle,
         prefixes: Sequence[Prefix],
-        recorded: list[float] | list[bool] | None,
-    ) -> list[float] | list[bool]:
-        if oracle not in (Oracle.REWARD, Oracle.VERIFIER):
+        recorded: Sequence[float] | None,
+    ) -> Sequence[float]:
+        if oracle not in _JUDGES:
             raise InvalidInput(f"{oracle!r} is not consulted about prefixes")
         self._granted(oracle, f"{oracle} of {len(prefixes)} prefixes")
         outputs = [self._judged(oracle, prefix) for prefix in prefixes]
-        count = len(outputs)
-        cost = Cost(rewards=count) if oracle == Oracle.REWARD else Cost(verifications=count)
+        currency, ask = _JUDGES[oracle]
+        cost = Cost(**{currency: len(outputs)})
         self.meter.reserve(cost)
         self.meter.settle(cost, cost)  # a call that fails inside the task is paid all the same
         if recorded is not None:
             return recorded
-        problem = self.episode.problem
-        if oracle == Oracle.REWARD:
-            return [judge(problem, output) for output in outputs]
-        return [check(problem, output) for output in outputs]
+        return [ask(self.episode.problem, output) for output in outputs]
 
     def _judged(self, oracle: Oracle, prefix: Prefix):
         self.episode.check_tokens(prefix.tokens)

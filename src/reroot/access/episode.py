@@ -101,12 +101,16 @@ def _demonstration(episode: Episode) -> Prefix:
 
 
 def check_oracles(problem: Problem, contract: Contract) -> None:
-    """Refuse to grant an oracle that the problem does not have (``InvalidInput``)."""
+    """Refuse to grant an oracle that the problem does not have (``InvalidInput``).
+
+    Inner states are the generator's (``Capabilities.refusal``).
+    """
     have = {
         Oracle.REWARD: True,
         Oracle.VERIFIER: problem.verifier is not None,
         Oracle.DEMONSTRATION: problem.demonstration is not None,
+        Oracle.VALUE: problem.value is not None,
     }
     for oracle in Oracle:
-        if oracle in contract.oracles and not have[oracle]:
+        if oracle in contract.oracles and not have.get(oracle, True):
             raise InvalidInput(f"problem {problem.id!r} has no {oracle} to grant ({contract})")

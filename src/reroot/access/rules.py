@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from ..errors import AccessDenied
-from ..types import Query, Reply
+from ..types import Prefix, Query, Reply
 from .contract import Contract, Control, Oracle, Report, Sampling
 
 RULES = {
@@ -23,6 +23,10 @@ RULES = {
 MODE_RULE = (
     "below reset control continuations follow the contract's sampling law; following the most "
     "likely token is the law at temperature 0, to be granted as such (@T=0)"
+)
+FEATURES_RULE = (
+    "below chosen control features are of outputs whose every token the generator itself emitted in "
+    "this session"
 )
 
 
@@ -121,6 +125,27 @@ class PrefixRules:
                     raise AccessDenied(str(query), rule, str(weakest))
             asked.update(self._start_digests(query))
 
+    def check_states(self, contract: Contract, prefix: Prefix) -> None:
+        """Refuse inner states at a prefix at which ``contract`` permits no question (``AccessDenied``)."""
+        needed = self.weakest_control(_law_at(prefix), set())
+        if needed > contract.control:
+            asked = f"the inner states at {prefix}"
+            raise AccessDenied(asked, RULES[contract.control], _hidden(needed))
+
+    def check_features(self, contract: Contract, output: Prefix) -> None:
+        """Below chosen control, refuse the features of what the generator did not emit
+        (``AccessDenied``)."""
+        if contract.control == Control.CHOSEN:
+            return
+        self._read_replies()
+        if not self._were_emitted((), output.tokens):
+            asked = f"the features of {output}"
+            raise AccessDenied(asked, FEATURES_RULE, _hidden(Control.CHOSEN))
+
+    def note_inspected(self, prefixes: Sequence[Prefix]) -> None:
+        """Remember prefixes whose inner states were permitted: that is a question there."""
+        self.note_asked([_law_at(prefix) for prefix in prefixes])
+
     def note_asked(self, queries: Sequence[Query]) -> None:
         """Remember the prefixes at which permitted queries ask."""
         for query in queries:
@@ -154,6 +179,15 @@ class PrefixRules:
                 else:  # a walk along the mode emits nothing, but asks at every prefix it passes
                     self._asked.add(parent)
         self._unread.clear()
+
+
+def _law_at(prefix: Prefix) -> Query:
+    """The query for the next-token law at ``prefix``."""
+    return Query(prefix, 1, 1, Report.FULL)
+
+
+def _hidden(control: Control) -> str:
+    return str(Contract(control, Report.NONE, oracles=[Oracle.HIDDEN]))
 
 
 class _Paths:

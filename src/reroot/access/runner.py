@@ -15,17 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..errors import BackendError, InvalidInput, RerootError
+from ..errors import InvalidInput, RerootError
 from ..generators.base import Generator, Request
 from ..learners.base import BoundLearner
 from ..tasks.base import judge
-from ..types import Budget, Cost, Prefix, Reply
+from ..types import Budget, Cost, Prefix
+from .batches import Pending, answer_all, backend_error, replies
 from .contract import Contract
 from .desk import Admitted, Desk
 from .episode import Episode
+from .inner import Inspected
 from .learner_thread import Finished, LearnerTask, LearnerThread, describe_error, readable
-from .session import Answer, Ask, Message
+from .session import Answer, Ask, Inspect, Message
 from .transcript import (
+    array_from_json,
     error_from_text,
     message_to_json,
     messages,
@@ -134,7 +137,7 @@ class _Waiting:
     ticket: int
     number: int
     message: Message
-    admitted: Admitted | None = None
+    admitted: Admitted | Inspected | None = None
     answer: Answer | None = None
     recorded: bool = False
 
@@ -245,16 +248,17 @@ def _open(flight: _Flight, ticket: int, message: Message) -> _Waiting:
     flight.sent += 1
     line = _recorded(item)
     try:
-        if not isinstance(message, Ask):
+        if not isinstance(message, (Ask, Inspect)):
             item.answer = _serve(desk, message, line)
         else:
-            item.admitted = desk.admit(message)
+            admits = desk.admit if isinstance(message, Ask) else desk.admit_states
+            item.admitted = admits(message)  # pyright: ignore[reportArgumentType]
             item.answer = None if line is None else _replay(desk, item.admitted, line)
             item.recorded = item.answer is not None
     except RerootError as error:
         item.answer = desk.answer(None, error)
     except Exception as error:
-        item.answer = desk.answer(None, _backend_error(error))
+        item.answer = desk.answer(None, backend_error(error))
     return item
 
 
@@ -268,11 +272,13 @@ def _serve(desk: Desk, message: Message, line: dict[str, Any] | None) -> Answer:
     return desk.answer(None, error_from_text(line["error"]))
 
 
-def _replay(desk: Desk, admitted: Admitted, line: dict[str, Any]) -> Answer | None:
+def _replay(desk: Desk, admitted: Admitted | Inspected, line: dict[str, Any]) -> Answer | None:
     """The recorded answer once more; ``None`` if the record is damaged."""
     if line["error"] is not None:
         return desk.cancel(admitted, error_from_text(line["error"]))
     try:
+        if isinstance(admitted, Inspected):
+            return desk.complete_states(admitted, array_from_json(line["value"]))
         return desk.complete(admitted, replies_from_json(line["value"]))
     except Exception:
         return None
@@ -293,43 +299,15 @@ def _recorded(item: _Waiting) -> dict[str, Any] | None:
 
 
 def _answer(generator: Generator, waiting: Sequence[_Waiting]) -> None:
-    """One generator call for all that is waiting; if it fails, each attempt is asked by itself."""
-    todo = [(item, item.admitted) for item in waiting if item.admitted and item.answer is None]
-    requests = [request for _, admitted in todo for request in admitted.requests]
-    if not requests:
-        return
-    replies: list[Reply] | None = None
-    try:
-        replies = _replies(generator, requests)
-    except Exception as error:
-        if len(todo) == 1:
-            _fail(*todo[0], error)
-            return
-    start = 0
-    for item, admitted in todo:
-        stop = start + len(admitted.requests)
-        try:
-            own = replies[start:stop] if replies else _replies(generator, admitted.requests)
-            item.answer = item.flight.desk.complete(admitted, own)
-        except Exception as error:
-            _fail(item, admitted, error)
-        start = stop
-
-
-def _replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
-    replies = generator.answer(requests)
-    if len(replies) != len(requests):
-        raise BackendError(f"{len(requests)} requests got {len(replies)} replies")
-    return replies
-
-
-def _fail(item: _Waiting, admitted: Admitted, error: Exception) -> None:
-    failure = error if isinstance(error, BackendError) else _backend_error(error)
-    item.answer = item.flight.desk.cancel(admitted, failure)
-
-
-def _backend_error(error: Exception) -> BackendError:
-    return BackendError(f"the generator failed: {describe_error(error)}")
+    """Ask the generator for all that is waiting."""
+    todo = [
+        (item, Pending(item.flight.desk, item.admitted))
+        for item in waiting
+        if item.admitted is not None and item.answer is None
+    ]
+    answer_all(generator, [pending for _, pending in todo])
+    for item, pending in todo:
+        item.answer = pending.answer
 
 
 def _deliver(item: _Waiting) -> None:
@@ -387,8 +365,8 @@ def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float
     if not requests or not generator.capabilities.given:
         return [None] * len(requests)
     try:
-        replies = _replies(generator, requests)
-        return [float(0.0 - reply.total_logprobs()[0]) for reply in replies]
+        found = replies(generator, requests)
+        return [float(0.0 - reply.total_logprobs()[0]) for reply in found]
     except Exception:  # one by one, as a failure must not depend on what is asked beside it
         if len(requests) == 1:
             return [None]
@@ -407,7 +385,7 @@ def _attempt(
     except RerootError as failure:
         error = error or describe_error(failure)
     except Exception as failure:
-        error = error or describe_error(_backend_error(failure))
+        error = error or describe_error(backend_error(failure))
     return Attempt(
         key=job.key,
         problem=problem.id,

@@ -41,7 +41,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Consult:
-    """Message: ask an oracle about these outputs (reward) or prefixes (verifier)."""
+    """Message: ask an oracle about these outputs (reward) or prefixes (verifier, value)."""
 
     oracle: Oracle
     prefixes: tuple[Prefix, ...]
@@ -61,7 +61,20 @@ class Decode:
     prefix: Prefix
 
 
-Message = Ask | Consult | Demonstrate | Decode
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Message: inner states of the generator.
+
+    Attributes:
+        prefixes: where.
+        layers: the laws of how many of the last layers; ``None``: features of complete outputs.
+    """
+
+    prefixes: tuple[Prefix, ...]
+    layers: int | None
+
+
+Message = Ask | Consult | Demonstrate | Decode | Inspect
 
 
 def plain(message: object) -> Message:
@@ -84,6 +97,8 @@ def plain(message: object) -> Message:
         return Demonstrate(_integer(message.length, "length"))
     if type(message) is Decode:
         return Decode(_prefix(message.prefix))
+    if type(message) is Inspect:
+        return Inspect(tuple(map(_prefix, message.prefixes)), _integer(message.layers, "layers"))
     raise InvalidInput(f"a session sends messages, not {message!r}")
 
 
@@ -272,6 +287,36 @@ class Session:
         value = await self._send(Demonstrate(length))
         assert isinstance(value, Prefix)
         return value
+
+    async def values(self, prefixes: Sequence[Prefix]) -> list[float]:
+        """For each prefix an estimate ≥ 0 of its value; the problem says of what."""
+        value = await self._send(Consult(Oracle.VALUE, tuple(map(_prefix, prefixes))))
+        return cast("list[float]", value)
+
+    async def value(self, prefix: Prefix) -> float:
+        """An estimate ≥ 0 of the value of one prefix."""
+        return (await self.values([prefix]))[0]
+
+    async def layer_laws(self, prefix: Prefix, layers: int) -> FloatArray:
+        """(d, K) nats: the next-token laws at ``prefix`` read out of the last d = min(``layers``, L) of
+        the generator's L layers through its output head. The last row is the generator's own law,
+        before the contract's temperature, top-k and top-p.
+
+        Needs the oracle +hidden and control over ``prefix``, as ``law`` does, but no report. Charged
+        as ``law`` is, and one state.
+        """
+        value = await self._send(Inspect((_prefix(prefix),), layers))
+        return cast("FloatArray", value)[0]
+
+    async def features(self, outputs: Sequence[Prefix]) -> FloatArray:
+        """(n, d): the generator's features of complete outputs, one row each; of a language model the
+        mean of the last layer's states at the tokens of the output.
+
+        Needs the oracle +hidden; below chosen control, outputs whose every token the generator itself
+        emitted in this session. Charged per output: its tokens and the prompt's as prefill, one state.
+        """
+        value = await self._send(Inspect(tuple(map(_prefix, outputs)), None))
+        return cast("FloatArray", value)
 
     async def text(self, prefix: Prefix) -> str:
         """The text of ``prefix``, cut before the stop text. Free: it says nothing about the law."""

@@ -26,11 +26,11 @@ from ..errors import (
     RunFolderError,
 )
 from ..generators.law import most_likely
-from ..types import Prefix, Query, Reply
+from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
 from .contract import Contract, Control, Oracle, Report
 from .rules import PrefixRules, no_oracle
-from .session import Ask, Consult, Demonstrate, Message
+from .session import Ask, Consult, Demonstrate, Inspect, Message
 
 _REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
@@ -64,6 +64,9 @@ def message_to_json(message: Message) -> dict[str, Any]:
         return {"ask": [_query_to_json(q) for q in message.queries]}
     if isinstance(message, Consult):
         return {str(message.oracle): [list(p.tokens) for p in message.prefixes]}
+    if isinstance(message, Inspect):
+        where = [list(p.tokens) for p in message.prefixes]
+        return {str(Oracle.HIDDEN): where, "layers": message.layers}
     if isinstance(message, Demonstrate):
         return {"demonstration": message.length}
     return {"text": list(message.prefix.tokens)}
@@ -97,7 +100,7 @@ def value_to_json(value: object) -> object:
         return [_reply_to_json(item) if isinstance(item, Reply) else item for item in items]
     if isinstance(value, Prefix):
         return list(value.tokens)
-    return value
+    return _pack(cast("FloatArray", value)) if isinstance(value, np.ndarray) else value
 
 
 def _reply_to_json(reply: Reply) -> dict[str, Any]:
@@ -111,6 +114,13 @@ def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
         Reply(Prefix(tuple(r["prefix"])), **{a: _unpack(r[a]) for a in _ARRAYS})  # type: ignore[arg-type]
         for r in value
     ]
+
+
+def array_from_json(value: dict[str, Any]) -> FloatArray:
+    """The inner states of a recorded answer."""
+    states = _unpack(value)
+    assert states is not None
+    return states
 
 
 def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -205,6 +215,8 @@ def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) ->
     for oracle in Oracle:
         if oracle.value in message and oracle not in contract.oracles:
             raise no_oracle(oracle, str(oracle))
+    if str(Oracle.HIDDEN) in message:
+        _audit_states(message, contract, rules)
     if "ask" not in message:
         return
     queries = [_query_from_json(q) for q in message["ask"]]
@@ -213,6 +225,15 @@ def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) ->
     replies = [] if error is not None else replies_from_json(line["value"])
     for query, reply in zip(queries, replies, strict=error is None):
         rules.note_reply(query, reply)
+
+
+def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
+    places = [Prefix(tuple(tokens)) for tokens in message[str(Oracle.HIDDEN)]]
+    features = message["layers"] is None
+    for place in places:
+        (rules.check_features if features else rules.check_states)(contract, place)
+    if not features:
+        rules.note_inspected(places)
 
 
 def weaken(

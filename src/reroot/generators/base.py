@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from ..access.contract import Contract, Control, Report, Sampling
+import numpy as np
+import numpy.typing as npt
+
+from ..access.contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput
 from ..randomness import Key
 from ..types import FloatArray, Physical, Prefix, Reply
@@ -26,12 +29,14 @@ class Capabilities:
         report: the strongest report it can give.
         sampling: whether it can draw at temperatures and truncations other than the base law.
         given: whether it can report on given tokens (teacher forcing).
+        hidden: whether it shows inner states; then it is ``Introspective``.
     """
 
     control: Control = Control.CHOSEN
     report: Report = Report.FULL
     sampling: bool = True
     given: bool = True
+    hidden: bool = False
 
     def refusal(self, contract: Contract) -> str | None:
         """Why ``contract`` cannot be honoured, or ``None`` if it can."""
@@ -41,6 +46,8 @@ class Capabilities:
             return f"it reports up to {self.report}, not {contract.report}"
         if not self.sampling and contract.resolved.sampling != Sampling():
             return f"it draws at temperature 1 only, not at {contract.sampling}"
+        if Oracle.HIDDEN in contract.oracles and not self.hidden:
+            return "it shows no inner states"
         return None
 
 
@@ -150,6 +157,28 @@ class Generator(Protocol):
 
     def describe(self) -> Mapping[str, object]:
         """JSON-able identity, written into run configurations: same description, same law."""
+        ...
+
+
+@runtime_checkable
+class Introspective(Protocol):
+    """A generator that shows inner states: what ``Capabilities.hidden`` promises.
+
+    Several prompts at once, as what many sessions ask at the same moment is one call.
+    """
+
+    def layer_laws(
+        self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
+    ) -> npt.NDArray[np.floating[Any]]:
+        """(n, d, K) nats: the next-token law that each of the last d = min(``layers``, L) of L layers
+        gives at (prompt, prefix) i; the last row is the base law, as in ``log_laws``."""
+        ...
+
+    def features(
+        self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+    ) -> npt.NDArray[np.floating[Any]]:
+        """(n, d) the features of output i after prompt i: of a language model, the mean of the last
+        layer's states at the tokens of the output."""
         ...
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import InvalidInput
 from ..tasks.base import Problem
 from ..types import FloatArray, Physical, Reply
-from .base import Capabilities, Generator, Request
+from .base import Capabilities, Generator, Introspective, Request
 
 
 @runtime_checkable
@@ -130,6 +133,38 @@ class Ensemble:
         laws = member.log_laws(prompt[1:], prefixes)
         self._note(before, member.physical())
         return laws
+
+    def layer_laws(
+        self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
+    ) -> FloatArray:
+        """See ``Introspective``; members have equally many layers, or ``layers`` at least."""
+        return self._inner(prompts, prefixes, lambda one, x, u: one.layer_laws(x, u, layers))
+
+    def features(
+        self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+    ) -> FloatArray:
+        """See ``Introspective``; members have features of one length."""
+        return self._inner(prompts, outputs, lambda one, x, y: one.features(x, y))
+
+    def _inner(
+        self,
+        prompts: Sequence[Sequence[int]],
+        strings: Sequence[Sequence[int]],
+        ask: Callable[[Introspective, list[Sequence[int]], list[Sequence[int]]], npt.ArrayLike],
+    ) -> FloatArray:
+        """One call per member that is asked."""
+        batches: dict[int, list[int]] = {}
+        for position, prompt in enumerate(prompts):
+            batches.setdefault(self._index(prompt), []).append(position)
+        shown: dict[int, FloatArray] = {}
+        for index, positions in batches.items():
+            member = self._members[index]
+            before = member.physical()
+            mine = [prompts[p][1:] for p in positions], [strings[p] for p in positions]
+            rows = np.asarray(ask(cast("Introspective", member), *mine), dtype=np.float64)
+            shown.update(zip(positions, rows, strict=True))
+            self._note(before, member.physical())
+        return np.stack([shown[position] for position in range(len(prompts))])
 
     def physical(self) -> Physical:
         """Work the members did for this ensemble."""

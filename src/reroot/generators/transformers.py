@@ -9,9 +9,7 @@ between batches: use it for speed, not for numbers.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,20 @@ import numpy.typing as npt
 from ..errors import BackendError, InvalidInput, MissingDependency
 from ..models import Progress, load
 from ..types import FloatArray, IntArray, Physical, Reply
-from .base import Request, check_prefix
+from .base import Capabilities, Request, check_prefix
 from .stepping import Room, SteppingGenerator
 from .tokenizer import Text
 
 try:
     import torch
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
+    import transformers  # noqa: F401  # what follows needs it
 except ImportError as error:
     raise MissingDependency(
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
 from .attention import group_size, grouped_attention
+from .causal_model import device_named, end_ids, fingerprint, refusal
+from .inner_states import InnerStates, inner_states
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
@@ -84,16 +83,16 @@ class Transformers(SteppingGenerator):
             self._name = Path(self._model.config._name_or_path).name
         else:
             self._model, tokenizer = load(model, dtype=dtype, progress=progress)
-            self._model.to(_device(device))
+            self._model.to(device_named(device))
             self._name = Path(model).name
         self._config = self._model.config.get_text_config()
-        if why := _refusal(self._model, self._config):
+        if why := refusal(self._model, self._config):
             raise InvalidInput(f"a {self._config.model_type} model cannot be served: {why}")
         self._weights: str | None = None
         if not isinstance(model, tuple):  # nobody else has it, so its weights stay as they are
-            self._weights = _fingerprint(self._model)
+            self._weights = fingerprint(self._model)
             pack_linears(self._model)
-        self._text = Text(tokenizer, chat, _end_ids(self._model, self._config.vocab_size))
+        self._text = Text(tokenizer, chat, end_ids(self._model, self._config.vocab_size))
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
@@ -101,9 +100,11 @@ class Transformers(SteppingGenerator):
         self._limits = Limits(positions=min(512, max(64, _PASS_ENTRIES // self._vocab)))
         self._slot_bytes = 1 << 14
         self._group = group_size(self._config)
+        self._inner: InnerStates | None = None
         self.clear()
         with self._evaluating():
             self._checked_engine()
+            self._inner = inner_states(self._model)
         self._slot_bytes = self._store.slot_bytes
         self.clear()
 
@@ -133,6 +134,8 @@ class Transformers(SteppingGenerator):
     def clear(self) -> None:
         """Drop everything cached and reset the counters."""
         self._forget()
+        if self._inner is not None:
+            self._inner.passes = self._inner.positions = 0
         self._passes = self._positions = self._again = self._reached = self._peak = 0
 
     def _forget(self) -> None:
@@ -148,6 +151,10 @@ class Transformers(SteppingGenerator):
     @property
     def vocab_size(self) -> int:
         return self._vocab
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(hidden=self._inner is not None)
 
     @property
     def end_token(self) -> int | None:
@@ -176,7 +183,7 @@ class Transformers(SteppingGenerator):
         return {
             "family": "transformers",
             "model": self._name,
-            "weights": self._weights or _fingerprint(self._model),
+            "weights": self._weights or fingerprint(self._model),
             "tokenizer": self._text.digest(),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "chat": self._chat,
@@ -184,8 +191,8 @@ class Transformers(SteppingGenerator):
 
     def physical(self) -> Physical:
         return Physical(
-            forwards=self._passes,
-            computed=self._positions,
+            forwards=self._passes + (self._inner.passes if self._inner else 0),
+            computed=self._positions + (self._inner.positions if self._inner else 0),
             cached=max(0, self._reached - self._positions),
             recomputed=self._again,
             peak_bytes=self._peak,
@@ -214,6 +221,38 @@ class Transformers(SteppingGenerator):
         self._tidy(np.arange(0))
         with self._evaluating():
             return super().log_laws(prompt, prefixes)
+
+    def layer_laws(
+        self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
+    ) -> npt.NDArray[np.float32]:
+        """(n, d, K) nats, see ``Introspective``: the output head applied to the normed states after each
+        of the last d blocks (logit lens). Computed without the prefix tree.
+
+        Raises:
+            InvalidInput: as ``answer``, or the model shows no inner states.
+        """
+        strings = [self._string(x, u, 1) for x, u in zip(prompts, prefixes, strict=True)]
+        with self._evaluating():
+            return self._shown().layer_laws(strings, layers)
+
+    def features(
+        self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+    ) -> FloatArray:
+        """(n, d), see ``Introspective``: means of ``hidden_states[-1]``, which is after the final norm.
+
+        Raises:
+            InvalidInput: as ``layer_laws``, or an output is empty.
+        """
+        strings = [self._string(x, y, 0) for x, y in zip(prompts, outputs, strict=True)]
+        if not all(map(len, outputs)):
+            raise InvalidInput("features are of outputs of at least one token, got an empty one")
+        with self._evaluating():
+            return self._shown().features(strings, list(map(len, outputs)))
+
+    def _shown(self) -> InnerStates:
+        if self._inner is None:
+            raise InvalidInput(f"a {self._config.model_type} model shows no inner states here")
+        return self._inner
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -247,14 +286,19 @@ class Transformers(SteppingGenerator):
             self._left = len(self._tree)  # so that what is in use is not looked through each step
 
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+        self._string(prompt, prefix, 1)
+        return self._tree.start(prompt, prefix)
+
+    def _string(self, prompt: Sequence[int], prefix: Sequence[int], more: int) -> tuple[int, ...]:
+        """Prompt and prefix as one string, checked, with room for ``more`` tokens."""
         check_prefix(prompt, self._vocab)
         check_prefix(prefix, self._vocab)
         length, limit = len(prompt) + len(prefix), self.max_length()
         if not length:
             raise InvalidInput("a language model needs at least one prompt token, got none")
-        if limit is not None and length >= limit:
+        if limit is not None and length + more > limit:
             raise InvalidInput(f"{length} tokens fill the model's {limit} positions")
-        return self._tree.start(prompt, prefix)
+        return (*prompt, *prefix)
 
     def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
         return self._tree.children(states, tokens)
@@ -350,51 +394,3 @@ class Transformers(SteppingGenerator):
         ids = torch.tensor([list(tokens)], device=self._model.device)
         logits = self._model(input_ids=ids, use_cache=False).logits[0, -1]
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-
-
-def _refusal(model: Any, config: Any) -> str | None:
-    """Why keys and values of all past tokens are not this model's whole state, if they are not."""
-    if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
-        return "it is no decoder-only model"
-    if getattr(model, "_is_stateful", False):
-        return "it carries a recurrent state"
-    layers = {type(layer) for layer in DynamicCache(config=config).layers} - {DynamicLayer}
-    local = "local" in (getattr(config, "attention_layers", None) or ())
-    if layers or local:
-        kinds = ", ".join(sorted(layer.__name__ for layer in layers)) or "local attention"
-        return f"not all of its layers attend to all past tokens ({kinds})"
-    rope = json.dumps(getattr(config, "rope_parameters", None), default=str)
-    for kind in ("dynamic", "longrope"):
-        if f'"{kind}"' in rope:
-            return f"its rotary positions ({kind}) depend on the length of the batch"
-    if config._attn_implementation not in ("sdpa", "eager"):
-        return f"attention {config._attn_implementation!r} takes no mask; load it with 'sdpa'"
-    return None
-
-
-def _end_ids(model: Any, vocab: int) -> list[int]:
-    """The end tokens of the model's generation settings."""
-    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    return [e for e in ([ends] if isinstance(ends, int) else ends or ()) if e < vocab]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInput(f"cannot compute on device {name!r}: {reason}") from None
-    return device
-
-
-def _fingerprint(model: Any) -> str:
-    """A hash of the configuration and of 64 evenly spaced entries of every weight."""
-    unrelated = ("_name_or_path", "transformers_version", "dtype")
-    config = {k: v for k, v in model.config.to_dict().items() if k not in unrelated}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().reshape(-1)
-        sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
-        digest.update(f"{name}{tuple(weight.shape)}".encode() + sample.tobytes())
-    return digest.hexdigest()[:16]

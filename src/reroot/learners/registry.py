@@ -14,8 +14,10 @@ from .root_start import best_of_n, first_success, self_consistency
 from .sampling.adaptive_best_of_n import adaptive_best_of_n
 from .sampling.beam_search import beam_search
 from .sampling.diligent_search import diligent_search
+from .sampling.latent_exploration import latent_exploration
 from .sampling.pessimism import inference_time_pessimism
 from .sampling.power_sampling import power_sampling
+from .sampling.representation_coreset import representation_coreset
 from .sampling.segment_tree import segment_tree
 from .sampling.smc import smc
 from .sampling.soft_best_of_n import soft_best_of_n
@@ -59,6 +61,8 @@ _LEARNERS: tuple[LearnerFactory, ...] = (
     tree_search,
     tree_rollouts,
     segment_tree,
+    latent_exploration,
+    representation_coreset,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

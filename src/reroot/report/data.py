@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 PROBLEMS = "problems.parquet"
+_LATER = ("cost_values", "cost_states")
+"""Columns of currencies that tables written before there were such currencies lack."""
 UNIT = ("seed", "problem")
 """What identifies an attempt of one learner on one task and horizon."""
 
@@ -151,6 +153,8 @@ def _read(file: Path, schema: Mapping[str, Any], empty: str) -> pl.DataFrame:
         raise RunFolderError(f"can't read {file}: {error}") from error
     if not len(table):
         raise RunFolderError(f"{file} {empty}")
+    known = [name for name in _LATER if name in schema and name not in table.columns]
+    table = table.with_columns(pl.lit(0).alias(name) for name in known)
     missing = [name for name in schema if name not in table.columns]
     if missing:
         raise RunFolderError(f"{file} lacks the columns {', '.join(missing)}")

@@ -30,6 +30,8 @@ PAYS = {
     "rewards": "outcome-reward calls",
     "verifications": "verifier calls",
     "demonstrations": "demonstration tokens revealed",
+    "values": "value estimates",
+    "states": "prefixes and outputs whose inner states were shown",
 }
 
 

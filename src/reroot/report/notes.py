@@ -14,7 +14,8 @@ with prefix control too, and not for want of budget. <i>No difference</i>: the g
 2.5 %, at one horizon; the largest one speaks for the task. Where each problem has one right
 output, best-of-N with the whole budget counts as one more root-start learner, by its exact law.</p>
 <p><b>Oracles.</b> An outcome reward judges complete outputs; a process verifier says whether a prefix
-can still become right; a demonstration is a right output. An oracle is not an interface: where the
+can still become right; a demonstration is a right output; a value estimates what a prefix is worth; inner
+states are next-token laws of the last layers and features of outputs. An oracle is not an interface: where the
 winner uses the verifier, the verdict names what root-start with the same verifier reaches, and what
 prefix control reaches without it. Learners that are shown a demonstration stand apart, since at
 the root a demonstration is the answer. Greedy decoding stands apart, since a root-start rollout

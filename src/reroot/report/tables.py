@@ -19,6 +19,8 @@ _SHORT = {
     "verifications": "verifier calls",
     "demonstrations": "demo tokens",
     "rewards": "reward calls",
+    "values": "value calls",
+    "states": "inner states",
 }
 
 

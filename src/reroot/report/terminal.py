@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D"}
+_LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
+_RARE = {"value": "E value estimate", "hidden": "H inner states"}  # explained where they are used
 _STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "green"}
 
 
@@ -117,10 +118,12 @@ def _verdict(summary: Mapping[str, Any], task: str) -> Text:
 
 def _budget(summary: Mapping[str, Any]) -> str:
     limits = ", ".join(f"{quantity(v)} {k}" for k, v in summary["budget"].items()) or "none"
+    used = {oracle for learner in summary["learners"] for oracle in learner["uses"]}
+    rare = [words for oracle, words in _RARE.items() if oracle in used]
     lines = [
         f"Budget per attempt: {limits}. {plural(summary['problems'] or 0, 'problem')} x "
         f"{plural(summary['seeds'] or 0, 'seed')} per cell; the tokens are a mean per attempt.",
-        "Uses: R outcome reward, V process verifier, D demonstration. "
+        f"Uses: {', '.join(['R outcome reward, V process verifier, D demonstration', *rare])}. "
         "A learner is listed at the control it needs; stronger contracts give the same.",
     ]
     broken = {c["short"]: c["errors"] for c in summary["cells"] if c["errors"]}

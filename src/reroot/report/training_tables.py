@@ -28,6 +28,8 @@ _ORACLES = {
     Oracle.REWARD: "outcome rewards of complete outputs",
     Oracle.VERIFIER: "a process verifier (can this prefix still become right?)",
     Oracle.DEMONSTRATION: "demonstrations (tokens of a right output)",
+    Oracle.VALUE: "value estimates of prefixes",
+    Oracle.HIDDEN: "inner states of the generator",
 }
 _MOST_EVENTS = 20
 

@@ -16,6 +16,7 @@ from ..types import Output, as_tokens
 
 RewardFunction = Callable[[Output], float]
 Verifier = Callable[[Output], bool]
+ValueFunction = Callable[[Output], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Problem:
         horizon: the task's horizon knob (terms, words, digits), for tables and figures.
         pass_at: reward from which an output passes.
         answer: what to show as the right answer, if there is one.
+        value: an estimate ≥ 0 of the value of a prefix, as in V(u) = E_P[r | u]. What it estimates, and
+            how well, is between the problem and the learners that ask for it.
 
     Raises:
         InvalidInput: a field is not what is described here.
@@ -52,6 +55,7 @@ class Problem:
     horizon: int = 0
     pass_at: float = 1.0
     answer: str = ""
+    value: ValueFunction | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
@@ -66,6 +70,10 @@ class Problem:
         if self.verifier is not None and not callable(self.verifier):
             raise InvalidInput(
                 f"{at}: verifier must be a function of an Output or None, got {self.verifier!r}"
+            )
+        if self.value is not None and not callable(self.value):
+            raise InvalidInput(
+                f"{at}: value must be a function of an Output or None, got {self.value!r}"
             )
         if self.demonstration is not None:
             shown = _text_or_tokens(self.demonstration, f"{at}: demonstration")
@@ -99,17 +107,32 @@ def judge(problem: Problem, output: Output) -> float:
         OracleError: the function raised, or returned something that is not a finite number. The
             message names the problem and the value.
     """
-    value = _call(problem, "reward", problem.reward, output)
-    if isinstance(value, (Real, np.bool_)):
-        try:
-            reward = float(value)
-        except OverflowError:
-            reward = math.inf
-        if math.isfinite(reward):
-            return reward
+    said = _call(problem, "reward", problem.reward, output)
+    reward = _finite(said)
+    if reward is not None:
+        return reward
     raise OracleError(
-        f"problem {problem.id!r}: the reward must be a finite number, got {value!r} "
-        f"({type(value).__name__})"
+        f"problem {problem.id!r}: the reward must be a finite number, got {said!r} "
+        f"({type(said).__name__})"
+    )
+
+
+def estimate(problem: Problem, output: Output) -> float:
+    """The value of the prefix ``output``, as the problem's value function estimates it.
+
+    Raises:
+        InvalidInput: the problem has no value function.
+        OracleError: the function raised, or returned something that is not a finite number ≥ 0.
+    """
+    if problem.value is None:
+        raise InvalidInput(f"problem {problem.id!r} has no value function")
+    said = _call(problem, "value", problem.value, output)
+    value = _finite(said)
+    if value is not None and value >= 0:
+        return value
+    raise OracleError(
+        f"problem {problem.id!r}: the value must be a finite number >= 0, got {said!r} "
+        f"({type(said).__name__})"
     )
 
 
@@ -187,6 +210,17 @@ def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
         return as_tokens(value)  # type: ignore[arg-type]
     except InvalidInput as error:
         raise InvalidInput(f"{name} must be text or tokens: {error}") from None
+
+
+def _finite(said: object) -> float | None:
+    """A judge's answer as a finite number, if it is one."""
+    if not isinstance(said, (Real, np.bool_)):
+        return None
+    try:
+        number = float(said)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _call(problem: Problem, what: str, function: Callable[[Output], object], output: Output):

@@ -1,1 +1,2 @@
-"""Sampling methods: each states the law of its output, and is certified against it."""
+"""Sampling and search methods of the field: one file each, under the weakest contract that it needs, and
+certified against the law that its docstring states."""

@@ -52,6 +52,7 @@ def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem)
     if not contract.oracles:
         have = {Oracle.REWARD: True, Oracle.VERIFIER: problem.verifier is not None}
         have[Oracle.DEMONSTRATION] = problem.demonstration is not None
+        have[Oracle.VALUE] = problem.value is not None
         contract = contract.with_oracles(o for o, there in have.items() if there)
     return contract.resolved
 
