@@ -44,6 +44,10 @@ def test_it_keeps_its_digits_at_ten_thousand_samples(c: int, k: int) -> None:
     assert pass_at_k(10_000, c, k) == pytest.approx(float(exact(10_000, c, k)), rel=1e-12)
 
 
+def test_small_estimates_keep_their_digits() -> None:
+    assert pass_at_k(10**9, 1, 3) == pytest.approx(3e-9, rel=1e-14)
+
+
 def test_no_pass_is_plain_zero() -> None:
     assert str(pass_at_k(4, 0, 4)) == "0.0"
 
