@@ -53,7 +53,8 @@ def test_tests_exist(test: str) -> None:
 
 
 def test_every_experiment_is_named_and_no_other() -> None:
-    assert {named(row[4]) for row in ROWS} == set(list_experiments())
+    ours = [row for row in ROWS if row[4] != "—"]  # methods of other papers have none
+    assert {named(row[4]) for row in ours} == set(list_experiments())
 
 
 def test_every_limit_is_named() -> None:

@@ -27,7 +27,6 @@ from reroot.folders import RESULTS
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
 from reroot.training.trl.config import TrainConfig, read_config
-from reroot.training.trl.evaluation import pass_at_k
 from reroot.training.trl.run import MODEL, Watch, train_run
 from reroot.training.trl.setup import CHECKPOINTS, last_checkpoint
 
@@ -320,17 +319,3 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(InvalidInput, match=said):
         read_config(file, {})
-
-
-def test_pass_at_k_is_unbiased() -> None:
-    """Σ_c Binomial(n, q)(c)·estimate = 1 − (1 − q)^k; and METHODS §15's value."""
-    from math import comb
-
-    assert pass_at_k(10, 3, 5) == pytest.approx(0.916667, abs=1e-6)
-    for n, k, q in ((6, 1, 0.3), (6, 4, 0.3), (8, 8, 0.05)):
-        mean = sum(
-            comb(n, c) * q**c * (1 - q) ** (n - c) * pass_at_k(n, c, k) for c in range(n + 1)
-        )
-        assert mean == pytest.approx(1 - (1 - q) ** k, abs=1e-12)
-    with pytest.raises(InvalidInput, match="k must be"):
-        pass_at_k(4, 1, 5)

@@ -167,9 +167,9 @@ def compare(
     """Run every learner that each contract permits, on the same problems within the same budget.
 
     Args:
-        model: a hidden family (``hidden_path:K=4,H=16,p=0.4``), ``ngram:FILE``, ``smollm2``, a
+        model: an exact family (``hidden_path:K=4,H=16,p=0.4``), ``ngram:FILE``, ``smollm2``, a
             model folder or a hub id.
-        task: task name or names; none for a hidden family.
+        task: task name or names; none for an exact family.
         horizons: task sizes.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Inner states (``+hidden``) are
@@ -180,7 +180,7 @@ def compare(
         budget_tokens: generated tokens per learner and cell (task x horizon x seed), shared
             equally by the cell's problems.
         seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
-        problems: problems per cell (default: 8, for hidden families 32).
+        problems: problems per cell (default: 8, for exact families 32).
         beta: temperature β of J_β in reward per nat.
         out: run folder; a folder of the same configuration is continued.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).

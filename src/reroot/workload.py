@@ -72,9 +72,9 @@ def build_workload(
     """Load the generator and make the problems.
 
     Args:
-        model: a hidden family such as ``hidden_path:K=4,H=16,p=0.4``, ``ngram:FILE:order=4``,
+        model: an exact family such as ``hidden_path:K=4,H=16,p=0.4``, ``ngram:FILE:order=4``,
             ``smollm2``, a model folder, or a hub id.
-        tasks: task names; empty for hidden families, whose task is to find the secret.
+        tasks: task names; empty for exact families, which bring their task.
         horizons: task sizes; empty for a family takes its own H.
         seeds: number of seeds 0…seeds−1.
         count: problems per cell (``None``: 32 for families, 8 otherwise).
@@ -92,7 +92,7 @@ def build_workload(
     if is_family(model):
         if tasks:
             raise InvalidInput(
-                f"{model!r} is a hidden family and brings its own task; leave out {', '.join(tasks)}"
+                f"{model!r} is an exact family and brings its own task; leave out {', '.join(tasks)}"
             )
         return _family_workload(model, horizons, seeds, count or _DEFAULT_COUNT[True])
     if not tasks:
@@ -103,7 +103,7 @@ def build_workload(
 
 
 def is_family(model: str) -> bool:
-    """Whether ``model`` is (or is meant to be) the spec of a hidden family."""
+    """Whether ``model`` is (or is meant to be) the spec of an exact family."""
     from . import families
 
     name, _, rest = model.partition(":")

@@ -21,12 +21,12 @@ def compare(
     model: Annotated[
         str,
         typer.Option(
-            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], or a hidden family such "
+            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], or an exact family such "
             "as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
         ),
     ],
     task: Annotated[
-        str, typer.Option(help="Task or tasks, comma-separated; none for a hidden family.")
+        str, typer.Option(help="Task or tasks, comma-separated; none for an exact family.")
     ] = "",
     horizons: Annotated[str, typer.Option(help="Task sizes, comma-separated, as in 2,4,6,8.")] = "",
     grants: Annotated[
@@ -50,7 +50,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Number of seeds; each has its own problems.")] = 3,
     problems: Annotated[
         int | None,
-        typer.Option(help="Problems per task, horizon and seed (default: 8; hidden families 32)."),
+        typer.Option(help="Problems per task, horizon and seed (default: 8; exact families 32)."),
     ] = None,
     beta: Annotated[float, typer.Option(help="KL temperature β of J_β, reward per nat.")] = 0.02,
     out: Annotated[

@@ -1,7 +1,16 @@
-"""What limits a task: intervals, exact laws, and a verdict in words."""
+"""What limits a task: intervals, exact laws, coverage, pass@k, and a verdict in words."""
 
 from __future__ import annotations
 
+from .coverage import (
+    Tournament,
+    best_of_n_regret,
+    coverage,
+    coverage_bound,
+    coverage_profile,
+    tournament,
+    tree_coverage,
+)
 from .intervals import (
     Interval,
     best_of_n,
@@ -13,6 +22,7 @@ from .intervals import (
     paired_difference,
     poisson_binomial,
 )
+from .pass_at_k import pass_at_k
 from .verdict import BASE_LIMIT, NO_DIFFERENCE, ROOT_LIMIT, UNDETERMINED, Arm, Verdict, judge
 
 __all__ = [
@@ -22,14 +32,22 @@ __all__ = [
     "UNDETERMINED",
     "Arm",
     "Interval",
+    "Tournament",
     "Verdict",
     "best_of_n",
+    "best_of_n_regret",
     "bootstrap_interval",
     "bootstrap_means",
     "clopper_pearson",
     "count_band",
+    "coverage",
+    "coverage_bound",
+    "coverage_profile",
     "judge",
     "log_best_of_n",
     "paired_difference",
+    "pass_at_k",
     "poisson_binomial",
+    "tournament",
+    "tree_coverage",
 ]

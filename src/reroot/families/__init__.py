@@ -1,5 +1,6 @@
-"""Hidden families: exact generators with a secret that the interface makes hard or easy to find.
+"""Families: exact generators whose right outputs the interface makes hard or easy to find.
 
+The hidden ones have a secret; Dyck strings are right by a rule that all know.
 ``parse("hidden_path:K=4,H=16,p=0.4")`` reads a spec as the command line writes it; the result
 builds instances: ``spec(seed=3)``, ``spec(seed=3, horizon=8)``.
 """
@@ -11,12 +12,16 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput, nearest
 from .decoy_path import DecoyPath
+from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
 from .noisy_parity import NoisyParity, fidelity
 
 __all__ = [
     "DecoyPath",
+    "Dyck",
+    "DyckError",
+    "ErrorKind",
     "Family",
     "HiddenPath",
     "HiddenTrie",
@@ -28,7 +33,7 @@ __all__ = [
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
 _Number = Callable[[str], int | float]
 
 
@@ -50,6 +55,17 @@ class Family:
 
 def _noisy_parity(_vocab_size: int, horizon: int, alpha: float, seed: int) -> NoisyParity:
     return NoisyParity(horizon, alpha, seed=seed)
+
+
+def _dyck(
+    _vocab_size: int,
+    horizon: int,
+    p: float = 0.2,
+    depth: int = 12,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> Dyck:
+    return Dyck(horizon, (p, 1.0 - p), depth, noise, seed=seed)
 
 
 _FAMILIES: dict[str, Family] = {
@@ -78,6 +94,14 @@ _FAMILIES: dict[str, Family] = {
         "noisy_parity:H=12,alpha=0.1",
         {"alpha": float},
         vocab_size=2,
+    ),
+    "dyck": Family(
+        _dyck,
+        "two types of brackets to close in time; each token is uniform with probability noise",
+        "dyck:H=32,noise=0.05",
+        {},
+        {"p": float, "depth": int, "noise": float},
+        vocab_size=4,
     ),
 }
 

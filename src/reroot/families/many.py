@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,11 +11,13 @@ from ..generators.base import Generator, Request, check_prefix
 from ..generators.ensemble import Ensemble
 from ..generators.tabular import IntegerGenerator
 from ..types import FloatArray, IntArray, Physical, Reply
+from .dyck import Dyck
 from .hidden_path import OFF, PathFamily
 
 
 def ensemble(members: Sequence[Generator]) -> Ensemble:
-    """An ``Ensemble``; paths that differ in nothing but the path are answered together.
+    """An ``Ensemble``; paths that differ in nothing but the path are answered together, and so are
+    Dyck strings of one law.
 
     Raises:
         InvalidInput: the members do not fit together (see ``Ensemble``).
@@ -23,6 +26,9 @@ def ensemble(members: Sequence[Generator]) -> Ensemble:
     alike = {(type(m), m.vocab_size, m.horizon, *m.parameters().items()) for m in paths}
     if len(paths) == len(members) and len(alike) == 1:
         return PathEnsemble(paths)
+    brackets = [member for member in members if isinstance(member, Dyck)]
+    if brackets and len(brackets) == len(members):
+        return DyckEnsemble(brackets)
     return Ensemble(members)
 
 
@@ -44,6 +50,24 @@ class PathEnsemble(Ensemble):
 
     def physical(self) -> Physical:
         return self._together.physical()
+
+
+class DyckEnsemble(Ensemble):
+    """An ensemble of Dyck strings: the first member of each law answers for all of that law, which
+    differ in nothing but the string that they demonstrate."""
+
+    def __init__(self, members: Sequence[Dyck]) -> None:
+        super().__init__(members)
+        firsts: dict[str, int] = {}
+        self._speaker = [firsts.setdefault(repr(m), i) for i, m in enumerate(members)]
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        return super().answer(
+            [
+                replace(r, prompt=(self._speaker[self._index(r.prompt)], *r.prompt[1:]))
+                for r in requests
+            ]
+        )
 
 
 class _Together(IntegerGenerator):

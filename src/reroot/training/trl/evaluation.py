@@ -15,28 +15,12 @@ import numpy as np
 
 from ...access.contract import Contract
 from ...access.episode import Episode
-from ...checks import whole
+from ...diagnosis.pass_at_k import pass_at_k
 from ...errors import InvalidInput
 from ...generators.base import Generator
 from ..group import Group
 from ..strategies.base import Strategy
 from .collector import run_groups
-
-
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The unbiased estimate 1 − C(n − c, k)/C(n, k) of pass@k from c passes of n samples.
-
-    Source: Chen et al. 2021 (arXiv 2107.03374), in the stable form 1 − Π_{j=n−c+1}^{n} (1 − k/j).
-
-    Raises:
-        InvalidInput: not 0 <= c <= n and 1 <= k <= n.
-    """
-    whole("n", n, 1)
-    whole("c", c, 0, n)
-    whole("k", k, 1, n)
-    if n - c < k:
-        return 1.0
-    return 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
 
 
 @dataclass(frozen=True, slots=True)
