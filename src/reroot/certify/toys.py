@@ -91,7 +91,7 @@ class Toy:
             f"{self.name}/{beta}",
             (),
             self.generator.horizon,
-            reward=lambda output: self.reward(output.tokens),
+            reward=lambda output: self.reward(output.tokens) if output.complete else 0.0,
             verifier=lambda output: output.tokens in self.right,
             value=lambda output: _looked_up(values, output),
         )
@@ -136,6 +136,13 @@ COINS = Toy(
     Tabular.random(2, 3, seed=4, concentration=3.0),
     lambda tokens: float(sum(tokens) % 2 == 0),
 )
+SHORT = Toy(
+    "short",
+    "K = 2, H = 3, token 1 ends an output: 4 outputs of 1 to 3 tokens, rewards 1, ½, 0, 1",
+    Tabular.random(2, 3, seed=8, end=(1,)),
+    lambda tokens: {(1,): 1.0, (0, 1): 0.5, (0, 0, 1): 0.0}.get(tokens, 1.0),
+    noise=math.log(1.5),
+)
 PRINTED = Toy(
     "printed",
     "aa, ab, ba, bb ∝ 0, .40, .25, .25, right where the last is b (arXiv 2510.14901)",
@@ -155,4 +162,4 @@ LONGER = Toy(
     _graded,
     noise=math.log(1.5),
 )
-TOYS = (LENGTHS, COINS, PRINTED, TWO, LONGER)
+TOYS = (LENGTHS, COINS, SHORT, PRINTED, TWO, LONGER)

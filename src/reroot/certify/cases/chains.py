@@ -18,7 +18,7 @@ from ...objective import conditioned_law, gibbs_policy, power_law, temperature_l
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
 from ..case import Aim, Case, Chain, Sampled
-from ..toys import COINS, LENGTHS, LONGER, PRINTED, Law, Tokens, Toy
+from ..toys import COINS, LENGTHS, LONGER, PRINTED, SHORT, Law, Tokens, Toy
 
 
 def power_sampling_cases() -> list[Case]:
@@ -27,7 +27,7 @@ def power_sampling_cases() -> list[Case]:
         _power(LENGTHS, 2.0, None),
         _power(LENGTHS, 4.0, None),
         _power(PRINTED, 2.0, None),
-        _power(LENGTHS, 2.0, 0.5),
+        _power(SHORT, 2.0, 0.5),
     ]
     target = LONGER.law(LONGER.of(power_law(LONGER.tree, 2.0)))
     found.append(

@@ -15,13 +15,18 @@ from ...learners.sampling.softmax_rejection import softmax_rejection
 from ...limits import pessimistic_level
 from ...objective import conditioned_law, gibbs_policy, laws, pessimistic_law, power_law
 from ..case import Aim, Case
-from ..toys import COINS, LENGTHS, TWO, Toy
+from ..toys import COINS, LENGTHS, SHORT, TWO, Toy
 
 
 def rollout_costs(toy: Toy, n: float, rewards: float | None = None) -> dict[str, float]:
     """Currency → expected cost of n rollouts, and as many rewards."""
     found = {"rollouts": n, "tokens": n * toy.mean_length}
     return found | {"rewards": n if rewards is None else rewards}
+
+
+def _tilt(toy: Toy, beta: float) -> Aim:
+    policy = gibbs_policy(toy.tree, toy.rewards, beta)
+    return Aim(f"KL tilt, β = {beta:g}", toy.law(toy.of(policy)))
 
 
 def best_of_n_cases() -> list[Case]:
@@ -69,7 +74,6 @@ def first_success_cases() -> list[Case]:
 
 def soft_best_of_n_cases() -> list[Case]:
     """Approaches the KL tilt as n grows; its own law is known for every n."""
-    tilt = COINS.law(COINS.of(gibbs_policy(COINS.tree, COINS.rewards, 0.5)))
     return [
         Case(
             method="soft_best_of_n",
@@ -77,7 +81,7 @@ def soft_best_of_n_cases() -> list[Case]:
             toy=COINS,
             states="P(y)·E[n·e^(r/β)/(e^(r/β) + Σ_j<n e^(r_j/β))]",
             law=COINS.law(laws.soft_best_of_n(COINS.p, COINS.rewards, n, 0.5)),
-            aim=Aim("KL tilt, β = 0.5", tilt),
+            aim=_tilt(COINS, 0.5),
             costs=rollout_costs(COINS, n),
         )
         for n in (2, 3)
@@ -124,7 +128,6 @@ def softmax_rejection_cases() -> list[Case]:
     """Exactly the tilt given acceptance, with Z known; and with Z estimated."""
     beta, bound, n = 0.5, 4.0, 2
     tilt = COINS.of(gibbs_policy(COINS.tree, COINS.rewards, beta))
-    aim = Aim("KL tilt, β = 0.5", COINS.law(tilt))
     log_z = math.log(float(COINS.p @ np.exp(COINS.rewards / beta)))
     missed = (1 - 1 / bound) ** n
     proposals = laws.expected_proposals(1 / bound, n)
@@ -138,7 +141,7 @@ def softmax_rejection_cases() -> list[Case]:
             toy=COINS,
             states="(1 − (1 − 1/M)^N)·tilt + (1 − 1/M)^N·P, with Z known",
             law=COINS.law((1 - missed) * tilt + missed * COINS.p),
-            aim=aim,
+            aim=_tilt(COINS, beta),
             costs=rollout_costs(COINS, proposals + missed, proposals),
         ),
         Case(
@@ -156,13 +159,10 @@ def softmax_rejection_cases() -> list[Case]:
         Case(
             method="softmax_rejection",
             learner=softmax_rejection(beta=beta, bound=bound, n=2, batch=1, growth=1.0),
-            toy=COINS,
+            toy=SHORT,
             states="the mixture of tilts and P over all estimates Ẑ of N draws",
-            law=COINS.law(laws.softmax_rejection(COINS.p, COINS.rewards, 2, beta, bound)),
-            aim=Aim(
-                "KL tilt, β = 0.5",
-                COINS.law(COINS.of(gibbs_policy(COINS.tree, COINS.rewards, beta))),
-            ),
+            law=SHORT.law(laws.softmax_rejection(SHORT.p, SHORT.rewards, 2, beta, bound)),
+            aim=_tilt(SHORT, beta),
         ),
     ]
 
@@ -186,15 +186,15 @@ def pessimism_cases() -> list[Case]:
                 costs={"rewards": laws.expected_proposals(rate, n)},
             )
         )
-    law = COINS.of(pessimistic_law(COINS.tree, COINS.rewards, 0.5))
+    law = SHORT.of(pessimistic_law(SHORT.tree, SHORT.rewards, 0.5))
     found.append(
         Case(
             method="inference_time_pessimism",
             learner=inference_time_pessimism(n=2, beta=0.5, batch=1, growth=1.0),
-            toy=COINS,
+            toy=SHORT,
             states="the mixture over all estimates λ of N draws",
-            law=COINS.law(laws.pessimism(COINS.p, COINS.rewards, 2, 0.5)),
-            aim=Aim("χ² tilt, β = 0.5", COINS.law(law)),
+            law=SHORT.law(laws.pessimism(SHORT.p, SHORT.rewards, 2, 0.5)),
+            aim=Aim("χ² tilt, β = 0.5", SHORT.law(law)),
         )
     )
     return found

@@ -14,7 +14,7 @@ from ...learners.verified import backtracking, tokenwise_rejection
 from ...objective import conditioned_law, laws
 from ...testing import EnumeratedRun
 from ..case import Aim, Case
-from ..toys import COINS, LENGTHS, Tokens, Toy
+from ..toys import COINS, LENGTHS, SHORT, Tokens, Toy
 
 
 def _right(toy: Toy) -> Aim:
@@ -24,13 +24,13 @@ def _right(toy: Toy) -> Aim:
 
 def tokenwise_rejection_cases() -> list[Case]:
     """Π P·V/Σ P·V, which is not P given right."""
-    law, draws = laws.tokenwise_rejection(LENGTHS.tree, LENGTHS.accepted, 4)
+    law, draws = laws.tokenwise_rejection(LENGTHS.tree, LENGTHS.accepted, 3)
     return [
         Case(
             method="tokenwise_rejection",
-            learner=tokenwise_rejection(growth=1.0, max_tries=4),
+            learner=tokenwise_rejection(growth=1.0, max_tries=3),
             toy=LENGTHS,
-            states="Π_t P·V/Σ P·V, with at most 4 draws at each prefix",
+            states="Π_t P·V/Σ P·V, with at most 3 draws at each prefix",
             law={**LENGTHS.law(law), None: 1.0 - law.sum()},
             aim=_right(LENGTHS),
             costs={"queries": draws},
@@ -166,9 +166,9 @@ def segment_tree_cases() -> list[Case]:
         Case(
             method="segment_tree",
             learner=segment_tree(segment=1, branching=2, width=3, pick="any"),
-            toy=LENGTHS,
+            toy=SHORT,
             states="P, for a leaf found by a uniform choice at each branching",
-            law=LENGTHS.law(LENGTHS.p),
+            law=SHORT.law(SHORT.p),
         ),
         Case(
             method="segment_tree",

@@ -10,21 +10,21 @@ import numpy as np
 from ...learners.sampling.smc import smc
 from ...objective import conditioned_law, gibbs_policy, laws
 from ..case import Aim, Case, Weighted
-from ..toys import COINS, LENGTHS, PRINTED, Toy
+from ..toys import COINS, LENGTHS, PRINTED, SHORT, Toy
 
 
 def smc_cases() -> list[Case]:
     """E[Ẑ·1[output = y]] = P(y)·τ(y) with any twist, proposal and resampler."""
     found = [
-        _smc(LENGTHS, 0.5, particles=2, twist="value", ess=1.0),
-        _smc(LENGTHS, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted"),
+        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0),
+        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted"),
+        _smc(SHORT, None, particles=3, twist="value", ess=0.6),
         _smc(COINS, None, particles=2, twist="verifier", ess=1.0),
-        _smc(COINS, None, particles=3, twist="value", ess=0.6),
         _smc(PRINTED, 1.0, particles=2, twist="rollouts", ess=1.0, samples=1),
     ]
     found += [
-        _smc(COINS, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
-        for scheme in ("multinomial", "stratified", "residual")
+        _smc(toy, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
+        for toy, scheme in ((SHORT, "multinomial"), (COINS, "stratified"), (COINS, "residual"))
     ]
     found.append(_importance())
     return found
