@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..access.contract import Contract, Sampling
 from ..learners.base import BoundLearner, LearnerFactory
@@ -102,7 +103,7 @@ class Sampled(Case):
     samples: int = 2_000
 
 
-def total_variation(p: Law, q: Law) -> float:
+def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     """½ Σ |p − q|."""
     return math.fsum(abs(p.get(y, 0.0) - q.get(y, 0.0)) for y in {**p, **q}) / 2
 

@@ -212,7 +212,7 @@ def _chain(case: Chain) -> _Found:
         faults.append(f"the learner is {apart:.3g} from its own steps in total variation")
     stationary = case.read(moved)
     mass = math.fsum(v for y, v in stationary.items() if y is not None)
-    limit = {y: v / mass for y, v in stationary.items() if y is not None}
+    limit: Law = {y: v / mass for y, v in stationary.items() if y is not None}
     return _Found("per step", limit, _costs(runs), len(runs) + count, faults=faults)
 
 

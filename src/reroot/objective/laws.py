@@ -166,7 +166,7 @@ def backtracking(tree: Tree, accepted: FloatArray, quota: int) -> FloatArray:
     laws = _descend(tree, p, end)  # quota 0: draws of P
     for _ in range(quota):
         fewer, laws = laws, np.zeros((n, m))
-        rejected = (p * ~accepted).sum(axis=1)
+        rejected = (p * (1.0 - accepted)).sum(axis=1)
         for level in reversed(tree.levels):
             for u in range(level.start, level.stop):
                 kept = _mixture(tree, u, p[u] * accepted[u], laws, end)

@@ -56,7 +56,7 @@ def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
         stationary=_plain(target),
         start=_plain(toy.law(proposal)),
         steps=1,
-        read=dict,
+        read=lambda states: {**states},
     )
 
 

@@ -31,7 +31,7 @@ def systematic(session: Session, weights: FloatArray) -> list[int]:
     n = len(weights)
     cumulative = _cumulative(weights) * n
     place = _uniform(session, np.mod(cumulative, 1.0))
-    return _at(cumulative, np.arange(n) + place)
+    return _at(cumulative, [i + place for i in range(n)])
 
 
 def stratified(session: Session, weights: FloatArray) -> list[int]:
@@ -42,7 +42,7 @@ def stratified(session: Session, weights: FloatArray) -> list[int]:
         i + _uniform(session, cumulative[(cumulative > i) & (cumulative < i + 1)] - i)
         for i in range(n)
     ]
-    return _at(cumulative, np.array(places))
+    return _at(cumulative, places)
 
 
 def residual(session: Session, weights: FloatArray) -> list[int]:
@@ -80,6 +80,6 @@ def _uniform(session: Session, breaks: FloatArray) -> float:
     return float(edges[at] + edges[at + 1]) / 2
 
 
-def _at(cumulative: FloatArray, places: FloatArray) -> list[int]:
+def _at(cumulative: FloatArray, places: list[float]) -> list[int]:
     found = np.searchsorted(cumulative, places, side="right")
     return np.minimum(found, len(cumulative) - 1).tolist()
