@@ -181,17 +181,22 @@ def _weighted(case: Weighted) -> _Found:
 
 
 def _sampled(case: Sampled) -> _Found:
-    """Frequencies of many runs; the interval is E TV + McDiarmid's deviation."""
+    """Frequencies of many runs; the interval is E TV of draws from the stated law + McDiarmid's deviation."""
     problem, n = case.toy.problem(case.beta), case.samples
     problems = [replace(problem, id=f"{problem.id}/{i}") for i in range(n)]
     result = run(case.learner, problems, case.toy.generator, grants=case.grants)
     _refuse_errors(result.attempts)
     view = case.view or _output
     counts = Counter(view(EnumeratedRun(1.0 / n, a, [])) for a in result.attempts)
-    outcomes = len({*counts, *(case.law or {})})
-    margin = 0.5 * math.sqrt(outcomes / n) + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * n))
+    spread = _spread(case.law, n) if case.law else 0.5 * math.sqrt(len(counts) / n)
+    margin = spread + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * n))
     costs = {c: float(np.mean([getattr(a.cost, c) for a in result.attempts])) for c in CURRENCIES}
     return _Found("sampled", {y: k / n for y, k in counts.items()}, costs, n, margin)
+
+
+def _spread(law: Law, n: int) -> float:
+    """Expected total variation of n draws from their own law, at most: ½ Σ √(p(1 − p)/n)."""
+    return math.fsum(math.sqrt(max(0.0, p * (1.0 - p)) / n) for p in law.values()) / 2
 
 
 def _chain(case: Chain) -> _Found:
