@@ -643,6 +643,7 @@ def test_report_overlays_training_runs(
         (("compare", "compare"), (), "only training runs are reported together"),
         (("reproduce", "compare"), (), "of kind 'reproduce'"),
         (("compare",), ("--out", "x.html"), "--out is for training runs"),
+        (("compare",), ("--record", "x.parquet"), "--record is for training runs"),
     ],
 )
 def test_other_folders_are_reported_alone(

@@ -30,6 +30,13 @@ def train(
             "requires). One that names no oracle grants those of the task."
         ),
     ] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(
+            help="session (default), or trl: TRL's own, from the root without a session, to compare "
+            "with."
+        ),
+    ] = None,
     beta: Annotated[float | None, typer.Option(help="β, reward per nat of KL (default 0).")] = None,
     kl: Annotated[
         str | None,
@@ -102,8 +109,9 @@ def train(
     from .training_screen import TrainingScreen
 
     settings = read_config(config, given)
-    arm = settings.make_strategy().name
-    folder = out or Path("runs") / f"train-{Path(settings.model).name}-{settings.task}-{arm}"
+    folder = (
+        out or Path("runs") / f"train-{Path(settings.model).name}-{settings.task}-{settings.arm}"
+    )
     with TrainingScreen(run_config(settings), settings.steps) as screen:
         summary = train_run(settings, folder, Watch(screen.step, screen.evaluation, screen.event))
     ended = {

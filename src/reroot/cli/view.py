@@ -19,7 +19,8 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folder of a comparison or a reproduction, or one or more of training runs."
+            help="Run folder of a comparison or a reproduction, or one or more of training runs, or "
+            "records of some (.parquet)."
         ),
     ],
     out: Annotated[
@@ -28,19 +29,27 @@ def report(
             help="File for the page of training runs (default: report.html in the first folder)."
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the curves of training runs in this file too: a .parquet without models."
+        ),
+    ] = None,
 ) -> None:
     """Make the table and report.html of a run folder again; overlay several training runs.
 
     Example:
 
         reroot report runs/x
-        reroot report runs/t1 runs/t2 --out both.html
+        reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
+        reroot report curves.parquet
     """
     from ..folders import read_config
+    from ..report.training_record import is_record
 
-    kinds = {folder: read_config(folder).get("kind") for folder in folders}
+    kinds = {f: "train" if is_record(f) else read_config(f).get("kind") for f in folders}
     if "train" in kinds.values():
-        _training(folders, out)
+        _training(folders, out, record)
         return
     if len(folders) > 1:
         folder, kind = next(iter(kinds.items()))
@@ -48,8 +57,9 @@ def report(
             f"only training runs are reported together, and {folder} is of kind {kind!r}; "
             "name one folder at a time"
         )
-    if out is not None:
-        raise InvalidInput("--out is for training runs: other pages are in their run folder")
+    if out is not None or record is not None:
+        name = "--out" if out is not None else "--record"
+        raise InvalidInput(f"{name} is for training runs: other pages are in their run folder")
     folder = folders[0]
     if kinds[folder] == "reproduce":
         from ..experiments.runner import load_reproduction
@@ -63,11 +73,15 @@ def report(
     console.print(f"report: {write_report(folder)}", soft_wrap=True)
 
 
-def _training(folders: list[Path], out: Path | None) -> None:
+def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
     from ..report.training_page import load_runs, write_training_page
+    from ..report.training_record import write_record
     from ..report.training_terminal import training_table
 
-    console.print(training_table(load_runs(folders), console.width))
+    runs = load_runs(folders)
+    console.print(training_table(runs, console.width))
+    if record is not None:
+        console.print(f"record: {write_record(runs, record)}", soft_wrap=True)
     console.print(f"report: {write_training_page(folders, out)}", soft_wrap=True)
 
 

@@ -108,14 +108,21 @@ def load_training(folder: str | Path) -> TrainingRun:
     path = Path(folder)
     if not path.is_dir():
         raise RunFolderError(f"{path} is not a folder")
-    config = read_config(path)
+    return training_run(path, read_config(path), _journal(path / JOURNAL))
+
+
+def training_run(path: Path, config: Any, lines: Sequence[dict[str, Any]]) -> TrainingRun:
+    """A run from its configuration and its checked lines.
+
+    Raises:
+        RunFolderError: see ``load_training``.
+    """
     kind = config.get("kind") if isinstance(config, dict) else config
     if kind != KIND:
         raise RunFolderError(
             f"{path} holds no training run: {CONFIG} says kind {kind!r}, expected {KIND!r}"
         )
     contract = _checked_config(config, path / CONFIG)
-    lines = _journal(path / JOURNAL)
     kinds = {
         kind: tuple(sorted((x for x in lines if _kind(x) == kind), key=lambda x: x["step"]))
         for kind in ("step", "eval", "event", "end")
@@ -154,7 +161,7 @@ def _journal(file: Path) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for number, text in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            line = _checked(json.loads(text))
+            line = checked_line(json.loads(text))
         except (ValueError, TypeError) as error:
             raise RunFolderError(
                 f"{file}, line {number}: not a line of a training journal: {error}"
@@ -167,7 +174,7 @@ def _kind(line: Mapping[str, Any]) -> str:
     return line["name"].partition("/")[0]
 
 
-def _checked(line: Any) -> dict[str, Any]:
+def checked_line(line: Any) -> dict[str, Any]:
     """The line, numbers that are not finite as ``None``; else ``ValueError`` or ``TypeError``."""
     if not isinstance(line, dict) or not isinstance(line.get("name"), str):
         raise ValueError(f"expected an object with a name, got {line!r}")

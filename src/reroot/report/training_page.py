@@ -32,6 +32,7 @@ from .training_figures import (
     step_panels,
     window_of,
 )
+from .training_record import is_record, read_record
 from .training_tables import common_tokens, name_of, percent, points, rounded
 from .words import listing, plural, quantity, share
 
@@ -60,8 +61,8 @@ def write_training_page(folders: Sequence[str | Path], out: str | Path | None = 
     The same folders give the same bytes.
 
     Args:
-        folders: run folders of training runs.
-        out: the file to write; by default ``report.html`` in the first folder.
+        folders: run folders of training runs, and records of some (``training_record``).
+        out: the file to write; by default ``report.html`` in the first folder, or beside a record.
 
     Returns:
         The path of the page.
@@ -73,13 +74,15 @@ def write_training_page(folders: Sequence[str | Path], out: str | Path | None = 
     """
     runs = load_runs(folders)
     page = render(runs)
-    path = Path(out) if out is not None else runs[0].folder / "report.html"
+    first = Path(folders[0])
+    usual = first.with_suffix(".html") if is_record(first) else first / "report.html"
+    path = Path(out) if out is not None else usual
     write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
     return path
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
-    """Read several training runs, each once.
+    """Read several training runs, each once; a record stands for all that it holds.
 
     Raises:
         RunFolderError: as ``load_training``; or no folder is named, or the same one twice.
@@ -91,7 +94,8 @@ def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
         if (where := folder.resolve()) in seen:
             raise RunFolderError(f"{folder} is named twice; name each run folder once")
         seen.add(where)
-    return [load_training(folder) for folder in folders]
+    paths = map(Path, folders)
+    return [run for p in paths for run in (read_record(p) if is_record(p) else [load_training(p)])]
 
 
 def render(runs: Sequence[TrainingRun]) -> str:

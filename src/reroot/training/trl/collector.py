@@ -192,17 +192,21 @@ class Collector:
                     contract=self.contract,
                     size=size,
                     seed=self.seed,
-                    budget=self._share(total),
+                    budget=self.share(total),
                 )
             ]
         except RerootError as error:
             mine = [error]  # told to all processes, so that none waits for this one
         groups = self._whole(gather(mine))
+        self.account(groups)
+        return groups
+
+    def account(self, groups: Sequence[Group]) -> None:
+        """Charge a step that was taken, and let the strategy learn from it."""
         for found in groups:
             self.strategy.learn(found.prompt, found.start, found.rewards)
             self.spent += found.spent
         self.steps += 1
-        return groups
 
     def _whole(self, found: Sequence[Group | RerootError]) -> list[Group]:
         """The groups of a step, if none failed; what a refused step has spent is charged."""
@@ -214,8 +218,8 @@ class Collector:
             raise errors[0]
         return groups
 
-    def _share(self, total: int) -> Budget:
-        """What each group of a step may spend, so that all together stay within the budget."""
+    def share(self, total: int) -> Budget:
+        """What each of the ``total`` groups of a step may spend, so that all stay within the budget."""
         limits = self.budget.to_dict()
         left = {c: max(0, limits[c] - getattr(self.spent, c)) for c in CURRENCIES if c in limits}
         return Budget(**{c: amount // total for c, amount in left.items()})

@@ -7,13 +7,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from ...checks import between, finite, whole
 from ...errors import InvalidInput, nearest
 from ...types import Budget
 from ..advantages import KL, Estimator
 from ..strategies import Strategy, parse
+
+Generation = Literal["session", "trl"]
+"""Who generates: metered sessions, or TRL's ``generate``, without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class TrainConfig:
         horizon: task size.
         strategy: where groups start, as in ``adaback:tau=0.5``.
         grants: contract of every session; ``None``: what the strategy requires.
+        generation: ``session``; or ``trl``: TRL's own ``generate``, from the root, to compare with.
         beta, kl: the KL term (``KL``).
         steps: optimizer steps.
         groups, size: start prefixes per step, and rollouts of each.
@@ -53,6 +57,7 @@ class TrainConfig:
     horizon: int
     strategy: str = "root"
     grants: str | None = None
+    generation: Generation = "session"
     beta: float = 0.0
     kl: Estimator = "k1_reward"
     steps: int = 200
@@ -92,11 +97,34 @@ class TrainConfig:
         if not isinstance(self.trl, Mapping):
             raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
         KL(self.beta, self.kl)
-        self.make_strategy()
+        self._check_generation()
+
+    def _check_generation(self) -> None:
+        strategy = self.make_strategy()
+        if self.generation not in get_args(Generation):
+            raise InvalidInput(
+                f"unknown generation {self.generation!r}.{nearest(str(self.generation), get_args(Generation))}"
+            )
+        if self.generation == "session":
+            return
+        if strategy.name != "root":
+            raise InvalidInput(
+                f"generation 'trl' starts at the root: strategy must be 'root', got {strategy}"
+            )
+        if KL(self.beta, self.kl).needs_root:
+            raise InvalidInput(
+                f"generation 'trl' knows no KL in the reward: with β = {self.beta} kl must be 'k3_loss'"
+            )
 
     def make_strategy(self) -> Strategy:
         """The strategy, new."""
         return parse(self.strategy)
+
+    @property
+    def arm(self) -> str:
+        """Short name of what sets the run apart: the strategy's, and who generates."""
+        name = self.make_strategy().name
+        return name if self.generation == "session" else f"{name}_{self.generation}"
 
     @property
     def root_groups(self) -> int:

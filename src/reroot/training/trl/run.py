@@ -27,7 +27,7 @@ from ...models import load, quiet, resolve
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ..advantages import KL
-from .bridge import Rollouts, rollouts_for_trl
+from .bridge import Rollouts
 from .collector import BudgetSpent
 from .config import TrainConfig
 from .evaluation import evaluate, evaluation_line
@@ -93,7 +93,7 @@ def run_config(config: TrainConfig) -> dict[str, Any]:
         "version": __version__,
         **config.to_dict(),
         "strategy": str(strategy),
-        "arm": strategy.name,
+        "arm": config.arm,
         "contract": str(contract_of(config)),
         "budget": config.budget.to_dict(),
         "command": command(config),
@@ -161,6 +161,7 @@ class _Run:
         )
 
     def _trainer(self) -> tuple[Any, Rollouts]:
+        from .own import OwnGeneration, OwnTrainer
         from .trainer import SessionTrainer
 
         config = self.config
@@ -173,7 +174,8 @@ class _Run:
         problems = distinct(
             get_task(config.task).problems(config.horizon, config.problems, config.seed)
         )
-        rollouts = rollouts_for_trl(
+        own = config.generation == "trl"
+        rollouts = (OwnGeneration if own else Rollouts)(
             config.make_strategy(),
             grants=config.grants,
             budget=config.budget,
@@ -182,7 +184,8 @@ class _Run:
             seed=config.seed,
         )
         longest = max(p.max_tokens for p in problems)
-        trainer = SessionTrainer(
+        make: Any = OwnTrainer if own else SessionTrainer
+        trainer = make(
             model=model,
             processing_class=tokenizer,
             args=grpo_config(config, self.folder, longest),

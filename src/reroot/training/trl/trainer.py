@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from typing import Any
 
 import numpy as np
 import torch
-from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from ...errors import BackendError, InvalidInput
+from ...errors import InvalidInput
 from ...types import PAD, FloatArray
 from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
 from .bridge import Rollouts
-from .order import order_for
 from .packing import MOST_LOGITS, log_probabilities, servable
+from .plain import PlainTrainer
 
 
-class SessionTrainer(GRPOTrainer):
+class SessionTrainer(PlainTrainer):
     """``GRPOTrainer`` whose advantages are those of ``training.advantages``.
 
     All else is TRL's: data, optimizer, checkpoints, logging, distribution. With ``loss_type="dr_grpo"``
@@ -44,26 +42,17 @@ class SessionTrainer(GRPOTrainer):
         InvalidInput: ``args.beta`` is set as well, or the KL needs root groups and there are none.
     """
 
-    def __init__(
-        self, *, rollouts: Rollouts, kl: KL | None = None, args: Any, **others: Any
-    ) -> None:
-        self.kl = kl or KL()
-        if args.beta:
-            raise InvalidInput(f"give the KL as kl=KL(beta={args.beta}), not as args.beta")
-        if self.kl.needs_root and not (rollouts.roots or rollouts.strategy.from_root):
+    def __init__(self, *, rollouts: Rollouts, kl: KL | None = None, **others: Any) -> None:
+        if kl is not None and kl.needs_root and not (rollouts.roots or rollouts.strategy.from_root):
             raise InvalidInput(
                 "the KL is estimated on rollouts from the root: rollouts_for_trl(roots=…) must be at "
                 f"least 1 with {rollouts.strategy}"
             )
-        if self.kl.estimator == "k3_loss":
-            args = copy.copy(args)
-            args.beta = self.kl.beta
         self.rollouts = rollouts
-        self.kl_estimate: float | None = None
         others.setdefault("reward_funcs", [rollouts.reward])
         if "train_dataset" not in others:
             others["train_dataset"] = rollouts.dataset()
-        others |= {"args": args, "rollout_func": rollouts}
+        others |= {"kl": kl, "rollout_func": rollouts}
         with warnings.catch_warnings():  # that rollout_func may change is ours to follow
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(**others)
@@ -85,13 +74,6 @@ class SessionTrainer(GRPOTrainer):
         reference.__dict__.pop("forward", None)
         add_fused_lm_head(reference, temperature=self.temperature)
         return reference.requires_grad_(False)
-
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
-        """With ``max_steps``: an order that a resumed run keeps to."""
-        data = self.train_dataset if dataset is None else dataset
-        if self.args.max_steps <= 0 or not hasattr(data, "__len__"):
-            return super()._get_train_sampler(dataset)
-        return order_for(self, data)
 
     # ---- advantages ----------------------------------------------------------------------------
 
@@ -197,30 +179,6 @@ class SessionTrainer(GRPOTrainer):
                 model, prompts, completions, logits_to_keep, self.temperature, compute_entropy
             )
         return (*found, None)
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss; where all advantages are 0 its gradient is too, and no forward pass is made."""
-        nothing_else = not (self.beta or self._entropy_bonus_enabled or self.aux_loss_enabled)
-        alone = self.accelerator.num_processes == 1  # processes must do the same passes
-        if alone and nothing_else and model.training and not inputs["advantages"].any():
-            return sum((p * 0.0).sum() for p in model.parameters() if p.requires_grad)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    # ---- safety --------------------------------------------------------------------------------
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's step; a loss that is no number ends training before it reaches the weights.
-
-        Raises:
-            BackendError: the loss is not finite.
-        """
-        loss = super().training_step(*args, **kwargs)
-        if not math.isfinite(float(loss)):
-            raise BackendError(
-                f"the loss of step {self.state.global_step + 1} is {float(loss)}; the weights are "
-                "those of the step before. A smaller learning rate may help"
-            )
-        return loss
 
 
 def _rows(ids: Any, mask: Any) -> list[tuple[int, ...]]:
