@@ -41,12 +41,19 @@ def compare(
         typer.Option(help="A learner, as in best_of_n:n=16; repeat for more (default: a set)."),
     ] = None,
     budget_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Generated tokens that each learner may spend per task, horizon and seed, shared "
-            "equally by the problems there."
+            "equally by the problems there (default without --budget-calls: 200,000)."
         ),
-    ] = 200_000,
+    ] = None,
+    budget_calls: Annotated[
+        int | None,
+        typer.Option(
+            help="Rollouts and queries together that each learner may spend, instead of tokens or "
+            "beside them."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Number of seeds; each has its own problems.")] = 3,
     problems: Annotated[
         int | None,
@@ -104,6 +111,7 @@ def compare(
             grants=split_specs(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
+            budget_calls=budget_calls,
             seeds=seeds,
             problems=problems,
             beta=beta,
