@@ -123,8 +123,8 @@ _SAMPLING = Suite(
         "reasoning_gym:chain_sum:min_terms=2,max_terms=2,min_digits=1,max_digits=1,max_tokens=12",
         "reasoning_gym:letter_counting:max_tokens=8",
     ),
-    full=Size(horizons=(3, 5), problems=8, seeds=2, tokens=512, calls=128),
-    quick=Size(horizons=(3,), problems=4, seeds=1, tokens=256, calls=64),
+    full=Size(horizons=(2, 3), problems=8, seeds=2, tokens=512, calls=96),
+    quick=Size(horizons=(2,), problems=4, seeds=1, tokens=160, calls=32),
 )
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (_SAMPLING,)}
 

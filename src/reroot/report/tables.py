@@ -15,13 +15,14 @@ from .data import RunData
 from .words import listing, quantity, share, shares, signed
 
 _LONGEST = 1500
-_SHORT = {
+SHORT = {
     "verifications": "verifier calls",
     "demonstrations": "demo tokens",
     "rewards": "reward calls",
     "values": "value calls",
     "states": "inner states",
 }
+"""Currencies, short enough for the head of a column."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
@@ -70,7 +71,7 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     ends = [(name, title) for name, title in ends if any(c[name] for c in cells)]
     binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
     head = ["horizon", "passed", "%", *([] if binary else ["mean reward"]), "J<sub>β</sub> ≥",
-            *(_SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", *(title for _, title in ends)]  # fmt: skip
+            *(SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", *(title for _, title in ends)]  # fmt: skip
     lines: list[str] = []
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]
