@@ -27,14 +27,16 @@ PARTS = ("tokens", "calls", "rollouts")
 def family(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """The suite on an exact family, which has every oracle but inner states."""
     folder = tmp_path_factory.mktemp("suite") / "run"
-    return run_suite("sampling", model=FAMILY, out=folder, quick=True)
+    return run_suite("sampling", model=FAMILY, problems=4, out=folder, quick=True)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> SuiteRun:
     """The suite on a language model of characters and two tasks, one without a verifier."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "text.txt").write_text("Input: 1 2 3\nOutput: 2 3 4\nInput: 0 8 7 6 5\nOutput: 1 9 8 7 6\n" * 30)
+    (folder / "text.txt").write_text(
+        "Input: 1 2 3\nOutput: 2 3 4\nInput: 0 8 7 6 5\nOutput: 1 9 8 7 6\n" * 30
+    )
     (folder / "plain.py").write_text(
         "from reroot import Problem\n"
         "def problems(horizon, count, seed):\n"
@@ -238,7 +240,12 @@ def test_an_interrupted_suite_continues(family: SuiteRun, tmp_path: Path) -> Non
         if seen == 60:
             raise KeyboardInterrupt
 
-    settings: dict[str, Any] = {"model": FAMILY, "quick": True, "out": tmp_path / "run"}
+    settings: dict[str, Any] = {
+        "model": FAMILY,
+        "quick": True,
+        "problems": 4,
+        "out": tmp_path / "run",
+    }
     with pytest.raises(KeyboardInterrupt):
         run_suite("sampling", **settings, on_attempt=interrupt)
     with pytest.raises(RunFolderError, match="calls is not a run folder"):

@@ -102,9 +102,9 @@ _SAMPLING = Suite(
         "representation_coreset:n=1000,k=8,dims=none",
         "power_sampling:alpha=4,moves=1000",
         "smc:particles=none,beta=0.2",
-        "smc:particles=none,beta=0.2,twist=rollouts,samples=2,stride=2",
-        "segment_tree:width=none,segment=2",
-        "tree_rollouts:chains=none",
+        "smc:particles=none,beta=0.2,twist=rollouts,samples=1,stride=3",
+        "segment_tree:width=none,segment=2,branching=8",
+        "tree_rollouts:chains=2,rounds=1000",
         "verifier_tree_search:subtrees=none,width=4",
         "diligent_search:tries=3,verify=true",
         "tokenwise_rejection",
@@ -113,7 +113,7 @@ _SAMPLING = Suite(
         "beam_search:width=4",
         "beam_search:width=4,verify=true",
         "tree_search:simulations=1000",
-        "vgb:beta=0.2,children=8,steps=32,checks=64",
+        "vgb:beta=0.1,decay=0.6,children=8,steps=32,checks=64",
         "latent_exploration",
     ),
     "best_of_n:n=1000",
@@ -124,7 +124,7 @@ _SAMPLING = Suite(
         "reasoning_gym:letter_counting:max_tokens=8",
     ),
     full=Size(horizons=(2, 3), problems=8, seeds=2, tokens=512, calls=96),
-    quick=Size(horizons=(2,), problems=4, seeds=1, tokens=160, calls=32),
+    quick=Size(horizons=(2,), problems=6, seeds=1, tokens=160, calls=32),
 )
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (_SAMPLING,)}
 

@@ -67,7 +67,7 @@ def _header(summary: Mapping[str, Any], title: str) -> str:
 <p>{plural(len(summary["methods"]), "method")} on the same problems, once with
 {quantity(budgets["tokens"])} generated tokens for each problem and once with {quantity(budgets["calls"])} calls,
 rollouts and queries together. {plural(len(summary["tasks"]), "task")} at
-{plural(len(horizons), "horizon").replace("horizons", "horizons ").strip()} {listing([str(h) for h in horizons])},
+horizon{"s" * (len(horizons) > 1)} {listing([str(h) for h in horizons])},
 {plural(summary["problems"], "problem")} × {plural(summary["seeds"], "seed")} each.
 Each method is served exactly the contract that it needs.</p></header>"""
 
@@ -114,7 +114,7 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
         for a, b in zip(left, right, strict=True)
     ]
     half = ["", "reward", "passed, %", "J<sub>β</sub> ≥", "nats"]
-    head = ["equal tokens", *half[1:], "equal calls", *half[1:], "against equal tokens"]
+    head = ["equal tokens", *half[1:], "equal calls", *half[1:], "flips"]
     tasks = listing([task_name(task) for task in group["tasks"]])
     return (
         f'<article class="verdict"><h3>{escape(tasks)}, {plural(group["attempts"], "attempt")} '
@@ -137,17 +137,14 @@ def _winner(group: Mapping[str, Any], budget: str) -> str:
 
 def _halves(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of two lists beside each other, each with its names to the left."""
-    at = (0, 5, 10)
+    kinds = {0: ' class="text"', 5: ' class="text second"', 10: ' class="text"'}
 
     def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="text">{c}</{tag}>' if i in at else f"<{tag}>{c}</{tag}>"
-            for i, c in enumerate(cells)
-        )
+        return "".join(f"<{tag}{kinds.get(i, '')}>{c}</{tag}>" for i, c in enumerate(cells))
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
     return (
-        f'<div class="wide"><table class="two"><thead><tr>{line(head, "th")}</tr></thead>'
+        f'<div class="wide"><table class="dense"><thead><tr>{line(head, "th")}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -199,22 +196,18 @@ def _permissions(summary: Mapping[str, Any]) -> str:
     return (
         "<h2>What each method had to be allowed to do</h2>"
         "<p>The weakest contract under which it runs, and under which it did run here.</p>"
-        f"{table(head, rows, text=5)}"
+        f"{table(head, rows, text=5, kind='dense')}"
         + (f'<p class="note">Not run at all: {unable}.</p>' if unable else "")
     )
 
 
 def _rewards(summary: Mapping[str, Any]) -> str:
     tasks = summary["tasks"]
-    head = ["method", *(f"{escape(task_name(t))}, {b}" for t in tasks for b in BUDGETS)]
+    head = ["method", *(escape(task_name(task)) for task in tasks)]
     rows = [
         [
             f"{dot(row['control'])}{escape(row['short'])}",
-            *(
-                "·" if row[b][i] is None else f"{row[b][i]:.2f}"
-                for i in range(len(tasks))
-                for b in BUDGETS
-            ),
+            *map(_both, row["tokens"], row["calls"]),
         ]
         for row in summary["rewards"]
     ]
@@ -223,7 +216,14 @@ def _rewards(summary: Mapping[str, Any]) -> str:
         f"{escape(listing(summary['oracles'][task]))}</li>"
         for task in tasks
     )
-    return f'<h2>Mean reward, task by task</h2><ul class="levels">{given}</ul>{table(head, rows)}'
+    return (
+        "<h2>Mean reward, task by task</h2><p>At equal tokens → at equal calls.</p>"
+        f'<ul class="levels">{given}</ul>{table(head, rows)}'
+    )
+
+
+def _both(tokens: float | None, calls: float | None) -> str:
+    return " → ".join("·" if x is None else f"{x:.2f}" for x in dict.fromkeys((tokens, calls)))
 
 
 def _costs(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
@@ -235,10 +235,11 @@ def _costs(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
             _AT[b],
             quantity(cost["rollouts"] + cost["queries"]),
             *(quantity(cost[c]) if cost[c] else "·" for c in pays),
+            str(row[b]["unfinished"] or "·"),
         ]
         for row, cost, b in rows
     ]
-    head = ["method", "at", "calls", *(SHORT.get(c, c) for c in pays)]
+    head = ["method", "at", "calls", *(SHORT.get(c, c) for c in pays), "incomplete outputs"]
     tasks = listing([task_name(task) for task in group["tasks"]])
     return f"<h3>{escape(tasks)}</h3>{table(head, shown, text=2)}"
 
@@ -265,6 +266,8 @@ def _speed(summary: Mapping[str, Any]) -> str:
     return (
         "<h2>Speed</h2><p>All problems, methods and particles ask together: what they wait for at the same "
         "moment is one batch. Seconds include everything: prompts, scores of given tokens, inner states, "
-        f"oracles and the methods' own work.</p>{table(head, rows)}"
+        "oracles and the methods' own work. Whoever draws rollouts of a problem draws the same ones, so "
+        "that methods are compared on common random numbers, and the engine computes each once.</p>"
+        f"{table(head, rows)}"
         "<p>Each part is an ordinary run folder: <code>reroot report FOLDER/tokens</code> makes its own page.</p>"
     )

@@ -25,14 +25,18 @@ SHORT = {
 """Currencies, short enough for the head of a column."""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
-    """An HTML table; the first ``text`` columns are left-aligned text. Cells are HTML already."""
-    return _table(head, [f"<tr>{_line(row, 'td', text)}</tr>" for row in rows], text)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1, kind: str = "") -> str:
+    """An HTML table; the first ``text`` columns are left-aligned text. Cells are HTML already.
+
+    ``kind`` is a class of the style sheet.
+    """
+    return _table(head, [f"<tr>{_line(row, 'td', text)}</tr>" for row in rows], text, kind)
 
 
-def _table(head: Sequence[str], lines: Sequence[str], text: int) -> str:
+def _table(head: Sequence[str], lines: Sequence[str], text: int, kind: str = "") -> str:
+    named = f' class="{kind}"' if kind else ""
     return (
-        f'<div class="wide"><table><thead><tr>{_line(head, "th", text)}</tr></thead>'
+        f'<div class="wide"><table{named}><thead><tr>{_line(head, "th", text)}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
