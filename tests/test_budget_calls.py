@@ -54,7 +54,7 @@ def test_the_cost_of_a_particle_is_what_the_budget_must_hold() -> None:
     assert made.cost.calls == 40
 
 
-def compared(out: Path, **budgets: int) -> reroot.Comparison:
+def compared(out: Path, **budgets: Any) -> reroot.Comparison:
     return reroot.compare(
         model="hidden_path:K=3,H=4,p=0.6",
         learners=["best_of_n:n=1000", "greedy_walk", "first_success"],
