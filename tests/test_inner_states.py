@@ -99,6 +99,18 @@ def test_work_is_counted() -> None:
     assert generator.physical().computed == 0
 
 
+def test_equal_outputs_are_computed_once() -> None:
+    """Draws repeat; the same string with features over fewer of its tokens is another one."""
+    generator = made("llama")
+    prompts, outputs = [(3, 5), (3, 5), (3,), (3, 5)], [(7, 4), (7, 4), (5, 7, 4), (7, 2)]
+    before = generator.physical().computed
+    found = generator.features(prompts, outputs)
+    assert generator.physical().computed - before == 4 * 3
+    assert (found[0] == found[1]).all()
+    alone = [generator.features([x], [y])[0] for x, y in zip(prompts, outputs, strict=True)]
+    assert np.abs(found - alone).max() < CLOSE
+
+
 def test_training_mode_and_new_weights() -> None:
     """Without dropout, and following the weights, as laws do."""
     network = tiny_lm.model("gpt2", dropout=0.5)

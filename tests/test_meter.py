@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from reroot import BackendError, Budget, BudgetExceeded, OracleError, Prefix, Query, Report
 from reroot.access.meter import Meter
 from reroot.access.session import Session
-from reroot.types import CURRENCIES, Cost
+from reroot.types import CURRENCIES, LIMITS, Cost
 from toys import END, Failing, H, ask_and_tell, layered, play_one, problem
 
 amounts = st.integers(0, 12)
 costs = st.builds(Cost, *[amounts] * len(CURRENCIES))
-budgets = st.builds(Budget, *[st.none() | amounts] * len(CURRENCIES))
+budgets = st.builds(Budget, *[st.none() | amounts] * len(LIMITS))
 
 
 @given(budgets, st.lists(st.tuples(costs, costs, st.integers(0, 3)), max_size=30), st.randoms())
@@ -38,7 +38,7 @@ def test_never_overspent_in_any_interleaving(
 
     def agrees() -> None:
         assert meter.spent == spent
-        for currency in CURRENCIES:
+        for currency in LIMITS:
             limit = getattr(budget, currency)
             used = getattr(spent, currency) + getattr(reserved, currency)
             assert meter.remaining(currency) == (None if limit is None else limit - used)
@@ -47,7 +47,7 @@ def test_never_overspent_in_any_interleaving(
     for worst, less, settled in work:
         actual = Cost(*(min(getattr(worst, c), getattr(less, c)) for c in CURRENCIES))
         fits = all(
-            (left := meter.remaining(c)) is None or getattr(worst, c) <= left for c in CURRENCIES
+            (left := meter.remaining(c)) is None or getattr(worst, c) <= left for c in LIMITS
         )
         if fits:
             meter.reserve(worst)
@@ -73,6 +73,16 @@ def test_a_reservation_is_all_or_nothing() -> None:
     with pytest.raises(BudgetExceeded, match="may cost 2 queries, but 1 are left"):
         meter.reserve(Cost(tokens=5, queries=2))
     assert meter.remaining("tokens") == 10
+
+
+def test_calls_are_rollouts_and_queries_together() -> None:
+    meter = Meter(Budget(calls=5))
+    meter.reserve(Cost(rollouts=2, queries=1, tokens=100))
+    with pytest.raises(BudgetExceeded, match="may cost 3 calls, but 2 are left"):
+        meter.reserve(Cost(rollouts=1, queries=2))
+    meter.settle(Cost(rollouts=2, queries=1, tokens=100), Cost(rollouts=2, tokens=9))
+    assert meter.spent.calls == 2
+    assert meter.remaining("calls") == 3
 
 
 def test_a_wrong_worst_case_is_a_bug_and_not_a_price() -> None:
@@ -270,7 +280,7 @@ def test_a_failed_oracle_is_paid() -> None:
     assert attempt.error is None
 
 
-@pytest.mark.parametrize("currency", CURRENCIES)
+@pytest.mark.parametrize("currency", LIMITS)
 def test_what_remains(currency: str) -> None:
     async def look(session: Session) -> int | None:
         await session.rollouts(1)
@@ -279,7 +289,7 @@ def test_what_remains(currency: str) -> None:
 
     assert ask_and_tell(look, "reset/sample") is None
     left = ask_and_tell(look, "reset/sample", budget=Budget(**{currency: 50}))
-    most = {"rollouts": 49, "queries": 49, "tokens": 48}.get(currency, 50)
+    most = {"rollouts": 49, "queries": 49, "calls": 48, "tokens": 48}.get(currency, 50)
     assert most - (H - 1) * (currency == "tokens") <= left <= most
 
 

@@ -19,6 +19,7 @@ from reroot.access.contract import Report
 from reroot.errors import InvalidInput
 from reroot.types import (
     CURRENCIES,
+    LIMITS,
     PAD,
     Budget,
     Cost,
@@ -226,14 +227,14 @@ def test_costs_add_per_currency(a: Cost, b: Cost, c: Cost) -> None:
 
 
 def test_costs_and_budgets_have_the_same_currencies() -> None:
-    assert tuple(f.name for f in fields(Budget)) == CURRENCIES
+    assert tuple(f.name for f in fields(Budget)) == LIMITS == (*CURRENCIES, "calls")
     assert CURRENCIES == (
         "rollouts", "queries", "tokens", "prefill", "rewards", "verifications", "demonstrations",
         "values", "states",
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("currency", CURRENCIES)
+@pytest.mark.parametrize("currency", LIMITS)
 @pytest.mark.parametrize("amount", [-1, 1.0, True, "10", float("inf"), np.int64(3)])
 def test_bad_budgets_name_the_currency(currency: str, amount: Any) -> None:
     with pytest.raises(InvalidInput, match=f"budget {currency} must be an integer >= 0 or None"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
+DEFAULT_BUDGET_TOKENS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,24 @@ class _Plan:
     workload: Workload
     grants: tuple[Contract, ...]
     learners: tuple[BoundLearner, ...]
-    budget_tokens: int
+    budgets: dict[str, int]
     seeds: int
     beta: float
     load: dict[str, Any]
+
+    def check(self) -> None:
+        """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
+        largest = max(len(cell.episodes) for cell in self.workload.cells)
+        for currency, amount in self.budgets.items():
+            if amount < largest:
+                raise InvalidInput(
+                    f"budget_{currency}={amount} leaves no {currency.removesuffix('s')} for each "
+                    f"of {largest} problems"
+                )
+        for contract in self.grants:
+            refused = self.workload.generator.capabilities.refusal(contract)
+            if refused is not None:
+                raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
 
     def granted(self, contract: Contract, task: str) -> Contract:
         """A contract with the task's oracles, unless it names its own."""
@@ -74,7 +89,7 @@ class _Plan:
         jobs: list[Job] = []
         for cell in self.workload.cells:
             for learner in self.learners:
-                budget = Budget(tokens=self.budget_tokens // len(cell.episodes))
+                budget = Budget(**_shared(self.budgets, len(cell.episodes)))
                 laws = {c.sampling for c in self.permitted(learner, cell.task)}
                 for law in sorted(laws, key=str):
                     served = Contract(
@@ -116,8 +131,8 @@ class _Plan:
                 }
                 for x in self.learners
             ],
-            "budget": {"tokens": self.budget_tokens // work.count},
-            "budget_tokens_per_cell": self.budget_tokens,
+            "budget": _shared(self.budgets, work.count),
+            **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
             "seeds": self.seeds,
             "problems": work.count,
             "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
@@ -135,8 +150,10 @@ class _Plan:
         parts += ["--grants", ",".join(map(str, self.grants))]
         for learner in self.learners:
             parts += ["--learner", learner.spec]
-        parts += ["--budget-tokens", str(self.budget_tokens), "--seeds", str(self.seeds)]
-        parts += ["--problems", str(work.count), "--beta", repr(self.beta)]
+        for currency, amount in self.budgets.items():
+            parts += [f"--budget-{currency}", str(amount)]
+        parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
+        parts += ["--beta", repr(self.beta)]
         parts += ["--chat"] if self.load["chat"] else []
         for option, default in (("dtype", "float32"), ("device", "cpu")):
             if self.load[option] != default:
@@ -151,7 +168,8 @@ def compare(
     horizons: Sequence[int] = (),
     grants: Contract | str | Sequence[Contract | str] = DEFAULT_GRANTS,
     learners: BoundLearner | str | Sequence[BoundLearner | str] = (),
-    budget_tokens: int = 200_000,
+    budget_tokens: int | None = None,
+    budget_calls: int | None = None,
     seeds: int = 3,
     problems: int | None = None,
     beta: float = 0.02,
@@ -178,7 +196,9 @@ def compare(
             once, served what it requires: what it does may depend on answers, not on
             ``session.contract``.
         budget_tokens: generated tokens per learner and cell (task x horizon x seed), shared
-            equally by the cell's problems.
+            equally by the cell's problems (default, without ``budget_calls``: 200,000).
+        budget_calls: rollouts and queries together, per learner and cell, shared in the same way:
+            instead of the tokens, or beside them.
         seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
         problems: problems per cell (default: 8, for exact families 32).
         beta: temperature β of J_β in reward per nat.
@@ -196,24 +216,45 @@ def compare(
     tasks = (task,) if isinstance(task, str) else tuple(task)
     contracts = _contracts([grants] if isinstance(grants, (str, Contract)) else grants)
     bound = _learners([learners] if isinstance(learners, (str, BoundLearner)) else learners)
-    whole("budget_tokens", budget_tokens, 1)
+    budgets = _budgets(budget_tokens, budget_calls)
     finite("beta", beta, 0.0)
     check_concurrency(concurrency)
     load = {"chat": chat, "dtype": dtype, "device": device}
     workload = build_workload(
         model, tasks, horizons, seeds, problems, chat=chat, dtype=dtype, device=device
     )
-    largest = max(len(cell.episodes) for cell in workload.cells)
-    if budget_tokens < largest:
-        raise InvalidInput(
-            f"budget_tokens={budget_tokens} leaves no token for each of {largest} problems"
-        )
-    for contract in contracts:
-        refused = workload.generator.capabilities.refusal(contract)
-        if refused is not None:
-            raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
-    plan = _Plan(workload, contracts, bound, budget_tokens, seeds, beta, load)
+    plan = _Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
+
+
+def compare_on(
+    workload: Workload,
+    *,
+    learners: Sequence[str],
+    grants: Sequence[str],
+    budgets: dict[str, int],
+    seeds: int,
+    beta: float,
+    load: dict[str, Any],
+    out: Path,
+    concurrency: int,
+    on_start: Callable[[int, int], None],
+    on_attempt: Callable[[Attempt], None],
+) -> Comparison:
+    """``compare`` on a workload that is there already, as several comparisons may share one.
+
+    Args:
+        workload: the generator and the problems.
+        budgets: currency → amount per learner and cell.
+        load: ``chat``, ``dtype`` and ``device`` with which the workload was built.
+        learners, grants, seeds, beta, out, concurrency, on_start, on_attempt: see ``compare``.
+
+    Raises:
+        InvalidInput, RunFolderError: see ``compare``.
+    """
+    bound = _learners(learners)
+    plan = _Plan(workload, _contracts(grants), bound, budgets, seeds, beta, load)
+    return _run(plan, out, concurrency, False, on_start, on_attempt)
 
 
 def _run(
@@ -229,6 +270,7 @@ def _run(
     from .report import summarize
     from .report.data import PROBLEMS, problem_schema
 
+    plan.check()
     generator, jobs = plan.workload.generator, plan.jobs()
     if not jobs:
         raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
@@ -317,6 +359,21 @@ def _problem_rows(plan: _Plan) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _budgets(tokens: int | None, calls: int | None) -> dict[str, int]:
+    """Currency → amount per cell; tokens, unless calls alone are limited."""
+    if tokens is None and calls is None:
+        tokens = DEFAULT_BUDGET_TOKENS
+    given = {"tokens": tokens, "calls": calls}
+    budgets = {currency: amount for currency, amount in given.items() if amount is not None}
+    for currency, amount in budgets.items():
+        whole(f"budget_{currency}", amount, 1)
+    return budgets
+
+
+def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:
+    return {currency: amount // count for currency, amount in budgets.items()}
 
 
 def _contracts(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:

@@ -260,17 +260,27 @@ class Cost(NamedTuple):
     def __sub__(self, other: Cost) -> Cost:
         return Cost(*map(operator.sub, self, other))
 
+    @property
+    def calls(self) -> int:
+        """Questions put to the generator: each rollout, draw, list, law and scored token is one."""
+        return self.rollouts + self.queries
+
     def to_dict(self) -> dict[str, int]:
         """Currency → amount."""
         return self._asdict()
 
 
 CURRENCIES: tuple[str, ...] = Cost._fields
+LIMITS: tuple[str, ...] = (*CURRENCIES, "calls")
+"""What a budget can limit: every currency, and rollouts and queries together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The most a session may spend, per currency of ``Cost``; ``None`` means unlimited.
+
+    Attributes:
+        calls: rollouts and queries together.
 
     Raises:
         InvalidInput: an amount is negative or not an integer.
@@ -285,9 +295,10 @@ class Budget:
     demonstrations: int | None = None
     values: int | None = None
     states: int | None = None
+    calls: int | None = None
 
     def __post_init__(self) -> None:
-        for currency in CURRENCIES:
+        for currency in LIMITS:
             value = getattr(self, currency)
             if value is None:
                 continue
@@ -298,7 +309,7 @@ class Budget:
 
     def to_dict(self) -> dict[str, int]:
         """The limited currencies and their limits."""
-        return {c: v for c in CURRENCIES if (v := getattr(self, c)) is not None}
+        return {c: v for c in LIMITS if (v := getattr(self, c)) is not None}
 
 
 @dataclass(frozen=True, slots=True)

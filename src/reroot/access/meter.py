@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 
 from ..errors import BudgetExceeded
-from ..types import CURRENCIES, Budget, Cost
+from ..types import Budget, Cost
 
 
 class Meter:
@@ -19,7 +19,7 @@ class Meter:
         self.budget = budget
         self.spent = Cost()
         self._reserved = Cost()
-        self._limited = [(i, c) for i, c in enumerate(CURRENCIES) if c in budget.to_dict()]
+        self._limited = tuple(budget.to_dict())
 
     def remaining(self, currency: str) -> int | None:
         """What can still be reserved; ``None``: unlimited."""
@@ -34,10 +34,10 @@ class Meter:
         Raises:
             BudgetExceeded: it does not fit; names the first currency that is short.
         """
-        for i, currency in self._limited:
-            left = self.remaining(currency)
-            if left is not None and worst[i] > left:
-                raise BudgetExceeded(currency, worst[i], left)
+        for currency in self._limited:
+            left, needed = self.remaining(currency), getattr(worst, currency)
+            if left is not None and needed > left:
+                raise BudgetExceeded(currency, needed, left)
         self._reserved += worst
 
     def settle(self, worst: Cost, actual: Cost) -> None:

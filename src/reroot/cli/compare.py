@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import MissingDependency
+from ..errors import InvalidInput, MissingDependency
 from .app import app, console
 from .parsing import split_integers, split_specs
 from .progress import bar
+from .suite import run_suite_of
 
 if TYPE_CHECKING:
     from ..access.runner import Attempt
@@ -41,13 +42,23 @@ def compare(
         typer.Option(help="A learner, as in best_of_n:n=16; repeat for more (default: a set)."),
     ] = None,
     budget_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Generated tokens that each learner may spend per task, horizon and seed, shared "
-            "equally by the problems there."
+            "equally by the problems there (default without --budget-calls: 200,000)."
         ),
-    ] = 200_000,
-    seeds: Annotated[int, typer.Option(help="Number of seeds; each has its own problems.")] = 3,
+    ] = None,
+    budget_calls: Annotated[
+        int | None,
+        typer.Option(
+            help="Rollouts and queries together that each learner may spend, instead of tokens or "
+            "beside them."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Number of seeds; each has its own problems (default: 3)."),
+    ] = None,
     problems: Annotated[
         int | None,
         typer.Option(help="Problems per task, horizon and seed (default: 8; exact families 32)."),
@@ -63,6 +74,16 @@ def compare(
             help="Attempts in flight; changes speed, not results (on language models: up to rounding)."
         ),
     ] = 256,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="A named set of learners, compared at equal tokens and again at equal calls: "
+            "sampling. It brings tasks, horizons, sizes and budgets for whatever is not given."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The small sizes of a suite: under 15 minutes.")
+    ] = False,
     transcripts: Annotated[
         bool, typer.Option(help="Keep every message of every attempt, for 'reroot audit'.")
     ] = False,
@@ -83,7 +104,32 @@ def compare(
         reroot compare --model smollm2 --task running_sum --horizons 2,4,6,8 \\
             --grants root/sample,visited/sample,reset/sample,chosen/full \\
             --budget-tokens 200000 --seeds 3 --out runs/x
+        reroot compare --suite sampling --model smollm2 --quick --out runs/sampling
     """
+    if suite is not None:
+        for name, given in (("--learner", learner), ("--transcripts", transcripts)):
+            if given:
+                raise InvalidInput(f"{name} and --suite do not go together")
+        run_suite_of(
+            suite,
+            out or Path("runs") / suite,
+            model=model,
+            quick=quick,
+            task=split_specs(task, ":") if task else (),
+            horizons=split_integers(horizons),
+            seeds=seeds,
+            problems=problems,
+            budget_tokens=budget_tokens,
+            budget_calls=budget_calls,
+            beta=beta,
+            concurrency=concurrency,
+            chat=chat,
+            dtype=dtype,
+            device=device,
+        )
+        return
+    if quick:
+        raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
     from ..comparison import compare as run_compare
     from ..report import terminal_table, write_report
 
@@ -104,7 +150,8 @@ def compare(
             grants=split_specs(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
-            seeds=seeds,
+            budget_calls=budget_calls,
+            seeds=3 if seeds is None else seeds,
             problems=problems,
             beta=beta,
             out=folder,

@@ -19,8 +19,8 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folder of a comparison or a reproduction, or one or more of training runs, or "
-            "records of some (.parquet)."
+            help="Run folder of a comparison, suite or reproduction, or one or more of training runs, "
+            "or records of some (.parquet)."
         ),
     ],
     out: Annotated[
@@ -66,6 +66,11 @@ def report(
         from .reproduce import tell
 
         tell(load_reproduction(folder))
+        return
+    if kinds[folder] == "suite":
+        from .suite import tell_suite
+
+        tell_suite(folder)
         return
     from ..report import summarize, terminal_table, write_report
 

@@ -65,14 +65,16 @@ class InnerStates:
     @torch.inference_mode()
     def features(self, strings: Sequence[String], lengths: Sequence[int]) -> FloatArray:
         """(n, width): the mean of the last layer's states at the last ``lengths[i]`` tokens of string i."""
-        found = np.empty((len(strings), self._width))
-        for chunk in self._chunks(strings, 0):
-            states, _ = self._forward([strings[i] for i in chunk])
+        distinct = list(dict.fromkeys(zip(strings, lengths, strict=True)))  # draws repeat
+        found = np.empty((len(distinct), self._width))
+        for chunk in self._chunks([string for string, _ in distinct], 0):
+            states, _ = self._forward([distinct[i][0] for i in chunk])
             for row, i in enumerate(chunk):
-                end = len(strings[i])
-                mine = states[-1][row, end - lengths[i] : end]
+                end = len(distinct[i][0])
+                mine = states[-1][row, end - distinct[i][1] : end]
                 found[i] = mine.double().mean(dim=0).cpu().numpy()
-        return found
+        at = {one: i for i, one in enumerate(distinct)}
+        return found[[at[one] for one in zip(strings, lengths, strict=True)]]
 
     @torch.inference_mode()
     def miss(self) -> float:

@@ -67,12 +67,25 @@ def judge(params: Mapping[str, Any]) -> Oracle:
 
 
 def affordable(session: Session, wanted: int, **each: int) -> int:
-    """How many of ``wanted`` units fit when one costs at most ``each`` (currency → amount)."""
-    for currency, amount in each.items():
+    """How many of ``wanted`` units fit when one costs at most ``each`` (currency → amount).
+
+    Rollouts and queries are calls too, where calls are limited.
+    """
+    for currency, amount in _with_calls(each).items():
         left = session.remaining(currency)
-        if left is not None:
+        if left is not None and amount:
             wanted = min(wanted, left // amount)
     return max(0, wanted)
+
+
+def unbounded(session: Session, **each: int) -> bool:
+    """Whether no budget limits what costs ``each``."""
+    paid = _with_calls(each)
+    return all(session.remaining(c) is None for c, amount in paid.items() if amount)
+
+
+def _with_calls(each: Mapping[str, int]) -> dict[str, int]:
+    return {**each, "calls": each.get("rollouts", 0) + each.get("queries", 0)}
 
 
 def as_many(session: Session, wanted: int | None, name: str, **each: int) -> int:
@@ -83,7 +96,7 @@ def as_many(session: Session, wanted: int | None, name: str, **each: int) -> int
     """
     if wanted is not None:
         return wanted
-    if all(session.remaining(currency) is None for currency in each):
+    if unbounded(session, **each):
         raise InvalidInput(f"give {name}, or a budget in {' or '.join(each)} that says how many")
     return max(1, affordable(session, _PLENTY, **each))
 

@@ -95,8 +95,8 @@ async def plurality_walk(
         decoys: k, the tokens 0…k-1 are never appended; not together with ``p``.
 
     Raises:
-        InvalidInput: neither m, nor p, nor a budget in tokens or queries says how many draws; or
-            all tokens are decoys.
+        InvalidInput: neither m, nor p, nor a budget in tokens, queries or calls says how many draws;
+            or all tokens are decoys.
     """
     check_decoys(session, decoys)
     if draws_per_token is None:
@@ -135,10 +135,10 @@ async def _counted(session: Session, prefix: Prefix, n: int, decoys: int) -> Int
 
 def _even_share(session: Session) -> int:
     """Draws per token when the budget is shared evenly among H tokens; at least 1."""
-    amounts = [session.remaining(currency) for currency in ("tokens", "queries")]
+    amounts = [session.remaining(currency) for currency in ("tokens", "queries", "calls")]
     limits = [amount for amount in amounts if amount is not None]
     if not limits:
         raise InvalidInput(
-            "plurality_walk needs draws_per_token, p, or a budget in tokens or queries to share"
+            "plurality_walk needs draws_per_token, p, or a budget in tokens, queries or calls to share"
         )
     return max(1, min(limits) // session.horizon)

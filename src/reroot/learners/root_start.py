@@ -12,7 +12,17 @@ from ..access.contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .base import learner
-from .common import SPENT_ON, affordable, best_rewarded, collect, growing, judge, number, whole
+from .common import (
+    SPENT_ON,
+    affordable,
+    best_rewarded,
+    collect,
+    growing,
+    judge,
+    number,
+    unbounded,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -97,7 +107,7 @@ async def first_success(
         InvalidInput: neither ``max_rollouts`` nor a budget bounds the search.
     """
     paid = {"rollouts": 1, "tokens": session.horizon, SPENT_ON[oracle]: 1}
-    if max_rollouts is None and all(session.remaining(currency) is None for currency in paid):
+    if max_rollouts is None and unbounded(session, **paid):
         raise InvalidInput(
             "first_success has no end: give max_rollouts, or a budget in rollouts, tokens or "
             f"{SPENT_ON[oracle]}"

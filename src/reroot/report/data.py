@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROBLEMS = "problems.parquet"
 _LATER = ("cost_values", "cost_states")
 """Columns of currencies that tables written before there were such currencies lack."""
+_FLAGS = ("True", "False")
 UNIT = ("seed", "problem")
 """What identifies an attempt of one learner on one task and horizon."""
 
@@ -259,7 +260,7 @@ def short_names(entries: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
         telling = [k for k in differing if len({x.get(k) for x in same.values()}) == len(same)]
         shown = sorted(telling, key=lambda k: not mine[k].isalpha())[:1] or differing
         parts = [f"{k}={mine[k]}" for k in shown]
-        if len(shown) == 1 and mine[shown[0]].isalpha():
+        if len(shown) == 1 and mine[shown[0]].isalpha() and mine[shown[0]] not in _FLAGS:
             parts = [mine[shown[0]]]  # the word alone says enough
         laws = {x for e, x in entries if e["name"] == entry["name"]}
         parts += [law] if len(laws) > 1 else []

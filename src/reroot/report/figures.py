@@ -231,6 +231,8 @@ def budget_in(run: RunData, task: str, horizon: int, currency: str) -> float | N
     budget = run.config.get("budget", {})
     if currency in budget:
         return float(budget[currency])
+    if currency in ("rollouts", "queries") and "calls" in budget:
+        return float(budget["calls"])
     length = tokens_per_rollout(run, task, horizon)
     if currency == "rollouts" and "tokens" in budget and length:
         return budget["tokens"] / length

@@ -238,7 +238,7 @@ def exact_with_budget(run: RunData, task: str, horizon: int) -> float | None:
     """Mean over problems of 1 − (1 − p)^N, N the rollouts that the whole budget buys."""
     reached, length = log_reach(run, task, horizon), tokens_per_rollout(run, task, horizon)
     budget = run.config.get("budget", {})
-    limits = [float(budget[c]) for c in ("rollouts", "rewards") if c in budget]
+    limits = [float(budget[c]) for c in ("rollouts", "rewards", "calls") if c in budget]
     limits += [budget["tokens"] / length] if "tokens" in budget and length else []
     if reached is None or length is None or not limits:
         return None

@@ -15,23 +15,28 @@ from .data import RunData
 from .words import listing, quantity, share, shares, signed
 
 _LONGEST = 1500
-_SHORT = {
+SHORT = {
     "verifications": "verifier calls",
     "demonstrations": "demo tokens",
     "rewards": "reward calls",
     "values": "value calls",
     "states": "inner states",
 }
+"""Currencies, short enough for the head of a column."""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
-    """An HTML table; the first ``text`` columns are left-aligned text. Cells are HTML already."""
-    return _table(head, [f"<tr>{_line(row, 'td', text)}</tr>" for row in rows], text)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1, kind: str = "") -> str:
+    """An HTML table; the first ``text`` columns are left-aligned text. Cells are HTML already.
+
+    ``kind`` is a class of the style sheet.
+    """
+    return _table(head, [f"<tr>{_line(row, 'td', text)}</tr>" for row in rows], text, kind)
 
 
-def _table(head: Sequence[str], lines: Sequence[str], text: int) -> str:
+def _table(head: Sequence[str], lines: Sequence[str], text: int, kind: str = "") -> str:
+    named = f' class="{kind}"' if kind else ""
     return (
-        f'<div class="wide"><table><thead><tr>{_line(head, "th", text)}</tr></thead>'
+        f'<div class="wide"><table{named}><thead><tr>{_line(head, "th", text)}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -70,7 +75,7 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     ends = [(name, title) for name, title in ends if any(c[name] for c in cells)]
     binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
     head = ["horizon", "passed", "%", *([] if binary else ["mean reward"]), "J<sub>β</sub> ≥",
-            *(_SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", *(title for _, title in ends)]  # fmt: skip
+            *(SHORT.get(c, c) for c in pays), "tokens per pass", "incomplete", *(title for _, title in ends)]  # fmt: skip
     lines: list[str] = []
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]

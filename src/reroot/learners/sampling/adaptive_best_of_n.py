@@ -11,7 +11,7 @@ from ...access.contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
 from ..base import learner
-from ..common import affordable, growing, number, whole
+from ..common import affordable, growing, number, unbounded, whole
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -57,7 +57,7 @@ async def adaptive_best_of_n(
         InvalidInput: neither ``max_rollouts`` nor a budget bounds it.
     """
     each = {"rollouts": 1, "tokens": session.horizon}
-    if max_rollouts is None and all(session.remaining(currency) is None for currency in each):
+    if max_rollouts is None and unbounded(session, **each):
         raise InvalidInput(
             "adaptive_best_of_n may need very many rollouts: give max_rollouts, or a budget in "
             "rollouts or tokens"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,8 @@ async def segment_tree(
         width: most members; ``None``: as many as the budget could carry to the horizon.
         pick: ``"best"`` by outcome reward, or ``"any"``.
     """
-    most = as_many(session, width, "width", tokens=session.horizon, queries=session.horizon)
+    steps = math.ceil(session.horizon / segment)
+    most = as_many(session, width, "width", tokens=session.horizon, queries=steps)
     level: list[tuple[Prefix, float]] = [(session.root, 1.0)]
     with suppress(BudgetExceeded):
         while going := [u for u, _ in level if not session.is_complete(u)]:

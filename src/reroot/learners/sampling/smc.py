@@ -87,13 +87,20 @@ async def smc(
     """
     psi = Twists(session, twist, beta, decay, samples)
     step = _proposed if proposal == "base" else _twisted
-    n = as_many(session, particles, "particles", tokens=session.horizon, queries=session.horizon)
+    n = as_many(session, particles, "particles", **_each(session, twist, stride, samples))
     cloud = _Cloud([session.root] * n, np.zeros(n), np.zeros(n))
     with suppress(BudgetExceeded):
         while cloud.going(session):
             cloud = await step(session, cloud, psi, stride)
             cloud = _resampled(session, cloud, resampler, ess)
     return await _drawn(session, cloud)
+
+
+def _each(session: Session, twist: str | None, stride: int, samples: int) -> dict[str, int]:
+    """What carrying one particle to the horizon costs at most; the twist may roll out at each step."""
+    steps = math.ceil(session.horizon / stride)
+    more = samples * (steps - 1) if twist == "rollouts" else 0
+    return {"tokens": session.horizon * (1 + more), "queries": steps + more}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,8 +56,9 @@ async def tree_rollouts(
     """
     trees: list[_Tree] = []
     with suppress(BudgetExceeded):
-        tokens = session.horizon * (forks * branches * rounds + 1)
-        wanted = as_many(session, chains, "chains", tokens=tokens)
+        more = forks * branches * rounds  # continuations of a tree
+        each = {"rollouts": 1, "queries": more, "tokens": session.horizon * (more + 1)}
+        wanted = as_many(session, chains, "chains", **each)
         n = affordable(session, wanted, rollouts=1, tokens=session.horizon)
         if not n:
             return None

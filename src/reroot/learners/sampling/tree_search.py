@@ -45,7 +45,7 @@ async def tree_search(
             u ← ∅;  while u was expanded:  u ← uc maximizing
                 mean reward below uc + exploration·P(c | u)·√(visits of u) / (1 + visits of uc)
             y ← a rollout from u, whose first query lists u's ``children`` most likely tokens
-            count r(y) on the way back to ∅;  return y if it passes
+            count r(y), asked once for each y, on the way back to ∅;  return y if it passes
         return the best output seen
 
     Args:
@@ -57,13 +57,16 @@ async def tree_search(
     root = _Node(session.root)
     best: Prefix | None = None
     top, done = -math.inf, 0
+    rewards: dict[Prefix, float] = {}
     with suppress(BudgetExceeded):
         while done < simulations:
             path = [root]
             while path[-1].children:
                 path.append(path[-1].selected(exploration))
             output = await _rolled_out(session, path[-1], children)
-            reward = await session.reward(output)
+            if output not in rewards:
+                rewards[output] = await session.reward(output)
+            reward = rewards[output]
             done += 1
             if reward > top:
                 best, top = output, reward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,12 @@ async def verifier_tree_search(
         stride: tokens of a continuation.
         guide: score of a prefix: ``"verifier"`` (1 or 0) or ``"value"``.
     """
-    steps = session.horizon * width  # of one descent, where each step goes on by its first token
-    beams = [session.root] * as_many(session, subtrees, "subtrees", tokens=steps, queries=steps)
+    # of one descent: a step draws ``width`` continuations
+    each = {
+        "tokens": session.horizon * width,
+        "queries": math.ceil(session.horizon / stride) * width,
+    }
+    beams = [session.root] * as_many(session, subtrees, "subtrees", **each)
     with suppress(BudgetExceeded):
         while going := [i for i, u in enumerate(beams) if not session.is_complete(u)]:
             replies = await session.ask(

@@ -15,7 +15,7 @@ from ...errors import InvalidInput, RerootError
 from ...generators.base import Generator
 from ...running import check_run
 from ...tasks.base import Problem
-from ...types import CURRENCIES, Budget, Cost
+from ...types import Budget, Cost
 from ..group import Group, group
 from ..strategies.base import Strategy
 
@@ -221,7 +221,7 @@ class Collector:
     def share(self, total: int) -> Budget:
         """What each of the ``total`` groups of a step may spend, so that all stay within the budget."""
         limits = self.budget.to_dict()
-        left = {c: max(0, limits[c] - getattr(self.spent, c)) for c in CURRENCIES if c in limits}
+        left = {c: max(0, limits[c] - getattr(self.spent, c)) for c in limits}
         return Budget(**{c: amount // total for c, amount in left.items()})
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""``reroot compare --suite``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .app import console
+from .progress import bar
+
+if TYPE_CHECKING:
+    from ..access.runner import Attempt
+
+
+def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
+    """Run a suite with its progress shown, then print its tables and write its page."""
+    from ..suites import run_suite
+
+    state = {"part": "", "passed": 0, "done": 0}
+    with bar("attempts", "loading the model and the problems") as (show, advance):
+
+        def on_start(part: str, total: int, done: int) -> None:
+            state.update(part=part, passed=0, done=0)
+            show(total, done)
+
+        def on_attempt(attempt: Attempt) -> None:
+            state["passed"] += attempt.passed
+            state["done"] += 1
+            advance(f"{state['part']}: {state['passed']}/{state['done']} passed")
+
+        run_suite(suite, out=folder, on_start=on_start, on_attempt=on_attempt, **settings)
+    tell_suite(folder)
+
+
+def tell_suite(folder: Path) -> None:
+    """Print the tables of a suite, and write its page."""
+    from ..report.suite_data import summarize_suite
+    from ..report.suite_page import write_suite_page
+    from ..report.suite_terminal import suite_table
+
+    console.print(suite_table(summarize_suite(folder), console.width))
+    console.print(f"report: {write_suite_page(folder)}", soft_wrap=True)
