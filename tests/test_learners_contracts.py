@@ -15,7 +15,7 @@ from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner, get_learner, list_learners
 from reroot.tasks.base import Problem
-from reroot.types import CURRENCIES
+from reroot.types import CURRENCIES, Output
 
 SPECS = [
     "best_of_n:n=6",
@@ -52,6 +52,26 @@ SPECS = [
     "backtracking:quota=6,stride=2,argmax_redo=true",
     "demo_prefix:reveal=2,n=4",
     "demo_prefix:reveal=0.5,n=4",
+    "soft_best_of_n:n=4,beta=0.3",
+    "adaptive_best_of_n:delta=0.5,max_rollouts=20",
+    "softmax_rejection:beta=0.5,bound=4,n=9",
+    "inference_time_pessimism:n=6",
+    "power_sampling:moves=3",
+    "power_sampling:moves=3,temperature=none",
+    "smc:particles=3,beta=0.3",
+    "smc:particles=3,twist=rollouts,samples=2",
+    "action_rejection",
+    "action_rejection:beta=0.3,twist=rollouts,children=2",
+    "vgb:beta=0.3,steps=4",
+    "vgb:twist=value,beta=0.3,children=2,steps=4",
+    "beam_search:width=2",
+    "beam_search:width=2,verify=true",
+    "verifier_tree_search:subtrees=2,width=2",
+    "diligent_search:tries=2",
+    "diligent_search:tries=12,verify=true",
+    "tree_search:simulations=4,children=2",
+    "tree_rollouts:chains=2,rounds=2",
+    "segment_tree:width=4,segment=2,branching=2",
     "latent_exploration:k=2,d=2",
     "representation_coreset:n=6,k=2",
     "representation_coreset:n=6,k=2,dims=1,oracle=verifier",
@@ -71,9 +91,14 @@ def suited(spec: str, generator: PathFamily | Tabular = PATH) -> PathFamily | Ta
     return BITS if spec.startswith("parity") else generator
 
 
+def _worth(output: Output) -> float:
+    """Any value will do."""
+    return 1.0 + len(output.tokens) % 2
+
+
 def problems(generator: PathFamily | Tabular, count: int = 6) -> list[Problem]:
     if isinstance(generator, PathFamily):
-        return [generator.problem(id=f"{i}") for i in range(count)]
+        return [replace(generator.problem(id=f"{i}"), value=_worth) for i in range(count)]
     right = (0, 1, 2)
     return [
         Problem(
@@ -83,6 +108,7 @@ def problems(generator: PathFamily | Tabular, count: int = 6) -> list[Problem]:
             reward=lambda o: float(o.tokens == right),
             verifier=lambda o: o.tokens == right[: len(o.tokens)],
             demonstration=right,
+            value=_worth,
         )
         for i in range(count)
     ]
@@ -175,7 +201,7 @@ def test_richer_reports_change_nothing(spec: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 def test_stronger_contracts_change_nothing(spec: str) -> None:
     bound, generator = get_learner(spec), suited(spec)
-    judges = [Oracle.REWARD, Oracle.VERIFIER, Oracle.DEMONSTRATION]
+    judges = [Oracle.REWARD, Oracle.VERIFIER, Oracle.DEMONSTRATION, Oracle.VALUE]
     everything = Contract(Control.CHOSEN, Report.FULL, oracles=judges)
     everything = everything.with_oracles(bound.requires.oracles)
     least = reroot.run(bound, problems(generator), generator, grants=bound.requires)

@@ -101,6 +101,19 @@ def test_the_tilt_is_the_gibbs_policy_and_its_twists_are_soft_values() -> None:
     assert 0.3 * log_z == pytest.approx(best, abs=EXACT)
 
 
+@pytest.mark.parametrize(("share", "beta"), [(0.01, 0.2), (0.3, 0.5), (1e-6, 0.05)])
+def test_coverage_of_the_tilt_on_a_rare_right_answer_has_its_closed_form(
+    share: float, beta: float
+) -> None:
+    """max π*_β/P = e^(1/β)/(1 − ε + ε·e^(1/β)), the hard instance of arXiv 2503.07453."""
+    base = Tree.of(Tabular([[share, 1.0 - share]]), horizon=1)
+    tilted = gibbs_policy(base, [1.0, 0.0], beta)
+    ratio = math.exp(float((tilted.log_probabilities() - base.log_probabilities()).max()))
+    top = math.exp(1.0 / beta)
+    assert ratio == pytest.approx(top / (1.0 - share + share * top), rel=1e-12)
+    assert ratio <= top
+
+
 def test_conditioning_on_a_verifier_keeps_the_ratios_of_right_outputs() -> None:
     base = tree(3, 3, seed=6)
     right = np.array([float(sum(y) % 2 == 0) for y in base.outputs])

@@ -102,7 +102,7 @@ def test_ranks_and_flips_are_those_of_the_rewards(family: SuiteRun) -> None:
     (group,) = family.summary["groups"]
     rewards = {
         part: {
-            label: float(np.mean(rows["reward"]))
+            label: float(np.mean(rows["reward"].to_numpy()))
             for (label,), rows in rows_of(family, part)
             .partition_by("learner", as_dict=True)
             .items()

@@ -96,6 +96,13 @@ class Toy:
             value=lambda output: _looked_up(values, output),
         )
 
+    def log_values(self, beta: float | None) -> FloatArray:
+        """(n, K) log of what the value oracle says of each child of an inner prefix."""
+        values, K = self._values(beta), self.generator.vocab_size
+        below = [[values.get((*u, a), 1.0) for a in range(K)] for u in self.tree.prefixes]
+        with np.errstate(divide="ignore"):
+            return np.log(below)
+
     def _values(self, beta: float | None) -> dict[Tokens, float]:
         with np.errstate(divide="ignore"):
             logs = np.log(self.rewards) if beta is None else self.rewards / beta

@@ -38,5 +38,5 @@ def tell_suite(folder: Path) -> None:
     from ..report.suite_page import write_suite_page
     from ..report.suite_terminal import suite_table
 
-    console.print(suite_table(summarize_suite(folder), console.width))
+    console.print(suite_table(summarize_suite(folder)))
     console.print(f"report: {write_suite_page(folder)}", soft_wrap=True)

@@ -11,6 +11,7 @@ from .reading import law_walk, logprob_walk
 from .recovery import greedy_walk, plurality_walk
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
+from .sampling.action_rejection import action_rejection
 from .sampling.adaptive_best_of_n import adaptive_best_of_n
 from .sampling.beam_search import beam_search
 from .sampling.diligent_search import diligent_search
@@ -53,6 +54,7 @@ _LEARNERS: tuple[LearnerFactory, ...] = (
     softmax_rejection,
     inference_time_pessimism,
     power_sampling,
+    action_rejection,
     vgb,
     smc,
     beam_search,

@@ -141,6 +141,17 @@ def guided(tree: Tree, accepted: FloatArray, tries: int) -> Tree:
         return tree.with_laws(np.log(p * np.where(accepted, hit, (1.0 - rate) ** (tries - 1))))
 
 
+def weighed(tree: Tree, log_values: FloatArray) -> Tree:
+    """Π_t P(a|u)·V̂(ua)/Σ_b P(b|u)·V̂(ub): token by token in proportion to values (ActionLevelRS).
+
+    Args:
+        tree: the base law P.
+        log_values: (n, K) log V̂(ua) below each prefix u; −inf where V̂ is 0.
+    """
+    logs = tree.laws + log_values
+    return tree.with_laws(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+
+
 def tokenwise_rejection(tree: Tree, accepted: FloatArray, tries: int) -> tuple[FloatArray, float]:
     """((m,) probability to end with each output, expected draws), at most ``tries`` draws at a prefix.
 

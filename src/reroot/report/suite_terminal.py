@@ -1,4 +1,4 @@
-"""The suite in a terminal: both rankings beside each other, and the speed."""
+"""The suite in a terminal: both ranks of every method, and the speed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-_WIDE = 100
+def suite_table(summary: Mapping[str, Any]) -> RenderableType:
+    """Per group of tasks a table: method, and rank, mean reward and passes at either budget.
 
-
-def suite_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
-    """Per group of tasks a table: rank, method, mean reward and passes at either budget.
-
-    Where ``width`` characters are too few, the passes are left out and names cut in the middle.
+    Methods come in their order at equal tokens.
     """
     from rich import box
     from rich.console import Group
@@ -26,39 +23,35 @@ def suite_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    wide = width >= _WIDE
-    numbers = ("reward", "%") if wide else ("reward",)
-    room = max(8, (width - (44 if wide else 34)) // 2)
     for group in summary["groups"]:
         tasks = listing([task_name(task) for task in group["tasks"]])
         flipped = f"{len(group['flips'])} of {group['pairs']} pairs change places"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left",
                       title=Text(f"{tasks}: {flipped}"), title_style="bold")  # fmt: skip
-        for name in ("equal tokens", *numbers, "equal calls", *numbers, "flips"):
-            left = name.startswith("equal")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True)
-        for a, b in zip(ordered(group, "tokens"), ordered(group, "calls"), strict=True):
-            marks = [f"▲{len(b['passes'])}" if b["passes"] else ""]
-            marks += [f"▼{len(b['passed_by'])}" if b["passed_by"] else ""]
-            table.add_row(
-                *_cells(a, "tokens", room, wide),
-                *_cells(b, "calls", room, wide),
-                Text(" ".join(marks).strip()),
-            )
+        table.add_column("method", overflow="fold")
+        for name in (
+            "equal\ntokens",
+            "\nreward",
+            "\n%",
+            "equal\ncalls",
+            "\nreward",
+            "\n%",
+            "\nflips",
+        ):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in ordered(group, "tokens"):
+            marks = [f"▲{len(row['passes'])}" if row["passes"] else ""]
+            marks += [f"▼{len(row['passed_by'])}" if row["passed_by"] else ""]
+            numbers = [*_cells(row["tokens"]), *_cells(row["calls"])]
+            table.add_row(Text(row["short"]), *numbers, Text(" ".join(marks).strip()))
         parts += [table]
     return Group(*parts, Text(_speed(summary), style="dim"))
 
 
-def _cells(row: Mapping[str, Any], budget: str, room: int, wide: bool) -> list[Any]:
-    from rich.text import Text
-
-    numbers = row[budget]
+def _cells(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Rank, mean reward, and share of problems that passed."""
     reward = "·" if numbers["reward"] is None else f"{numbers['reward']:.2f}"
-    name = row["short"]
-    if len(name) > room:  # both ends tell learners apart
-        name = f"{name[: room // 2]}…{name[room // 2 + 1 - room :]}"
-    passed = [share(numbers["pass_rate"])] if wide else []
-    return [Text(f"{numbers['rank']:2d} {name}"), reward, *passed]
+    return str(numbers["rank"]), reward, share(numbers["pass_rate"])
 
 
 def _speed(summary: Mapping[str, Any]) -> str:

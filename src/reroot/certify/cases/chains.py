@@ -85,14 +85,15 @@ async def scored(session: Session, state: Tokens, temperature: float | None) -> 
 def vgb_cases() -> list[Case]:
     """The target at the leaves, whatever the values inside are."""
     return [
-        _vgb(LENGTHS, "value", 0.5),
-        _vgb(COINS, "verifier", None),
-        _vgb(COINS, "value", None),
+        vgb_case(LENGTHS, "value", 0.5),
+        vgb_case(COINS, "verifier", None),
+        vgb_case(COINS, "value", None),
         _vgb_whole(),
     ]
 
 
-def _vgb(toy: Toy, twist: str, beta: float | None) -> Case:
+def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
+    """The walk on one toy."""
     if beta is None:
         target = toy.law(toy.of(conditioned_law(toy.tree, toy.rewards)))
         name = "P given r"

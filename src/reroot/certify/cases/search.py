@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...learners.sampling.action_rejection import action_rejection
 from ...learners.sampling.beam_search import beam_search
 from ...learners.sampling.diligent_search import diligent_search
 from ...learners.sampling.segment_tree import segment_tree
@@ -11,7 +12,7 @@ from ...learners.sampling.tree_rollouts import tree_rollouts
 from ...learners.sampling.tree_search import tree_search
 from ...learners.sampling.verifier_tree_search import verifier_tree_search
 from ...learners.verified import backtracking, tokenwise_rejection
-from ...objective import conditioned_law, laws
+from ...objective import conditioned_law, gibbs_policy, laws
 from ...testing import EnumeratedRun
 from ..case import Aim, Case
 from ..toys import COINS, LENGTHS, SHORT, Tokens, Toy
@@ -52,6 +53,30 @@ def backtracking_cases() -> list[Case]:
         )
         for quota in (1, 3)
     ]
+
+
+def action_rejection_cases() -> list[Case]:
+    """The target where values are exact; with noisy ones the law that they make, token by token."""
+    return [_action_rejection(COINS, None), _action_rejection(LENGTHS, 0.5)]
+
+
+def _action_rejection(toy: Toy, beta: float | None) -> Case:
+    if beta is None:
+        aim = _right(toy)
+    else:
+        aim = Aim(
+            f"KL tilt, β = {beta:g}", toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
+        )
+    noise = ", values off by a factor 1.5" if toy.noise else ", exact values: P given right"
+    return Case(
+        method="action_rejection",
+        learner=action_rejection(beta=beta, twist="value"),
+        toy=toy,
+        states=f"Π P(a|u)·V̂(ua)/Σ P·V̂{noise}",
+        law=toy.law(toy.of(laws.weighed(toy.tree, toy.log_values(beta)))),
+        aim=aim,
+        beta=beta,
+    )
 
 
 def verifier_tree_search_cases() -> list[Case]:

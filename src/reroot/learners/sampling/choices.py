@@ -40,6 +40,20 @@ def relative(log_weights: npt.ArrayLike) -> FloatArray:
     return np.zeros(logs.shape) if top == -np.inf else np.exp(logs - top)
 
 
+async def sampled_rewards(session: Session, n: int) -> tuple[list[Prefix], list[float]]:
+    """Up to n rollouts and their rewards, within half of what the budget allows.
+
+    Rewards are empty where the budget has rollouts but no rewards.
+    """
+    each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
+    fits = affordable(session, 2 * n + 1, **each)
+    outputs = await collect(session, session.root, min(n, max(1, fits // 2)))
+    rewards: list[float] = []
+    with suppress(BudgetExceeded):
+        rewards = await session.rewards(outputs)
+    return outputs, rewards
+
+
 async def first_accepted(
     session: Session, n: int, probability: Callable[[float], float], *, batch: int, growth: float
 ) -> tuple[Prefix | None, bool]:

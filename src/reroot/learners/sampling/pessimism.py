@@ -12,8 +12,8 @@ from ...access.contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
 from ...types import Finding
 from ..base import learner
-from ..common import affordable, collect, growing, number, whole
-from .choices import first_accepted
+from ..common import growing, number, whole
+from .choices import first_accepted, sampled_rewards
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -60,13 +60,9 @@ async def inference_time_pessimism(
         batch, growth: rollouts of the first batch, and the factor from each to the next (at most 256).
     """
     if level is None:
-        # λ may take half of what the budget allows, and leaves the rest for proposals
-        each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
-        fits = affordable(session, 2 * n + 1, **each)
-        outputs = await collect(session, session.root, min(n, max(1, fits // 2)))
-        if not outputs:
-            return None
-        rewards = await session.rewards(outputs)
+        outputs, rewards = await sampled_rewards(session, n)
+        if not rewards:
+            return Finding(outputs[0], {"accepted": False}) if outputs else None
         level = pessimistic_level(rewards, np.full(len(rewards), 1.0 / len(rewards)), beta)
     ratio = max(top - level, 0.0)
 

@@ -11,8 +11,8 @@ import numpy as np
 from ...access.contract import Contract, Control, Oracle, Report
 from ...types import Finding
 from ..base import learner
-from ..common import affordable, collect, growing, number, whole
-from .choices import first_accepted
+from ..common import growing, number, whole
+from .choices import first_accepted, sampled_rewards
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -65,13 +65,10 @@ async def softmax_rejection(
     """
     proposals = n if n is not None else math.ceil(4.0 * bound * math.log(4.0 / delta))
     if log_normalizer is None:
-        # an estimate may take half of what the budget allows, and leaves the rest for proposals
-        each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
-        fits = affordable(session, 2 * proposals + 1, **each)
-        outputs = await collect(session, session.root, min(proposals, max(1, fits // 2)))
-        if not outputs:
-            return None
-        tilts = np.array(await session.rewards(outputs)) / beta
+        outputs, rewards = await sampled_rewards(session, proposals)
+        if not rewards:
+            return Finding(outputs[0], {"accepted": False}) if outputs else None
+        tilts = np.array(rewards) / beta
         log_normalizer = float(np.logaddexp.reduce(tilts) - math.log(len(tilts)))
     top = log_normalizer + math.log(bound)
 

@@ -67,6 +67,27 @@ def log_tilt(reward: float, beta: float | None) -> float:
     return math.log(reward) if reward else -math.inf
 
 
+async def children_of(
+    session: Session, node: Prefix, most: int | None
+) -> tuple[list[Prefix], FloatArray]:
+    """The children of a prefix, and their log-probabilities (nats) given it.
+
+    Args:
+        session: granted full laws, or argmax(most).
+        node: no output.
+        most: only the so many most likely, their law restricted to them; ``None``: all.
+    """
+    if most is None:
+        law = await session.law(node)
+        tokens = np.flatnonzero(law > -np.inf)
+        law = law[tokens]
+    else:
+        tokens, law = await session.top_k(node, most)
+        kept = law > -np.inf
+        tokens, law = tokens[kept], law[kept] - np.logaddexp.reduce(law[kept])
+    return [node.append(t) for t in tokens.tolist()], law
+
+
 class Twists:
     """log ψ(u) of prefixes, each found once: exactly τ on outputs, a twist of some kind before.
 

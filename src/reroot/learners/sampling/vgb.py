@@ -10,11 +10,11 @@ import numpy as np
 
 from ...access.contract import Contract, Control, Report
 from ...errors import BudgetExceeded
-from ...types import Finding, FloatArray, IntArray, Prefix
+from ...types import Finding, FloatArray, Prefix
 from ..base import learner
 from ..common import whole
 from .choices import choose, relative
-from .twists import Twists, check_twist
+from .twists import Twists, check_twist, children_of
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -108,21 +108,10 @@ class VgbWalk:
             there: list[Prefix] = []
             logs = np.zeros(0)
             if not self._session.is_complete(node):
-                tokens, law = await self._law(node)
-                there = [node.append(t) for t in tokens.tolist()]
+                there, law = await children_of(self._session, node, self._listed)
                 logs = law + await self._twists.log(there)
             if len(node):
                 logs = np.append(logs, await self._twists.log([node]))
                 there.append(node.parent)
             self._edges[node] = there, logs
         return self._edges[node]
-
-    async def _law(self, node: Prefix) -> tuple[IntArray, FloatArray]:
-        """The tokens that may follow, and their log-probabilities."""
-        if self._listed is None:
-            law = await self._session.law(node)
-            tokens = np.flatnonzero(law > -np.inf)
-            return tokens, law[tokens]
-        tokens, law = await self._session.top_k(node, self._listed)
-        kept = law > -np.inf
-        return tokens[kept], law[kept] - np.logaddexp.reduce(law[kept])
