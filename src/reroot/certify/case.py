@@ -108,7 +108,7 @@ def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     return math.fsum(abs(p.get(y, 0.0) - q.get(y, 0.0)) for y in {**p, **q}) / 2
 
 
-def kl_divergence(p: Law, q: Law) -> float:
+def kl_divergence(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     """KL(p ‖ q), nats; inf where p has mass that q has not."""
     total = 0.0
     for y, mass in p.items():
@@ -120,7 +120,7 @@ def kl_divergence(p: Law, q: Law) -> float:
     return max(0.0, total)
 
 
-def largest_ratio(p: Law, q: Law) -> float:
+def largest_ratio(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     """max p(y)/q(y): how much too often an output can come."""
     found = 0.0
     for y, mass in p.items():
