@@ -352,8 +352,14 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
                 signal.raise_signal(signal.SIGINT)  # in this thread, now
             return super().answer(requests)
 
-    with pytest.raises(KeyboardInterrupt):
-        play(one_rollout, task=problems(9), generator=Interrupted(), out=tmp_path, concurrency=2)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            play(
+                one_rollout, task=problems(9), generator=Interrupted(), out=tmp_path, concurrency=2
+            )
+    finally:
+        signal.signal(signal.SIGINT, usual)
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert 0 < table.height < 9
     attempts = play(one_rollout, task=problems(9), out=tmp_path)

@@ -114,18 +114,18 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train_run(config(model, steps=8), whole)
     script = COMMAND.format(tests=str(Path(__file__).parent), model=str(model), folder=str(broken))
-    rng, kills = random.Random(0), 0
+    rng, kills, journal = random.Random(0), 0, broken / "journal.jsonl"
     while not (broken / "summary.json").exists():
+        written = len(journal.read_bytes()) if journal.exists() else 0
         process = subprocess.Popen(
             [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": "0"}
         )
-        while process.poll() is None and not (broken / "journal.jsonl").exists():
-            time.sleep(0.02)
-        if kills < 4:
-            time.sleep(rng.uniform(0.2, 1.5))
-            if process.poll() is None:
+        while process.poll() is None:
+            if kills < 4 and journal.exists() and len(journal.read_bytes()) > written:
+                time.sleep(rng.uniform(0.0, 0.1))  # anywhere in the step that follows
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1
+            time.sleep(0.005)
         assert process.wait(120) in (0, -signal.SIGKILL)
     assert kills >= 2
     assert lines(broken) == lines(whole)
