@@ -232,6 +232,7 @@ def test_contracts_in_plain_words(contract: str, words: tuple[str, str, str]) ->
     assert allowed(Contract.parse(contract)) == words
 
 
+@pytest.mark.slow
 def test_an_interrupted_suite_continues(family: SuiteRun, tmp_path: Path) -> None:
     seen = 0
 
@@ -269,6 +270,7 @@ def test_another_configuration_is_refused(family: SuiteRun) -> None:
         run_suite("sampling", model=FAMILY, out=family.folder, quick=True, budget_calls=400)
 
 
+@pytest.mark.slow
 def test_the_command_line(
     family: SuiteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
