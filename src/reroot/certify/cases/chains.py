@@ -52,6 +52,7 @@ def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
         toy=toy,
         states=f"P^{alpha:g}, which every move leaves as it is",
         law=target,
+        aim=Aim(f"P^{alpha:g}, after one move", target),
         step=power_step(alpha, temperature, horizon),
         stationary=_plain(target),
         start=_plain(toy.law(proposal)),
@@ -108,6 +109,7 @@ def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
         states=f"{name}, at the leaves of the stationary law"
         + (", values off by a factor 1.5" if toy.noise and twist == "value" else ""),
         law=target,
+        aim=Aim(f"{name}, after {steps} steps", target),
         beta=beta,
         step=vgb_step(twist, beta),
         stationary=vgb_stationary(toy, twist, beta),
