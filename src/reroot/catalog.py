@@ -23,7 +23,8 @@ def learners() -> Listing:
             for p in factory.parameters.values()
         )
         more = f"\nparameters: {parameters}" if parameters else ""
-        text = f"{factory.summary}\nrequires: {factory().requires}{more}"
+        said = factory.summary.replace("``", "")
+        text = f"{said}\nrequires: {factory().requires}{more}"
         rows.append((name, text))
     return ("learner", "what it does, requires and takes"), rows
 

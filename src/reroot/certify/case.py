@@ -20,7 +20,7 @@ View = Callable[[EnumeratedRun], Tokens | None]
 
 @dataclass(frozen=True)
 class Aim:
-    """A law that a method approaches: named, and told how far it is."""
+    """A law that a method approaches, or is compared with: named, and told how far it is."""
 
     name: str
     law: Law

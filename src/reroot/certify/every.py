@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import whole
-from ..folders import JournalFolder, write_json
+from ..folders import JournalFolder
 from ..processes import spread
 from .case import Sampled
 from .cases import cases_of
 from .check import certify
 from .record import Record, record, summary
 
-NUMBERS = "certificates.json"
 KIND = "certificates"
 
 
@@ -67,14 +66,3 @@ def certificates_folder(folder: str | Path, methods: Sequence[str]) -> JournalFo
         RunFolderError: the folder holds anything else, is in use, or cannot be written.
     """
     return JournalFolder(folder, {"kind": KIND, "methods": sorted(methods) or "all"}, str)
-
-
-def write_numbers(folder: str | Path, found: dict[str, Any]) -> Path:
-    """Write ``certificates.json``; its path.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    path = Path(folder) / NUMBERS
-    write_json(path, found)
-    return path

@@ -39,6 +39,7 @@ def record(certificate: Certificate) -> Record:
     }
     return {
         "learner": case.learner.label,
+        "parameters": {name: case.learner.params[name] for name in case.learner.given},
         "toy": case.toy.name,
         "about": case.toy.what,
         "states": case.states,

@@ -78,16 +78,15 @@ def _checked(names: list[str], folder: Path | None, processes: int | None) -> di
     """Check, with progress shown; the numbers and the page go into the folder, if there is one."""
     import os
 
-    from ..certify.every import certificates_folder, certify_methods, write_numbers
-    from ..report.certificates_page import write_page
+    from ..certify.every import certificates_folder, certify_methods
+    from ..report.certificates_page import write_certificates
 
     workers = os.cpu_count() or 1 if processes is None else processes
     with nullcontext() if folder is None else certificates_folder(folder, names):
         with bar("cases", "preparing") as (on_start, on_case):
             found = certify_methods(names, processes=workers, on_start=on_start, on_case=on_case)
         if folder is not None:
-            write_numbers(folder, found)
-            write_page(folder, found)
+            write_certificates(folder, found)
     return found
 
 
@@ -98,6 +97,15 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
     console.print(overview(found) if short else certificates_table(found))
     if folder is not None:
         console.print(f"report: {folder / PAGE}", soft_wrap=True)
+
+
+def tell_certificates(folder: Path) -> None:
+    """Print what a folder of certificates holds, and write its page again."""
+    from ..report.certificates_page import read_certificates, write_certificates
+
+    found = read_certificates(folder)
+    write_certificates(folder, found)
+    _tell(found, folder, short=True)
 
 
 def _listing() -> Table:

@@ -1,4 +1,4 @@
-"""The law of a certificate, drawn: what was found as bars, what is stated and approached as marks."""
+"""The law of a certificate, drawn: what was found as bars, what is stated, and what it is compared with, as marks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LEGEND = (
     '<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true">'
     '<path d="M6 7H26" stroke="var(--ink)" stroke-width="2"/></svg>stated',
     '<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true">'
-    '<circle cx="16" cy="7" r="3.5" fill="none" stroke="var(--root)" stroke-width="1.6"/></svg>'
-    "what its output approaches",
+    '<circle cx="16" cy="7" r="3.5" fill="var(--paper)" stroke="var(--root)" stroke-width="1.6"/></svg>'
+    "compared with",
 )
 
 
 def law_chart(law: Sequence[Mapping[str, Any]], description: str) -> str:
     """An ``<svg>``: a bar of the found probability of each output, a line at the stated one and a ring
-    at the one that is approached.
+    at the one that it is compared with.
 
     Args:
         law: ``output, found, stated, aimed`` of each output, as in a record.
@@ -65,7 +65,7 @@ def _output(
     bar = min(0.62 * step, 40.0)
     y = height(row["found"])
     numbers = [
-        f"{key} {row[key]:.6g}" for key in ("found", "stated", "aimed") if row[key] is not None
+        f"{key} {row[key]:.6f}" for key in ("found", "stated", "aimed") if row[key] is not None
     ]
     parts = [
         f"<title>{name}: {', '.join(numbers)}</title>",
@@ -81,7 +81,7 @@ def _output(
     if row["aimed"] is not None:
         parts.append(
             f'<circle cx="{x:.1f}" cy="{height(row["aimed"]):.1f}" r="{min(3.5, 0.4 * step):.1f}" '
-            'fill="none" stroke="var(--root)" stroke-width="1.6"/>'
+            'fill="var(--paper)" stroke="var(--root)" stroke-width="1.6"/>'
         )
     if count <= _MOST_NAMED:
         parts.append(

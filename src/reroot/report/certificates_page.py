@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..access.contract import Contract
-from ..folders import write_atomically
+from ..errors import RunFolderError
+from ..folders import write_atomically, write_json
 from ..types import CURRENCIES
 from .certificates_chart import LEGEND, law_chart
 from .certificates_words import (
@@ -18,14 +20,15 @@ from .certificates_words import (
     distance_words,
     how_words,
     methods_in_short,
+    parameter_words,
     same,
 )
 from .html import document, figure, grid, legend
 from .permissions import allowed
 from .tables import SHORT, dot, table
-from .words import listing, plural, quantity
+from .words import listing, quantity
 
-PAGE = "certificates.html"
+PAGE, NUMBERS = "certificates.html", "certificates.json"
 
 _NOTES = """<h2>How to read the numbers</h2>
 <p><b>The law that is checked.</b> A method runs on a generator so small that every output can be written
@@ -37,21 +40,37 @@ with its estimate Ẑ/Z, which must be 1 in the mean. <b>Sampled</b>: many runs,
 {confidence:.0%} for a method that does what it states.</p>
 <p><b>Distances</b> are those of the law found to the one stated: total variation ½ Σ |p − q|, KL divergence in
 nats, and max p/q, how much too often an output can come. 0 and 1 stand for what is nearer than {exact}: rounding.
-Behind “its output to” is what the method only approaches: there a distance is no fault, it is what a user gets at
-these parameters.</p>
+Behind “its output to” stands a law that the method approaches or is compared with: there a distance is no
+fault, it is what a user gets at these parameters.</p>
 <p><b>Costs</b> are expectations over the same runs, and what the interface charges. A cost without a formula
 is what was found.</p>"""
 
 
-def write_page(folder: str | Path, summary: Mapping[str, Any]) -> Path:
-    """Write ``certificates.html``; its path.
+def write_certificates(folder: str | Path, summary: Mapping[str, Any]) -> Path:
+    """Write ``certificates.json`` and ``certificates.html``; the path of the page.
 
     Raises:
-        RunFolderError: it cannot be written.
+        RunFolderError: the folder cannot be written.
     """
     path, page = Path(folder) / PAGE, render(summary)
+    write_json(path.with_name(NUMBERS), summary)
     write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
     return path
+
+
+def read_certificates(folder: str | Path) -> dict[str, Any]:
+    """The content of ``certificates.json``.
+
+    Raises:
+        RunFolderError: there is none, or it is not JSON.
+    """
+    path = Path(folder) / NUMBERS
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunFolderError(f"no certificates in {folder}: {error.strerror} ({NUMBERS})") from None
+    except ValueError as error:
+        raise RunFolderError(f"{path} is not JSON: {error}") from None
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -60,39 +79,39 @@ def render(summary: Mapping[str, Any]) -> str:
     for method in summary["methods"]:
         parts += _section(method)
     notes = _NOTES.format(confidence=summary["confidence"], exact=quantity(summary["exact"]))
-    return document("reroot certify", [*parts, notes])
+    return document("reroot certify", [*parts, _toys(summary), notes])
 
 
 def _header(summary: Mapping[str, Any]) -> str:
     cases = [one for method in summary["methods"] for one in method["certificates"]]
     marks = [one["holds"] for one in cases]
     exact = [one["stated"]["tv"] for one in cases if one["stated"] and not one["margin"]]
+    runs = f"{sum(one['runs'] for one in cases):,} runs"
     facts = [
         (
             "Statements that hold",
             f"{marks.count(True)} of {len(marks) - marks.count(None)}",
             _also(marks),
         ),
-        ("Methods", str(len(summary["methods"])), plural(len(cases), "case")),
-        ("Largest distance, exact cases", f"{max(exact):.1g}" if exact else "·", "total variation"),
-        ("Runs", f"{sum(one['runs'] for one in cases):,}", _hows(cases)),
+        ("Methods", str(len(summary["methods"])), runs),
+        ("Cases", str(len(cases)), _hows(cases)),
+        (
+            "Largest distance, exact cases",
+            quantity(float(f"{max(exact):.1g}")) if exact else "·",
+            "total variation",
+        ),
     ]
     shown = "".join(
         f"<div><dt>{name}</dt><dd><b>{value}</b><span>{more}</span></dd></div>"
         for name, value, more in facts
     )
     kind = "every statement holds" if summary["holds"] else "a statement does not hold"
-    without = (
-        f'<p class="note">Learners without a certificate: {escape(listing(summary["without"]))}.</p>'
-        if summary["without"]
-        else ""
-    )
     versions = listing([f"{name} {value}" for name, value in summary["versions"].items()])
     return f"""<header><p class="kicker">reroot certify, {escape(versions)}</p>
 <h1>What each method's output law is</h1>
 <p>Each sampling and search method, run on small generators once for every sequence of random choices, and the
 law of its output compared with the law that it states.</p></header>
-<article class="verdict"><p class="kind">{kind}</p><dl class="facts">{shown}</dl>{without}</article>"""
+<article class="verdict"><p class="kind">{kind}</p><dl class="facts">{shown}</dl></article>"""
 
 
 def _also(marks: Sequence[bool | None]) -> str:
@@ -117,7 +136,10 @@ def _overview(summary: Mapping[str, Any]) -> str:
         ]
         for row in methods_in_short(summary)
     ]
-    return table(["method", "what it does", "checked", "cases", "largest TV", ""], rows, text=3)
+    without = escape(listing(summary["without"]))
+    return table(["method", "what it does", "checked", "cases", "largest TV", ""], rows, text=3) + (
+        f'<p class="note">Learners without a certificate: {without}.</p>' if without else ""
+    )
 
 
 def _section(method: Mapping[str, Any]) -> list[str]:
@@ -129,8 +151,6 @@ def _section(method: Mapping[str, Any]) -> list[str]:
         )
         for i, one in enumerate(cases, 1)
     ]
-    toys = {one["toy"]: one["about"] for one in cases}
-    said = "".join(f"<li><b>{escape(k)}</b>: {escape(v)}</li>" for k, v in toys.items())
     marks = LEGEND if any(one["aimed"] for one in cases) else LEGEND[:2]
     return [
         f'<h2 id="{escape(method["name"])}">{escape(method["name"])}</h2>',
@@ -139,12 +159,17 @@ def _section(method: Mapping[str, Any]) -> list[str]:
         *(f'<p class="off">{i}. {escape(fault)}</p>' for i, fault in _faults(cases)),
         grid(charts),
         legend(marks),
-        f'<ul class="levels note">{said}</ul>',
         "<h3>Expected cost</h3>",
         _costs(cases),
         "<h3>Granted</h3>",
         _grants(cases),
     ]
+
+
+def _toys(summary: Mapping[str, Any]) -> str:
+    cases = [one for method in summary["methods"] for one in method["certificates"]]
+    rows = [[escape(k), escape(v)] for k, v in {one["toy"]: one["about"] for one in cases}.items()]
+    return f"<h2>The generators</h2>{table(['name', 'what it is'], rows, text=2)}"
 
 
 def _faults(cases: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
@@ -154,7 +179,7 @@ def _faults(cases: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
 def _laws(cases: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[str]] = []
     for i, one in enumerate(cases, 1):
-        learner = f"<small>{escape(one['learner'].partition('(')[2].rstrip(')'))}</small>"
+        learner = f"<small>{escape(parameter_words(one))}</small>"
         said = f'<div class="prose">{escape(one["states"])}<br>{learner}</div>'
         how = _prose(how_words(one))
         numbers = [escape(x) for x in distance_words(one["stated"])]

@@ -42,8 +42,14 @@ def how_words(one: Mapping[str, Any]) -> str:
 
 
 def aimed_name(one: Mapping[str, Any]) -> str:
-    """The law that the output approaches."""
+    """The law that the output is compared with."""
     return f"its output to {one['aimed']['name']}"
+
+
+def parameter_words(one: Mapping[str, Any]) -> str:
+    """``n=3, beta=0.5``; numbers with six digits."""
+    shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in one["parameters"].items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def same(cost: Mapping[str, Any]) -> bool:
