@@ -69,7 +69,9 @@ def test_the_output_of_a_few_steps_is_told_apart_from_what_steps_preserve() -> N
     assert found.aimed is not None
     assert found.stated.tv <= EXACT
     assert found.aimed.tv > 0.3
-    assert math.fsum(found.law.values()) == pytest.approx(1.0, abs=1e-12)
+    assert found.output is not None
+    for law in (found.law, found.output):
+        assert math.fsum(law.values()) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_an_unweighted_sample_is_told_apart_from_the_weighted_one() -> None:

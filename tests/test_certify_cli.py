@@ -16,7 +16,7 @@ from reroot.certify.every import certify_methods
 from reroot.certify.toys import SHORT
 from reroot.cli import main
 from reroot.learners import list_learners
-from reroot.report.certificates_chart import law_chart, output_name
+from reroot.report.certificates_chart import law_chart, law_legend, output_name
 from reroot.report.certificates_page import render
 from reroot.report.certificates_words import ROUNDING, ratio, small
 from test_suite import Reader
@@ -220,12 +220,24 @@ def test_numbers_that_are_rounding_are_shown_as_such() -> None:
 
 def test_the_chart_draws_every_output_at_its_height() -> None:
     law = [
-        {"output": [0, 1], "found": 0.5, "stated": 0.25, "aimed": None},
-        {"output": None, "found": 0.0, "stated": 0.0, "aimed": 0.5},
+        {"output": [0, 1], "found": 0.5, "stated": 0.25, "aimed": 0.0, "own": None},
+        {"output": None, "found": 0.0, "stated": 0.0, "aimed": 0.5, "own": None},
     ]
     drawn = law_chart(law, "law")
     heights = [float(x) for x in re.findall(r'<rect [^>]*height="([\d.]+)"', drawn)]
     assert heights == [122.0, 0.0]  # the whole height, and nothing
-    assert drawn.count("<circle") == 1
-    assert "01: found 0.500000, stated 0.250000</title>" in drawn
+    levels = [float(x) for x in re.findall(r'<path d="M[\d.]+ ([\d.]+)h', drawn)]
+    assert levels == [69.0, 130.0]  # half way, and the foot
+    rings = [float(x) for x in re.findall(r'<circle [^>]*cy="([\d.]+)"', drawn)]
+    assert rings == [130.0, 8.0]
+    assert "01: found 0.500000, stated 0.250000, aimed 0.000000</title>" in drawn
     assert output_name(None) == "none"
+
+
+def test_the_chart_shows_the_learners_own_output_where_another_law_was_checked() -> None:
+    law = [{"output": [0], "found": 0.5, "stated": 0.5, "aimed": 0.5, "own": 1.0}]
+    assert "found 0.500000, stated 0.500000, own 1.000000</title>" in law_chart(law, "law")
+    assert "its own output" in law_legend([law])[-1]
+    plain = [{"output": [0], "found": 1.0, "stated": None, "aimed": None, "own": None}]
+    assert len(law_legend([plain])) == 2
+    assert "<circle" not in law_chart(plain, "law")

@@ -23,8 +23,7 @@ def learners() -> Listing:
             for p in factory.parameters.values()
         )
         more = f"\nparameters: {parameters}" if parameters else ""
-        said = factory.summary.replace("``", "")
-        text = f"{said}\nrequires: {factory().requires}{more}"
+        text = f"{factory.summary}\nrequires: {factory().requires}{more}"
         rows.append((name, text))
     return ("learner", "what it does, requires and takes"), rows
 

@@ -59,7 +59,8 @@ class Certificate:
         how: ``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``.
         law: what was found: the law of the output; of a chain the law after one step from the
             stationary one; of a weighted sample the weighted law.
-        stated: distances of that law to the one that is stated.
+        output: the law of the learner's own output, where that is another one.
+        stated: distances of ``law`` to the one that is stated.
         aimed: distances of the learner's own output to the law that it approaches.
         margin: half of the interval around the total variation; 0: exact.
         costs: currency → expected cost.
@@ -72,6 +73,7 @@ class Certificate:
     case: Case
     how: str
     law: Law
+    output: Law | None
     stated: Distances | None
     aimed: Distances | None
     margin: float
@@ -90,7 +92,7 @@ class _Found:
     runs: int
     margin: float = 0.0
     faults: list[str] = field(default_factory=list[str])
-    output: Law | None = None  # of the learner, where the law that is checked is another one
+    output: Law | None = None
 
 
 def certify(case: Case) -> Certificate:
@@ -122,6 +124,7 @@ def certify(case: Case) -> Certificate:
         case,
         found.how,
         found.law,
+        found.output,
         stated,
         None if case.aim is None else Distances.of(found.output or found.law, case.aim.law),
         found.margin,

@@ -26,7 +26,8 @@ def record(certificate: Certificate) -> Record:
     Returns:
         What ``Case`` and ``Certificate`` say: the toy by name (``toy``) and in words (``about``), the
         contract as text (``grants``), ``stated`` and ``aimed`` as tv, kl (nats) and ratio, ``costs``
-        as currency → expected and formula, ``law`` as a list of output, found, stated and aimed.
+        as currency → expected and formula, ``law`` as a list of output, found, stated, aimed and own
+        (what the learner itself outputs, where ``found`` is another law).
     """
     case = certificate.case
     aimed = None if certificate.aimed is None else _distances(certificate.aimed)
@@ -72,6 +73,7 @@ def _law(certificate: Certificate) -> list[dict[str, Any]]:
         "found": certificate.law,
         "stated": case.law,
         "aimed": None if case.aim is None else case.aim.law,
+        "own": certificate.output,
     }
     keys: dict[Tokens | None, None] = dict.fromkeys(case.toy.tree.outputs)
     for law in laws.values():

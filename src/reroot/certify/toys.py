@@ -172,7 +172,7 @@ TWO = Toy(
 LONGER = Toy(
     "longer",
     "K = 3, H = 5, token 2 ends an output: 63 outputs",
-    Tabular.random(3, 5, seed=2, end=(2,)),
+    Tabular.random(3, 5, seed=3, concentration=2.0, end=(2,)),
     _graded,
     noise=math.log(1.5),
 )

@@ -12,7 +12,7 @@ from ..access.contract import Contract
 from ..errors import RunFolderError
 from ..folders import write_atomically, write_json
 from ..types import CURRENCIES
-from .certificates_chart import LEGEND, law_chart
+from .certificates_chart import law_chart, law_legend
 from .certificates_words import (
     MARKS,
     aimed_name,
@@ -106,8 +106,10 @@ def _header(summary: Mapping[str, Any]) -> str:
         for name, value, more in facts
     )
     kind = "every statement holds" if summary["holds"] else "a statement does not hold"
-    versions = listing([f"{name} {value}" for name, value in summary["versions"].items()])
-    return f"""<header><p class="kicker">reroot certify, {escape(versions)}</p>
+    used = dict(summary["versions"])
+    own = used.pop("reroot")
+    versions = f"{own}, {listing([f'{name} {value}' for name, value in used.items()])}"
+    return f"""<header><p class="kicker">reroot certify {escape(versions)}</p>
 <h1>What each method's output law is</h1>
 <p>Each sampling and search method, run on small generators once for every sequence of random choices, and the
 law of its output compared with the law that it states.</p></header>
@@ -151,14 +153,13 @@ def _section(method: Mapping[str, Any]) -> list[str]:
         )
         for i, one in enumerate(cases, 1)
     ]
-    marks = LEGEND if any(one["aimed"] for one in cases) else LEGEND[:2]
     return [
         f'<h2 id="{escape(method["name"])}">{escape(method["name"])}</h2>',
         f"<p>{escape(method['about'])}</p>",
         _laws(cases),
         *(f'<p class="off">{i}. {escape(fault)}</p>' for i, fault in _faults(cases)),
         grid(charts),
-        legend(marks),
+        legend(law_legend([one["law"] for one in cases])),
         "<h3>Expected cost</h3>",
         _costs(cases),
         "<h3>Granted</h3>",

@@ -37,6 +37,7 @@ def power_sampling_cases() -> list[Case]:
             toy=LONGER,
             states="P^2, nearly, after 12 moves in each of three blocks",
             law=target,
+            aim=Aim("P", LONGER.law(LONGER.p)),
         )
     )
     return found

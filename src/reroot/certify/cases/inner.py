@@ -44,7 +44,8 @@ def latent_exploration_cases() -> list[Case]:
 def representation_coreset_cases() -> list[Case]:
     """The best of those that span the most, among all n-tuples of outputs."""
     inner = np.array([features(y) for y in LAYERED.tree.outputs])
-    right = Aim("P given right", LAYERED.law(LAYERED.of(conditioned_law(LAYERED.tree, LAYERED.passes))))  # fmt: skip
+    policy = conditioned_law(LAYERED.tree, LAYERED.passes)
+    right = Aim("P given right", LAYERED.law(LAYERED.of(policy)))
     n, k, ridge = 3, 2, 0.1
     whole = Case(
         method="representation_coreset",
@@ -55,12 +56,15 @@ def representation_coreset_cases() -> list[Case]:
         aim=right,
         costs={**rollout_costs(LAYERED, n, k), "states": n},
     )
+    thinned = np.zeros(len(inner))
+    for weight, rows in _projections(inner):
+        thinned += weight * _coreset_law(rows, 2, 1, ridge)
     thin = Case(
         method="representation_coreset",
         learner=representation_coreset(n=2, k=1, dims=1, ridge=ridge),
         toy=LAYERED,
         states="the same, over every sparse random projection to one number",
-        law=LAYERED.law(sum(w * _coreset_law(h, 2, 1, ridge) for w, h in _projections(inner))),
+        law=LAYERED.law(thinned),
         aim=right,
         costs={**rollout_costs(LAYERED, 2, 1), "states": 2},
     )
