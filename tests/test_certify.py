@@ -12,7 +12,9 @@ from reroot import InvalidInput
 from reroot.access.contract import Contract, Control, Report
 from reroot.access.session import Session
 from reroot.certify import EXACT, Case, Chain, Sampled, cases_of, certify
+from reroot.certify.case import total_variation
 from reroot.certify.cases import chains
+from reroot.certify.record import uncertified
 from reroot.certify.toys import COINS, LENGTHS, TOYS
 from reroot.learners import list_learners
 from reroot.learners.base import LearnerFactory, learner
@@ -56,6 +58,37 @@ def test_sampled_laws_are_within_their_interval(case: Sampled) -> None:
 
 def test_every_case_is_about_a_learner_of_the_registry() -> None:
     assert {case.method for case in CASES} <= set(list_learners())
+    assert {case.learner.name for case in CASES} <= {case.method for case in CASES}
+
+
+def test_every_sampling_learner_has_a_certificate() -> None:
+    sampling = {
+        name for name, made in list_learners().items() if ".sampling." in made.function.__module__
+    }
+    assert len(sampling) > 15
+    assert sampling <= {case.method for case in CASES}
+    assert not sampling & set(uncertified())
+
+
+def test_the_output_of_a_few_steps_is_told_apart_from_what_steps_preserve() -> None:
+    """A step of VGB preserves the target; three steps from the root are still far from it."""
+    found = certify(cases_of("vgb")[0])
+    assert found.stated is not None
+    assert found.aimed is not None
+    assert found.stated.tv <= EXACT
+    assert found.aimed.tv > 0.3
+    assert found.output is not None
+    for law in (found.law, found.output):
+        assert math.fsum(law.values()) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_an_unweighted_sample_is_told_apart_from_the_weighted_one() -> None:
+    case = cases_of("smc")[0]
+    found = certify(case)
+    assert found.stated is not None
+    assert found.aimed is not None
+    assert case.law is not None
+    assert total_variation(found.law, case.law) == found.stated.tv <= EXACT < found.aimed.tv
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=lambda toy: toy.name)

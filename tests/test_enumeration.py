@@ -323,6 +323,21 @@ def test_other_refusals() -> None:
         runs_of(roll, tree, limit=0)
 
 
+@pytest.mark.parametrize("size", [None, 2, (2, 1)])
+def test_choices_of_any_shape_are_enumerated(size: int | tuple[int, ...] | None) -> None:
+    """Each of the learner's own choices by itself, with its probability; impossible ones are not made."""
+
+    async def toss(session: Session) -> Prefix:
+        made = session.rng.choice(3, size=size, p=[0.25, 0.0, 0.75])
+        assert np.shape(made) == np.zeros(size or ()).shape
+        return Prefix(tuple(int(x) for x in np.ravel(made)))
+
+    tree = Tabular.random(3, 2, seed=1)
+    found = output_law(runs_of(toss, tree, choices=True))
+    known = power({0: 0.25, 2: 0.75}, 1 if size is None else 2)
+    assert largest_difference(found, known) <= EXACT
+
+
 def test_distances_of_laws() -> None:
     one, other = {"a": 0.5, "b": 0.5}, {"b": 0.25, "c": 0.75}
     assert total_variation(one, other) == 0.75

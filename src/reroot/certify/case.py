@@ -20,7 +20,7 @@ View = Callable[[EnumeratedRun], Tokens | None]
 
 @dataclass(frozen=True)
 class Aim:
-    """A law that a method approaches: named, and told how far it is."""
+    """A law that a method approaches, or is compared with: named, and told how far it is."""
 
     name: str
     law: Law
@@ -36,7 +36,7 @@ class Case:
         toy: where it is checked.
         states: what the law is said to be, in words.
         law: that law; ``None``: nothing is stated, distances to the aim are measured.
-        aim: the law that the method approximates, if it is another one.
+        aim: the law that the method's output approximates, if it is another one.
         costs: currency → expected cost, where there is a formula.
         beta: β of the value oracle.
         view: what of a run the law is about (default: the output).

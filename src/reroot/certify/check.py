@@ -57,8 +57,11 @@ class Certificate:
     Attributes:
         case: the case.
         how: ``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``.
-        stated: distances to the law that it states.
-        aimed: distances to the law that it approaches.
+        law: what was found: the law of the output; of a chain the law after one step from the
+            stationary one; of a weighted sample the weighted law.
+        output: the law of the learner's own output, where that is another one.
+        stated: distances of ``law`` to the one that is stated.
+        aimed: distances of the learner's own output to the law that it approaches.
         margin: half of the interval around the total variation; 0: exact.
         costs: currency → expected cost.
         holds: whether the statement holds; ``None``: nothing is stated.
@@ -69,6 +72,8 @@ class Certificate:
 
     case: Case
     how: str
+    law: Law
+    output: Law | None
     stated: Distances | None
     aimed: Distances | None
     margin: float
@@ -87,6 +92,7 @@ class _Found:
     runs: int
     margin: float = 0.0
     faults: list[str] = field(default_factory=list[str])
+    output: Law | None = None
 
 
 def certify(case: Case) -> Certificate:
@@ -117,8 +123,10 @@ def certify(case: Case) -> Certificate:
     return Certificate(
         case,
         found.how,
+        found.law,
+        found.output,
         stated,
-        None if case.aim is None else Distances.of(found.law, case.aim.law),
+        None if case.aim is None else Distances.of(found.output or found.law, case.aim.law),
         found.margin,
         found.costs,
         None if nothing else not faults,
@@ -177,7 +185,8 @@ def _weighted(case: Weighted) -> _Found:
     faults = []
     if abs(total - 1.0) > EXACT:
         faults.append(f"the mean of Ẑ is {total:.6g} times Z: the normalizer is biased")
-    return _Found("weighted", weighted, _costs(runs), len(runs), faults=faults)
+    output = law_of(runs, _output)
+    return _Found("weighted", weighted, _costs(runs), len(runs), faults=faults, output=output)
 
 
 def _sampled(case: Sampled) -> _Found:
@@ -215,10 +224,14 @@ def _chain(case: Chain) -> _Found:
     apart = total_variation(found, case.read(law))
     if apart > EXACT:
         faults.append(f"the learner is {apart:.3g} from its own steps in total variation")
-    stationary = case.read(moved)
-    mass = math.fsum(v for y, v in stationary.items() if y is not None)
-    limit: Law = {y: v / mass for y, v in stationary.items() if y is not None}
-    return _Found("per step", limit, _costs(runs), len(runs) + count, faults=faults)
+    limit, output = _given_output(case.read(moved)), _given_output(found)
+    made = len(runs) + count
+    return _Found("per step", limit, _costs(runs), made, faults=faults, output=output)
+
+
+def _given_output(law: Law) -> Law:
+    mass = math.fsum(v for y, v in law.items() if y is not None)
+    return {y: v / mass for y, v in law.items() if y is not None}
 
 
 def _kernel(case: Chain) -> tuple[dict[Tokens, Law], int]:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..generators.layered import LayeredTree
 from ..generators.tabular import Tabular
 from ..objective import Tree, log_twists
 from ..randomness import keyed_rng, stream_key
@@ -123,6 +124,12 @@ def _graded(tokens: Tokens) -> float:
     return hashlib.blake2b(bytes(tokens), digest_size=1).digest()[0] % 3 / 2
 
 
+def features(tokens: Tokens) -> FloatArray:
+    """(3,) numbers in [0, 1) of a digest: no two outputs are equally long, in any direction."""
+    digest = hashlib.blake2b(bytes(tokens), digest_size=12).digest()
+    return np.frombuffer(digest, dtype="<u4") / 2.0**32
+
+
 def _printed() -> Tabular:
     """aa, ab, ba, bb with (0, .40, .25, .25)/.90, the toy of arXiv 2510.14901."""
     p = np.array([[0.0, 0.40], [0.25, 0.25]]) / 0.90
@@ -165,8 +172,15 @@ TWO = Toy(
 LONGER = Toy(
     "longer",
     "K = 3, H = 5, token 2 ends an output: 63 outputs",
-    Tabular.random(3, 5, seed=2, end=(2,)),
+    Tabular.random(3, 5, seed=3, concentration=2.0, end=(2,)),
     _graded,
     noise=math.log(1.5),
 )
-TOYS = (LENGTHS, COINS, SHORT, PRINTED, TWO, LONGER)
+STACK = LayeredTree([Tabular.random(3, 2, seed=38 + i, end=(2,)) for i in range(3)], features)
+LAYERED = Toy(
+    "layered",
+    "K = 3, H = 2, token 2 ends an output, laws of three layers and features: 7 outputs, two of them right",
+    STACK,
+    lambda tokens: float(tokens in ((0, 2), (1, 1))),
+)
+TOYS = (LENGTHS, COINS, SHORT, PRINTED, TWO, LONGER, LAYERED)

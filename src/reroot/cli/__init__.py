@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from . import compare, reproduce, train, view  # each adds its commands to the app, in this order
+from . import (
+    certify,
+    compare,
+    reproduce,
+    train,
+    view,
+)  # each adds its commands to the app, in this order
 from .app import main
 
-__all__ = ["compare", "main", "reproduce", "train", "view"]
+__all__ = ["certify", "compare", "main", "reproduce", "train", "view"]

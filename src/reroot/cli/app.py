@@ -60,6 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usage()
         sys.exit(2)
     if code == INTERRUPTED:
-        errors.print("interrupted: finished attempts are kept; the same command continues.")
+        errors.print("interrupted: run folders keep what is finished; the same command continues.")
     if code:  # what a command passes to typer.Exit
         sys.exit(code)

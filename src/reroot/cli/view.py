@@ -19,7 +19,7 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folder of a comparison, suite or reproduction, or one or more of training runs, "
+            help="Folder of a comparison, suite, reproduction or certificates, or one or more of training runs, "
             "or records of some (.parquet)."
         ),
     ],
@@ -71,6 +71,11 @@ def report(
         from .suite import tell_suite
 
         tell_suite(folder)
+        return
+    if kinds[folder] == "certificates":
+        from .certify import tell_certificates
+
+        tell_certificates(folder)
         return
     from ..report import summarize, terminal_table, write_report
 
@@ -135,5 +140,11 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     for i, name in enumerate(header):
         table.add_column(name, no_wrap=i < len(header) - 1)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(_first_line_first, row))
     console.print(table)
+
+
+def _first_line_first(text: str) -> str:
+    """What it is at once, its details in the background."""
+    first, newline, rest = text.partition("\n")
+    return f"{escape(first)}{newline}[dim]{escape(rest)}[/dim]" if newline else escape(first)

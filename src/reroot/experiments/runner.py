@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from ..folders import (
     write_atomically,
     write_json,
 )
+from ..processes import spread
 from .base import Check, Experiment, Row
 from .suite import get_experiment, usual
 
@@ -134,26 +133,8 @@ def _name(experiment: Experiment, number: int) -> str:
 
 def _measured(jobs: Sequence[tuple[Experiment, int]], workers: int):
     """(experiment, number, rows, seconds) of each job as it is done."""
-    if workers == 1 or len(jobs) < 2:
-        for experiment, number in jobs:
-            rows, seconds = _measure(experiment.id, number)
-            yield experiment, number, rows, seconds
-        return
-    context = multiprocessing.get_context("spawn")  # learners run in threads, which do not fork
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        pending: dict[Future[tuple[list[Row], float]], tuple[Experiment, int]] = {
-            pool.submit(_measure, e.id, n): (e, n) for e, n in jobs
-        }
-        try:
-            while pending:
-                for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                    yield (*pending.pop(done), *done.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
+    for (id, number), (rows, seconds) in spread(_measure, [(e.id, n) for e, n in jobs], workers):
+        yield get_experiment(id), number, rows, seconds
 
 
 def _measure(id: str, number: int) -> tuple[list[Row], float]:

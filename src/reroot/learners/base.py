@@ -72,8 +72,8 @@ class LearnerFactory:
 
     @property
     def summary(self) -> str:
-        """First line of the docstring."""
-        return (self.__doc__ or "").strip().partition("\n")[0]
+        """First line of the docstring, without marks of code."""
+        return (self.__doc__ or "").strip().partition("\n")[0].replace("``", "")
 
     def __call__(self, **params: Any) -> BoundLearner:
         """Fill in the parameters.

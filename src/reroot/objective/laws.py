@@ -152,6 +152,37 @@ def weighed(tree: Tree, log_values: FloatArray) -> Tree:
     return tree.with_laws(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
 
 
+def explored(tree: Tree, layers: FloatArray, k: int, *, renormalize: bool = False) -> Tree:
+    """max P·P + (1 − max P)·Q at each prefix: latent exploration decoding (arXiv 2602.01698).
+
+    Q is, of the laws of the last 1, 2, … layers summed on the k most likely tokens, the one of
+    largest entropy.
+
+    Args:
+        tree: the law P.
+        layers: (n, d, K) probabilities, the laws of the last d layers at each prefix, P last.
+        k: tokens that may be explored.
+        renormalize: sum the restricted laws as probability vectors.
+    """
+    found = np.exp(tree.laws)
+    for u, rows in enumerate(layers):
+        likely = sorted(range(len(rows[-1])), key=lambda a: (-rows[-1][a], a))[:k]
+        best, q = -1.0, rows[-1][likely]
+        total = np.zeros(len(likely))
+        for row in rows[::-1]:
+            part = row[likely]
+            total = total + (part / part.sum() if renormalize else part)
+            mixed = total / total.sum()
+            entropy = -math.fsum(x * math.log(x) for x in mixed.tolist() if x > 0)
+            if entropy > best:
+                best, q = entropy, mixed
+        top = found[u].max()
+        found[u] *= top
+        found[u, likely] += (1.0 - top) * q
+    with np.errstate(divide="ignore"):
+        return tree.with_laws(np.log(found))
+
+
 def tokenwise_rejection(tree: Tree, accepted: FloatArray, tries: int) -> tuple[FloatArray, float]:
     """((m,) probability to end with each output, expected draws), at most ``tries`` draws at a prefix.
 

@@ -213,7 +213,7 @@ class _Choices:
     def __init__(self, script: _Script) -> None:
         self._script = script
 
-    def choice(self, a: Any, size: int | None = None, p: Any = None) -> Any:
+    def choice(self, a: Any, size: int | tuple[int, ...] | None = None, p: Any = None) -> Any:
         """As ``numpy.random.Generator.choice``, with replacement."""
         values = np.arange(a) if isinstance(a, (int, np.integer)) else np.asarray(a)
         weights = np.ones(len(values)) if p is None else np.asarray(p, dtype=np.float64)
@@ -221,7 +221,10 @@ class _Choices:
         law = tuple((weights[possible] / weights.sum()).tolist())
         if size is None:
             return values[possible[self._script.choose(law)]]
-        return values[[int(possible[self._script.choose(law)]) for _ in range(size)]]
+        made = [
+            int(possible[self._script.choose(law)]) for _ in range(math.prod(np.atleast_1d(size)))
+        ]
+        return values[made].reshape(size)
 
     def integers(self, low: int, high: int | None = None) -> int:
         """As ``numpy.random.Generator.integers``."""

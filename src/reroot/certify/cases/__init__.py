@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import InvalidInput, nearest
+from ...learners import list_learners
 from ..case import Case
-from . import chains, independent, search, weighted
+from . import chains, independent, inner, search, weighted
 
 _CASES: tuple[Callable[[], list[Case]], ...] = (
     independent.best_of_n_cases,
@@ -28,6 +29,8 @@ _CASES: tuple[Callable[[], list[Case]], ...] = (
     search.tree_search_cases,
     search.tree_rollouts_cases,
     search.segment_tree_cases,
+    inner.latent_exploration_cases,
+    inner.representation_coreset_cases,
 )
 
 
@@ -41,6 +44,8 @@ def cases_of(method: str | None = None) -> list[Case]:
     if method is None:
         return found
     chosen = [case for case in found if case.method == method]
+    if not chosen and method in list_learners():
+        raise InvalidInput(f"no certificate is about {method!r}; see 'reroot certify --list'")
     if not chosen:
         known = {case.method for case in found}
         raise InvalidInput(f"no certificate is about {method!r}.{nearest(method, known)}")

@@ -37,6 +37,7 @@ def power_sampling_cases() -> list[Case]:
             toy=LONGER,
             states="P^2, nearly, after 12 moves in each of three blocks",
             law=target,
+            aim=Aim("P", LONGER.law(LONGER.p)),
         )
     )
     return found
@@ -52,6 +53,7 @@ def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
         toy=toy,
         states=f"P^{alpha:g}, which every move leaves as it is",
         law=target,
+        aim=Aim(f"P^{alpha:g}, after one move", target),
         step=power_step(alpha, temperature, horizon),
         stationary=_plain(target),
         start=_plain(toy.law(proposal)),
@@ -108,6 +110,7 @@ def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
         states=f"{name}, at the leaves of the stationary law"
         + (", values off by a factor 1.5" if toy.noise and twist == "value" else ""),
         law=target,
+        aim=Aim(f"{name}, after {steps} steps", target),
         beta=beta,
         step=vgb_step(twist, beta),
         stationary=vgb_stationary(toy, twist, beta),

@@ -89,20 +89,23 @@ def soft_best_of_n_cases() -> list[Case]:
 
 
 def adaptive_best_of_n_cases() -> list[Case]:
-    """The most likely draw, and when to stop."""
-    law, expected = laws.adaptive_best_of_n(COINS.p, 0.5, 3)
-    mode = COINS.law((COINS.p == COINS.p.max()).astype(float))
-    return [
-        Case(
-            method="adaptive_best_of_n",
-            learner=adaptive_best_of_n(delta=0.5, max_rollouts=3, batch=1, growth=1.0),
-            toy=COINS,
-            states="the chain of the best draw so far, stopped by its probability",
-            law=COINS.law(law),
-            aim=Aim("mode of P", mode),
-            costs={"rollouts": expected},
+    """The most likely draw, and when to stop: never early on the first toy, mostly early on the other."""
+    found: list[Case] = []
+    for toy, most in ((COINS, 3), (SHORT, 4)):
+        law, expected = laws.adaptive_best_of_n(toy.p, 0.5, most)
+        mode = toy.law((toy.p == toy.p.max()).astype(float))
+        found.append(
+            Case(
+                method="adaptive_best_of_n",
+                learner=adaptive_best_of_n(delta=0.5, max_rollouts=most, batch=1, growth=1.0),
+                toy=toy,
+                states="the chain of the best draw so far, stopped by its probability",
+                law=toy.law(law),
+                aim=Aim("mode of P", mode),
+                costs={"rollouts": expected, "tokens": expected * toy.mean_length},
+            )
         )
-    ]
+    return found
 
 
 def self_consistency_cases() -> list[Case]:

@@ -38,12 +38,14 @@ def _smc(toy: Toy, beta: float | None, **params: Any) -> Case:
         else gibbs_policy(toy.tree, toy.rewards, beta)
     )
     name = "P given r" if beta is None else f"KL tilt, β = {beta:g}"
+    target = toy.law(toy.of(policy))
     return Weighted(
         method="smc",
         learner=smc(beta=beta, **params),
         toy=toy,
         states=f"{name}, weighted by Ẑ; E[Ẑ] = Z",
-        law=toy.law(toy.of(policy)),
+        law=target,
+        aim=Aim(f"{name}, unweighted", target),
         beta=beta,
         log_z=math.log(float(toy.p @ weights)),
     )

@@ -1,0 +1,68 @@
+"""Many certificates at once, spread over processes, and their folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..checks import whole
+from ..folders import JournalFolder
+from ..processes import spread
+from .case import Sampled
+from .cases import cases_of
+from .check import certify
+from .record import Record, record, summary
+
+KIND = "certificates"
+
+
+def certify_methods(
+    methods: Sequence[str] = (),
+    *,
+    processes: int = 1,
+    on_start: Callable[[int, int], None] = lambda total, done: None,
+    on_case: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Check every case of some methods.
+
+    Args:
+        methods: registry names; empty: all that have a case.
+        processes: most processes; they change no number but the seconds.
+        on_start: called with the number of cases, and 0.
+        on_case: called with the name of a case when it is done.
+
+    Returns:
+        The summary of ``record.summary``, JSON-able.
+
+    Raises:
+        InvalidInput: no case is about a method, or a check failed to run.
+    """
+    whole("processes", processes, 1)
+    names = list(dict.fromkeys(methods or (case.method for case in cases_of())))
+    cases = {name: cases_of(name) for name in names}
+    jobs = [(name, i) for name in names for i in range(len(cases[name]))]
+    # those that take longest first, so that no process is left with one at the end
+    jobs.sort(key=lambda job: not isinstance(cases[job[0]][job[1]], Sampled))
+    on_start(len(jobs), 0)
+    found: dict[tuple[str, int], Record] = {}
+    for (name, i), one in spread(_checked, jobs, processes):
+        found[name, i] = one
+        on_case(f"{name} on {one['toy']}")
+    return summary(names, {n: [found[n, i] for i in range(len(cases[n]))] for n in names})
+
+
+def _checked(method: str, number: int) -> Record:
+    """The certificate of one case, told by its place: cases hold functions, which do not travel."""
+    return record(certify(cases_of(method)[number]))
+
+
+def certificates_folder(folder: str | Path, methods: Sequence[str]) -> JournalFolder:
+    """The folder of certificates (no methods: of all), held while the context is; made if need be.
+
+    Certificates of the same methods that are there will be replaced.
+
+    Raises:
+        RunFolderError: the folder holds anything else, is in use, or cannot be written.
+    """
+    return JournalFolder(folder, {"kind": KIND, "methods": sorted(methods) or "all"}, str)

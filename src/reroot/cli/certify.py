@@ -1,0 +1,127 @@
+"""``reroot certify``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import InvalidInput
+from .app import app, console
+from .progress import bar
+
+
+@app.command()
+def certify(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[METHOD]...", help="Methods (see 'reroot certify --list')."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every method; writes the page of all certificates.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for certificates.html and certificates.json (--all: runs/certificates)."
+        ),
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="What would be checked, and who has no certificate.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes; by default one per core. Changes no number.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all numbers as JSON, not as tables.")
+    ] = False,
+) -> None:
+    """Is a method's output law what it is said to be?
+
+    Runs each method on small generators once for every sequence of random choices that can be made,
+    and compares the law of its output with the law that is stated: total variation, KL and the
+    largest ratio, and the expected cost in every currency beside its formula. Markov chains are
+    checked step by step; what cannot be enumerated is sampled, with an interval. Exits with 1 if a
+    statement does not hold.
+
+    Example:
+
+        reroot certify smc vgb
+        reroot certify --all --out runs/certificates
+    """
+    if list_:
+        console.print(_listing())
+        return
+    names = list(dict.fromkeys(methods or ()))
+    if every == bool(names):
+        raise InvalidInput(
+            "--all is for every method: name none beside it"
+            if every
+            else "name a method, or --all for every one; 'reroot certify --list' shows them"
+        )
+    folder = Path("runs") / "certificates" if every and out is None else out
+    found = _checked(names, folder, processes)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _tell(found, folder, short=every)
+    if not found["holds"]:
+        raise typer.Exit(1)
+
+
+def _checked(names: list[str], folder: Path | None, processes: int | None) -> dict[str, Any]:
+    """Check, with progress shown; the numbers and the page go into the folder, if there is one."""
+    import os
+
+    from ..certify.every import certificates_folder, certify_methods
+    from ..report.certificates_page import write_certificates
+
+    workers = os.cpu_count() or 1 if processes is None else processes
+    with nullcontext() if folder is None else certificates_folder(folder, names):
+        with bar("cases", "preparing") as (on_start, on_case):
+            found = certify_methods(names, processes=workers, on_start=on_start, on_case=on_case)
+        if folder is not None:
+            write_certificates(folder, found)
+    return found
+
+
+def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
+    from ..report.certificates_page import PAGE
+    from ..report.certificates_terminal import certificates_table, overview
+
+    console.print(overview(found) if short else certificates_table(found))
+    if folder is not None:
+        console.print(f"report: {folder / PAGE}", soft_wrap=True)
+
+
+def tell_certificates(folder: Path) -> None:
+    """Print what a folder of certificates holds, and write its page again."""
+    from ..report.certificates_page import read_certificates, write_certificates
+
+    found = read_certificates(folder)
+    write_certificates(folder, found)
+    _tell(found, folder, short=True)
+
+
+def _listing() -> Table:
+    """Methods with their cases, then the learners that have none."""
+    from ..certify import cases_of
+    from ..certify.record import checked_by, uncertified
+    from ..report.words import listing
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("method", "toy", "checked", "what is stated"):
+        table.add_column(name, no_wrap=name == "method")
+    last = ""
+    for case in cases_of():
+        shown = Text("" if case.method == last else case.method)
+        table.add_row(shown, case.toy.name, checked_by(case), Text(case.states))
+        last = case.method
+    table.caption = Text(f"Without a certificate: {listing(uncertified())}.")
+    table.caption_justify = "left"
+    return table
