@@ -15,6 +15,8 @@ from ..limits import pessimistic_level
 from ..types import FloatArray
 from .tree import Tree
 
+Tokens = tuple[int, ...]
+
 
 def best_of_n(p: FloatArray, rewards: FloatArray, n: int) -> FloatArray:
     """(m,) law of the best of n draws, the first on ties: p(y)/p(r = r(y))·(F(r)^n − F(r⁻)^n)."""
@@ -262,3 +264,79 @@ def _below(tree: Tree, u: int, costs: FloatArray) -> FloatArray:
     """(K,) the cost below each token; 0 at outputs."""
     n = len(costs)
     return np.array([costs[c] if 0 <= c < n else 0.0 for c in tree.children[u].tolist()])
+
+
+# ---- methods that grow a tree ------------------------------------------------------------------------
+
+
+def forked(tree: Tree) -> FloatArray:
+    """(m,) law of either of a rollout and one more continuation from before its most surprising token."""
+    p = np.exp(tree.log_probabilities())
+    law = np.zeros(len(p))
+    for y, mass in zip(tree.outputs, p, strict=True):
+        surprisal = [-tree.laws[tree.prefixes.index(y[:t]), a] for t, a in enumerate(y)]
+        law += mass * _given(tree, p, y[: int(np.argmax(surprisal))])
+    return (p + law) / 2
+
+
+def puct(
+    tree: Tree,
+    rewards: FloatArray,
+    simulations: int,
+    exploration: float = 1.0,
+    pass_at: float = 1.0,
+) -> tuple[FloatArray, float]:
+    """((m,) law, expected simulations) of PUCT with rollouts, all children listed, over all histories.
+
+    Args:
+        tree: the base law P.
+        rewards: (m,) rewards of the outputs.
+        simulations, exploration, pass_at: of ``learners.sampling.tree_search``.
+    """
+    p = np.exp(tree.log_probabilities())
+    law, expected = np.zeros(len(p)), 0.0
+    # (probability, prefixes and outputs that were visited: rewards below them, expanded, best, top)
+    open_: list[tuple[float, dict[Tokens, list[float]], frozenset[Tokens], int, float]]
+    open_ = [(1.0, {}, frozenset(), -1, -math.inf)]
+    for _ in range(simulations):
+        ahead: list[tuple[float, dict[Tokens, list[float]], frozenset[Tokens], int, float]] = []
+        for mass, below, expanded, best, top in open_:
+            expected += mass
+            path: list[Tokens] = [()]
+            while path[-1] in expanded:
+                path.append(_upper_bound(tree, path[-1], below, exploration))
+            reached = _given(tree, p, path[-1])
+            inner = expanded | {u for u in path[-1:] if u not in tree.outputs}
+            for y in np.flatnonzero(reached).tolist():
+                reward = float(rewards[y])
+                now = (y, reward) if reward > top else (best, top)
+                if reward >= pass_at:
+                    law[now[0]] += mass * reached[y]
+                    continue
+                counted = below | {u: [*below.get(u, []), reward] for u in path}
+                ahead.append((mass * float(reached[y]), counted, inner, *now))
+        open_ = ahead
+    for mass, _, _, best, _ in open_:
+        law[best] += mass
+    return law, expected
+
+
+def _upper_bound(
+    tree: Tree, u: Tokens, below: dict[Tokens, list[float]], exploration: float
+) -> Tokens:
+    """The child of the largest mean reward plus exploration·P·√visits/(1 + its visits)."""
+    law = np.exp(tree.laws[tree.prefixes.index(u)]).tolist()
+    scale = exploration * math.sqrt(len(below[u]))
+
+    def bound(a: int) -> float:
+        seen = below.get((*u, a), [])
+        return (math.fsum(seen) / len(seen) if seen else 0.0) + scale * law[a] / (1 + len(seen))
+
+    likely = sorted((a for a in range(len(law)) if law[a]), key=lambda a: (-law[a], a))
+    return (*u, max(likely, key=bound))
+
+
+def _given(tree: Tree, p: FloatArray, u: Tokens) -> FloatArray:
+    """(m,) P(y | u)."""
+    law = np.where([y[: len(u)] == u for y in tree.outputs], p, 0.0)
+    return law / law.sum()

@@ -149,18 +149,24 @@ def _passed(run: EnumeratedRun) -> Tokens | None:
 
 
 def tree_search_cases() -> list[Case]:
-    """No law is known; how often it finds a right output beside best-of-n is measured."""
-    best = COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 4))
-    return [
-        Case(
-            method="tree_search",
-            learner=tree_search(simulations=4, children=2),
-            toy=COINS,
-            states="nothing is known: measured beside best-of-n of as many rollouts",
-            law=None,
-            aim=Aim("best-of-4", best),
+    """The sum over all histories of the tree; best-of-n of as many rollouts beside it."""
+    found: list[Case] = []
+    for toy, children, simulations in ((COINS, 2, 4), (LENGTHS, 3, 2)):
+        law, expected = laws.puct(toy.tree, toy.rewards, simulations)
+        best = toy.law(laws.best_of_n(toy.p, toy.rewards, simulations))
+        found.append(
+            Case(
+                method="tree_search",
+                learner=tree_search(simulations=simulations, children=children),
+                toy=toy,
+                states="the sum over all histories of rollouts, the tree after each by its rule",
+                law=toy.law(law),
+                aim=Aim(f"best-of-{simulations}", best),
+                # the first simulation is a rollout, the others are queries
+                costs={"rollouts": 1, "queries": expected - 1},
+            )
         )
-    ]
+    return found
 
 
 def tree_rollouts_cases() -> list[Case]:
@@ -170,8 +176,8 @@ def tree_rollouts_cases() -> list[Case]:
             method="tree_rollouts",
             learner=tree_rollouts(chains=1, forks=1, branches=1, rounds=1, pick="any"),
             toy=LENGTHS,
-            states="nothing is known: the bias of a uniform leaf is measured",
-            law=None,
+            states="½·P + ½·Σ_y P(y)·P(· | y before its most surprising token)",
+            law=LENGTHS.law(laws.forked(LENGTHS.tree)),
             aim=Aim("P", LENGTHS.law(LENGTHS.p)),
         ),
         Case(
