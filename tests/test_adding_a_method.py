@@ -1,7 +1,8 @@
-"""``docs/adding_a_method.md``: its example is run as it stands there, by hand-written steps that it names."""
+"""``docs/adding_a_method.md``: its example is run as it stands there, with its registry line and its case."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import reroot
+import test_learners_contracts as contracts
 from reroot import Budget
 from reroot.certify import cases as all_cases
 from reroot.certify import certify
@@ -37,9 +39,12 @@ def module(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_the_example_has_ten_lines() -> None:
-    """Of code, from the decorator on, its docstring apart."""
-    lines = METHOD[METHOD.index("@learner") :].strip().splitlines()
-    assert len([line for line in lines if '"""' not in line]) <= 10
+    """Of code: decorator, head and body without the docstring."""
+    (function,) = (x for x in ast.parse(METHOD).body if isinstance(x, ast.AsyncFunctionDef))
+    docstring, last = function.body[0], function.end_lineno
+    assert docstring.end_lineno is not None
+    assert last is not None
+    assert len(function.decorator_list) + 1 + last - docstring.end_lineno <= 10
 
 
 def test_the_file(module: dict[str, Any]) -> None:
@@ -61,6 +66,16 @@ def test_the_file(module: dict[str, Any]) -> None:
 
 def test_the_registry_line(module: dict[str, Any]) -> None:
     assert get_learner("agreement:tries=3").params == {"tries": 3}
+
+
+def test_it_is_held_to_its_contract_like_every_other_one(module: dict[str, Any]) -> None:
+    contracts.test_runs_under_exactly_what_it_requires("agreement", contracts.ENDING)
+    contracts.test_is_refused_under_anything_less("agreement")
+    contracts.test_requires_no_more_than_it_uses("agreement")
+    contracts.test_stronger_contracts_change_nothing("agreement")
+    for currency in ("rollouts", "tokens"):
+        contracts.test_budgets_are_kept_and_what_was_found_is_returned("agreement", currency)
+    contracts.test_registry_lists_learners_with_their_summaries()
 
 
 def test_the_case(module: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
