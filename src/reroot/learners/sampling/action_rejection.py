@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...access.contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix
 from ..base import learner
-from ..common import whole
 from .choices import choose, relative
-from .twists import Twists, check_twist, children_of
+from .twists import Twists, children_of, walking
 
 if TYPE_CHECKING:
     from ...access.session import Session
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "children", optional=True)
-    oracles = check_twist(params)
-    report = Report.FULL if params["children"] is None else Report.ARGMAX(params["children"])
-    if params["twist"] == "rollouts":
-        report = report.join(Report.SAMPLE)
-    return Contract(Control.RESET, report, oracles=oracles)
-
-
-@learner(requires=_requires)
+@learner(requires=walking)
 async def action_rejection(
     session: Session,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Oracle, Report
+from ...access.contract import Contract, Control, Oracle, Report
 from ...errors import InvalidInput
 from ...types import FloatArray, Prefix, Query
 from ..common import number, whole
@@ -50,6 +50,21 @@ def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
         raise InvalidInput(f"decay must lie in (0, 1], got {decay!r}")
     whole(params, "samples")
     return TWISTS[kind] | {Oracle.REWARD}
+
+
+def walking(params: Mapping[str, Any]) -> Contract:
+    """What it takes to weigh the children of prefixes by a twist; checks its parameters.
+
+    Raises:
+        InvalidInput: see ``check_twist``; or ``children`` is neither ``None`` nor an integer >= 1.
+    """
+    whole(params, "children", optional=True)
+    oracles = check_twist(params)
+    listed = params["children"]
+    report = Report.FULL if listed is None else Report.ARGMAX(listed)
+    if params["twist"] == "rollouts":
+        report = report.join(Report.SAMPLE)
+    return Contract(Control.RESET, report, oracles=oracles)
 
 
 def log_tilt(reward: float, beta: float | None) -> float:

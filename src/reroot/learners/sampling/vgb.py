@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Report
+from ...access.contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
 from ..base import learner
 from ..common import whole
 from .choices import choose, relative
-from .twists import Twists, check_twist, children_of
+from .twists import Twists, children_of, walking
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 def _requires(params: Mapping[str, Any]) -> Contract:
     whole(params, "steps")
     whole(params, "checks", optional=True)
-    whole(params, "children", optional=True)
-    oracles = check_twist(params)
-    listed = params["children"]
-    report = Report.FULL if listed is None else Report.ARGMAX(listed)
-    if params["twist"] == "rollouts":
-        report = report.join(Report.SAMPLE)
-    return Contract(Control.RESET, report, oracles=oracles)
+    return walking(params)
 
 
 @learner(requires=_requires)
