@@ -113,6 +113,7 @@ _SAMPLING = Suite(
         "beam_search:width=4",
         "beam_search:width=4,verify=true",
         "tree_search:simulations=1000",
+        "action_rejection:beta=0.1,decay=0.6,children=8",
         "vgb:beta=0.1,decay=0.6,children=8,steps=32,checks=64",
         "latent_exploration",
     ),
