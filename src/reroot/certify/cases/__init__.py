@@ -24,6 +24,7 @@ _CASES: tuple[Callable[[], list[Case]], ...] = (
     search.backtracking_cases,
     search.verifier_tree_search_cases,
     search.action_rejection_cases,
+    search.greedy_walk_cases,
     search.beam_search_cases,
     search.diligent_search_cases,
     search.tree_search_cases,

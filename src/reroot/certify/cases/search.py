@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...learners.recovery import greedy_walk
 from ...learners.sampling.action_rejection import action_rejection
 from ...learners.sampling.beam_search import beam_search
 from ...learners.sampling.diligent_search import diligent_search
@@ -15,7 +16,7 @@ from ...learners.verified import backtracking, tokenwise_rejection
 from ...objective import conditioned_law, gibbs_policy, laws
 from ...testing import EnumeratedRun
 from ..case import Aim, Case
-from ..toys import COINS, LENGTHS, SHORT, Tokens, Toy
+from ..toys import COINS, LENGTHS, PRINTED, SHORT, Tokens, Toy
 
 
 def _right(toy: Toy) -> Aim:
@@ -77,6 +78,25 @@ def _action_rejection(toy: Toy, beta: float | None) -> Case:
         aim=aim,
         beta=beta,
     )
+
+
+def greedy_walk_cases() -> list[Case]:
+    """The most likely token at each prefix, which need not lead to the most likely output."""
+    greedy: Tokens = ()
+    while greedy not in PRINTED.tree.outputs:
+        greedy += (int(PRINTED.tree.laws[PRINTED.tree.prefixes.index(greedy)].argmax()),)
+    mode = PRINTED.tree.outputs[int(PRINTED.p.argmax())]
+    return [
+        Case(
+            method="greedy_walk",
+            learner=greedy_walk(),
+            toy=PRINTED,
+            states="one output: the most likely token at each prefix",
+            law={greedy: 1.0},
+            aim=Aim("mode of P", {mode: 1.0}),
+            costs={"queries": len(greedy), "tokens": len(greedy)},
+        )
+    ]
 
 
 def verifier_tree_search_cases() -> list[Case]:
