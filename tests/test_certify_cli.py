@@ -127,7 +127,7 @@ def test_the_list_names_who_has_none(capsys: pytest.CaptureFixture[str]) -> None
     ("arguments", "shown"),
     [
         (["scm"], "Did you mean 'smc'?"),
-        (["greedy_walk"], "reroot certify --list"),
+        (["law_walk"], "reroot certify --list"),
         ([], "name a method, or --all"),
         (["smc", "--all"], "name none beside it"),
         (["beam_search", "--processes", "0"], "processes must be an integer >= 1, got 0"),
