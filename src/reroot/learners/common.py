@@ -112,7 +112,14 @@ async def collect(session: Session, start: Prefix, n: int) -> list[Prefix]:
     return outputs
 
 
+async def finished(session: Session, prefix: Prefix) -> Prefix:
+    """An output below ``prefix``, or the prefix itself where the budget does not allow one."""
+    if session.is_complete(prefix):
+        return prefix
+    return (await collect(session, prefix, 1) or [prefix])[0]
+
+
 async def best_rewarded(session: Session, outputs: list[Prefix]) -> Prefix:
-    """The output with the highest outcome reward, the first on ties."""
-    rewards = await session.rewards(outputs)
-    return outputs[rewards.index(max(rewards))]
+    """The output with the highest outcome reward, the first on ties, of those the budget can judge."""
+    rewards = await session.rewards(outputs[: affordable(session, len(outputs), rewards=1)])
+    return outputs[rewards.index(max(rewards))] if rewards else outputs[0]

@@ -117,7 +117,7 @@ def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
         start={(): 1.0},
         steps=steps,
         read=lambda law: _leaves(toy, law),
-        view=lambda run: _leaf(toy, run),
+        view=_leaf,
     )
 
 
@@ -188,7 +188,7 @@ def _leaves(toy: Toy, law: Mapping[Tokens, float]) -> Law:
     return found
 
 
-def _leaf(toy: Toy, run: EnumeratedRun) -> Tokens | None:
+def _leaf(run: EnumeratedRun) -> Tokens | None:
     output = run.attempt.output
     assert output is not None
-    return output.tokens if output.tokens in set(toy.tree.outputs) else None
+    return output.tokens if run.attempt.notes["leaf"] else None

@@ -10,7 +10,7 @@ from ...access.contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
 from ..base import learner
-from ..common import flag, whole
+from ..common import affordable, finished, flag, whole
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -39,11 +39,15 @@ async def beam_search(session: Session, *, width: int = 4, verify: bool = False)
     Where the beam holds every prefix it is exact: the mode of P, or of P given the verifier. One query
     per member and token.
 
+    Where the budget cannot carry a beam so wide to the horizon, it is as wide as can be.
+
     Args:
         width: members kept, and children listed of each.
         verify: let the process verifier strike candidates out.
     """
     beam: list[tuple[float, Prefix]] = [(0.0, session.root)]
+    verdicts: dict[Prefix, bool] = {}
+    kept = max(1, affordable(session, width, queries=session.horizon, tokens=session.horizon))
     with suppress(BudgetExceeded):
         while open_ := [u for _, u in beam if not session.is_complete(u)]:
             replies = await session.ask(Query(u, 1, 1, Report.ARGMAX(width)) for u in open_)
@@ -64,9 +68,10 @@ async def beam_search(session: Session, *, width: int = 4, verify: bool = False)
                     if logprob > float("-inf")
                 ]
             if verify:
-                verdicts = await session.verify_all([u for _, u in candidates])
-                passed = [c for c, v in zip(candidates, verdicts, strict=True) if v]
-                candidates = passed or candidates
+                new = [u for _, u in candidates if u not in verdicts]
+                verdicts |= dict(zip(new, await session.verify_all(new), strict=True))
+                candidates = [c for c in candidates if verdicts[c[1]]] or candidates
             # ties: the smaller tokens first, so that the result is one
-            beam = sorted(candidates, key=lambda c: (-c[0], c[1].tokens))[:width]
-    return beam[0][1]
+            beam = sorted(candidates, key=lambda c: (-c[0], c[1].tokens))[:kept]
+    outputs = [u for _, u in beam if session.is_complete(u)]
+    return outputs[0] if outputs else await finished(session, beam[0][1])

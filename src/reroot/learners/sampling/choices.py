@@ -76,13 +76,13 @@ async def first_accepted(
             each = {"rollouts": 1, "tokens": session.horizon, "rewards": 1}
             count = affordable(session, min(batch, n - drawn), **each)
             if not count:
-                return last, False
+                break
             for output in (await session.rollouts(count)).outputs():
                 last = output
                 if accepts(session, probability(await session.reward(output))):
                     return output, True
             drawn += count
             batch = max(batch, min(_LARGEST_BATCH, int(batch * growth)))
-        fresh = await collect(session, session.root, 1)
-        return (fresh[0] if fresh else last), False
+        if last is None or drawn >= n:
+            last = ((await collect(session, session.root, 1)) or [last])[0]
     return last, False

@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...access.contract import Contract, Control, Oracle, Report
-from ...errors import BudgetExceeded
+from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
 from ..base import learner
-from ..common import flag, number, whole
+from ..common import flag, number, unbounded, whole
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def _requires(params: Mapping[str, Any]) -> Contract:
     for name in ("tries", "stride"):
         whole(params, name)
+    whole(params, "searches", optional=True)
     flag(params, "verify")
     number(params, "pass_at", float("-inf"), float("inf"))
     oracles = [Oracle.REWARD, *([Oracle.VERIFIER] if params["verify"] else [])]
@@ -33,6 +34,7 @@ async def diligent_search(
     stride: int = 1,
     verify: bool = False,
     pass_at: float = 1.0,
+    searches: int | None = 1,
 ) -> Finding | None:
     """Depth-first search over drawn proposals until an output passes.
 
@@ -53,11 +55,20 @@ async def diligent_search(
         stride: tokens of a proposal.
         verify: let the process verifier reject proposals before anything is searched below them.
         pass_at: reward from which an output passes.
+        searches: most times it starts again; ``None``: until one passes or the budget ends it.
+
+    Raises:
+        InvalidInput: ``searches`` is None, and no budget in rollouts, queries or tokens ends it.
     """
+    if searches is None and unbounded(session, rollouts=1, queries=1, tokens=1):
+        raise InvalidInput(
+            "diligent_search may never end: give searches, or a budget in rollouts, queries or tokens"
+        )
     search = _Search(session, tries, stride, verify, pass_at)
-    passed = False
+    passed, made = False, 0
     with suppress(BudgetExceeded):
-        passed = await search.below(session.root)
+        while not passed and (searches is None or made < searches):
+            passed, made = await search.below(session.root), made + 1
     if search.best is None:
         return None
     return Finding(search.best, {"passed": passed, "outputs": search.outputs})

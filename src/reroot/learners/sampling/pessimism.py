@@ -10,7 +10,7 @@ import numpy as np
 
 from ...access.contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
-from ...types import Finding
+from ...types import Finding, Prefix
 from ..base import learner
 from ..common import growing, number, whole
 from .choices import first_accepted, sampled_rewards
@@ -59,15 +59,18 @@ async def inference_time_pessimism(
         level: λ, where it is known.
         batch, growth: rollouts of the first batch, and the factor from each to the next (at most 256).
     """
+    estimate: list[Prefix] = []
     if level is None:
-        outputs, rewards = await sampled_rewards(session, n)
+        estimate, rewards = await sampled_rewards(session, n)
         if not rewards:
-            return Finding(outputs[0], {"accepted": False}) if outputs else None
+            return Finding(estimate[0], {"accepted": False}) if estimate else None
         level = pessimistic_level(rewards, np.full(len(rewards), 1.0 / len(rewards)), beta)
     ratio = max(top - level, 0.0)
 
     def probability(reward: float) -> float:
-        return max(0.0, reward - level) / ratio if ratio else float(reward > level)
+        return max(0.0, reward - level) / ratio if ratio else float(reward >= level)
 
     output, accepted = await first_accepted(session, n, probability, batch=batch, growth=growth)
+    if output is None and estimate:  # the budget did not allow one more
+        output = estimate[0]
     return None if output is None else Finding(output, {"accepted": accepted, "level": level})

@@ -11,7 +11,7 @@ from ...access.contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix, Query
 from ..base import learner
-from ..common import as_many, best_rewarded, collect, whole
+from ..common import affordable, as_many, best_rewarded, collect, whole
 from .choices import choose
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ async def picked(
     if not leaves:
         return None
     if pick == "best":
-        with suppress(BudgetExceeded):
-            return await best_rewarded(session, list(leaves))
+        return await best_rewarded(session, list(leaves))
     return leaves[choose(session, weights)]
 
 
@@ -69,11 +68,31 @@ async def segment_tree(
     Args:
         segment: tokens between branchings (the paper's: 512).
         branching: continuations of each member.
-        width: most members; ``None``: as many as the budget could carry to the horizon.
+        width: most members; ``None``: as many as the budget could carry to the horizon, and more trees
+            as long as one fits.
         pick: ``"best"`` by outcome reward, or ``"any"``.
     """
     steps = math.ceil(session.horizon / segment)
-    most = as_many(session, width, "width", tokens=session.horizon, queries=steps)
+    each = {"tokens": session.horizon, "queries": steps}
+    most = as_many(session, width, "width", **each)
+    leaves: list[tuple[Prefix, float]] = []
+    while most:
+        level = await _tree(session, segment, branching, most)
+        new = [(u, weight) for u, weight in level if session.is_complete(u)]
+        if not (new or leaves):  # the budget ended it: one member goes on by itself
+            new = [(u, 1.0) for u in await collect(session, level[0][0], 1)]
+        leaves += new
+        more = width is None and bool(new)
+        most = affordable(session, most, rewards=1, **each) if more else 0
+    outputs = [u for u, _ in leaves]
+    output = await picked(session, outputs, pick, [weight for _, weight in leaves])
+    return None if output is None else Finding(output, {"leaves": len(leaves)})
+
+
+async def _tree(
+    session: Session, segment: int, branching: int, most: int
+) -> list[tuple[Prefix, float]]:
+    """The last level of a tree, as far as the budget goes, with the chance to come to each member."""
     level: list[tuple[Prefix, float]] = [(session.root, 1.0)]
     with suppress(BudgetExceeded):
         while going := [u for u, _ in level if not session.is_complete(u)]:
@@ -88,12 +107,7 @@ async def segment_tree(
                 for children in [[u] if session.is_complete(u) else next(grown)]
                 for v in children
             ]
-    leaves = [(u, weight) for u, weight in level if session.is_complete(u)]
-    if not leaves:  # the budget ended it: one member goes on by itself
-        leaves = [(u, 1.0) for u in await collect(session, level[0][0], 1)]
-    outputs = [u for u, _ in leaves]
-    output = await picked(session, outputs, pick, [weight for _, weight in leaves])
-    return None if output is None else Finding(output, {"leaves": len(leaves)})
+    return level
 
 
 def _copies(members: int, branching: int, spare: int) -> list[int]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ...access.contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, FloatArray, Prefix, Query
 from ..base import learner
-from ..common import as_many, collect, whole
+from ..common import affordable, as_many, finished, whole
 from .choices import choose, relative
 from .resampling import RESAMPLERS, effective_size
 from .twists import Twists, check_twist
@@ -56,7 +56,7 @@ async def smc(
     stride: int = 1,
     decay: float = 1.0,
     samples: int = 4,
-) -> Finding | None:
+) -> Finding:
     """One of n particles steered toward P·τ, with an unbiased estimate of Z = E_P[τ].
 
     Pseudo-code (twisted SMC, Zhao et al. 2024, arXiv 2404.17546; τ = e^(r/β), or r without β)::
@@ -75,7 +75,8 @@ async def smc(
     (null: no particle survived, and the output is one of them all the same).
 
     Args:
-        particles: n; ``None``: as many as the budget can carry to the horizon.
+        particles: n; ``None``: as many as the budget can carry to the horizon; and where outputs end
+            early, more such clouds, of which one is chosen by its Ẑ (the note is the log of their mean).
         beta: β, in reward per nat; ``None``: the law conditioned on the reward.
         twist: ψ before the end (see ``twists.TWISTS``); one that is 0 on the way to a right output
             loses it.
@@ -86,14 +87,26 @@ async def smc(
         decay, samples: of the twist.
     """
     psi = Twists(session, twist, beta, decay, samples)
-    step = _proposed if proposal == "base" else _twisted
-    n = as_many(session, particles, "particles", **_each(session, twist, stride, samples))
-    cloud = _Cloud([session.root] * n, np.zeros(n), np.zeros(n))
-    with suppress(BudgetExceeded):
-        while cloud.going(session):
-            cloud = await step(session, cloud, psi, stride)
-            cloud = _resampled(session, cloud, resampler, ess)
-    return await _drawn(session, cloud)
+    each = _each(session, twist, stride, samples)
+    n = as_many(session, particles, "particles", **each)
+    found: list[tuple[Prefix, float]] = []
+    while n:
+        cloud = _Cloud([session.root] * n, np.zeros(n), np.zeros(n))
+        with suppress(BudgetExceeded):
+            while going := cloud.going(session):
+                if proposal == "twisted":
+                    cloud = await _twisted(session, cloud, going, psi)
+                else:
+                    cloud = await _grown(session, cloud, going, stride)
+                    cloud = await _weighed(cloud, going, psi)
+                cloud = _resampled(session, cloud, resampler, ess)
+        found.append(await _drawn(session, cloud))
+        n = affordable(session, n, rewards=1, **each) if particles is None else 0
+    logs = np.array([log_z for _, log_z in found])
+    weights = relative(logs)
+    output = found[choose(session, weights)][0] if weights.any() else found[0][0]
+    log_z = float(np.logaddexp.reduce(logs)) - math.log(len(found))
+    return Finding(output, {"log_normalizer": log_z if weights.any() else None})
 
 
 def _each(session: Session, twist: str | None, stride: int, samples: int) -> dict[str, int]:
@@ -135,24 +148,28 @@ def _resampled(session: Session, cloud: _Cloud, resampler: str, ess: float) -> _
     return _Cloud(particles, np.zeros(n), cloud.log_twists[chosen], cloud.log_z + cloud.log_mean)
 
 
-async def _proposed(session: Session, cloud: _Cloud, twists: Twists, stride: int) -> _Cloud:
+async def _grown(session: Session, cloud: _Cloud, going: list[int], stride: int) -> _Cloud:
     """Every particle that goes on grows by draws of P; equal ones are asked together."""
-    asked = Counter(cloud.particles[i] for i in cloud.going(session))
+    asked = Counter(cloud.particles[i] for i in going)
     queries = [Query(u, n, stride, Report.SAMPLE) for u, n in asked.items()]
     replies = await session.ask(queries)
     grown = {u: iter(reply.outputs()) for u, reply in zip(asked, replies, strict=True)}
-    particles, weights = list(cloud.particles), cloud.log_weights.copy()
-    logs, going = cloud.log_twists.copy(), cloud.going(session)
+    particles = list(cloud.particles)
     for i in going:
         particles[i] = next(grown[particles[i]])
-    logs[going] = await twists.log([particles[i] for i in going])
-    weights[going] += logs[going] - cloud.log_twists[going]
-    return _Cloud(particles, weights, logs, cloud.log_z)
+    return replace(cloud, particles=particles)
 
 
-async def _twisted(session: Session, cloud: _Cloud, twists: Twists, stride: int) -> _Cloud:
+async def _weighed(cloud: _Cloud, grown: list[int], twists: Twists) -> _Cloud:
+    """The weights of particles after they have grown."""
+    weights, logs = cloud.log_weights.copy(), cloud.log_twists.copy()
+    logs[grown] = await twists.log([cloud.particles[i] for i in grown])
+    weights[grown] += logs[grown] - cloud.log_twists[grown]
+    return replace(cloud, log_weights=weights, log_twists=logs)
+
+
+async def _twisted(session: Session, cloud: _Cloud, going: list[int], twists: Twists) -> _Cloud:
     """Every particle that goes on grows by one token of the twisted law P(c | u)·ψ(uc)."""
-    going = cloud.going(session)
     distinct = list(dict.fromkeys(cloud.particles[i] for i in going))
     laws = [r.laws for r in await session.ask(Query(u, 1, 1, Report.FULL) for u in distinct)]
     found: dict[Prefix, tuple[list[Prefix], FloatArray]] = {}
@@ -176,14 +193,12 @@ async def _twisted(session: Session, cloud: _Cloud, twists: Twists, stride: int)
     return _Cloud(particles, weights, logs, cloud.log_z)
 
 
-async def _drawn(session: Session, cloud: _Cloud) -> Finding:
-    """A particle by its weight; an output even where none survived, or the budget ended it."""
+async def _drawn(session: Session, cloud: _Cloud) -> tuple[Prefix, float]:
+    """A particle by its weight, and log Ẑ; where none survived, or the budget ended it, log Ẑ is −inf."""
     weights = relative(cloud.log_weights)
     done = np.array([session.is_complete(u) for u in cloud.particles])
     survived = bool(weights.any() and done[weights > 0].all())
     if not survived and done.any():
         weights = np.where(done, np.maximum(weights, 1e-300), 0.0)
     output = cloud.particles[choose(session, weights if weights.any() else np.ones(len(weights)))]
-    if not session.is_complete(output):
-        output = (await collect(session, output, 1) or [output])[0]
-    return Finding(output, {"log_normalizer": cloud.log_z + cloud.log_mean if survived else None})
+    return await finished(session, output), cloud.log_z + cloud.log_mean if survived else -math.inf

@@ -44,4 +44,4 @@ async def soft_best_of_n(session: Session, *, n: int = 16, beta: float = 0.1) ->
     if not outputs:
         return None
     rewards = np.array(await session.rewards(outputs))
-    return outputs[choose(session, relative(rewards / beta))]
+    return outputs[choose(session, relative((rewards - rewards.max()) / beta))]

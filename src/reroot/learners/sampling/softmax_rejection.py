@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...access.contract import Contract, Control, Oracle, Report
-from ...types import Finding
+from ...types import Finding, Prefix
 from ..base import learner
 from ..common import growing, number, whole
 from .choices import first_accepted, sampled_rewards
@@ -64,10 +64,11 @@ async def softmax_rejection(
         batch, growth: rollouts of the first batch, and the factor from each to the next (at most 256).
     """
     proposals = n if n is not None else math.ceil(4.0 * bound * math.log(4.0 / delta))
+    estimate: list[Prefix] = []
     if log_normalizer is None:
-        outputs, rewards = await sampled_rewards(session, proposals)
+        estimate, rewards = await sampled_rewards(session, proposals)
         if not rewards:
-            return Finding(outputs[0], {"accepted": False}) if outputs else None
+            return Finding(estimate[0], {"accepted": False}) if estimate else None
         tilts = np.array(rewards) / beta
         log_normalizer = float(np.logaddexp.reduce(tilts) - math.log(len(tilts)))
     top = log_normalizer + math.log(bound)
@@ -79,4 +80,6 @@ async def softmax_rejection(
         session, proposals, probability, batch=batch, growth=growth
     )
     notes = {"accepted": accepted, "log_normalizer": log_normalizer}
+    if output is None and estimate:  # the budget did not allow one more
+        output = estimate[0]
     return None if output is None else Finding(output, notes)

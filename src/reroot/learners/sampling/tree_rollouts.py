@@ -69,7 +69,9 @@ async def tree_rollouts(
             trees[-1].add(output, 0, logprobs)
         for _ in range(rounds if branches else 0):
             places = [(tree, u) for tree in trees for u in tree.most_surprising(forks)]
-            if not places:
+            longest = max((session.horizon - len(u) for _, u in places), default=0)
+            fits = affordable(session, len(places), queries=branches, tokens=branches * longest)
+            if not (places := places[:fits]):
                 break
             replies = await session.ask(Query(u, branches, None, Report.LOGPROB) for _, u in places)
             for (tree, u), reply in zip(places, replies, strict=True):

@@ -64,6 +64,7 @@ async def tree_search(
             while path[-1].children:
                 path.append(path[-1].selected(exploration))
             output = await _rolled_out(session, path[-1], children)
+            best = output if best is None else best
             if output not in rewards:
                 rewards[output] = await session.reward(output)
             reward = rewards[output]

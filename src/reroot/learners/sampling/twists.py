@@ -16,6 +16,7 @@ from ..common import number, whole
 if TYPE_CHECKING:
     from ...access.session import Session
 
+_TINY = 1e-300  # so that r/β stays finite
 TWISTS: dict[str | None, frozenset[Oracle]] = {
     None: frozenset(),
     "verifier": frozenset({Oracle.VERIFIER}),
@@ -24,15 +25,15 @@ TWISTS: dict[str | None, frozenset[Oracle]] = {
 }
 """The twists before an output is complete, and the oracles they take beside the outcome reward.
 
-``None``: 1; ``"verifier"``: what τ would be at reward 1, times decay^(H − |u|), where the verifier
-accepts, what it is at reward 0 where not; ``"value"``: the value oracle; ``"rollouts"``: the mean of τ
+``None``: 1; ``"verifier"``: where it accepts, the mean of τ if the reward will be 1 with probability
+decay^(H − |u|) and else 0; where it rejects, τ at reward 0; ``"value"``: the value oracle; ``"rollouts"``: the mean of τ
 over some continuations of each prefix.
 """
 
 
 def check_tilt(params: Mapping[str, Any]) -> None:
     """Refuse a temperature ``beta`` that is neither ``None`` nor positive (``InvalidInput``)."""
-    number(params, "beta", 0.0, math.inf, optional=True)
+    number(params, "beta", _TINY, math.inf, optional=True)
 
 
 def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:

@@ -11,11 +11,12 @@ from ...access.contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Prefix, Query
 from ..base import learner
-from ..common import as_many, best_rewarded, whole
+from ..common import affordable, as_many, best_rewarded, finished, whole
 
 if TYPE_CHECKING:
     from ...access.session import Session
 
+_MOST = 1_000
 _GUIDES = {"verifier": Oracle.VERIFIER, "value": Oracle.VALUE}
 
 
@@ -54,18 +55,33 @@ async def verifier_tree_search(
     probability P(c | u)·(1 - (1 - a)^m)/a where V accepts it, P(c | u)·(1 - a)^(m - 1) where not.
 
     Args:
-        subtrees: descents, ``None``: as many as the budget allows; more than one takes the outcome
-            reward to choose among them.
+        subtrees: descents; ``None``: as many as the budget allows, and narrower ones where it does
+            not allow a single one. More than one takes the outcome reward to choose among them.
         width: m, continuations drawn at each prefix.
         stride: tokens of a continuation.
         guide: score of a prefix: ``"verifier"`` (1 or 0) or ``"value"``.
     """
-    # of one descent: a step draws ``width`` continuations
-    each = {
-        "tokens": session.horizon * width,
-        "queries": math.ceil(session.horizon / stride) * width,
-    }
-    beams = [session.root] * as_many(session, subtrees, "subtrees", **each)
+    one = {"tokens": session.horizon, "queries": math.ceil(session.horizon / stride)}
+    each = {currency: amount * width for currency, amount in one.items()}  # of a descent
+    outputs: list[Prefix] = []
+    n = as_many(session, subtrees, "subtrees", **each)
+    if subtrees is None:
+        width = min(width, max(1, affordable(session, width, **one)))
+    while n:
+        ends = await _descents(session, n, width, stride, guide)
+        new = [u for u in ends if session.is_complete(u)]
+        if not new and not outputs:
+            return await finished(session, ends[0])
+        outputs += new
+        # outputs that ended early left something for more descents
+        more = subtrees is None and bool(new)
+        n = affordable(session, _MOST, rewards=1, **each) if more else 0
+    return outputs[0] if subtrees == 1 else await best_rewarded(session, outputs)
+
+
+async def _descents(session: Session, n: int, width: int, stride: int, guide: str) -> list[Prefix]:
+    """Where n greedy descents end, each on its own."""
+    beams = [session.root] * n
     with suppress(BudgetExceeded):
         while going := [i for i, u in enumerate(beams) if not session.is_complete(u)]:
             replies = await session.ask(
@@ -76,11 +92,7 @@ async def verifier_tree_search(
             scores = dict(zip(distinct, await _scores(session, distinct, guide), strict=True))
             for i, some in zip(going, drawn, strict=True):
                 beams[i] = max(some, key=scores.__getitem__)  # the first on ties
-    outputs = [u for u in beams if session.is_complete(u)]
-    if len(outputs) > 1:
-        with suppress(BudgetExceeded):
-            return await best_rewarded(session, outputs)
-    return (outputs or beams)[0]
+    return beams
 
 
 async def _scores(session: Session, prefixes: Sequence[Prefix], guide: str) -> list[float]:

@@ -12,7 +12,7 @@ from ...access.contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
 from ..base import learner
-from ..common import whole
+from ..common import affordable, whole
 from .choices import choose, relative
 from .twists import Twists, children_of, walking
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def _requires(params: Mapping[str, Any]) -> Contract:
     whole(params, "steps")
-    whole(params, "checks", optional=True)
+    whole(params, "checks")
     return walking(params)
 
 
@@ -33,7 +33,7 @@ async def vgb(
     beta: float | None = None,
     twist: str | None = "verifier",
     steps: int = 64,
-    checks: int | None = None,
+    checks: int = 64,
     children: int | None = None,
     decay: float = 1.0,
     samples: int = 4,
@@ -46,7 +46,8 @@ async def vgb(
             stay with probability 1/2; otherwise go
                 to the parent of v  with probability ∝ V̂(v)              (exactly τ(v) if v is an output)
                 to a child c of v   with probability ∝ P(c | v)·V̂(c)
-        return v if it is an output; otherwise T more steps
+        return v if it is an output; otherwise T more steps, at most ``checks`` times
+    return a completion of v
 
     The stationary law gives a leaf y the weight P(y)·τ(y) whatever the values inside the tree are, so
     the law of an output, once the walk has mixed, is the target exactly; V̂ decides how fast.
@@ -55,8 +56,8 @@ async def vgb(
         beta: β, in reward per nat; ``None``: the law conditioned on the reward.
         twist: V̂ (see ``twists.TWISTS``).
         steps: T.
-        checks: most times T steps; ``None``: until the budget ends it. If it never ends at an
-            output, the walk's prefix is returned with the note ``leaf`` false.
+        checks: most times T steps; steps between known prefixes cost nothing. If it never ends at an
+            output, one is drawn below the walk's prefix, with the note ``leaf`` false.
         children: only the so many most likely tokens of each prefix are walked to, so that the law P
             is replaced by the one restricted to them; needs argmax(children) in place of full. For
             vocabularies whose children are too many to value.
@@ -64,13 +65,22 @@ async def vgb(
     """
     walk = VgbWalk(session, Twists(session, twist, beta, decay, samples), children)
     node, done = session.root, 0
+    last = {"queries": 1 + session.horizon, "tokens": 1 + session.horizon}
     with suppress(BudgetExceeded):
-        while checks is None or done < checks * steps:
+        # enough is kept back to end an output that the walk does not
+        while done < checks * steps and affordable(session, 1, **last):
             for _ in range(steps):
+                if not affordable(session, 1, **last):
+                    break
                 node, done = await walk.step(node), done + 1
             if session.is_complete(node):
-                return Finding(node, {"steps": done, "leaf": True})
-    return Finding(node, {"steps": done, "leaf": session.is_complete(node)})
+                break
+    leaf = session.is_complete(node)
+    with suppress(BudgetExceeded):
+        while not session.is_complete(node):
+            below, law = await children_of(session, node, children)
+            node = below[choose(session, np.exp(law))]
+    return Finding(node, {"steps": done, "leaf": leaf})
 
 
 class VgbWalk:
