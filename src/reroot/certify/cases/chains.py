@@ -102,7 +102,7 @@ def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
     else:
         target = toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
         name = f"KL tilt, β = {beta:g}"
-    steps = 3
+    steps = 1 if toy is LENGTHS else 2  # completions multiply the runs
     return Chain(
         method="vgb",
         learner=vgb(beta=beta, twist=twist, steps=steps, checks=1),
