@@ -68,6 +68,32 @@ def test_paired_difference_decides_like_mcnemar() -> None:
         assert (low > 0) == (p_value < 0.0375), (w, x)
 
 
+def test_scaled_counts_of_learners_that_never_agree_are_bounded() -> None:
+    """Counts scaled to plan ahead round: wins + losses may lie one ulp above the attempts."""
+    factors = np.exp(np.linspace(0.01, 12.0, 200))[:, None]
+    wins = np.arange(1.0, 13.0)
+    rounded_up = 0
+    for n in (6, 12, 24, 25):
+        f, won = factors, wins[wins <= n]
+        rounded_up += int((f * won + f * (n - won) > f * n).sum())
+        low, high = iv.paired_difference(
+            f * won, f * (n - won), f * n, alpha_low=0.01, alpha_high=0.01
+        )
+        assert np.isfinite(low).all()
+        assert np.isfinite(high).all()
+        gain = np.broadcast_to((2 * won - n) / n, low.shape)
+        assert (low <= gain + 1e-9).all()
+        assert (high >= gain - 1e-9).all()
+        # all attempts are discordant, so the probability of that is bounded by α/4 at n of n
+        p = iv.lower_bound(f * won, f * n, 0.0075)
+        many = iv.lower_bound(f * n, f * n, 0.0025)
+        lead = 2 * p - 1
+        np.testing.assert_allclose(low, lead * np.where(lead > 0, many, 1.0), rtol=1e-6, atol=1e-9)
+    assert rounded_up > 0
+    with pytest.raises(InvalidInput, match="discordant"):
+        iv.paired_difference(5.0, 1.00001, 6.0, alpha_low=0.01, alpha_high=0.01)
+
+
 def test_paired_difference_is_antisymmetric_and_bounded() -> None:
     low, high = iv.paired_difference([24, 3, 0], [0, 5, 0], 24, alpha_low=0.01, alpha_high=0.02)
     back_low, back_high = iv.paired_difference([0, 5, 0], [24, 3, 0], 24, alpha_low=0.02, alpha_high=0.01)  # fmt: skip
@@ -187,6 +213,7 @@ def test_bootstrap_needs_two_problems() -> None:
         lambda: iv.bootstrap_means([], [], rng=np.random.default_rng(0)),
         lambda: iv.bootstrap_means([math.nan], ["a"], rng=np.random.default_rng(0)),
         lambda: iv.paired_difference(3, 3, 5, alpha_low=0.1, alpha_high=0.1),
+        lambda: iv.paired_difference(3, -1, 5, alpha_low=0.1, alpha_high=0.1),
     ],
 )
 def test_bad_input_is_refused(call) -> None:

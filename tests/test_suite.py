@@ -18,6 +18,7 @@ from reroot.learners import get_learner
 from reroot.report.permissions import allowed
 from reroot.report.suite_data import summarize_suite
 from reroot.report.suite_page import render, write_suite_page
+from reroot.report.words import share
 from reroot.suites import SUITES, SuiteRun, run_suite
 
 FAMILY = "hidden_path:K=4,H=6,p=0.5"
@@ -177,6 +178,7 @@ def test_the_page_shows_both_rankings_contracts_costs_and_speed(text: SuiteRun) 
         assert ranks == sorted(ranks)
         for row in group["rows"]:
             assert shown[row["short"]][start + 1] == f"{row[budget]['reward']:.2f}"
+            assert shown[row["short"]][start + 4] == share(row[budget]["used"])
     methods = [m["short"] for m in text.summary["methods"]]
     assert [line[0] for line in permissions[1:]] == methods == [line[0] for line in rewards[1:]]
     assert {"calls", "rollouts", "queries", "tokens"} <= set(costs[0])

@@ -177,6 +177,17 @@ def test_undetermined_plans_more_attempts() -> None:
     assert f"about {verdict.attempts_needed:,} attempts" in " ".join(verdict.notes)
 
 
+@pytest.mark.parametrize("n", [3, 5, 6, 7, 11, 13])
+def test_learners_that_never_agree_can_be_planned_for(n: int) -> None:
+    """Every attempt discordant, at every number of wins: planning scales the counts and rounds."""
+    for passed in range(n + 1):
+        root = Arm("bon", Control.ROOT, np.arange(n) >= passed, frozenset())
+        verdict = judge([root, arm("walk", Control.VISITED, passed, n)])
+        assert verdict.gain is not None
+        assert verdict.gain.low <= (2 * passed - n) / n <= verdict.gain.high
+        assert (verdict.attempts_needed is None) == (verdict.kind != UNDETERMINED)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "n"), [(0.05, 12), (0.5, 12), (0.3, 48), (0.8, 48)])
 def test_false_root_limit_without_a_difference(rate: float, n: int) -> None:

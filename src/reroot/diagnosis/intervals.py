@@ -19,6 +19,9 @@ from ..types import FloatArray
 _SMALL = -36.0
 """log p below which −log(1 − p) equals p to the last bit of a double."""
 
+_ROUNDING = 1e-12
+"""Relative excess of wins + losses over the attempts that scaling counts may leave."""
+
 _THETA_SHARE = 0.75
 """Share of α that ``paired_difference`` spends on the sign of the difference."""
 
@@ -94,11 +97,17 @@ def _paired_lower(
     wins: npt.ArrayLike, losses: npt.ArrayLike, attempts: npt.ArrayLike, alpha: float
 ) -> FloatArray:
     won, lost = np.asarray(wins, dtype=np.float64), np.asarray(losses, dtype=np.float64)
+    total = np.asarray(attempts, dtype=np.float64)
     discordant = won + lost
+    if not (discordant <= total * (1 + _ROUNDING)).all():
+        raise InvalidInput(
+            f"needs at most as many discordant attempts as attempts, got {discordant!r} of {attempts!r}"
+        )
     lead = 2.0 * lower_bound(won, discordant, _THETA_SHARE * alpha) - 1.0
+    discordant = np.minimum(discordant, total)
     rest = (1.0 - _THETA_SHARE) * alpha
-    few = lower_bound(discordant, attempts, rest)
-    many = upper_bound(discordant, attempts, rest)
+    few = lower_bound(discordant, total, rest)
+    many = upper_bound(discordant, total, rest)
     return lead * np.where(lead > 0, few, many)
 
 

@@ -31,11 +31,16 @@ def best_of_n(p: FloatArray, rewards: FloatArray, n: int) -> FloatArray:
 
 def soft_best_of_n(p: FloatArray, rewards: FloatArray, n: int, beta: float) -> FloatArray:
     """(m,) law of one of n draws chosen by e^(r/β): p(y)·E[n·e^(r/β)/(e^(r/β) + Σ_{j<n} e^(r_j/β))]."""
-    tilts = np.exp((rewards - rewards.max()) / beta)
     law = np.zeros(len(p))
-    for probability, drawn in reward_samples(p, tilts, n - 1):
-        law += probability * p * n * tilts / (tilts + drawn.sum())
+    for probability, drawn in reward_samples(p, rewards, n - 1):
+        law += probability * p * n / (1.0 + _tilted(drawn, rewards[:, None], beta).sum(axis=1))
     return law
+
+
+def _tilted(rewards: FloatArray, against: FloatArray | float, beta: float) -> FloatArray:
+    """e^((r − against)/β); infinite where that is beyond a double."""
+    with np.errstate(over="ignore"):
+        return np.exp((rewards - against) / beta)
 
 
 def first_accepted(p: FloatArray, accepted: FloatArray, n: int) -> FloatArray:
@@ -55,10 +60,11 @@ def softmax_rejection(
     p: FloatArray, rewards: FloatArray, n: int, beta: float, bound: float
 ) -> FloatArray:
     """(m,) law of SoftmaxSampler with an estimated normalizer (arXiv 2503.07453)."""
-    tilts = np.exp(rewards / beta)
     law = np.zeros(len(p))
-    for probability, drawn in reward_samples(p, tilts, n):
-        accepted = np.minimum(1.0, tilts / (drawn.mean() * bound))
+    for probability, drawn in reward_samples(p, rewards, n):
+        best = drawn.max()  # in Ẑ/e^(best/β), which is at least 1/n, nothing over- or underflows
+        normalizer = _tilted(drawn, best, beta).mean() * bound
+        accepted = np.minimum(1.0, _tilted(rewards, best, beta) / normalizer)
         law += probability * first_accepted(p, accepted, n)
     return law
 
@@ -69,8 +75,9 @@ def pessimism(
     """(m,) law of InferenceTimePessimism with an estimated λ (arXiv 2503.21878)."""
     law = np.zeros(len(p))
     for probability, drawn in reward_samples(p, rewards, n):
-        level = pessimistic_level(drawn, np.full(n, 1.0 / n), beta)
-        accepted = np.clip((rewards - level) / (top - level), 0.0, 1.0)
+        best = drawn.max()  # λ − best keeps every digit where β is tiny and λ itself would not
+        level = pessimistic_level(drawn - best, np.full(n, 1.0 / n), beta)
+        accepted = np.clip((rewards - best - level) / (top - best - level), 0.0, 1.0)
         law += probability * first_accepted(p, accepted, n)
     return law
 

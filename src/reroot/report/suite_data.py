@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,12 @@ from ..folders import read_config
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
 from .data import UNIT, Learner, RunData, load_run
-from .summary import j_beta
 
 if TYPE_CHECKING:
     import polars as pl
 
 BUDGETS = ("tokens", "calls")
+_PAID_IN = {"tokens": ("tokens",), "calls": ("rollouts", "queries")}
 _SAME = 1e-9  # rewards closer than this are equal: their means come from sums in some order
 
 
@@ -33,7 +34,10 @@ def summarize_suite(folder: str | Path) -> dict[str, Any]:
         JSON-able: ``groups`` (the tasks that have the same oracles: the methods that ran there, with
         their numbers at either budget, ranks, and how many methods each passes or is passed by
         from one budget to the other), ``methods`` (what each needed), ``speed`` (generated tokens
-        and seconds of each part), ``rewards`` (method x task), and what they belong to.
+        and seconds of each part), ``rewards`` (method x task), and what they belong to. In every
+        mean reward an attempt without an output, or whose output could not be judged, counts like
+        the worst output of any method on its task, and not more than 0; a method none of whose
+        attempts was judged has no mean.
 
     Raises:
         RunFolderError: it is no folder of a suite, or a part of it is not there.
@@ -42,7 +46,7 @@ def summarize_suite(folder: str | Path) -> dict[str, Any]:
     config = read_config(path)
     if config.get("kind") != "suite":
         raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
-    runs = {budget: load_run(path / budget) for budget in BUDGETS}
+    runs = _counted({budget: load_run(path / budget) for budget in BUDGETS})
     tasks = list(runs["tokens"].tasks)
     methods = _methods(runs)
     kept = ("suite", "about", "model", "version", "beta", "oracles", "unable")
@@ -59,6 +63,29 @@ def summarize_suite(folder: str | Path) -> dict[str, Any]:
         "rewards": [_rewards(runs, x, tasks) for x in methods],
         "speed": {part: _speed(load_run(path / part)) for part in (*BUDGETS, "rollouts")},
         "errors": sum(_errors(run) for run in runs.values()),
+    }
+
+
+def _counted(runs: Mapping[str, RunData]) -> dict[str, RunData]:
+    """The runs with a column ``counted``: the reward, or the least on the task where there is none.
+
+    An attempt that gave no output has reward 0 in its table, which could be more than an output has.
+    """
+    import polars as pl
+
+    there = pl.col("tokens_out").is_not_null() & pl.col("reward").is_not_null()
+    both = pl.concat([run.results.select("task", "reward", "tokens_out") for run in runs.values()])
+    lowest = both.filter(there).group_by("task").agg(pl.col("reward").min()).rows()
+    floors = {task: min(0.0, reward) for task, reward in lowest}
+    floor = pl.col("task").replace_strict(floors, default=0.0, return_dtype=pl.Float64)
+    counted = pl.when(there).then("reward").otherwise(floor).alias("counted")
+    return {
+        budget: replace(
+            run,
+            results=run.results.with_columns(counted),
+            cells={key: rows.with_columns(counted) for key, rows in run.cells.items()},
+        )
+        for budget, run in runs.items()
     }
 
 
@@ -104,7 +131,7 @@ def _group(
         {
             "short": x.short,
             "control": str(x.control),
-            **{b: _numbers(tables[b][x.label], x, runs[b].beta) for b in BUDGETS},
+            **{b: _numbers(tables[b][x.label], x, runs[b], b) for b in BUDGETS},
         }
         for x in ran
     ]
@@ -124,20 +151,32 @@ def _group(
     }
 
 
-def _numbers(rows: pl.DataFrame, learner: Learner, beta: float) -> dict[str, Any]:
+def _numbers(rows: pl.DataFrame, learner: Learner, run: RunData, budget: str) -> dict[str, Any]:
     attempts, passed = len(rows), int(rows["passed"].sum())
-    reward = rows["reward"].to_numpy()
+    cost = {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES}
+    surprisal = rows["surprisal"].to_numpy()
+    charged = np.where(rows["tokens_out"].is_null().to_numpy(), 0.0, surprisal)
+    rewards, net = _counts(rows), _counts(rows) - run.beta * charged
     return {
         "attempts": attempts,
         "passed": passed,
         "pass_rate": passed / attempts,
         "pass_interval": list(clopper_pearson(passed, attempts)),
-        **_mean("reward", reward, rows, learner),
-        **_mean("j_beta", j_beta(rows, beta), rows, learner),
-        **_mean("surprisal", rows["surprisal"].to_numpy(), rows, learner),
-        "cost": {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES},
+        **_mean("reward", rewards, rows, learner),
+        **_mean("j_beta", net, rows, learner),
+        **_mean("surprisal", surprisal, rows, learner),
+        "cost": cost,
+        "used": sum(cost[c] for c in _PAID_IN[budget]) / run.config["budget"][budget],
         "unfinished": int((~rows["complete"]).sum()),
+        "errors": attempts - rows["error"].null_count(),
+        "error": next(iter(rows["error"].drop_nulls()), None),
     }
+
+
+def _counts(rows: pl.DataFrame) -> FloatArray:
+    """(attempts,) rewards as they count in means; nan where not one attempt was judged."""
+    counted = rows["counted"].to_numpy()
+    return np.full(len(rows), np.nan) if rows["reward"].is_null().all() else counted
 
 
 def _mean(name: str, values: FloatArray, rows: pl.DataFrame, learner: Learner) -> dict[str, Any]:
@@ -172,7 +211,7 @@ def _flips(
     """Pairs that change places: ``behind`` leads at equal tokens, ``ahead`` at equal calls."""
     found: list[dict[str, Any]] = []
     for (one, a), (two, b) in combinations(zip(methods, rows, strict=True), 2):
-        gaps = [_reward(a[budget]) - _reward(b[budget]) for budget in BUDGETS]
+        gaps = [_gap(a[budget], b[budget]) for budget in BUDGETS]
         if min(map(abs, gaps)) <= _SAME or (gaps[0] > 0) == (gaps[1] > 0):
             continue
         winner = {budget: (one, two) if g > 0 else (two, one) for budget, g in zip(BUDGETS, gaps, strict=True)}  # fmt: skip
@@ -182,6 +221,12 @@ def _flips(
         ahead, behind = winner["calls"]
         found.append({"ahead": ahead.short, "behind": behind.short, "clear": clear})
     return found
+
+
+def _gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
+    """What the first leads by in mean reward; 0 where neither has one."""
+    a, b = _reward(one), _reward(two)
+    return 0.0 if a == b else a - b
 
 
 def _passes_more(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
@@ -203,8 +248,8 @@ def _rewards(runs: Mapping[str, RunData], learner: Learner, tasks: Sequence[str]
 
 
 def _task_mean(rows: pl.DataFrame) -> float | None:
-    values = rows["reward"].drop_nulls().to_numpy()
-    return float(values.mean()) if len(values) else None
+    mean = float(_counts(rows).mean()) if len(rows) else math.nan
+    return None if math.isnan(mean) else mean
 
 
 def _speed(run: RunData) -> dict[str, Any]:

@@ -24,13 +24,18 @@ _NOTES = """<h2>How to read the numbers</h2>
 generator: a rollout, a continuation, a draw, a list or law of next tokens, or a scored token. So a method that
 asks token by token pays as many calls as tokens, and a rollout is one call however long it is: equal tokens
 and equal calls are different races. The worst case is set aside before anything is asked, so that no
-method ever overspends; some end before the budget does, because they have found what they look for.</p>
-<p><b>Rankings.</b> By mean reward; equal means share a rank. A pair is flipped where one method leads at equal
-tokens and the other at equal calls; a flip is clear where in both the one that leads passes more often by
-an exact paired bound (97.5 %, each pair by itself). With few problems most flips are not.</p>
+method ever overspends. Many end before the budget does: they have found what they look for, or they make
+one pass, as large as the worst case allows. <i>Used</i> is the mean share of the budget that was spent.</p>
+<p><b>Rankings.</b> By mean reward; equal means share a rank. An attempt without an output, or whose output
+could not be judged, counts as not passed and as reward 0, or as the lowest reward of any output on its task
+where that is below 0; a method none of whose attempts could be judged comes last. A pair is flipped where
+one method leads at equal tokens and the other at equal calls; a flip is clear where in both the one that
+leads passes more often by an exact paired bound (97.5 %, each pair by itself). With few problems most flips
+are not.</p>
 <p><b>J<sub>β</sub> ≥</b> is the mean of r − β·(−log P(output)): what is left of the reward when the output is
-charged β per nat of its surprisal under the generator's own law. It leaves out the entropy of the method's
-law and so is a lower bound of J<sub>β</sub> = E[r] − β·KL. Surprisal is the mean of −log P(output), in nats.</p>
+charged β per nat of its surprisal under the generator's own law (nothing where there is no output). It leaves
+out the entropy of the method's law and so is a lower bound of J<sub>β</sub> = E[r] − β·KL. Surprisal is the
+mean of −log P(output), in nats.</p>
 <p><b>Intervals</b> at 95 %: pass rates Clopper-Pearson, means by bootstrap over problems.
 <b>Costs</b> are means per attempt and logical: what the interface charges, whatever the backend reuses.</p>"""
 
@@ -51,7 +56,10 @@ def write_suite_page(folder: str | Path) -> Path:
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
     title = f"{summary['suite']} methods on {summary['model']}"
-    parts = [_header(summary, title)]
+    parts = [
+        _header(summary, title),
+        *(f'<p class="note">{escape(line)}</p>' for line in errors(summary)),
+    ]
     parts += [_ranking(summary, group) for group in summary["groups"]]
     parts += [_permissions(summary), _rewards(summary)]
     parts += ["<h2>What each method cost</h2>"]
@@ -99,6 +107,22 @@ def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
     return sorted(group["rows"], key=key)
 
 
+def errors(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences on the attempts that had errors: whose they were, and the first one."""
+    rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
+    broken: dict[str, int] = {}
+    for short, numbers in rows:
+        broken[short] = broken.get(short, 0) + numbers["errors"]
+    named = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
+    if not named:
+        return []
+    first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
+    return [
+        f"Attempts with errors count as not passed: {named}.",
+        f"The first one: {first}",
+    ]
+
+
 def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     if not group["rows"]:
         return ""
@@ -113,7 +137,7 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
         [*_entry(a, "tokens"), *_entry(b, "calls"), _moved(b)]
         for a, b in zip(left, right, strict=True)
     ]
-    half = ["", "reward", "passed, %", "J<sub>β</sub> ≥", "nats"]
+    half = ["", "reward", "passed, %", "J<sub>β</sub> ≥", "used"]
     head = ["equal tokens", *half[1:], "equal calls", *half[1:], "flips"]
     tasks = listing([task_name(task) for task in group["tasks"]])
     return (
@@ -121,7 +145,7 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
         f'of each method</h3><dl class="facts">{facts}</dl></article>'
         f"{_halves(head, rows)}"
         '<p class="note">▲ passes methods that lead it at equal tokens; ▼ is passed by methods that it '
-        f"leads there. β = {summary['beta']:g}; nats: mean surprisal −log P(output).</p>"
+        f"leads there. β = {summary['beta']:g}; used: mean share of the budget, %.</p>"
         f"{_without(summary, group)}"
     )
 
@@ -130,7 +154,7 @@ def _winner(group: Mapping[str, Any], budget: str) -> str:
     best = winners(group, budget)
     shown = names([f"{dot(row['control'])}{escape(row['short'])}" for row in best])
     return (
-        f"<div><dt>Best at {_AT[budget]}</dt><dd><b>{best[0][budget]['reward']:.2f}</b>"
+        f"<div><dt>Best at {_AT[budget]}</dt><dd><b>{_mean(best[0][budget])}</b>"
         f"<span>{shown}</span></dd></div>"
     )
 
@@ -153,11 +177,15 @@ def _entry(row: Mapping[str, Any], budget: str) -> list[str]:
     n = row[budget]
     return [
         f"{n['rank']}&ensp;{dot(row['control'])}{escape(row['short'])}",
-        "·" if n["reward"] is None else f"{n['reward']:.2f}",
+        _mean(n),
         f"{share(n['pass_rate'])} <small>{shares(n['pass_interval'])}</small>",
         with_interval(n["j_beta"], None),
-        "·" if n["surprisal"] is None else f"{n['surprisal']:.1f}",
+        share(n["used"]),
     ]
+
+
+def _mean(numbers: Mapping[str, Any]) -> str:
+    return "·" if numbers["reward"] is None else f"{numbers['reward']:.2f}"
 
 
 def _moved(row: Mapping[str, Any]) -> str:
@@ -229,19 +257,23 @@ def _both(tokens: float | None, calls: float | None) -> str:
 def _costs(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     rows = [(row, row[b]["cost"], b) for row in group["rows"] for b in BUDGETS]
     pays = [c for c in CURRENCIES if any(cost[c] for _, cost, _ in rows)]
+    broken = any(row[b]["errors"] for row, _, b in rows)
     shown = [
         [
             f"{dot(row['control'])}{escape(row['short'])}" if b == BUDGETS[0] else "",
             _AT[b],
             quantity(cost["rollouts"] + cost["queries"]),
             *(quantity(cost[c]) if cost[c] else "·" for c in pays),
+            "·" if row[b]["surprisal"] is None else f"{row[b]['surprisal']:.1f}",
             str(row[b]["unfinished"] or "·"),
+            *([str(row[b]["errors"] or "·")] if broken else []),
         ]
         for row, cost, b in rows
     ]
-    head = ["method", "at", "calls", *(SHORT.get(c, c) for c in pays), "incomplete outputs"]
+    head = ["method", "at", "calls", *(SHORT.get(c, c) for c in pays)]
+    head += ["surprisal, nats", "incomplete outputs", *["errors"] * broken]
     tasks = listing([task_name(task) for task in group["tasks"]])
-    return f"<h3>{escape(tasks)}</h3>{table(head, shown, text=2)}"
+    return f"<h3>{escape(tasks)}</h3>{table(head, shown, text=2, kind='dense')}"
 
 
 def _speed(summary: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .suite_page import ordered, task_name
+from .suite_page import errors, ordered, task_name
 from .words import listing, quantity, share
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
             numbers = [*_cells(row["tokens"]), *_cells(row["calls"])]
             table.add_row(Text(row["short"]), *numbers, Text(" ".join(marks).strip()))
         parts += [table]
-    return Group(*parts, Text(_speed(summary), style="dim"))
+    return Group(*parts, Text("\n".join([_speed(summary), *errors(summary)]), style="dim"))
 
 
 def _cells(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
