@@ -131,7 +131,10 @@ def test_smc_keeps_drawn_tokens_whose_twist_it_cannot_pay() -> None:
     assert all(a.complete for a in made(spec, n=50, tokens=4))
 
 
-@pytest.mark.parametrize("spec", ["inference_time_pessimism:n=64", "soft_best_of_n:n=64"])
+@pytest.mark.parametrize(
+    "spec",
+    ["inference_time_pessimism:n=64", "soft_best_of_n:n=64", "softmax_rejection:n=64,bound=4"],
+)
 def test_tiny_beta_is_the_best(spec: str) -> None:
     found = made(f"{spec},beta=1e-17", n=50)
     assert sum(map(reward_of, found)) == len(found)

@@ -65,21 +65,23 @@ async def softmax_rejection(
     """
     proposals = n if n is not None else math.ceil(4.0 * bound * math.log(4.0 / delta))
     estimate: list[Prefix] = []
-    if log_normalizer is None:
+    base, log_z = 0.0, log_normalizer  # Z·e^(−base/β), so that a small β loses no digits
+    if log_z is None:
         estimate, rewards = await sampled_rewards(session, proposals)
         if not rewards:
             return Finding(estimate[0], {"accepted": False}) if estimate else None
-        tilts = np.array(rewards) / beta
-        log_normalizer = float(np.logaddexp.reduce(tilts) - math.log(len(tilts)))
-    top = log_normalizer + math.log(bound)
+        base = max(rewards)
+        tilts = (np.array(rewards) - base) / beta
+        log_z = float(np.logaddexp.reduce(tilts) - math.log(len(tilts)))
+    top = log_z + math.log(bound)
 
     def probability(reward: float) -> float:
-        return math.exp(min(0.0, reward / beta - top))
+        return math.exp(min(0.0, (reward - base) / beta - top))
 
     output, accepted = await first_accepted(
         session, proposals, probability, batch=batch, growth=growth
     )
-    notes = {"accepted": accepted, "log_normalizer": log_normalizer}
+    notes = {"accepted": accepted, "log_normalizer": base / beta + log_z}
     if output is None and estimate:  # the budget did not allow one more
         output = estimate[0]
     return None if output is None else Finding(output, notes)
