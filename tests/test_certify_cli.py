@@ -10,27 +10,18 @@ from typing import Any
 
 import pytest
 
+from commands import call
 from reroot.certify import cases as all_cases
 from reroot.certify.case import EXACT, Aim, Case
 from reroot.certify.every import certify_methods
 from reroot.certify.toys import SHORT
-from reroot.cli import main
 from reroot.learners import list_learners
 from reroot.report.certificates_chart import law_chart, law_legend, output_name
 from reroot.report.certificates_page import render
-from reroot.report.certificates_words import ROUNDING, ratio, small
+from reroot.report.certificates_words import ratio, small
 from test_suite import Reader
 
 QUICK = ["beam_search", "latent_exploration"]
-
-
-def call(*arguments: str) -> int:
-    """Exit code of a command."""
-    try:
-        main(list(arguments))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -207,7 +198,7 @@ def test_the_page_shows_laws_costs_and_contracts() -> None:
 
 
 def test_numbers_that_are_rounding_are_shown_as_such() -> None:
-    assert ROUNDING == EXACT
+    assert (small(0.9 * EXACT), small(2 * EXACT)) == ("0", "2·10⁻¹⁰")
     assert (small(3e-16), small(2e-7), small(0.01234), small("inf")) == (
         "0",
         "2·10⁻⁷",

@@ -11,20 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from reroot.cli import main
+from commands import call
 from reroot.cli.parsing import split_specs
 
 COMPARE = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--budget-tokens", "1000"]
 SMALL = [*COMPARE, "--seeds", "1", "--problems", "2"]
-
-
-def call(*arguments: str) -> int:
-    """Exit code of a command."""
-    try:
-        main(list(arguments))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(

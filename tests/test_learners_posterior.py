@@ -151,18 +151,18 @@ def test_it_keeps_its_promise(known: bool, delta: float) -> None:
     assert failed > 0 or delta < 0.1  # the promise is not kept by asking too much
 
 
-SETTINGS = [(16, 0.25, 64, 20), (4, 0.4, 64, 20), (2, 0.6, 64, 20), (64, 0.1, 32, 20)]
+SETTINGS = [(16, 0.25, 64, 2.6), (4, 0.4, 64, 2.6), (2, 0.6, 64, 2.6), (64, 0.1, 32, 2.6)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("K", "p", "H", "paths"), [*SETTINGS, (16, 0.25, 256, 10)])
-def test_draws_stay_close_to_the_capacity_floor(K: int, p: float, H: int, paths: int) -> None:
-    """Success at least 0.95 within its interval (fails wrongly with 1e-3)."""
-    result, draws = walk(K, p, H, paths)
+@pytest.mark.parametrize(("K", "p", "H", "most"), [*SETTINGS, (16, 0.25, 256, 2.2)])
+def test_draws_stay_close_to_the_capacity_floor(K: int, p: float, H: int, most: float) -> None:
+    """30 paths each; success at least 0.95 within its interval (fails wrongly with 1e-3)."""
+    result, draws = walk(K, p, H, 30)
     ratio = draws / capacity_floor(K, H, p)
-    # what is measured: 1.6 to 1.9
-    assert ratio.mean() + 3 * ratio.std() / math.sqrt(paths) <= 2.1
-    assert sum(a.passed for a in result.attempts) >= stats.binom.ppf(1e-3, paths, 0.95)
+    assert ratio.mean() <= most
+    assert ratio.mean() + 3 * ratio.std() / math.sqrt(30) <= 2.1  # what is measured: 1.6 to 1.9
+    assert sum(a.passed for a in result.attempts) >= stats.binom.ppf(1e-3, 30, 0.95)
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from commands import call
 from reroot.access.contract import Contract
-from reroot.cli import main
 from reroot.errors import MissingDependency, RunFolderError
 from reroot.report.training_data import labels, last_passes, load_training, passes, state
 from reroot.report.training_figures import (
@@ -612,14 +612,6 @@ def test_narrow_terminals_keep_the_gap(folders: list[Path]) -> None:
 
 
 # -- the command ---------------------------------------------------------------------------------
-
-
-def call(*arguments: str) -> int:
-    try:
-        main(list(arguments))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_report_overlays_training_runs(

@@ -56,6 +56,12 @@ def test_vgb_ends_where_there_is_nowhere_to_go(twist: str) -> None:
     assert all(a.complete and not a.notes["leaf"] for a in found)
 
 
+def test_action_rejection_draws_from_the_law_where_no_child_is_worth_anything() -> None:
+    found = made("action_rejection", verifier=lambda o: False, reward=lambda o: 0.0)
+    assert all(a.complete for a in found)
+    assert len({a.output.tokens for a in found if a.output}) > 1
+
+
 @pytest.mark.parametrize("calls", [1, 5, 8, 20])
 @pytest.mark.parametrize(
     "spec",

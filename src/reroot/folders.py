@@ -190,11 +190,23 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: not a run folder.
     """
-    file = path / CONFIG
+    return read_json(path / CONFIG, f"{path} is not a run folder")
+
+
+def read_json(file: Path, otherwise: str) -> dict[str, Any]:
+    """The content of a JSON file.
+
+    Args:
+        file: the file.
+        otherwise: what it means that it cannot be read, for the error.
+
+    Raises:
+        RunFolderError: it cannot be read, or is not JSON.
+    """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunFolderError(f"{path} is not a run folder: {error.strerror} ({CONFIG})") from None
+        raise RunFolderError(f"{otherwise}: {error.strerror} ({file.name})") from None
     except ValueError as error:
         raise RunFolderError(f"{file} is not JSON: {error}") from None
 

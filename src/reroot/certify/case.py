@@ -100,7 +100,7 @@ class Sampled(Case):
         samples: runs.
     """
 
-    samples: int = 1_000
+    samples: int = 2_000
 
 
 def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..access.contract import Contract
-from ..errors import RunFolderError
-from ..folders import write_atomically, write_json
+from ..folders import read_json, write_atomically, write_json
 from ..types import CURRENCIES
 from .certificates_chart import law_chart, law_legend
 from .certificates_words import (
@@ -64,13 +62,7 @@ def read_certificates(folder: str | Path) -> dict[str, Any]:
     Raises:
         RunFolderError: there is none, or it is not JSON.
     """
-    path = Path(folder) / NUMBERS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunFolderError(f"no certificates in {folder}: {error.strerror} ({NUMBERS})") from None
-    except ValueError as error:
-        raise RunFolderError(f"{path} is not JSON: {error}") from None
+    return read_json(Path(folder) / NUMBERS, f"no certificates in {folder}")
 
 
 def render(summary: Mapping[str, Any]) -> str:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..certify.case import EXACT
 from .words import listing, quantity
 
-ROUNDING = 1e-10
-"""Distances below this are rounding, and shown as 0."""
 MARKS = {True: "holds", False: "fails", None: "measured"}
 _SAME = 1e-9
 
@@ -19,7 +18,7 @@ def small(value: float | str) -> str:
     if value == "inf":
         return "∞"
     number = float(value)
-    return "0" if abs(number) < ROUNDING else quantity(float(f"{number:.3g}"))
+    return "0" if abs(number) < EXACT else quantity(float(f"{number:.3g}"))
 
 
 def ratio(value: float | str) -> str:

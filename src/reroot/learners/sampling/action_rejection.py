@@ -9,7 +9,7 @@ from ...errors import BudgetExceeded
 from ...types import Prefix
 from ..base import learner
 from .choices import choose, relative
-from .twists import Twists, children_of, walking
+from .twists import Twists, children_of, drawn_below, walking
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -32,8 +32,8 @@ async def action_rejection(
         u ← ∅;  until u is an output:  u ← ua with probability ∝ P(a | u)·V̂(ua)
 
     V̂ off by a factor 1 + ε on one token in each law costs about ε·√H in total variation, and values
-    that lag one token behind leave P as it is. ``vgb`` pays a walk to be free of both. It ends early
-    where no child has a positive value.
+    that lag one token behind leave P as it is. ``vgb`` pays a walk to be free of both. Below a prefix
+    none of whose children has a positive value, the rest is drawn from P.
 
     Args:
         beta: β, in reward per nat; ``None``: the law conditioned on the reward.
@@ -50,4 +50,4 @@ async def action_rejection(
             if not weights.any():
                 break
             node = below[choose(session, weights)]
-    return node
+    return await drawn_below(session, node, children)

@@ -3,7 +3,7 @@ be enumerated like the generator's draws (``testing.enumerate_runs(choices=True)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,13 @@ async def sampled_rewards(session: Session, n: int) -> tuple[list[Prefix], list[
 
 
 async def first_accepted(
-    session: Session, n: int, probability: Callable[[float], float], *, batch: int, growth: float
+    session: Session,
+    n: int,
+    probability: Callable[[float], float],
+    *,
+    batch: int,
+    growth: float,
+    spare: Sequence[Prefix] = (),
 ) -> tuple[Prefix | None, bool]:
     """Rejection sampling: the first of n rollouts that is accepted, else one more rollout.
 
@@ -65,6 +71,7 @@ async def first_accepted(
         n: most proposals.
         probability: outcome reward → probability of acceptance.
         batch, growth: rollouts of the first batch, and the factor from each to the next.
+        spare: rollouts made before; the first one is returned where the budget allows no other.
 
     Returns:
         The output (``None``: the budget did not allow any), and whether it was accepted.
@@ -85,4 +92,4 @@ async def first_accepted(
             batch = max(batch, min(_LARGEST_BATCH, int(batch * growth)))
         if last is None or drawn >= n:
             last = ((await collect(session, session.root, 1)) or [last])[0]
-    return last, False
+    return next((y for y in (last, *spare) if y is not None), None), False

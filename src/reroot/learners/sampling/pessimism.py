@@ -70,7 +70,7 @@ async def inference_time_pessimism(
     def probability(reward: float) -> float:
         return max(0.0, reward - level) / ratio if ratio else float(reward >= level)
 
-    output, accepted = await first_accepted(session, n, probability, batch=batch, growth=growth)
-    if output is None and estimate:  # the budget did not allow one more
-        output = estimate[0]
+    output, accepted = await first_accepted(
+        session, n, probability, batch=batch, growth=growth, spare=estimate
+    )
     return None if output is None else Finding(output, {"accepted": accepted, "level": level})

@@ -79,9 +79,7 @@ async def softmax_rejection(
         return math.exp(min(0.0, (reward - base) / beta - top))
 
     output, accepted = await first_accepted(
-        session, proposals, probability, batch=batch, growth=growth
+        session, proposals, probability, batch=batch, growth=growth, spare=estimate
     )
     notes = {"accepted": accepted, "log_normalizer": base / beta + log_z}
-    if output is None and estimate:  # the budget did not allow one more
-        output = estimate[0]
     return None if output is None else Finding(output, notes)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...access.contract import Contract, Control, Oracle, Report
-from ...errors import InvalidInput
+from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
 from ..common import number, whole
+from .choices import choose
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -102,6 +104,18 @@ async def children_of(
         kept = law > -np.inf
         tokens, law = tokens[kept], law[kept] - np.logaddexp.reduce(law[kept])
     return [node.append(t) for t in tokens.tolist()], law
+
+
+async def drawn_below(session: Session, node: Prefix, most: int | None) -> Prefix:
+    """An output below ``node``, drawn token by token from the laws of ``children_of``.
+
+    The same under every contract that allows those; a prefix where the budget ends it.
+    """
+    with suppress(BudgetExceeded):
+        while not session.is_complete(node):
+            below, law = await children_of(session, node, most)
+            node = below[choose(session, np.exp(law))]
+    return node
 
 
 class Twists:

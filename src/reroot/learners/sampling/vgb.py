@@ -14,7 +14,7 @@ from ...types import Finding, FloatArray, Prefix
 from ..base import learner
 from ..common import affordable, whole
 from .choices import choose, relative
-from .twists import Twists, children_of, walking
+from .twists import Twists, children_of, drawn_below, walking
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -76,11 +76,7 @@ async def vgb(
             if session.is_complete(node):
                 break
     leaf = session.is_complete(node)
-    with suppress(BudgetExceeded):
-        while not session.is_complete(node):
-            below, law = await children_of(session, node, children)
-            node = below[choose(session, np.exp(law))]
-    return Finding(node, {"steps": done, "leaf": leaf})
+    return Finding(await drawn_below(session, node, children), {"steps": done, "leaf": leaf})
 
 
 class VgbWalk:
