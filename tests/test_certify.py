@@ -20,6 +20,7 @@ from reroot.learners import list_learners
 from reroot.learners.base import LearnerFactory, learner
 from reroot.learners.sampling.choices import accepts
 from reroot.learners.sampling.suffixes import Scored, grow
+from reroot.learners.sampling.vgb import vgb
 from reroot.types import Prefix
 
 CASES = cases_of()
@@ -148,6 +149,18 @@ def test_a_biased_normalizer_is_caught() -> None:
     case = cases_of("smc")[0]
     found = certify(dataclasses.replace(case, log_z=case.log_z + 0.1))  # type: ignore[call-arg]
     assert any("normalizer is biased" in fault for fault in found.faults)
+
+
+def test_a_walk_too_short_for_an_output_shows_nothing() -> None:
+    """Its own output has no law then, and no distance to the target."""
+    (case,) = [
+        c for c in cases_of("vgb") if c.toy is COINS and c.learner.params["twist"] == "verifier"
+    ]
+    assert isinstance(case, Chain)
+    learner = vgb(twist="verifier", steps=2, checks=1, complete=False)
+    found = certify(dataclasses.replace(case, learner=learner, steps=2))
+    assert found.holds is False
+    assert any("no output" in fault for fault in found.faults)
 
 
 def test_vgb_leaf_mass_with_exact_values_is_one_in_two_h() -> None:

@@ -56,6 +56,16 @@ def test_vgb_ends_where_there_is_nowhere_to_go(twist: str) -> None:
     assert all(a.complete and not a.notes["leaf"] for a in found)
 
 
+def test_a_walk_that_is_left_at_a_prefix() -> None:
+    spec = "vgb:beta=0.3,steps=1,checks=1,complete="
+    whole, part = (made(spec + c, reward=lambda o: 0.0) for c in ("true", "false"))
+    assert [a.notes for a in whole] == [a.notes for a in part]
+    assert all(a.complete for a in whole)
+    assert not any(a.complete for a in part if not a.notes["leaf"])
+    with pytest.raises(InvalidInput, match="complete must be True or False, got 1"):
+        get_learner("vgb:complete=1")
+
+
 def test_action_rejection_draws_from_the_law_where_no_child_is_worth_anything() -> None:
     found = made("action_rejection", verifier=lambda o: False, reward=lambda o: 0.0)
     assert all(a.complete for a in found)

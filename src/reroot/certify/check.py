@@ -112,6 +112,7 @@ def certify(case: Case) -> Certificate:
         found = _enumerated(case)
     stated = None if case.law is None else Distances.of(found.law, case.law)
     faults = list(found.faults)
+    own = found.law if found.output is None else found.output
     if stated is not None and stated.tv > EXACT + found.margin:
         faults.append(f"the law is {stated.tv:.3g} from the stated one in total variation")
     for currency, expected in case.costs.items():
@@ -126,7 +127,7 @@ def certify(case: Case) -> Certificate:
         found.law,
         found.output,
         stated,
-        None if case.aim is None else Distances.of(found.output or found.law, case.aim.law),
+        None if case.aim is None else Distances.of(own, case.aim.law),
         found.margin,
         found.costs,
         None if nothing else not faults,
@@ -225,6 +226,8 @@ def _chain(case: Chain) -> _Found:
     if apart > EXACT:
         faults.append(f"the learner is {apart:.3g} from its own steps in total variation")
     limit, output = _given_output(case.read(moved)), _given_output(found)
+    if not output:
+        faults.append("the learner gives no output in so few steps: that shows nothing")
     made = len(runs) + count
     return _Found("per step", limit, _costs(runs), made, faults=faults, output=output)
 

@@ -12,7 +12,7 @@ from ...access.contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
 from ..base import learner
-from ..common import affordable, whole
+from ..common import affordable, flag, whole
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def _requires(params: Mapping[str, Any]) -> Contract:
     whole(params, "steps")
     whole(params, "checks")
+    flag(params, "complete")
     return walking(params)
 
 
@@ -37,6 +38,7 @@ async def vgb(
     children: int | None = None,
     decay: float = 1.0,
     samples: int = 4,
+    complete: bool = True,
 ) -> Finding:
     """A draw from P·τ by a walk on the prefix tree, with τ = e^(r/β), or τ = r without β.
 
@@ -57,11 +59,12 @@ async def vgb(
         twist: V̂ (see ``twists.TWISTS``).
         steps: T.
         checks: most times T steps; steps between known prefixes cost nothing. If it never ends at an
-            output, one is drawn below the walk's prefix, with the note ``leaf`` false.
+            output, the note ``leaf`` is false.
         children: only the so many most likely tokens of each prefix are walked to, so that the law P
             is replaced by the one restricted to them; needs argmax(children) in place of full. For
             vocabularies whose children are too many to value.
         decay, samples: of the twist.
+        complete: draw an output below the prefix where the walk is left, in place of the prefix.
     """
     walk = VgbWalk(session, Twists(session, twist, beta, decay, samples), children)
     node, done = session.root, 0
@@ -76,7 +79,9 @@ async def vgb(
             if session.is_complete(node):
                 break
     leaf = session.is_complete(node)
-    return Finding(await drawn_below(session, node, children), {"steps": done, "leaf": leaf})
+    if complete:
+        node = await drawn_below(session, node, children)
+    return Finding(node, {"steps": done, "leaf": leaf})
 
 
 class VgbWalk:
