@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from reroot.access.contract import Report
+from reroot.contract import Report
 from reroot.generators.base import Request
+from reroot.generators.models import load
 from reroot.generators.transformers import Transformers
-from reroot.models import load
 
 RESULTS = Path(__file__).parent / "results"
 PROMPT = 200

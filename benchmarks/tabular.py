@@ -14,9 +14,9 @@ import numpy as np
 
 import reroot
 from reroot import Contract, Control, Report
+from reroot.access.learner import learner
 from reroot.families import HiddenPath
 from reroot.generators.base import Request
-from reroot.learners.base import learner
 
 REPEATS = 7
 

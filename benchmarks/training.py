@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from reroot.models import load, quiet
+from reroot.generators.models import load, quiet
 from reroot.tasks.registry import get_task
 from reroot.training import SessionTrainer, rollouts_for_trl, strategies
 from reroot.training.trl.setup import PLAIN

@@ -31,8 +31,8 @@ from reroot import (
     Report,
 )
 from reroot.access import learner_thread
-from reroot.access.desk import Admitted, Desk
 from reroot.access.episode import Episode
+from reroot.access.gate import Admitted, Desk
 from reroot.access.learner_thread import LearnerTask, LearnerThread
 from reroot.access.meter import Meter
 from reroot.access.rules import PrefixRules
@@ -50,7 +50,7 @@ from reroot.access.session import (
 )
 from reroot.families import HiddenPath
 from reroot.generators.stepping import SteppingGenerator
-from reroot.runs import RunFolder
+from reroot.runs.attempts import RunFolder
 from reroot.tasks.base import Problem
 from reroot.types import Cost, Reply
 from toys import (

@@ -13,7 +13,7 @@ import reroot
 from reroot import Budget, InvalidInput
 from reroot.families import HiddenPath
 from reroot.learners import get_learner
-from reroot.suites import SUITES
+from reroot.runs.suite import SUITES
 
 SPENDERS = ("best_of_n:n=1000", "self_consistency:n=1000", "soft_best_of_n:n=1000", "plurality_walk",
             "smc:particles=none", "power_sampling:moves=1000",

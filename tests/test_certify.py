@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from reroot import InvalidInput
-from reroot.access.contract import Contract, Control, Report
+from reroot.access.learner import LearnerFactory, learner
 from reroot.access.session import Session
 from reroot.certify import EXACT, Case, Chain, Sampled, cases_of, certify
 from reroot.certify.case import total_variation
 from reroot.certify.cases import chains
 from reroot.certify.record import uncertified
 from reroot.certify.toys import COINS, LENGTHS, TOYS
+from reroot.contract import Contract, Control, Report
 from reroot.learners import list_learners
-from reroot.learners.base import LearnerFactory, learner
 from reroot.learners.sampling.choices import accepts
 from reroot.learners.sampling.suffixes import Scored, grow
 from reroot.learners.sampling.vgb import vgb

@@ -16,9 +16,9 @@ from reroot.certify.case import EXACT, Aim, Case
 from reroot.certify.every import certify_methods
 from reroot.certify.toys import SHORT
 from reroot.learners import list_learners
-from reroot.report.certificates_chart import law_chart, law_legend, output_name
-from reroot.report.certificates_page import render
-from reroot.report.certificates_words import ratio, small
+from reroot.pages.certificates.chart import law_chart, law_legend, output_name
+from reroot.pages.certificates.formatting import ratio, small
+from reroot.pages.certificates.page import render
 from test_suite import Reader
 
 QUICK = ["beam_search", "latent_exploration"]

@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 
 import reroot
-from reroot import InvalidInput, RunFolderError, comparison, folders
+from reroot import InvalidInput, RunFolderError
 from reroot.families import HiddenPath
 from reroot.learners import DEFAULT_COMPARISON, get_learner
-from reroot.running import problems_digest
+from reroot.runs import compare as comparison
+from reroot.runs import folder as folders
+from reroot.runs.run import problems_digest
 
 SMALL = {
     "model": "hidden_path:K=3,H=4,p=0.6",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroot.access.contract import Contract, Control, Oracle, Report, Sampling, _Kind
+from reroot.contract import Contract, Control, Oracle, Report, Sampling, _Kind
 from reroot.errors import InvalidInput
 
 REPORTS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroot.access.contract import Contract, Control, Oracle, Report, Sampling
+from reroot.contract import Contract, Control, Oracle, Report, Sampling
 from reroot.errors import InvalidInput
 
 

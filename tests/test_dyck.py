@@ -14,17 +14,18 @@ import pytest
 from scipy import stats
 
 import reroot
-from reroot import InvalidInput, Report, catalog
+from reroot import InvalidInput, Report
+from reroot.cli import listing as catalog
 from reroot.families import Dyck, DyckError, ErrorKind, parse
 from reroot.families.many import ensemble
 from reroot.generators.base import Request
 from reroot.generators.tabular import Tabular
 from reroot.learners.verified import tokenwise_rejection
 from reroot.objective.tree import Tree
+from reroot.runs.workload import build_workload
 from reroot.tasks.base import check, judge
 from reroot.testing import check_generator
 from reroot.types import Output
-from reroot.workload import build_workload
 
 Tokens = tuple[int, ...]
 SMALL = [

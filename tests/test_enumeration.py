@@ -27,11 +27,11 @@ from reroot import (
     Query,
     Report,
 )
+from reroot.access.learner import BoundLearner, learner
 from reroot.access.session import Session
 from reroot.access.transcript import messages, replies_from_json
 from reroot.families import HiddenPath
 from reroot.generators.tabular import Tabular
-from reroot.learners.base import BoundLearner, learner
 from reroot.learners.recovery import greedy_walk, plurality_walk
 from reroot.learners.root_start import best_of_n
 from reroot.randomness import keyed_rng, stream_key

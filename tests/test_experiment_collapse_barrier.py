@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from reroot import Contract, Report
-from reroot.access.contract import Sampling
 from reroot.access.session import Facts
 from reroot.access.transcript import transcript_text
+from reroot.contract import Sampling
 from reroot.experiments import barrier, collapse
 from reroot.experiments.base import Experiment, Row
 from reroot.experiments.collapse import EXACT, REPORTS, adapt, collapse_difference, roll

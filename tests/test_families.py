@@ -13,7 +13,14 @@ import pytest
 from scipy.stats import chi2
 
 from reroot import InvalidInput, Report
-from reroot.families import DecoyPath, HiddenPath, HiddenTrie, PathFamily, catalogue, parse
+from reroot.families import (
+    DecoyPath,
+    HiddenPath,
+    HiddenTrie,
+    PathFamily,
+    catalogue,
+    parse,
+)
 from reroot.generators.base import Generator, Request
 from reroot.generators.ensemble import Ensemble
 from reroot.generators.tabular import Tabular

@@ -13,7 +13,7 @@ import torch
 import tiny_lm
 from reroot import InvalidInput
 from reroot.access.session import Session
-from reroot.generators import inner_states
+from reroot.generators import hidden_states as inner_states
 from reroot.generators.transformers import Transformers
 from tiny_lm import K
 from toys import ask_and_tell, problem

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reroot import BackendError, Sampling
-from reroot.generators.law import cumulative, invert, log_normalize, most_likely, sampling_laws
+from reroot.generators.law import (
+    cumulative,
+    invert,
+    log_normalize,
+    most_likely,
+    sampling_laws,
+)
 
 repeat = settings(deadline=None, max_examples=60, derandomize=True)
 

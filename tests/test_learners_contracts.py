@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 import reroot
-from reroot import AccessDenied, Budget, Contract, Control, InvalidInput, Oracle, Report
+from reroot import (
+    AccessDenied,
+    Budget,
+    Contract,
+    Control,
+    InvalidInput,
+    Oracle,
+    Report,
+)
 from reroot.families import DecoyPath, HiddenPath, PathFamily
 from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular

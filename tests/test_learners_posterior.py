@@ -16,7 +16,7 @@ from reroot.families.many import ensemble
 from reroot.learners.path_posterior import PathPosterior, unknown_grid
 from reroot.learners.posterior import posterior_walk
 from reroot.limits import capacity_floor
-from reroot.running import RunResult
+from reroot.runs.run import RunResult
 
 Data = dict[tuple[int, ...], list[int]]
 

@@ -22,7 +22,7 @@ from reroot.experiments.formulas import scoring_quantile
 from reroot.families import DecoyPath, HiddenPath, PathFamily
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner
-from reroot.learners.reading import law_walk, logprob_walk
+from reroot.learners.logprob_walks import law_walk, logprob_walk
 from reroot.learners.recovery import greedy_walk, plurality_walk
 from reroot.limits import decoy_draws
 from reroot.tasks.base import Problem

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reroot import BackendError, Budget, BudgetExceeded, OracleError, Prefix, Query, Report
+from reroot import (
+    BackendError,
+    Budget,
+    BudgetExceeded,
+    OracleError,
+    Prefix,
+    Query,
+    Report,
+)
 from reroot.access.meter import Meter
 from reroot.access.session import Session
 from reroot.types import CURRENCIES, LIMITS, Cost

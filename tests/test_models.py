@@ -23,7 +23,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny_lm
-from reroot import BackendError, InvalidInput, MissingDependency, models
+from reroot import BackendError, InvalidInput, MissingDependency
+from reroot.generators import models
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ import pytest
 from scipy import stats
 
 import reroot
-from reroot import AccessDenied, Budget, InvalidInput, Report, RunResult, catalog
+from reroot import AccessDenied, Budget, InvalidInput, Report, RunResult
 from reroot.access.episode import bind
+from reroot.cli import listing as catalog
 from reroot.families import HiddenPath, NoisyParity, catalogue, fidelity, parse
 from reroot.generators.base import Request
 from reroot.generators.ensemble import Ensemble
@@ -27,9 +28,9 @@ from reroot.learners import BoundLearner
 from reroot.learners.parity import parity_probe, parity_root
 from reroot.limits import parity_sample_floor, plurality_draws
 from reroot.randomness import stream_key
+from reroot.runs.workload import build_workload
 from reroot.testing import check_generator
 from reroot.types import Output
-from reroot.workload import build_workload
 
 
 def strings(length: int) -> list[tuple[int, ...]]:

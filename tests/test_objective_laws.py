@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from reroot.access.learner import BoundLearner
 from reroot.certify.toys import SHORT
-from reroot.learners.base import BoundLearner
 from reroot.learners.sampling.pessimism import inference_time_pessimism
 from reroot.learners.sampling.soft_best_of_n import soft_best_of_n
 from reroot.learners.sampling.softmax_rejection import softmax_rejection

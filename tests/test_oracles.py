@@ -32,7 +32,7 @@ from reroot.access.transcript import array_from_json, messages, read_transcript
 from reroot.generators.ensemble import Ensemble
 from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
-from reroot.running import problems_digest
+from reroot.runs.run import problems_digest
 from reroot.tasks.base import Problem
 from reroot.testing import enumerate_runs, output_law
 from reroot.types import Cost

@@ -19,11 +19,17 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from reroot.diagnosis import BASE_LIMIT, NO_DIFFERENCE, ROOT_LIMIT, UNDETERMINED, clopper_pearson
+from reroot.diagnosis import (
+    BASE_LIMIT,
+    NO_DIFFERENCE,
+    ROOT_LIMIT,
+    UNDETERMINED,
+    clopper_pearson,
+)
 from reroot.errors import MissingDependency, RunFolderError
-from reroot.report import summarize, terminal_table, write_report
-from reroot.report.data import short_names
-from reroot.report.words import from_log, quantity, share, signed
+from reroot.pages import summarize, terminal_table, write_report
+from reroot.pages.kit.formatting import from_log, quantity, share, signed
+from reroot.runs.results import short_names
 from reroot.types import CURRENCIES
 
 ALL = "+reward+verifier+demonstration@T=1"
@@ -648,9 +654,9 @@ def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
     folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,), learners=LEARNERS[:1]))
     code = (
-        "import sys, reroot.report\n"
+        "import sys, reroot.pages\n"
         "assert 'matplotlib' not in sys.modules\n"
-        f"reroot.report.write_report({str(folder)!r})\n"
+        f"reroot.pages.write_report({str(folder)!r})\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)

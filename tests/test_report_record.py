@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from reroot.errors import RunFolderError
-from reroot.report.training_data import TrainingRun, last_passes, load_training, passes
-from reroot.report.training_page import load_runs, render
-from reroot.report.training_record import read_record, write_record
+from reroot.pages.training.data import TrainingRun, last_passes, load_training, passes
+from reroot.pages.training.page import load_runs, render
+from reroot.pages.training.record import read_record, write_record
 from test_report_training import call, write_run
 
 COMMITTED = Path(__file__).parents[1] / "docs" / "results" / "smollm2-copy.parquet"

@@ -18,10 +18,10 @@ import pytest
 from rich.console import Console
 
 from commands import call
-from reroot.access.contract import Contract
+from reroot.contract import Contract
 from reroot.errors import MissingDependency, RunFolderError
-from reroot.report.training_data import labels, last_passes, load_training, passes, state
-from reroot.report.training_figures import (
+from reroot.pages.training.data import labels, last_passes, load_training, passes, state
+from reroot.pages.training.figures import (
     curve,
     evaluated,
     gap_panel,
@@ -30,9 +30,9 @@ from reroot.report.training_figures import (
     silent_shares,
     window_of,
 )
-from reroot.report.training_page import load_runs, write_training_page
-from reroot.report.training_tables import common_tokens, may_ask
-from reroot.report.training_terminal import training_table
+from reroot.pages.training.page import load_runs, write_training_page
+from reroot.pages.training.tables import common_tokens, may_ask
+from reroot.pages.training.terminal import training_table
 from test_report import Checker
 
 CONTRACTS = {

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reroot import AccessDenied, Budget, Contract, Control, Prefix, Query, Report
-from reroot.access.desk import Desk
+from reroot import (
+    AccessDenied,
+    Budget,
+    Contract,
+    Control,
+    Prefix,
+    Query,
+    Report,
+)
 from reroot.access.episode import bind
+from reroot.access.gate import Desk
 from reroot.access.rules import PrefixRules, digests
 from reroot.access.session import Ask
 from reroot.errors import BackendError

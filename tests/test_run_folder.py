@@ -20,7 +20,7 @@ import reroot
 from reroot import Budget, RunFolderError
 from reroot.access.runner import Attempt
 from reroot.generators.tabular import Tabular
-from reroot.runs import RunFolder, attempt_from_json, attempt_to_json
+from reroot.runs.attempts import RunFolder, attempt_from_json, attempt_to_json
 from toys import K, Wrapped, as_learner, one_rollout, play, problem, problems, search, tree, zeros
 
 TASKS = [problem(f"p{i}", reward=zeros) for i in range(6)]
@@ -109,9 +109,7 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
     with RunFolder(tmp_path, config):
         with pytest.raises(RunFolderError, match="is in use by another process"):
             run(tmp_path)
-        script = (
-            f"from reroot.runs import RunFolder; RunFolder({str(tmp_path)!r}, {{}}).__enter__()"
-        )
+        script = f"from reroot.runs.attempts import RunFolder; RunFolder({str(tmp_path)!r}, {{}}).__enter__()"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert "is in use by another process" in done.stderr
     run(tmp_path)

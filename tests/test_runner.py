@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 import reroot
-from reroot import BackendError, Budget, Contract, Finding, InvalidInput, Prefix, Query, Report
+from reroot import (
+    BackendError,
+    Budget,
+    Contract,
+    Finding,
+    InvalidInput,
+    Prefix,
+    Query,
+    Report,
+)
 from reroot.access import runner
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session

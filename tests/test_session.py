@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 import reroot
-from reroot import Budget, BudgetExceeded, Contract, InvalidInput, Prefix, Query, Report, Sampling
+from reroot import (
+    Budget,
+    BudgetExceeded,
+    Contract,
+    InvalidInput,
+    Prefix,
+    Query,
+    Report,
+    Sampling,
+)
 from reroot.access.session import Session
 from reroot.generators.law import sampling_laws
 from reroot.types import Cost, Reply

@@ -12,7 +12,6 @@ import torch
 from scipy import stats
 
 import reroot
-from reroot import models
 from reroot.errors import BackendError, InvalidInput
 from reroot.experiments.settle_neural.base_policy import (
     Recipe,
@@ -31,6 +30,7 @@ from reroot.experiments.settle_neural.traces import (
     noisy_traces,
     tokenizer,
 )
+from reroot.generators import models
 from reroot.generators.transformers import Transformers
 from reroot.learners.root_start import best_of_n
 from reroot.tasks import get_task

@@ -11,8 +11,8 @@ import pytest
 
 from reroot import AccessDenied, Contract, InvalidInput, run
 from reroot.generators.tabular import Tabular
+from reroot.runs.enumerated import EnumeratedRun, enumerate_runs
 from reroot.tasks.base import Problem
-from reroot.testing.enumeration import EnumeratedRun, enumerate_runs
 from reroot.training import KL, strategies
 from reroot.training.advantages import token_advantages
 from reroot.training.group import Group, group

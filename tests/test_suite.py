@@ -15,11 +15,11 @@ import pytest
 from reroot import Contract, RunFolderError
 from reroot.cli import main
 from reroot.learners import get_learner
-from reroot.report.permissions import allowed
-from reroot.report.suite_data import summarize_suite
-from reroot.report.suite_page import render, write_suite_page
-from reroot.report.words import share
-from reroot.suites import SUITES, SuiteRun, run_suite
+from reroot.pages.kit.contracts import allowed
+from reroot.pages.kit.formatting import share
+from reroot.pages.suite.page import render, write_suite_page
+from reroot.runs.suite import SUITES, SuiteRun, run_suite
+from reroot.runs.suite_summary import summarize_suite
 
 FAMILY = "hidden_path:K=4,H=6,p=0.5"
 PARTS = ("tokens", "calls", "rollouts")

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from reroot.report.suite_data import summarize_suite
-from reroot.report.suite_page import render
-from reroot.report.suite_terminal import suite_table
-from reroot.suites import SuiteRun, run_suite
+from reroot.pages.suite.page import render
+from reroot.pages.suite.terminal import suite_table
+from reroot.runs.suite import SuiteRun, run_suite
+from reroot.runs.suite_summary import summarize_suite
 from test_suite import FAMILY, Reader, rows_of
 
 

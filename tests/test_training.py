@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reroot import AccessDenied, Budget, Contract, InvalidInput, limits, objective, run
+from reroot import (
+    AccessDenied,
+    Budget,
+    Contract,
+    InvalidInput,
+    limits,
+    objective,
+    run,
+)
 from reroot.access.runner import Attempt
 from reroot.families import HiddenPath
 from reroot.generators.softmax_policy import SoftmaxPolicy

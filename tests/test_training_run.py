@@ -23,7 +23,7 @@ import trl_toys
 from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
-from reroot.folders import RESULTS
+from reroot.runs.folder import RESULTS
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
 from reroot.training.trl.config import TrainConfig, read_config

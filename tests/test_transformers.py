@@ -24,7 +24,7 @@ from transformers.models.mistral import MistralConfig, MistralForCausalLM
 
 import tiny_lm
 from reroot import BackendError, InvalidInput
-from reroot.access.contract import Report, Sampling
+from reroot.contract import Report, Sampling
 from reroot.generators import transformers
 from reroot.generators.attention import _grouped
 from reroot.generators.base import Generator, Request

@@ -167,7 +167,7 @@ def test_the_kl_is_that_of_root_rollouts(tmp_path: Path, packs: bool) -> None:
 
 def test_k3_in_the_loss_is_trls(tmp_path: Path) -> None:
     """Against the weights that the model was loaded from: e^(−l) − 1 + l of every trained token."""
-    from reroot.models import load
+    from reroot.generators.models import load
 
     folder = trl_toys.save_parity_model(tmp_path / "model")
     what = get_task("running_parity").problems(4, 2, 0)

@@ -21,7 +21,7 @@ from reroot.errors import OracleError
 from reroot.training import KL, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.collector import BudgetSpent
-from reroot.training.trl.own import OwnGeneration, OwnTrainer
+from reroot.training.trl.native_generation import OwnGeneration, OwnTrainer
 from reroot.training.trl.run import command, train_run
 from test_training_run import config, final, forget_the_end, lines
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reroot
-from reroot.access.contract import Report
+from reroot.contract import Report
 from reroot.errors import InvalidInput
 from reroot.types import (
     CURRENCIES,

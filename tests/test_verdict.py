@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reroot.access.contract import Control, Oracle
+from reroot.contract import Control, Oracle
 from reroot.diagnosis import (
     BASE_LIMIT,
     NO_DIFFERENCE,

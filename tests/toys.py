@@ -27,12 +27,12 @@ import numpy as np
 import reroot
 from reroot import Contract, Control, Prefix, Report
 from reroot.access.episode import bind
+from reroot.access.learner import BoundLearner, learner
 from reroot.access.runner import Attempt, Job
 from reroot.access.session import Session
 from reroot.generators.base import Capabilities, Generator, Request
 from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
-from reroot.learners.base import BoundLearner, learner
 from reroot.tasks.base import Problem
 from reroot.types import Budget, FloatArray, Output, Physical, Reply
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .access.contract import Contract, Control, Oracle, Report, Sampling
+from .contract import Contract, Control, Oracle, Report, Sampling
 from .errors import (
     AccessDenied,
     BackendError,
@@ -23,28 +23,36 @@ from .errors import (
 from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 if TYPE_CHECKING:
-    from . import families, generators, learners, limits, objective, tasks, testing
+    from . import (
+        families,
+        generators,
+        learners,
+        limits,
+        objective,
+        tasks,
+        testing,
+    )
+    from .access.learner import learner
     from .access.runner import Attempt
     from .access.session import Session
     from .access.transcript import audit
-    from .comparison import compare
     from .experiments import reproduce
-    from .learners.base import learner
-    from .report import write_report
-    from .running import RunResult, run
+    from .pages import write_report
+    from .runs.compare import compare
+    from .runs.run import RunResult, run
     from .tasks.base import Problem
 
 _LAZY = {
     "Attempt": ".access.runner",
     "Problem": ".tasks.base",
-    "RunResult": ".running",
+    "RunResult": ".runs.run",
     "Session": ".access.session",
     "audit": ".access.transcript",
-    "compare": ".comparison",
-    "learner": ".learners.base",
+    "compare": ".runs.compare",
+    "learner": ".access.learner",
     "reproduce": ".experiments",
-    "run": ".running",
-    "write_report": ".report",
+    "run": ".runs.run",
+    "write_report": ".pages",
 }
 _MODULES = frozenset(
     {"families", "generators", "learners", "limits", "objective", "tasks", "testing"}

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeGuard, overload
 import numpy as np
 import numpy.typing as npt
 
-from .access.contract import Report
+from .contract import Report
 from .errors import InvalidInput
 
 IntArray = npt.NDArray[np.int64]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..errors import BackendError
 from ..generators.base import Generator, Introspective, Request
 from ..types import Reply
-from .desk import Admitted, Desk
-from .inner import Inspected
+from .gate import Admitted, Desk
+from .hidden_states import Inspected
 from .learner_thread import describe_error
 from .session import Answer
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator, Request, check_prefix
 from ..tasks.base import Problem
 from ..types import Output, Prefix
-from .contract import Contract, Oracle, Report
 
 
 @dataclass(frozen=True, slots=True)

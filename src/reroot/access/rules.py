@@ -9,9 +9,9 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 
+from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import AccessDenied
 from ..types import Prefix, Query, Reply
-from .contract import Contract, Control, Oracle, Report, Sampling
 
 RULES = {
     Control.ROOT: "root control permits only complete rollouts from the empty prefix",

@@ -15,17 +15,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..contract import Contract
 from ..errors import InvalidInput, RerootError
 from ..generators.base import Generator, Request
-from ..learners.base import BoundLearner
 from ..tasks.base import judge
 from ..types import Budget, Cost, Prefix
 from .batches import Pending, answer_all, backend_error, replies
-from .contract import Contract
-from .desk import Admitted, Desk
 from .episode import Episode
-from .inner import Inspected
-from .learner_thread import Finished, LearnerTask, LearnerThread, describe_error, readable
+from .gate import Admitted, Desk
+from .hidden_states import Inspected
+from .learner import BoundLearner
+from .learner_thread import (
+    Finished,
+    LearnerTask,
+    LearnerThread,
+    describe_error,
+    readable,
+)
 from .session import Answer, Ask, Inspect, Message
 from .transcript import (
     array_from_json,

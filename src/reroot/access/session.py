@@ -13,10 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
+from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..randomness import Key, keyed_rng
-from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
-from .contract import Contract, Oracle, Report
+from ..types import (
+    Budget,
+    Cost,
+    FloatArray,
+    IntArray,
+    Prefix,
+    Query,
+    Reply,
+    as_tokens,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import (
     AccessDenied,
     BackendError,
@@ -28,7 +29,6 @@ from ..errors import (
 from ..generators.law import most_likely
 from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
-from .contract import Contract, Control, Oracle, Report
 from .rules import PrefixRules, no_oracle
 from .session import Ask, Consult, Demonstrate, Inspect, Message
 

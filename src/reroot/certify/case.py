@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..access.contract import Contract, Sampling
-from ..learners.base import BoundLearner, LearnerFactory
+from ..access.learner import BoundLearner, LearnerFactory
+from ..contract import Contract, Sampling
 from ..testing import EnumeratedRun
 from .toys import Law, Tokens, Toy
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..access.contract import Contract, Control, Report, Sampling
 from ..access.runner import Attempt
+from ..contract import Contract, Control, Report, Sampling
 from ..errors import InvalidInput
-from ..running import run
+from ..runs.run import run
 from ..testing import EnumeratedRun, enumerate_runs, law_of
 from ..types import CURRENCIES
 from .case import (

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import whole
-from ..folders import JournalFolder
-from ..processes import spread
+from ..runs.folder import JournalFolder
+from ..runs.processes import spread
 from .case import Sampled
 from .cases import cases_of
 from .check import certify

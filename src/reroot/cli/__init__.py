@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from . import (
+from . import (  # each adds its commands to the app, in this order
     certify,
     compare,
     reproduce,
     train,
     view,
-)  # each adds its commands to the app, in this order
+)
 from .app import main
 
 __all__ = ["certify", "compare", "main", "reproduce", "train", "view"]

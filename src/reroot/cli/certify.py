@@ -79,7 +79,7 @@ def _checked(names: list[str], folder: Path | None, processes: int | None) -> di
     import os
 
     from ..certify.every import certificates_folder, certify_methods
-    from ..report.certificates_page import write_certificates
+    from ..pages.certificates.page import write_certificates
 
     workers = os.cpu_count() or 1 if processes is None else processes
     with nullcontext() if folder is None else certificates_folder(folder, names):
@@ -91,8 +91,8 @@ def _checked(names: list[str], folder: Path | None, processes: int | None) -> di
 
 
 def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
-    from ..report.certificates_page import PAGE
-    from ..report.certificates_terminal import certificates_table, overview
+    from ..pages.certificates.page import PAGE
+    from ..pages.certificates.terminal import certificates_table, overview
 
     console.print(overview(found) if short else certificates_table(found))
     if folder is not None:
@@ -101,7 +101,7 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
 
 def tell_certificates(folder: Path) -> None:
     """Print what a folder of certificates holds, and write its page again."""
-    from ..report.certificates_page import read_certificates, write_certificates
+    from ..pages.certificates.page import read_certificates, write_certificates
 
     found = read_certificates(folder)
     write_certificates(folder, found)
@@ -112,7 +112,7 @@ def _listing() -> Table:
     """Methods with their cases, then the learners that have none."""
     from ..certify import cases_of
     from ..certify.record import checked_by, uncertified
-    from ..report.words import listing
+    from ..pages.kit.formatting import listing
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("method", "toy", "checked", "what is stated"):

@@ -130,8 +130,8 @@ def compare(
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
-    from ..comparison import compare as run_compare
-    from ..report import terminal_table, write_report
+    from ..pages import terminal_table, write_report
+    from ..runs.compare import compare as run_compare
 
     folder = out or Path("runs") / _default_name(model, task)
     state = {"passed": 0, "done": 0, "tokens": 0}

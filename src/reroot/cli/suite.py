@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
     """Run a suite with its progress shown, then print its tables and write its page."""
-    from ..suites import run_suite
+    from ..runs.suite import run_suite
 
     state = {"part": "", "passed": 0, "done": 0}
     with bar("attempts", "loading the model and the problems") as (show, advance):
@@ -34,9 +34,9 @@ def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
 
 def tell_suite(folder: Path) -> None:
     """Print the tables of a suite, and write its page."""
-    from ..report.suite_data import summarize_suite
-    from ..report.suite_page import write_suite_page
-    from ..report.suite_terminal import suite_table
+    from ..pages.suite.page import write_suite_page
+    from ..pages.suite.terminal import suite_table
+    from ..runs.suite_summary import summarize_suite
 
     console.print(suite_table(summarize_suite(folder)))
     console.print(f"report: {write_suite_page(folder)}", soft_wrap=True)

@@ -103,7 +103,7 @@ def train(
     """
     given = {k: v for k, v in locals().items() if k not in ("config", "out")}
     need("train", "torch", "transformers", "trl", "tensorboard")
-    from ..report.training_page import write_training_page
+    from ..pages.training.page import write_training_page
     from ..training.trl.config import read_config
     from ..training.trl.run import Watch, run_config, train_run
     from .training_screen import TrainingScreen

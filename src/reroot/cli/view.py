@@ -44,8 +44,8 @@ def report(
         reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
         reroot report curves.parquet
     """
-    from ..folders import read_config
-    from ..report.training_record import is_record
+    from ..pages.training.record import is_record
+    from ..runs.folder import read_config
 
     kinds = {f: "train" if is_record(f) else read_config(f).get("kind") for f in folders}
     if "train" in kinds.values():
@@ -77,16 +77,16 @@ def report(
 
         tell_certificates(folder)
         return
-    from ..report import summarize, terminal_table, write_report
+    from ..pages import summarize, terminal_table, write_report
 
     console.print(terminal_table(summarize(folder), console.width))
     console.print(f"report: {write_report(folder)}", soft_wrap=True)
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
-    from ..report.training_page import load_runs, write_training_page
-    from ..report.training_record import write_record
-    from ..report.training_terminal import training_table
+    from ..pages.training.page import load_runs, write_training_page
+    from ..pages.training.record import write_record
+    from ..pages.training.terminal import training_table
 
     runs = load_runs(folders)
     console.print(training_table(runs, console.width))
@@ -126,7 +126,7 @@ class Kind(StrEnum):
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """What there is: tasks, learners, strategies, generators, contracts or experiments."""
-    from .. import catalog
+    from . import listing as catalog
 
     header, rows = {
         Kind.tasks: catalog.tasks,

@@ -23,7 +23,15 @@ from .intervals import (
     poisson_binomial,
 )
 from .pass_at_k import pass_at_k
-from .verdict import BASE_LIMIT, NO_DIFFERENCE, ROOT_LIMIT, UNDETERMINED, Arm, Verdict, judge
+from .verdict import (
+    BASE_LIMIT,
+    NO_DIFFERENCE,
+    ROOT_LIMIT,
+    UNDETERMINED,
+    Arm,
+    Verdict,
+    judge,
+)
 
 __all__ = [
     "BASE_LIMIT",

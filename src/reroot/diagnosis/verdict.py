@@ -38,10 +38,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..access.contract import Control, Oracle
+from ..contract import Control, Oracle
 from ..errors import InvalidInput
 from ..types import FloatArray
-from .intervals import Interval, clopper_pearson, lower_bound, paired_difference, upper_bound
+from .intervals import (
+    Interval,
+    clopper_pearson,
+    lower_bound,
+    paired_difference,
+    upper_bound,
+)
 
 ROOT_LIMIT = "root-start access is the limit"
 BASE_LIMIT = "the base distribution is the limit"

@@ -11,11 +11,11 @@ import numpy as np
 from ..access.transcript import transcript_text, weaken
 from ..diagnosis.intervals import Interval, clopper_pearson
 from ..limits import barrier_error, barrier_rollouts, barrier_tv
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import from_log, quantity
 from ..randomness import keyed_rng, stream_key
-from ..report.tables import table
-from ..report.words import from_log, quantity
+from ..runs.enumerated import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..tasks.base import Problem
-from ..testing.enumeration import EnumeratedRun, enumerate_runs, law_of, total_variation
 from .base import Check, Experiment, Row, Setting, where
 from .collapse import EXACT, REPORTS, roll
 from .plots import Axes, Line, plot
@@ -213,7 +213,7 @@ def _fewest_measured(rows: Sequence[Row]) -> Check:
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    from ..report.html import grid
+    from ..pages.kit.html import grid
 
     return [
         grid([_error_plot(rows), _report_plot(rows), _small_plot(rows)]),

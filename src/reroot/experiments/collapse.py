@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..access.contract import Contract, Control, Report, Sampling
+from ..access.learner import BoundLearner, learner
 from ..access.session import Facts
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
+from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
-from ..learners.base import BoundLearner, learner
-from ..report.tables import table
-from ..report.words import listing
-from ..running import run
-from ..tasks.base import Problem
-from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
-from ..testing.enumeration import (
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import listing
+from ..runs.enumerated import (
     EnumeratedRun,
     enumerate_runs,
     largest_difference,
     law_of,
     total_variation,
 )
+from ..runs.run import run
+from ..tasks.base import Problem
+from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
 from .base import Check, Experiment, Row, Setting, where
 

@@ -10,15 +10,16 @@ import numpy as np
 from scipy import stats
 
 from .. import limits
+from ..access.learner import BoundLearner
 from ..diagnosis.intervals import clopper_pearson
 from ..families.decoy_path import DecoyPath
 from ..families.many import ensemble
-from ..learners.base import BoundLearner
 from ..learners.registry import get_learner
-from ..report.tables import dot, table
-from ..report.words import from_log, quantity
-from ..running import run
+from ..pages.comparison.tables import dot, table
+from ..pages.kit.formatting import from_log, quantity
+from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, counted, interval, where
+from .baseline_learners import ask_all, guesses, root_plurality, root_reading
 from .formulas import (
     at_most,
     inside,
@@ -27,7 +28,6 @@ from .formulas import (
     root_plurality_failure,
 )
 from .plots import Axes, Line, plot
-from .readers import ask_all, guesses, root_plurality, root_reading
 
 DELTA = 0.05
 _ERROR = 1e-3  # of each statistical check

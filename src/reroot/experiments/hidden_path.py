@@ -13,10 +13,10 @@ from ..diagnosis.intervals import clopper_pearson
 from ..families.hidden_path import HiddenPath
 from ..families.many import ensemble
 from ..learners.registry import get_learner
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import from_log, quantity
 from ..randomness import keyed_rng, stream_key
-from ..report.tables import table
-from ..report.words import from_log, quantity
-from ..running import run
+from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, where
 from .plots import Axes, Line, plot
 
@@ -266,7 +266,7 @@ def _linear(rows: Sequence[Row]) -> list[Check]:
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    from ..report.html import grid
+    from ..pages.kit.html import grid
 
     return [
         grid([_success_plot(rows), _cost_plot(rows)]),

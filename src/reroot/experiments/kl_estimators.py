@@ -11,8 +11,8 @@ from ..generators.tabular import Tabular
 from ..objective.estimators import bias_table
 from ..objective.exact import gibbs_policy, gradient, kl, soft_values, value
 from ..objective.tree import Tree
+from ..pages.comparison.tables import table
 from ..randomness import keyed_rng, stream_key
-from ..report.tables import table
 from .base import Check, Experiment, Row, Setting, where
 
 _SCALES = (0.1, 0.3, 1.0)

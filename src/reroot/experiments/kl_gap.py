@@ -12,10 +12,10 @@ from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..report.html import grid
-from ..report.tables import table
-from ..report.words import from_log, quantity
-from ..running import run
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import from_log, quantity
+from ..pages.kit.html import grid
+from ..runs.run import run
 from ..types import FloatArray
 from .base import Check, Experiment, Row, Setting, where
 from .plots import Axes, Line, plot

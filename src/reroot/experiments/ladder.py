@@ -9,15 +9,24 @@ import numpy as np
 
 from ..families.many import ensemble
 from ..generators.base import Generator
-from ..report.tables import dot, table
-from ..report.words import from_log, quantity
-from ..running import RunResult, run
+from ..pages.comparison.tables import dot, table
+from ..pages.kit.formatting import from_log, quantity
+from ..runs.run import RunResult, run
 from ..types import CURRENCIES
 from .base import Check, Experiment, Row, Setting, counted, where
+from .baseline_learners import found_leaves
 from .formulas import at_most, inside
-from .ladder_cells import CONTROLS, DECOYS, REPORTS, SUCCESS, Cell, Ladder, PathLadder, Trial
+from .ladder_cells import (
+    CONTROLS,
+    DECOYS,
+    REPORTS,
+    SUCCESS,
+    Cell,
+    Ladder,
+    PathLadder,
+    Trial,
+)
 from .ladder_more import ParityLadder, TrieLadder
-from .readers import found_leaves
 
 _ERROR = 1e-3  # of each statistical check
 

@@ -9,14 +9,15 @@ from functools import cached_property
 from typing import Protocol
 
 from .. import limits
-from ..access.contract import Contract
+from ..access.learner import BoundLearner
+from ..contract import Contract
 from ..families.decoy_path import DecoyPath
 from ..families.hidden_path import HiddenPath
 from ..generators.base import Generator
-from ..learners.base import BoundLearner
 from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
+from .baseline_learners import ask_all, greedy_rollout, root_plurality, root_reading
 from .formulas import (
     rollouts_for,
     root_logprob_success,
@@ -24,7 +25,6 @@ from .formulas import (
     scoring_quantile,
     waiting_quantile,
 )
-from .readers import ask_all, greedy_rollout, root_plurality, root_reading
 
 SUCCESS = 0.95
 CONTROLS = ("root", "visited", "reset", "chosen")

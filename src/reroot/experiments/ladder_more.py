@@ -14,6 +14,7 @@ from ..generators.base import Generator
 from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
+from .baseline_learners import root_trie, trie_by_top1
 from .formulas import (
     all_met,
     collecting_law,
@@ -24,7 +25,6 @@ from .formulas import (
     rollouts_for,
 )
 from .ladder_cells import CONTROLS, REPORTS, SUCCESS, Cell, Trial, blind, under
-from .readers import root_trie, trie_by_top1
 
 _DELTA = 2 * (1 - SUCCESS)  # trie_search leaves half of its delta to noisy rewards
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import limits
+from ..access.learner import BoundLearner
 from ..diagnosis.intervals import clopper_pearson
 from ..families.many import ensemble
 from ..families.noisy_parity import NoisyParity, fidelity
-from ..learners.base import BoundLearner
 from ..learners.registry import get_learner
-from ..report.html import grid
-from ..report.tables import dot, table
-from ..report.words import quantity
-from ..running import run
+from ..pages.comparison.tables import dot, table
+from ..pages.kit.formatting import quantity
+from ..pages.kit.html import grid
+from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, counted, interval, where
 from .formulas import at_most, elimination_success, inside, likelihood_draws
 from .plots import Axes, Line, plot

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from ..folders import write_atomically
-from ..report.html import document
-from ..report.tables import table
-from ..report.words import quantity
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import quantity
+from ..pages.kit.html import document
+from ..runs.folder import write_atomically
 from .base import Check, Experiment
 from .runner import PAGE, Reproduction, command
 from .suite import get_experiment

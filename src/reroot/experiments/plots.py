@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..report import svg
-from ..report.html import figure
+from ..pages.kit import plots as svg
+from ..pages.kit.html import figure
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from .._version import __version__
 from ..checks import whole
 from ..errors import InvalidInput, RunFolderError
-from ..folders import (
+from ..runs.folder import (
     RESULTS,
     SUMMARY,
     JournalFolder,
@@ -22,7 +22,7 @@ from ..folders import (
     write_atomically,
     write_json,
 )
-from ..processes import spread
+from ..runs.processes import spread
 from .base import Check, Experiment, Row
 from .suite import get_experiment, usual
 

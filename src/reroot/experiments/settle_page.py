@@ -10,13 +10,13 @@ from html import escape
 import numpy as np
 
 from .. import limits
-from ..report.html import grid
-from ..report.tables import table
-from ..report.words import quantity
+from ..pages.comparison.tables import table
+from ..pages.kit.formatting import quantity
+from ..pages.kit.html import grid
 from .base import Row, where
 from .fits import Growth
 from .plots import Axes, Line, plot
-from .settle import (
+from .settle_rows import (
     LEAST,
     NATS,
     K,

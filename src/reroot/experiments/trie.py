@@ -11,13 +11,13 @@ from .. import limits
 from ..families.hidden_trie import HiddenTrie
 from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..report.tables import dot, table
-from ..report.words import quantity
-from ..running import run
+from ..pages.comparison.tables import dot, table
+from ..pages.kit.formatting import quantity
+from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, interval, where
+from .baseline_learners import found_leaves
 from .formulas import at_most
 from .plots import Axes, Line, plot
-from .readers import found_leaves
 
 DELTA = 0.1
 _ERROR = 1e-3  # of each statistical check

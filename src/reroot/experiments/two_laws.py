@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.contract import Contract, Control, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Report
 from ..generators.tabular import Tabular
-from ..learners.base import learner
 from ..randomness import keyed_rng, stream_key
-from ..running import run
+from ..runs.run import run
 from ..tasks.base import Problem
 from ..types import FloatArray, Prefix, Reply
 from .base import Setting

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ..access.contract import Contract, Control, Oracle, Report, Sampling
+from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput
 from ..randomness import Key
 from ..types import FloatArray, Physical, Prefix, Reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..access.contract import Sampling
+from ..contract import Sampling
 from ..errors import BackendError
 from ..types import FloatArray, IntArray
 

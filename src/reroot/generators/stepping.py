@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..access.contract import Sampling
+from ..contract import Sampling
 from ..errors import InvalidInput
 from ..randomness import thread_uniforms
 from ..types import PAD, FloatArray, IntArray, Physical, Prefix, Reply

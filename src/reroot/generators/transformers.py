@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, InvalidInput, MissingDependency
-from ..models import Progress, load
 from ..types import FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
+from .models import Progress, load
 from .stepping import Room, SteppingGenerator
 from .tokenizer import Text
 
@@ -33,7 +33,7 @@ except ImportError as error:
     ) from None
 from .attention import group_size, grouped_attention
 from .causal_model import device_named, end_ids, fingerprint, refusal
-from .inner_states import InnerStates, inner_states
+from .hidden_states import InnerStates, inner_states
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass

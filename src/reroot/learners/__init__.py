@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import BoundLearner, LearnerFactory, learner
+from ..access.learner import BoundLearner, LearnerFactory, learner
 from .registry import DEFAULT_COMPARISON, get_learner, list_learners
 
 __all__ = [

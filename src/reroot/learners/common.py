@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..access.contract import Oracle
+from ..contract import Oracle
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..access.contract import Contract, Control, Oracle, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .base import learner
 from .common import affordable, best_rewarded, collect, whole
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.contract import Contract, Control, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix
-from .base import learner
 from .common import number, whole
 
 if TYPE_CHECKING:

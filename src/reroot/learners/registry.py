@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..access.learner import BoundLearner, LearnerFactory
 from ..errors import InvalidInput, nearest
-from .base import BoundLearner, LearnerFactory
 from .demonstration import demo_prefix
+from .logprob_walks import law_walk, logprob_walk
 from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
-from .reading import law_walk, logprob_walk
 from .recovery import greedy_walk, plurality_walk
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..access.contract import Contract, Control, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .base import learner
 from .common import (
     SPENT_ON,
     affordable,

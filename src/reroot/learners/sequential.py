@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.contract import Contract, Control, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import IntArray, Prefix
-from .base import learner
 from .common import number, whole
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.contract import Contract, Control, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import trie_draws
 from ..types import Finding, IntArray, Prefix, Query, Reply
-from .base import learner
 from .common import number, whole
 
 if TYPE_CHECKING:

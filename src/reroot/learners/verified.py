@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ..access.contract import Contract, Control, Oracle, Report
+from ..access.learner import learner
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import Prefix
-from .base import learner
 from .common import affordable, flag, growing, whole
 
 if TYPE_CHECKING:

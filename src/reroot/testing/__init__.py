@@ -12,8 +12,7 @@ law of what a learner does: see ``enumeration``.
 
 from __future__ import annotations
 
-from .base import Conformance
-from .enumeration import (
+from ..runs.enumerated import (
     EnumeratedRun,
     enumerate_runs,
     largest_difference,
@@ -21,6 +20,7 @@ from .enumeration import (
     output_law,
     total_variation,
 )
+from .base import Conformance
 from .generators import GeneratorConformance, check_generator
 
 __all__ = [

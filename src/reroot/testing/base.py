@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..access.contract import Report
+from ..contract import Report
 from ..errors import InvalidInput
 from ..generators.base import Request
 from ..types import PAD, FloatArray, Reply

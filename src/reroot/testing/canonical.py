@@ -13,13 +13,13 @@ from typing import cast
 
 import numpy as np
 
-from ..access.contract import Sampling
+from ..access.learner import BoundLearner
 from ..access.learner_thread import Finished, LearnerTask
 from ..access.session import Answer, Ask, Facts
 from ..access.transcript import coarsened
+from ..contract import Sampling
 from ..generators.law import sampling_laws
 from ..generators.tabular import Tabular
-from ..learners.base import BoundLearner
 from ..types import PAD, Cost, FloatArray, Prefix, Reply
 
 Seen = tuple[bytes, ...]

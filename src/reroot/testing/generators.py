@@ -11,13 +11,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..access.contract import Report, Sampling
+from ..contract import Report, Sampling
 from ..generators.base import Generator
 from ..generators.law import cumulative, most_likely, sampling_laws
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
 from ..types import PAD, FloatArray, IntArray, Physical
-from .base import Conformance, check_shapes, close, expect, fits, refuses, same
+from .base import (
+    Conformance,
+    check_shapes,
+    close,
+    expect,
+    fits,
+    refuses,
+    same,
+)
 from .subject import Subject, Tokens, scoring, stream
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..access.contract import Report, Sampling
+from ..contract import Report, Sampling
 from ..generators.base import Generator, Request
 from ..generators.law import most_likely
 from ..randomness import Key, stream_key

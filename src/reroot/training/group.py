@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..access.contract import Contract, Report
+from ..access.learner import learner
 from ..checks import whole
+from ..contract import Contract, Report
 from ..errors import InvalidInput
-from ..learners.base import learner
 from ..types import Cost, Finding, Prefix
 from .strategies.base import ROOT, Start, Strategy
 

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..access.contract import Contract, Control, Oracle, Report
+from ..access.learner import learner
 from ..checks import finite, whole
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput, nearest
-from ..learners.base import learner
 from ..types import Finding, Prefix, Query, Reply
 from . import advantages, policy_gradient
 from .policy_gradient import Policy, Rows, Rule, kl_rows, output_rows, reward_rows, step

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from ...errors import InvalidInput, nearest
 from ...learners import list_learners
 from ..case import Case
-from . import chains, independent, inner, search, weighted
+from . import (
+    chains,
+    independent,
+    search,
+    weighted,
+)
+from . import (
+    hidden_states as inner,
+)
 
 _CASES: tuple[Callable[[], list[Case]], ...] = (
     independent.best_of_n_cases,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import LearnerFactory, learner
 from ...access.session import Session
-from ...learners.base import LearnerFactory, learner
+from ...contract import Contract, Control, Oracle, Report
 from ...learners.sampling.power_sampling import power_move, power_sampling
 from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists

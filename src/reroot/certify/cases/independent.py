@@ -13,7 +13,13 @@ from ...learners.sampling.pessimism import inference_time_pessimism
 from ...learners.sampling.soft_best_of_n import soft_best_of_n
 from ...learners.sampling.softmax_rejection import softmax_rejection
 from ...limits import pessimistic_level
-from ...objective import conditioned_law, gibbs_policy, laws, pessimistic_law, power_law
+from ...objective import (
+    conditioned_law,
+    gibbs_policy,
+    laws,
+    pessimistic_law,
+    power_law,
+)
 from ..case import Aim, Case
 from ..toys import COINS, LENGTHS, SHORT, TWO, Toy
 

@@ -76,7 +76,7 @@ def train_arm(base: Path, task: str, arm: str, horizon: int, seed: int, budget: 
     import torch
     from transformers.trainer_callback import PrinterCallback
 
-    from ...models import quiet
+    from ...generators.models import quiet
 
     with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer, rollouts = _trainer(base, task, arm, horizon, seed, budget, Path(scratch))
@@ -104,7 +104,7 @@ def _trainer(
 ) -> tuple[Any, Any]:
     from trl.trainer.grpo_config import GRPOConfig
 
-    from ...models import load
+    from ...generators.models import load
     from ...training import SessionTrainer, rollouts_for_trl
     from ...training.trl.setup import PLAIN
 

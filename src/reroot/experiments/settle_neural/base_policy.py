@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 from ...checks import between, whole
 from ...errors import BackendError, InvalidInput, MissingDependency
-from ...models import Progress, cache_folder
+from ...generators.models import Progress, cache_folder
 from ...randomness import stream_key
 from ...types import FloatArray
 

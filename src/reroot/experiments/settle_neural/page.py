@@ -8,13 +8,13 @@ from html import escape
 
 import numpy as np
 
-from ...report.html import grid
-from ...report.tables import table
-from ...report.words import quantity
+from ...pages.comparison.tables import table
+from ...pages.kit.formatting import quantity
+from ...pages.kit.html import grid
 from ..base import Row, where
 from ..plots import Axes, Line, plot
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, SIZE, TARGET
-from .experiment import (
+from .rows import (
     NATS,
     P,
     fitted,

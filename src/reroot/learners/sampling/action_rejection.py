@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...access.learner import learner
 from ...errors import BudgetExceeded
 from ...types import Prefix
-from ..base import learner
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...access.contract import Contract, Control, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..base import learner
 from ..common import affordable, growing, number, unbounded, whole
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
 from ...types import Finding, Prefix
-from ..base import learner
 from ..common import growing, number, whole
 from .choices import first_accepted, sampled_rewards
 

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Oracle, Report
 from ...types import FloatArray, Prefix
-from ..base import learner
-from ..common import SPENT_ON, affordable, best_rewarded, collect, judge, number, whole
+from ..common import (
+    SPENT_ON,
+    affordable,
+    best_rewarded,
+    collect,
+    judge,
+    number,
+    whole,
+)
 from ..root_start import longest_verified
 
 if TYPE_CHECKING:

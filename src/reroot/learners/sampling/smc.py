@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, FloatArray, Prefix, Query
-from ..base import learner
 from ..common import affordable, as_many, finished, whole
 from .choices import choose, relative
 from .resampling import RESAMPLERS, effective_size

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Oracle, Report
 from ...types import Prefix
-from ..base import learner
 from ..common import affordable, collect, number, whole
 from .choices import choose, relative
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...access.contract import Report
+from ...contract import Report
 from ...types import FloatArray, Prefix
 from .choices import choose, relative
 

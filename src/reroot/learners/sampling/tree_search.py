@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, Prefix, Query
-from ..base import learner
 from ..common import number, whole
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
 from ..common import number, whole

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...access.learner import learner
+from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Prefix, Query
-from ..base import learner
 from ..common import affordable, as_many, best_rewarded, finished, whole
 
 if TYPE_CHECKING:

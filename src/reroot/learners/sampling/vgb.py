@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.contract import Contract
+from ...access.learner import learner
+from ...contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..base import learner
 from ..common import affordable, flag, whole
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking

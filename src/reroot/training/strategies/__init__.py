@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import InvalidInput, nearest
 from .base import Start, Strategy
-from .own import Argmax, Fork, Plurality, Root, SelfReset, VineValues
+from .self_built import Argmax, Fork, Plurality, Root, SelfReset, VineValues
 from .taught import POPE, R3, AdaBack, Verified
 
 STRATEGIES: dict[str, type[Strategy]] = {

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...access.contract import Contract, Control, Oracle, Report
+from ...contract import Contract, Control, Oracle, Report
 from ...errors import InvalidInput
 from ...types import Prefix, Reply
 

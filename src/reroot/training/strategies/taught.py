@@ -6,13 +6,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...access.contract import Contract, Control, Oracle, Report
 from ...checks import whole
+from ...contract import Contract, Control, Oracle, Report
 from ...errors import InvalidInput
 from ...learners.verified import accepted_token
 from ...types import Prefix
 from .base import Start, Strategy, cut, fraction, prompt_key
-from .own import Walk
+from .self_built import Walk
 
 if TYPE_CHECKING:
     from ...access.session import Session

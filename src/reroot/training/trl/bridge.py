@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...access.contract import Contract, Oracle
 from ...access.episode import Episode, bind
 from ...checks import whole
+from ...contract import Contract, Oracle
 from ...errors import InvalidInput, OracleError, RunFolderError
-from ...folders import write_json
 from ...generators.transformers import Transformers
+from ...runs.folder import write_json
 from ...tasks.base import Problem, check, judge
 from ...types import Budget
 from ..group import Group

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...access.contract import Contract, Oracle
 from ...access.episode import Episode, check_oracles
 from ...access.runner import Attempt, Job, execute
 from ...access.transcript import error_from_text
 from ...checks import whole
+from ...contract import Contract, Oracle
 from ...errors import InvalidInput, RerootError
 from ...generators.base import Generator
-from ...running import check_run
+from ...runs.run import check_run
 from ...tasks.base import Problem
 from ...types import Budget, Cost
 from ..group import Group, group

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...access.contract import Contract
 from ...access.episode import Episode
+from ...contract import Contract
 from ...diagnosis.pass_at_k import pass_at_k
 from ...errors import InvalidInput
 from ...generators.base import Generator

@@ -22,8 +22,15 @@ from typing import Any
 from ..._version import __version__
 from ...access.episode import Episode, bind
 from ...errors import RerootError, RunFolderError
-from ...folders import CONFIG, RESULTS, SUMMARY, JournalFolder, write_atomically, write_json
-from ...models import load, quiet, resolve
+from ...generators.models import load, quiet, resolve
+from ...runs.folder import (
+    CONFIG,
+    RESULTS,
+    SUMMARY,
+    JournalFolder,
+    write_atomically,
+    write_json,
+)
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ..advantages import KL
@@ -161,7 +168,7 @@ class _Run:
         )
 
     def _trainer(self) -> tuple[Any, Rollouts]:
-        from .own import OwnGeneration, OwnTrainer
+        from .native_generation import OwnGeneration, OwnTrainer
         from .trainer import SessionTrainer
 
         config = self.config

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...access.contract import Contract
+from ...contract import Contract
 from ...errors import InvalidInput
 from ...tasks.registry import get_task
 from .bridge import STATE

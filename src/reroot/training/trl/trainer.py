@@ -14,9 +14,9 @@ from ...errors import InvalidInput
 from ...types import PAD, FloatArray
 from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
+from .base_trainer import PlainTrainer
 from .bridge import Rollouts
 from .packing import MOST_LOGITS, log_probabilities, servable
-from .plain import PlainTrainer
 
 
 class SessionTrainer(PlainTrainer):

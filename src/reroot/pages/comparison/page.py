@@ -1,0 +1,211 @@
+"""``report.html``: one self-contained page that a researcher reads from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ...contract import Contract, Oracle
+from ...runs.folder import SUMMARY, write_atomically, write_json
+from ...runs.results import RunData, load_run
+from ...runs.summary import summary_of
+from ..kit.formatting import listing, plural, quantity, share, shares, signed
+from ..kit.html import document
+from . import sections, tables
+from .figures import series_of
+from .methodology import NOTES
+
+LEVELS = {
+    "root": "only complete rollouts from the empty prefix",
+    "visited": "also prefixes that the generator itself has emitted in this attempt",
+    "reset": "also any token appended to a prefix that was asked or visited before",
+    "chosen": "any prefix",
+}
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``report.html`` (and ``summary.json``) of a comparison into its folder.
+
+    The same tables give the same bytes: no date, no randomness that is not keyed.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: the folder holds no comparison, or cannot be written.
+        MissingDependency: matplotlib is not installed.
+    """
+    run = load_run(folder)
+    summary = summary_of(run)
+    write_json(run.folder / SUMMARY, summary)
+    page, path = render(run, summary), run.folder / "report.html"
+    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    return path
+
+
+def render(run: RunData, summary: Mapping[str, Any]) -> str:
+    """The page as text."""
+    series = series_of(run)
+    model = str(run.config.get("model", ""))
+    own = [task for task in run.tasks if not model.startswith(task)]  # a family is its own task
+    title = f"{model} on {listing(own)}" if own else model
+    parts = [
+        _header(run, summary, title),
+        _verdicts(run, summary),
+        sections.success(run, summary, series),
+        sections.budget(run, series),
+        sections.loss(run, summary),
+        sections.ledger(run, summary, series),
+        _tables(run, summary),
+        _examples(run),
+        _reproduce(run, summary),
+        NOTES,
+    ]
+    return document(f"reroot compare: {title}", parts)
+
+
+def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
+    config = run.config
+    limits = listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit"
+    levels = {str(x.control) for x in run.learners}
+    items = "".join(
+        f"<li>{tables.dot(level)}<b>{level}</b>: {text}</li>"
+        for level, text in LEVELS.items()
+        if level in levels
+    )
+    horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
+    return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
+<h1>{escape(title)}</h1>
+<p>The same learners, problems, seeds and budget; only the generator interface changes: at which
+prefixes a learner may ask the generator. {plural(len(run.learners), "learner")} at
+{plural(len(horizons), "horizon")} ({", ".join(map(str, horizons))}); each cell has
+{plural(config.get("problems") or 0, "problem")} × {plural(config.get("seeds") or 0, "seed")}.
+Budget per attempt: {escape(limits)}.</p>
+<p>{_contracts(run)}</p>
+<p class="note">Colours say what control over prefixes a learner needs. A stronger contract permits it too,
+with identical outputs, so every learner is shown once.</p>
+<ul class="levels">{items}</ul></header>"""
+
+
+def _contracts(run: RunData) -> str:
+    """What was granted, as words."""
+    grants = [Contract.parse(c) for c in run.results["contract"].unique(maintain_order=True)]
+    grants.sort(key=lambda c: c.control)
+    if len({(c.oracles, c.sampling) for c in grants}) > 1:
+        return f"Contracts: {escape(listing([str(c) for c in grants]))}."
+    oracles = listing([str(o) for o in Oracle if o in grants[0].oracles]) or "no oracle"
+    names = listing([f"{c.control}/{c.report}" for c in grants])
+    return f"Contracts: {names}, each with {oracles}, at {escape(str(grants[0].sampling))}."
+
+
+def _verdicts(run: RunData, summary: Mapping[str, Any]) -> str:
+    parts = ["<h2>Verdict</h2>"]
+    for task in run.tasks:
+        mine = [v for v in summary["verdicts"] if v["task"] == task]
+        main = next(v for v in mine if v["main"])
+        others = [v for v in mine if not v["main"]]
+        notes = "".join(f"<li>{escape(s)}</li>" for s in main["notes"])
+        more = tables.verdict_rows(others) if others else ""
+        parts.append(
+            f'<article class="verdict"><h3>{escape(task)}, horizon {main["horizon"]}</h3>'
+            f'<p class="kind">{escape(main["kind"])}</p>{_facts(summary, main)}'
+            f"<ul>{notes}</ul>{more}</article>"
+        )
+    return "\n".join(parts)
+
+
+def _facts(summary: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
+    if verdict["gain"] is None:
+        return ""
+    here = (verdict["task"], verdict["horizon"])
+    at = [c for c in summary["cells"] if (c["task"], c["horizon"]) == here]
+    cells = {c["short"]: c for c in reversed(at)}  # the weakest contract of each learner
+    root, prefix = cells[verdict["root"]], cells[verdict["prefix"]]
+    gap = verdict["prefix_rate"] - max(verdict["root_rate"], verdict["exact_root"] or 0.0)
+    low, high = (signed(100 * x, 0) for x in verdict["gain"])
+    better = (verdict["exact_root"] or 0.0) > verdict["root_rate"]
+    over = "over best-of-N with the whole budget<br>" if better else ""
+    facts = [
+        ("Best root-start learner", f"{share(root['pass_rate'])} %", _who(root)),
+        ("Best with prefix control", f"{share(prefix['pass_rate'])} %", _who(prefix)),
+        (
+            "Gain of prefix control",
+            f"{signed(100 * gap, 0)} points",
+            f"{over}95 % interval {low} to {high}",
+        ),
+    ]
+    if verdict["exact_root"] is not None:
+        exact = f"{share(verdict['exact_root'])} %"
+        facts.append(("Best-of-N, whole budget", exact, "exact law, root-start"))
+    return (
+        '<dl class="facts">'
+        + "".join(
+            f"<div><dt>{name}</dt><dd><b>{value}</b><span>{what}</span></dd></div>"
+            for name, value, what in facts
+        )
+        + "</dl>"
+    )
+
+
+def _who(cell: Mapping[str, Any]) -> str:
+    counts = (
+        f"{cell['passed']} of {cell['attempts']}, 95 % interval {shares(cell['pass_interval'])}"
+    )
+    return f"{tables.dot(cell['control'])}{escape(cell['short'])}<br>{counts}"
+
+
+def _tables(run: RunData, summary: Mapping[str, Any]) -> str:
+    parts = [
+        "<h2>Measured against the exact law</h2>",
+        _exact_words(summary),
+        "<h2>What teacher forcing says</h2>",
+        tables.reach_table(summary) or "<p>No problem has a demonstration.</p>",
+        "<h2>Prefix control against the best root-start learner</h2>",
+        "<p>Paired on the same attempts, one comparison at a time: exact interval for the pass rate, "
+        "bootstrap over problems for the reward (of no width where all problems agree: then trust the "
+        "exact one).</p>",
+    ]
+    for task in run.tasks:
+        shown = tables.differences(summary, task)
+        parts.append(f"<h3>{escape(task)}</h3>{shown}" if shown else "")
+    if not summary["differences"]:
+        parts.append("<p>There are not both root-start and prefix-control learners to compare.</p>")
+    parts.append("<h2>Every cell</h2>")
+    for task in run.tasks:
+        parts.append(f"<h3>{escape(task)}</h3>{tables.all_cells(summary, task)}")
+    return "\n".join(parts)
+
+
+def _exact_words(summary: Mapping[str, Any]) -> str:
+    rows = summary["exact"]
+    if not rows:
+        return (
+            "<p>No measured learner has an exact law here: that takes best_of_n or first_success at "
+            "temperature 1 on problems with one right output each.</p>"
+        )
+    inside = sum(r["inside"] for r in rows)
+    return (
+        f"<p>{inside} of {len(rows)} counts lie inside the 95 % band of the exact law (Poisson-binomial over "
+        f"the problems; at least 95 % should).</p>{tables.exact_table(rows)}"
+    )
+
+
+def _examples(run: RunData) -> str:
+    shown = [tables.examples(run, task, run.horizons(task)[-1]) for task in run.tasks]
+    return (
+        "<h2>Example attempts</h2><p>Per task the problem of the largest horizon on which the learners "
+        "disagree most.</p>" + "\n".join(shown)
+    )
+
+
+def _reproduce(run: RunData, summary: Mapping[str, Any]) -> str:
+    seconds = summary.get("seconds")
+    spent = f"<p>{quantity(seconds)} s in all.</p>" if isinstance(seconds, (int, float)) else ""
+    physical = tables.physical(summary) or "<p>No physical counters were recorded.</p>"
+    command = escape(str(run.config.get("command", "")) or "not recorded")
+    return (
+        "<h2>Physical cost</h2><p>What the backend really computed.</p>"
+        f"{spent}{physical}<h2>Reproduce</h2><pre>{command}</pre>{tables.configuration(run.config)}"
+    )

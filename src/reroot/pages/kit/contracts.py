@@ -1,0 +1,53 @@
+"""What a contract allows, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...contract import Contract, Control, Oracle, Report
+from .formatting import listing
+
+_WHERE = {
+    Control.ROOT: "start at the beginning only",
+    Control.VISITED: "go back to what the generator itself wrote",
+    Control.RESET: "go back, and go on with any token of its choice",
+    Control.CHOSEN: "start anywhere",
+}
+_ORACLES = {
+    Oracle.REWARD: "have outputs scored",
+    Oracle.VERIFIER: "ask whether a beginning can still become right",
+    Oracle.DEMONSTRATION: "be shown a right output",
+    Oracle.VALUE: "ask what a beginning is worth",
+    Oracle.HIDDEN: "look inside the model",
+}
+
+
+def where(control: Control) -> str:
+    """At which prefixes it may ask."""
+    return _WHERE[control]
+
+
+def sees(report: Report) -> str:
+    """What it is shown of the generator's law."""
+    listed = "the most likely token" if report.top == 1 else f"the {report.top} most likely tokens"
+    if report == Report.NONE:
+        return "nothing"
+    if not report.draws:
+        return f"{listed} and how likely"
+    parts = ["what is drawn"]
+    if report.has_law:
+        parts.append("the probability of every token")
+    elif report.has_logprob:
+        parts.append("how likely that was")
+    return listing([*parts, *([listed] if report.top else [])])
+
+
+def asks(oracles: Iterable[Oracle]) -> str:
+    """What it may ask beside the generator."""
+    granted = set(oracles)
+    return listing([_ORACLES[oracle] for oracle in Oracle if oracle in granted]) or "nothing"
+
+
+def allowed(contract: Contract) -> tuple[str, str, str]:
+    """Where it may ask, what it sees, and what else it may ask."""
+    return where(contract.control), sees(contract.report), asks(contract.oracles)

@@ -1,0 +1,152 @@
+"""Inline SVG: matplotlib drawings made self-contained, themable and deterministic.
+
+Drawings use the fixed colours of ``COLORS``; ``to_svg`` turns them into CSS variables, so that one
+drawing serves light and dark pages and print.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ...contract import Control
+from ...errors import MissingDependency
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {
+    "root": ("#d55e00", "#ff8c42"),
+    "visited": ("#a8519a", "#e296d6"),
+    "reset": ("#0072b2", "#5cb8f2"),
+    "chosen": ("#00896b", "#35d0a4"),
+    "heat": ("#d9a400", "#a67c00"),
+    "ink": ("#1c1c1e", "#ececee"),
+    "muted": ("#6b6b70", "#a0a0a8"),
+    "line": ("#dededf", "#3a3a3f"),
+    "paper": ("#fffffe", "#161618"),
+}
+"""Name → colour on a light page (as drawn) and on a dark one. The four control colours come from
+the Okabe-Ito palette, darkened where needed for contrast on white."""
+
+MARKERS = ("o", "s", "D", "P", "X", "v", "^", "*", "<", ">")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (3, 1.5)))
+
+FONT_SIZE = 12.0
+"""Points per pixel are 1: figures are drawn at 72 dots per inch and shown at their pixel size."""
+
+
+def color(name: str | Control) -> str:
+    """The drawing colour of a control level or of ``ink``, ``muted``, ``line``, ``paper``."""
+    return COLORS[str(name)][0]
+
+
+def new_figure(
+    width: float = 440,
+    height: float = 280,
+    left: float = 68,
+    bottom: float = 46,
+    top: float = 10,
+) -> tuple[Figure, Axes]:
+    """A figure with one plain pair of axes; size and margins in pixels.
+
+    Fixed margins, so that the axes of neighbouring panels line up.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependency("figures need matplotlib: pip install reroot[report]") from None
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    figure.patch.set_alpha(0)
+    size = (width - 14 - left) / width, (height - top - bottom) / height
+    axes = figure.add_axes((left / width, bottom / height, *size))
+    axes.patch.set_alpha(0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(color("muted"))
+    axes.tick_params(colors=color("muted"), labelcolor=color("ink"), labelsize=FONT_SIZE)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(True, color=color("line"), linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def label(axes: Axes, x: str, y: str) -> None:
+    """Axis labels, taken literally (no TeX)."""
+    for text in (axes.set_xlabel(x, fontsize=FONT_SIZE), axes.set_ylabel(y, fontsize=FONT_SIZE)):
+        text.set_parse_math(False)
+        text.set_color(color("ink"))
+
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """A figure as an ``<svg>`` element with text as text, ids unique by ``name``, no date.
+
+    Args:
+        figure: the drawing.
+        name: letters, digits and hyphens; different for every figure of a page.
+        description: read by screen readers.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.BytesIO()
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "axes.formatter.use_mathtext": False,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _adapt(out.getvalue().decode("utf-8"), name, description)
+
+
+def _adapt(svg: str, name: str, description: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'href="#([^"]*)"', rf'href="#{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", svg)
+    for css, (drawn, _) in COLORS.items():
+        svg = svg.replace(drawn, f"var(--{css})")
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    assert size is not None
+    width = size.group(1)
+    text = html.escape(description)
+    head = f'role="img" aria-label="{text}" style="max-width: {1.12 * float(width):.0f}px"'
+    return svg.replace(size.group(0), head, 1).strip()
+
+
+def swatch(control: str, style: int, *, line: bool = True, hollow: bool = False) -> str:
+    """The line and marker of a series, as a small SVG for a legend."""
+    dash = ("", "5 2", "1 1.6", "6 2 1 2", "3 1.5")[style % len(DASHES)]
+    stroke = f'stroke="var(--{control})" stroke-width="2"'
+    path = f'<path d="M1 7H31" {stroke} stroke-dasharray="{dash}" fill="none"/>' if line else ""
+    fill = "var(--paper)" if hollow else f"var(--{control})"
+    shape = _SHAPES[style % len(_SHAPES)]
+    mark = f'<path d="{shape}" fill="{fill}" stroke="var(--{control})" stroke-width="1.4"/>'
+    return f'<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true">{path}{mark}</svg>'
+
+
+_SHAPES = (
+    "M12 7a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    "M12.5 3.5h7v7h-7z",
+    "M16 2l5 5l-5 5l-5-5z",
+    "M14.5 2.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "M13.5 2.5L16 5l2.5-2.5l2 2L18 7l2.5 2.5l-2 2L16 9l-2.5 2.5l-2-2L14 7l-2.5-2.5z",
+    "M16 11.5l4.5-8h-9z",
+    "M16 2.5l4.5 8h-9z",
+    "M16 2l1.3 3.6l3.7 .1l-3 2.3l1.1 3.6L16 9.4l-3.1 2.2L14 8l-3-2.3l3.7-.1z",
+    "M11.5 7l8-4.5v9z",
+    "M20.5 7l-8-4.5v9z",
+)
+"""The markers above, in the same order, in a box of 32 x 14."""

@@ -1,0 +1,277 @@
+"""A comparison read back from its run folder, checked, and regrouped by learner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..contract import Contract, Control, Oracle, Report, Sampling
+from ..errors import InvalidInput, RunFolderError
+from .folder import CONFIG, RESULTS, SUMMARY, read_config
+from ..types import CURRENCIES
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PROBLEMS = "problems.parquet"
+_LATER = ("cost_values", "cost_states")
+"""Columns of currencies that tables written before there were such currencies lack."""
+_FLAGS = ("True", "False")
+UNIT = ("seed", "problem")
+"""What identifies an attempt of one learner on one task and horizon."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learner:
+    """One learner as it was run, under one sampling law.
+
+    Attributes:
+        label: as in the results.
+        name: name of the learner's function.
+        short: the shortest name that is unique in this comparison, for figures and tables.
+        params: its parameters, as text.
+        requires: what it needs.
+        sampling: the law it drew from.
+        contracts: the granted contracts that permit it, weakest control first.
+    """
+
+    label: str
+    name: str
+    short: str
+    params: Mapping[str, str]
+    requires: Contract
+    sampling: Sampling
+    contracts: tuple[str, ...]
+
+    @property
+    def control(self) -> Control:
+        """The control level it needs."""
+        return self.requires.control
+
+    @property
+    def uses(self) -> frozenset[Oracle]:
+        """Oracles it uses."""
+        return self.requires.oracles
+
+    @property
+    def greedy(self) -> bool:
+        """It sees nothing but the most likely token."""
+        return self.requires.report <= Report.ARGMAX(1)
+
+    @property
+    def given_answer(self) -> bool:
+        """It is shown a demonstration."""
+        return Oracle.DEMONSTRATION in self.uses
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunData:
+    """A comparison on disk.
+
+    Attributes:
+        folder: the run folder.
+        config: ``config.json``.
+        results: one row per contract, learner and attempt, and the column ``law``.
+        problems: one row per problem.
+        extras: entries of an existing ``summary.json`` that only the run itself could know.
+        learners: every learner, weakest control first.
+        tasks: in the order of the configuration.
+        cells: (label, law, task, horizon) → its attempts, once each.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    results: pl.DataFrame
+    problems: pl.DataFrame
+    extras: dict[str, Any]
+    learners: tuple[Learner, ...]
+    tasks: tuple[str, ...]
+    cells: dict[tuple[object, ...], pl.DataFrame]
+
+    @property
+    def beta(self) -> float:
+        """Temperature β of J_β, reward per nat."""
+        return float(self.config.get("beta", 0.0))
+
+    def horizons(self, task: str) -> list[int]:
+        """The horizons of a task that have attempts, ascending."""
+        rows = self.results.filter(self.results["task"] == task)
+        return sorted(rows["horizon"].unique().to_list())
+
+    def attempts(self, learner: Learner, task: str, horizon: int) -> pl.DataFrame:
+        """The attempts of one learner, sorted by seed and problem; empty if there are none."""
+        key = (learner.label, str(learner.sampling), task, horizon)
+        return self.cells.get(key, self.results.head(0))
+
+    def problem_rows(self, task: str, horizon: int) -> pl.DataFrame:
+        """The problems of one task and horizon, sorted by seed and problem."""
+        here = (self.problems["task"] == task) & (self.problems["horizon"] == horizon)
+        return self.problems.filter(here).sort(UNIT)
+
+
+def load_run(folder: str | Path) -> RunData:
+    """Read and check the folder of a comparison.
+
+    Raises:
+        RunFolderError: a file or column is missing or unreadable, it is the folder of something
+            else than a comparison, or it holds no finished attempt.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunFolderError(f"{path} is not a folder")
+    config = read_config(path)
+    if not isinstance(config, dict) or config.get("kind") != "compare":
+        kind = config.get("kind") if isinstance(config, dict) else config
+        raise RunFolderError(f"{path} holds no comparison: {CONFIG} says kind {kind!r}")
+    results = _read(path / RESULTS, _results_schema(), empty="holds no finished attempt")
+    problems = _read(path / PROBLEMS, problem_schema(), empty="holds no problem")
+    results = _with_law(results, path).with_columns(
+        results["passed"].fill_null(False), results["complete"].fill_null(False)
+    )
+    learners = _learners(config, results, path)
+    found = set(results["task"].unique().to_list())
+    named = [t for t in config.get("tasks", []) if t in found]
+    tasks = (*named, *sorted(found - set(named)))
+    keys = ["learner", "law", "task", "horizon"]
+    once = results.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
+    cells = once.partition_by(keys, as_dict=True)
+    return RunData(path, config, results, problems, _extras(path), learners, tasks, cells)
+
+
+def _read(file: Path, schema: Mapping[str, Any], empty: str) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        table = pl.read_parquet(file)
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{file.parent} is not a finished comparison: no {file.name}"
+        ) from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunFolderError(f"can't read {file}: {error}") from error
+    if not len(table):
+        raise RunFolderError(f"{file} {empty}")
+    known = [name for name in _LATER if name in schema and name not in table.columns]
+    table = table.with_columns(pl.lit(0).alias(name) for name in known)
+    missing = [name for name in schema if name not in table.columns]
+    if missing:
+        raise RunFolderError(f"{file} lacks the columns {', '.join(missing)}")
+    try:
+        return table.with_columns(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    except pl.exceptions.PolarsError as error:
+        raise RunFolderError(f"{file} has a column of another type: {error}") from error
+
+
+def _results_schema() -> dict[str, Any]:
+    import polars as pl
+
+    text, whole, number, flag = pl.String, pl.Int64, pl.Float64, pl.Boolean
+    return {
+        **dict.fromkeys(("contract", "control", "learner", "task", "problem", "text"), text),
+        **dict.fromkeys(("error", "stopped"), text),
+        **dict.fromkeys(("horizon", "seed"), whole),
+        **dict.fromkeys(("reward", "surprisal"), number),
+        **dict.fromkeys(("passed", "complete"), flag),
+        "tokens_out": pl.List(pl.Int64),
+        **{f"cost_{currency}": pl.Int64 for currency in CURRENCIES},
+    }
+
+
+def problem_schema() -> dict[str, Any]:
+    """Columns of ``problems.parquet``."""
+    import polars as pl
+
+    return {
+        "task": pl.String,
+        "horizon": pl.Int64,
+        "seed": pl.Int64,
+        "problem": pl.String,
+        "unique": pl.Boolean,
+        "log_reach": pl.Float64,
+        "demo_tokens": pl.List(pl.String),
+        "demo_logprobs": pl.List(pl.Float64),
+        "prompt": pl.String,
+        "answer": pl.String,
+    }
+
+
+def _with_law(results: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """``results`` with the sampling law of each row's contract."""
+    import polars as pl
+
+    try:
+        laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
+    except InvalidInput as error:
+        raise RunFolderError(f"{path / RESULTS}: {error}") from None
+    return results.with_columns(law=pl.col("contract").replace_strict(laws, return_dtype=pl.String))
+
+
+def _learners(config: Mapping[str, Any], results: pl.DataFrame, path: Path) -> tuple[Learner, ...]:
+    entries = {_label(entry): entry for entry in config.get("learners", [])}
+    pairs = results.select("learner", "law").unique(maintain_order=True).rows()
+    unknown = [label for label, _ in pairs if label not in entries]
+    if unknown:
+        raise RunFolderError(f"{path / CONFIG} does not name the learner {unknown[0]!r}")
+    shorts = short_names([(entries[label], law) for label, law in pairs])
+    found: list[Learner] = []
+    for (label, law), short in zip(pairs, shorts, strict=True):
+        here = (results["learner"] == label) & (results["law"] == law)
+        contracts = results.filter(here)["contract"].unique(maintain_order=True).to_list()
+        found.append(
+            Learner(
+                label,
+                entries[label]["name"],
+                short,
+                {k: str(v) for k, v in entries[label].get("params", {}).items()},
+                Contract.parse(entries[label]["requires"]),
+                Sampling.parse(law),
+                tuple(sorted(contracts, key=lambda c: Contract.parse(c).control)),
+            )
+        )
+    return tuple(sorted(found, key=lambda x: (x.given_answer, x.control)))
+
+
+def _label(entry: Mapping[str, Any]) -> str:
+    if "label" in entry:
+        return str(entry["label"])
+    shown = ", ".join(
+        f"{k}={v}" for k, v in entry.get("params", {}).items() if str(v) not in ("None", "none")
+    )
+    return f"{entry['name']}({shown})" if shown else str(entry["name"])
+
+
+def short_names(entries: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
+    """Names that are unique: the learner's, plus the parameters (and law) that tell it apart.
+
+    One parameter is enough if it differs everywhere, preferably one in words.
+    """
+    shorts: list[str] = []
+    for entry, law in entries:
+        same = {
+            json.dumps(e.get("params", {})): {k: str(v) for k, v in e.get("params", {}).items()}
+            for e, _ in entries
+            if e["name"] == entry["name"]
+        }
+        mine = {k: str(v) for k, v in entry.get("params", {}).items()}
+        differing = [k for k, v in mine.items() if any(x.get(k) != v for x in same.values())]
+        telling = [k for k in differing if len({x.get(k) for x in same.values()}) == len(same)]
+        shown = sorted(telling, key=lambda k: not mine[k].isalpha())[:1] or differing
+        parts = [f"{k}={mine[k]}" for k in shown]
+        if len(shown) == 1 and mine[shown[0]].isalpha() and mine[shown[0]] not in _FLAGS:
+            parts = [mine[shown[0]]]  # the word alone says enough
+        laws = {x for e, x in entries if e["name"] == entry["name"]}
+        parts += [law] if len(laws) > 1 else []
+        shorts.append(f"{entry['name']}({', '.join(parts)})" if parts else entry["name"])
+    return shorts
+
+
+def _extras(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    kept = ("physical", "seconds", "attempts_run")
+    return {k: known[k] for k in kept if isinstance(known, dict) and k in known}

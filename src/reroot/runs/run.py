@@ -1,0 +1,238 @@
+"""``reroot.run``: one learner on many problems under one contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..contract import Contract
+from ..access.episode import bind, check_oracles
+from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..errors import AccessDenied, InvalidInput
+from .folder import write_json
+from ..generators.base import Generator
+from ..access.learner import BoundLearner, LearnerFactory
+from .attempts import RunFolder, attempt_to_row
+from ..tasks.base import Problem
+from ..types import Budget, Cost, Physical
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The attempts of a run, in the order of the problems.
+
+    Attributes:
+        attempts: one per problem.
+        physical: what the generator really computed.
+    """
+
+    attempts: list[Attempt]
+    physical: Physical = field(default_factory=Physical)
+
+    @property
+    def pass_rate(self) -> float:
+        """Fraction of attempts that passed."""
+        return sum(a.passed for a in self.attempts) / max(1, len(self.attempts))
+
+    @property
+    def cost(self) -> Cost:
+        """Logical cost of all attempts."""
+        return sum((a.cost for a in self.attempts), Cost())
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row per attempt, as in ``results.parquet``."""
+        import polars as pl
+
+        return pl.DataFrame([attempt_to_row(a) for a in self.attempts], infer_schema_length=None)
+
+
+def run(
+    learner: BoundLearner | LearnerFactory,
+    problems: Sequence[Problem],
+    generator: Generator,
+    *,
+    grants: Contract | str,
+    budget: Budget | None = None,
+    seed: int = 0,
+    concurrency: int = 64,
+    out: str | Path | None = None,
+    transcripts: bool = False,
+    on_attempt: Callable[[Attempt], None] | None = None,
+) -> RunResult:
+    """Run a learner on every problem and judge what it returns.
+
+    Args:
+        learner: a learner, or its factory when every parameter has a default.
+        problems: the problems; ids must differ.
+        generator: what is behind the door.
+        grants: the contract granted to every session, as an object or as text.
+        budget: the most each attempt may spend; ``None``: unlimited.
+        seed: run seed; with the problem ids it determines every random number.
+        concurrency: attempts in flight; changes no result (on language models: up to rounding).
+        out: a run folder to write and to resume from.
+        transcripts: keep every message of every attempt in the run folder.
+        on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        AccessDenied: the learner requires more than is granted.
+        InvalidInput: the generator cannot honour the contract, an oracle is granted that a problem
+            does not have, ids repeat, or a problem does not fit the generator.
+        RunFolderError: ``out`` holds another run or cannot be written.
+    """
+    bound = learner() if isinstance(learner, LearnerFactory) else learner
+    contract = (Contract.parse(grants) if isinstance(grants, str) else grants).resolved
+    budget = budget or Budget()
+    check_run(bound, contract, generator, seed)
+    check_concurrency(concurrency)
+    jobs = [
+        Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
+        for problem in problems
+    ]
+    check_problems(problems, contract)
+    before, used = generator.physical(), {}
+    attempts: dict[str, Attempt] = {}
+
+    def finish(attempt: Attempt) -> None:
+        attempts[attempt.key] = attempt
+        if on_attempt is not None:
+            on_attempt(attempt)
+
+    if out is None:
+        execute(jobs, generator, concurrency=concurrency, on_attempt=finish)
+    else:
+        config = run_config(bound, problems, generator, contract, budget, seed)
+        with RunFolder(out, config, transcripts=transcripts) as folder:
+            attempts.update(folder.attempts)
+            _execute_in(folder, jobs, generator, concurrency, finish)
+            used = folder.usage()["physical"]
+    ordered = [attempts[problem.id] for problem in problems]
+    result = RunResult(ordered, generator.physical() - before)
+    if out is not None:
+        write_json(Path(out) / "summary.json", {**summarize_run(result), "physical": used})
+    return result
+
+
+def _execute_in(
+    folder: RunFolder,
+    jobs: Sequence[Job],
+    generator: Generator,
+    concurrency: int,
+    finish: Callable[[Attempt], None],
+) -> None:
+    before, started = generator.physical(), time.perf_counter()
+
+    def record(attempt: Attempt) -> None:
+        folder.record(attempt)
+        folder.note_usage(generator.physical() - before, time.perf_counter() - started)
+        finish(attempt)
+
+    def rows() -> list[dict[str, Any]]:
+        return [attempt_to_row(folder.attempts[key]) for key in sorted(folder.attempts)]
+
+    left = [job for job in jobs if job.key not in folder.attempts]
+    with folder.results(rows):
+        execute(left, generator, concurrency=concurrency, on_attempt=record, log_of=folder.log_of)
+
+
+def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
+    """Refuse what cannot be run, before anything runs (see ``run``)."""
+    if not isinstance(learner, BoundLearner):
+        raise InvalidInput(f"expected a learner made with @reroot.learner, got {learner!r}")
+    if not learner.requires <= contract:
+        raise AccessDenied(
+            f"learner {learner}",
+            f"it requires {learner.requires}, the contract grants {contract}",
+            str(learner.requires),
+        )
+    refused = generator.capabilities.refusal(contract)
+    if refused is not None:
+        raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+
+
+def check_problems(problems: Sequence[Problem], contract: Contract) -> None:
+    """Refuse repeated ids and oracles that a problem does not have (``InvalidInput``)."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise InvalidInput(f"two problems have the id {problem.id!r}")
+        seen.add(problem.id)
+        check_oracles(problem, contract)
+
+
+def run_config(
+    learner: BoundLearner,
+    problems: Sequence[Problem],
+    generator: Generator,
+    contract: Contract,
+    budget: Budget,
+    seed: int,
+) -> dict[str, Any]:
+    """The identity of a run, as written to ``config.json``."""
+    return {
+        "kind": "run",
+        "version": __version__,
+        "learner": {"name": learner.name, "params": {k: str(v) for k, v in learner.params.items()}},
+        "grants": str(contract),
+        "budget": budget.to_dict(),
+        "seed": seed,
+        "generator": dict(generator.describe()),
+        "problems": sorted(problem.id for problem in problems),
+        "digest": problems_digest(problems),
+    }
+
+
+def problems_digest(problems: Iterable[Problem]) -> str:
+    """16 hexadecimal digits that change when a prompt, a limit, an answer or a judge's code does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for p in sorted(problems, key=lambda problem: problem.id):
+        told = [p.id, p.prompt, p.max_tokens, p.demonstration, p.stop, p.pass_at, p.answer]
+        told += [_source(p.reward), _source(p.verifier)]
+        told += [] if p.value is None else [_source(p.value)]  # digests from before it stay
+        digest.update(json.dumps(told, default=_stable).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def _source(judge: object) -> str:
+    """What is known of a judge without calling it: its code, or its fields if it is a record."""
+    code = getattr(judge, "__code__", None)
+    return _stable(judge) if code is None else _code(code)
+
+
+def _code(code: CodeType) -> str:
+    inner = [_code(c) if isinstance(c, CodeType) else _stable(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {inner}"
+
+
+def _stable(value: object) -> str:
+    """``repr`` without addresses, which change from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def summarize_run(result: RunResult) -> dict[str, Any]:
+    """The content of ``summary.json`` of a run."""
+    attempts = result.attempts
+    judged = [a.reward for a in attempts if a.reward is not None]
+    return {
+        "kind": "run",
+        "attempts": len(attempts),
+        "passed": sum(a.passed for a in attempts),
+        "pass_rate": result.pass_rate,
+        "mean_reward": sum(judged) / len(judged) if judged else None,
+        "errors": sum(a.error is not None for a in attempts),
+        "budget_stops": sum(a.stopped == "budget" for a in attempts),
+        "cost": result.cost.to_dict(),
+        "physical": result.physical.to_dict(),
+    }

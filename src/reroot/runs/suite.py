@@ -1,0 +1,287 @@
+"""Suites: named sets of learners, compared twice on the same problems, at two equal budgets.
+
+A suite folder holds three ordinary run folders, each append-only and resumable by itself:
+
+tokens/      every method within the same number of generated tokens per problem
+calls/       every method within the same number of calls (rollouts and queries) per problem
+rollouts/    plain rollouts alone within the tokens: the speed to compare with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..contract import Contract, Oracle
+from ..access.runner import check_concurrency
+from ..checks import finite
+from .compare import compare_on
+from ..errors import InvalidInput, nearest
+from .folder import JournalFolder, write_json
+from ..learners import get_learner
+from .workload import Workload, build_workload, is_family
+
+if TYPE_CHECKING:
+    from ..access.runner import Attempt
+
+PARTS = ("tokens", "calls", "rollouts")
+GRANTS = "chosen/full"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a suite runs.
+
+    Attributes:
+        horizons: task sizes.
+        problems: per task, horizon and seed.
+        seeds: number of seeds.
+        tokens: generated tokens per problem.
+        calls: rollouts and queries per problem.
+    """
+
+    horizons: tuple[int, ...]
+    problems: int
+    seeds: int
+    tokens: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Learners that are compared with each other.
+
+    Attributes:
+        name: as on the command line.
+        about: one line.
+        learners: their specs, with parameters that let them use a budget up.
+        plain: the learner whose speed is that of plain rollouts.
+        tasks: default tasks.
+        full, quick: sizes.
+    """
+
+    name: str
+    about: str
+    learners: tuple[str, ...]
+    plain: str
+    tasks: tuple[str, ...]
+    full: Size
+    quick: Size
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteRun:
+    """A finished suite.
+
+    Attributes:
+        folder: the suite folder.
+        summary: the content of its ``summary.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+_SAMPLING = Suite(
+    "sampling",
+    "sampling and search methods at equal generated tokens, and at equal calls",
+    (
+        # one rollout is the base line; n=1000 and the like: as many as the budget allows
+        "best_of_n:n=1",
+        "best_of_n:n=1000",
+        "best_of_n:n=1000,oracle=verifier",
+        "first_success",
+        "self_consistency:n=1000",
+        "soft_best_of_n:n=1000,beta=0.2",
+        "adaptive_best_of_n",
+        "softmax_rejection:beta=0.2,bound=16",
+        "inference_time_pessimism:n=64,beta=0.2",
+        "representation_coreset:n=1000,k=8,dims=none",
+        "power_sampling:alpha=4,moves=1000",
+        "smc:particles=none,beta=0.2",
+        "smc:particles=none,beta=0.2,twist=rollouts,samples=1,stride=3",
+        "segment_tree:width=none,segment=2,branching=8",
+        "tree_rollouts:chains=2,rounds=1000",
+        "verifier_tree_search:subtrees=none,width=4",
+        "diligent_search:tries=3,verify=true,searches=none",
+        "tokenwise_rejection",
+        "backtracking:quota=64",
+        "greedy_walk",
+        "beam_search:width=4",
+        "beam_search:width=4,verify=true",
+        "tree_search:simulations=1000",
+        "action_rejection:beta=0.1,decay=0.3,children=8",
+        "vgb:beta=0.1,decay=0.3,children=8,steps=32",
+        "latent_exploration",
+    ),
+    "best_of_n:n=1000",
+    (
+        "running_sum",
+        "increment",
+        "reasoning_gym:chain_sum:min_terms=2,max_terms=2,min_digits=1,max_digits=1,max_tokens=12",
+        "reasoning_gym:letter_counting:max_tokens=8",
+    ),
+    full=Size(horizons=(2, 3), problems=8, seeds=2, tokens=512, calls=96),
+    quick=Size(horizons=(2,), problems=6, seeds=1, tokens=160, calls=32),
+)
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (_SAMPLING,)}
+
+
+def get_suite(name: str) -> Suite:
+    """The suite of this name (``InvalidInput`` with the nearest name if there is none)."""
+    if name not in SUITES:
+        raise InvalidInput(f"unknown suite {name!r}.{nearest(name, SUITES)}")
+    return SUITES[name]
+
+
+def run_suite(
+    suite: str,
+    *,
+    model: str,
+    out: str | Path,
+    quick: bool = False,
+    task: str | Sequence[str] = (),
+    horizons: Sequence[int] = (),
+    seeds: int | None = None,
+    problems: int | None = None,
+    budget_tokens: int | None = None,
+    budget_calls: int | None = None,
+    beta: float = 0.02,
+    concurrency: int = 512,
+    chat: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+    on_start: Callable[[str, int, int], None] = lambda part, total, done: None,
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+) -> SuiteRun:
+    """Run every method of a suite within equal generated tokens, and again within equal calls.
+
+    Each method is served exactly what it requires. Tasks that lack an oracle run the methods that
+    do without it.
+
+    Args:
+        suite: its name.
+        model: as for ``compare``; a family brings its own task and horizon.
+        out: suite folder; a folder of the same configuration is continued.
+        quick: the small sizes.
+        task, horizons, seeds, problems: in place of the suite's.
+        budget_tokens, budget_calls: per task, horizon and seed, shared equally by the problems
+            there; in place of the suite's, which are per problem.
+        beta: temperature β of J_β, reward per nat.
+        concurrency: attempts in flight: what they ask at the same moment is one batch.
+        chat, dtype, device: how to load a language model.
+        on_start: called for each part with its name, its attempts and how many are done.
+        on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        InvalidInput: an unknown name or a value out of range.
+        RunFolderError: ``out`` holds another run or cannot be written.
+    """
+    chosen = get_suite(suite)
+    size = chosen.quick if quick else chosen.full
+    finite("beta", beta, 0.0)
+    check_concurrency(concurrency)
+    family = is_family(model)
+    tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
+    load = {"chat": chat, "dtype": dtype, "device": device}
+    count = size.problems if problems is None else problems
+    workload = build_workload(
+        model,
+        tasks,
+        horizons or (() if family else size.horizons),
+        size.seeds if seeds is None else seeds,
+        count,
+        **load,
+    )
+    budgets = {
+        "tokens": size.tokens * count if budget_tokens is None else budget_tokens,
+        "calls": size.calls * count if budget_calls is None else budget_calls,
+    }
+    return _run(chosen, workload, Path(out), budgets, beta, load, concurrency, on_start, on_attempt)
+
+
+def _run(
+    suite: Suite,
+    workload: Workload,
+    out: Path,
+    budgets: dict[str, int],
+    beta: float,
+    load: dict[str, Any],
+    concurrency: int,
+    on_start: Callable[[str, int, int], None],
+    on_attempt: Callable[[Attempt], None],
+) -> SuiteRun:
+    from .suite_summary import summarize_suite
+
+    able, unable = _able(suite, workload)
+    seeds = len({cell.seed for cell in workload.cells})
+    with JournalFolder(out, _config(suite, workload, budgets, beta, unable), str, PARTS):
+        # the plain rollouts come first: who meets the prompts first computes them
+        for part in ("rollouts", "tokens", "calls"):
+            currency = "tokens" if part == "rollouts" else part
+            learners = (suite.plain,) if part == "rollouts" else able
+            compare_on(
+                workload,
+                learners=learners,
+                grants=_grants(learners),
+                budgets={currency: budgets[currency]},
+                seeds=seeds,
+                beta=beta,
+                load=load,
+                out=out / part,
+                concurrency=concurrency,
+                on_start=lambda total, done, part=part: on_start(part, total, done),
+                on_attempt=on_attempt,
+            )
+        summary = summarize_suite(out)
+        write_json(out / "summary.json", summary)
+    return SuiteRun(out, summary)
+
+
+def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The learners that the generator can serve, and why not the others."""
+    unable: dict[str, str] = {}
+    for spec in suite.learners:
+        required = get_learner(spec).requires
+        refused = workload.generator.capabilities.refusal(required)
+        oracles = frozenset().union(*(workload.oracles(t) for t in workload.tasks))
+        lacking = required.oracles - oracles - {Oracle.HIDDEN}
+        if refused is not None:
+            unable[spec] = refused
+        elif lacking:
+            unable[spec] = f"no task has {', '.join(sorted(map(str, lacking)))}"
+    return tuple(spec for spec in suite.learners if spec not in unable), unable
+
+
+def _grants(learners: Sequence[str]) -> list[str]:
+    """Everything without oracles, to which each task adds its own; and inner states, by name."""
+    required = [get_learner(spec).requires for spec in learners]
+    hidden = [str(c) for c in required if Oracle.HIDDEN in c.oracles]
+    return [GRANTS, *dict.fromkeys(hidden)]
+
+
+def _config(
+    suite: Suite,
+    workload: Workload,
+    budgets: dict[str, int],
+    beta: float,
+    unable: dict[str, str],
+) -> dict[str, Any]:
+    """The identity of a suite run; what its parts are is in their own configurations."""
+    granted = Contract.parse(GRANTS)
+    return {
+        "kind": "suite",
+        "version": __version__,
+        "suite": suite.name,
+        "about": suite.about,
+        "model": workload.model,
+        "plain": get_learner(suite.plain).label,
+        "grants": str(granted),
+        "budgets_per_cell": budgets,
+        "beta": beta,
+        "oracles": {t: sorted(map(str, workload.oracles(t))) for t in workload.tasks},
+        "unable": {get_learner(spec).label: why for spec, why in unable.items()},
+    }

@@ -1,0 +1,365 @@
+"""``summary.json``: every number of a comparison, computed from its tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..contract import Contract, Control, Oracle
+from ..diagnosis.intervals import (Interval, best_of_n, bootstrap_interval, clopper_pearson, count_band, paired_difference,)
+from ..diagnosis.verdict import Arm, Verdict, judge
+from .folder import SUMMARY, write_json
+from ..randomness import keyed_rng, stream_key
+from ..types import CURRENCIES, FloatArray
+from .results import Learner, RunData, load_run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_CHECKPOINTS = (1, 8, 64, 512, 4096)
+
+
+def summarize(folder: str | Path) -> dict[str, Any]:
+    """Compute the summary of a comparison and write it to ``summary.json``.
+
+    What only the run could know (``physical``, ``seconds``, ``attempts_run``) is kept from a
+    ``summary.json`` that is there already. The same tables give the same summary.
+
+    Returns:
+        JSON-able: ``cells`` (contract x learner x task x horizon), ``exact`` (measured against exact
+        best-of-N), ``reach`` (what teacher forcing says per task and horizon), ``differences``
+        (prefix learners against the best root learner, paired), ``verdicts``, and the
+        configuration they belong to.
+
+    Raises:
+        RunFolderError: the folder holds no comparison, or cannot be written.
+    """
+    run = load_run(folder)
+    summary = summary_of(run)
+    write_json(run.folder / SUMMARY, summary)
+    return summary
+
+
+def summary_of(run: RunData) -> dict[str, Any]:
+    """The summary of a comparison that has been read."""
+    config = run.config
+    return {
+        "kind": "compare",
+        "model": config.get("model", ""),
+        "version": config.get("version", ""),
+        "command": config.get("command", ""),
+        "tasks": list(run.tasks),
+        "horizons": {task: run.horizons(task) for task in run.tasks},
+        "grants": list(config.get("grants", [])),
+        "budget": config.get("budget", {}),
+        "seeds": config.get("seeds"),
+        "problems": config.get("problems"),
+        "beta": run.beta,
+        "learners": [_learner(x) for x in run.learners],
+        "verdicts": [v for task in run.tasks for v in _verdicts(run, task)],
+        "cells": [row for cell in _cells(run) for row in _cell_rows(run, *cell)],
+        "differences": [row for t, h in _places(run) for row in _differences(run, t, h)],
+        "exact": [row for cell in _cells(run) for row in _exact_rows(run, *cell)],
+        "reach": [reach(run, t, h) for t, h in _places(run)],
+        **run.extras,
+    }
+
+
+def _places(run: RunData) -> Iterator[tuple[str, int]]:
+    return ((task, horizon) for task in run.tasks for horizon in run.horizons(task))
+
+
+def _cells(run: RunData) -> Iterator[tuple[Learner, str, int]]:
+    return ((x, t, h) for t, h in _places(run) for x in run.learners if len(run.attempts(x, t, h)))
+
+
+def _learner(learner: Learner) -> dict[str, Any]:
+    return {
+        "label": learner.label,
+        "short": learner.short,
+        "requires": str(learner.requires),
+        "control": str(learner.control),
+        "uses": [str(o) for o in Oracle if o in learner.uses],
+        "sampling": str(learner.sampling),
+    }
+
+
+def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[dict[str, Any]]:
+    """One entry per contract that permits the learner; the numbers are the same in each."""
+    rows = run.attempts(learner, task, horizon)
+    attempts, passed = len(rows), int(rows["passed"].sum())
+    numbers = {
+        "learner": learner.label,
+        "short": learner.short,
+        "sampling": str(learner.sampling),
+        "oracles_used": "+".join(str(o) for o in Oracle if o in learner.uses),
+        "task": task,
+        "horizon": horizon,
+        "attempts": attempts,
+        "passed": passed,
+        "pass_rate": passed / attempts,
+        "pass_interval": list(clopper_pearson(passed, attempts)),
+        "errors": attempts - rows["error"].null_count(),
+        "error": next(iter(rows["error"].drop_nulls()), None),
+        "budget_stops": int((rows["stopped"] == "budget").sum()),
+        "unfinished": int((~rows["complete"]).sum()),
+        **_mean(rows, "reward", rows["reward"].to_numpy(), learner),
+        **_mean(rows, "j_beta", j_beta(rows, run.beta), learner),
+        "cost": {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES},
+    }
+    here = run.results.filter((run.results["task"] == task) & (run.results["horizon"] == horizon))
+    granted = set(here["contract"].to_list())
+    return [
+        {"contract": c, "control": str((k := Contract.parse(c)).control), "report": str(k.report)}
+        | numbers
+        for c in learner.contracts
+        if c in granted
+    ]
+
+
+def j_beta(rows: pl.DataFrame, beta: float) -> FloatArray:
+    """(attempts,) reward − β·surprisal, whose mean is at most J_β; nan without an output."""
+    return rows["reward"].to_numpy() - beta * rows["surprisal"].to_numpy()
+
+
+def _mean(rows: pl.DataFrame, name: str, values: FloatArray, learner: Learner) -> dict[str, Any]:
+    """Mean and bootstrap interval over the attempts where ``values`` is not nan."""
+    defined = ~np.isnan(values)
+    kept = values[defined]
+    if not len(kept) or not np.isfinite(kept).all():
+        mean, interval = (None, None) if not len(kept) else ("-inf", None)
+    else:
+        problems = rows.filter(defined)["problem"].to_list()
+        place = f"{rows['task'][0]}/{rows['horizon'][0]}/{learner.label}/{learner.sampling}"
+        rng = keyed_rng(stream_key(0, place, f"bootstrap {name}"))
+        mean = float(kept.mean())
+        interval = _plain(bootstrap_interval(kept, problems, rng=rng))
+    return {name: mean, f"{name}_interval": interval, f"{name}_attempts": len(kept)}
+
+
+def _plain(interval: Interval) -> list[float] | None:
+    return None if math.isnan(interval.low) else list(interval)
+
+
+def _groups(run: RunData, task: str) -> list[tuple[frozenset[Oracle], list[str]]]:
+    """Contracts of a task by the oracles they grant, the most oracles first."""
+    here = run.results.filter(run.results["task"] == task)["contract"].unique(maintain_order=True)
+    groups: dict[frozenset[Oracle], list[str]] = {}
+    for contract in here.to_list():
+        groups.setdefault(Contract.parse(contract).oracles, []).append(contract)
+
+    def controls(contracts: Sequence[str]) -> bool:
+        levels = {Contract.parse(c).control for c in contracts}
+        return Control.ROOT in levels and len(levels) > 1
+
+    return sorted(groups.items(), key=lambda g: (-controls(g[1]), -len(g[0]), str(g[1])))
+
+
+def _verdicts(run: RunData, task: str) -> list[dict[str, Any]]:
+    """Verdicts of every horizon, the largest first; ``main`` marks the one that speaks for the task."""
+    found: list[dict[str, Any]] = []
+    for horizon in reversed(run.horizons(task)):
+        for oracles, contracts in _groups(run, task):
+            verdict = _verdict(run, task, horizon, oracles, contracts)
+            names = [str(o) for o in Oracle if o in oracles]
+            found.append({**verdict.to_dict(), "oracles": names, "main": not found})
+    return found
+
+
+def _verdict(
+    run: RunData, task: str, horizon: int, oracles: frozenset[Oracle], contracts: Sequence[str]
+) -> Verdict:
+    tables = {}
+    for learner in run.learners:
+        rows = run.attempts(learner, task, horizon)
+        if len(rows) and set(learner.contracts) & set(contracts):
+            tables[learner] = rows
+    if not tables:
+        return judge([], task=task, horizon=horizon)
+    keys = [list(zip(t["seed"], t["problem"], strict=True)) for t in tables.values()]
+    shared = sorted(set(keys[0]).intersection(*keys[1:]))
+    arms: list[Arm] = []
+    for (learner, rows), units in zip(tables.items(), keys, strict=True):
+        at = {unit: i for i, unit in enumerate(units)}
+        rows = rows[[at[unit] for unit in shared]]
+        arms.append(
+            Arm(
+                learner.short,
+                learner.control,
+                rows["passed"].to_numpy().astype(bool),
+                learner.uses,
+                learner.greedy,
+                unfinished=int((~rows["complete"]).sum()),
+                errors=len(rows) - rows["error"].null_count(),
+            )
+        )
+    judged = oracles & {Oracle.REWARD, Oracle.VERIFIER}
+    known = exact_with_budget(run, task, horizon) if judged else None
+    return judge(arms, task=task, horizon=horizon, exact_root=known)
+
+
+def log_reach(run: RunData, task: str, horizon: int) -> dict[tuple[int, str], float] | None:
+    """(seed, problem) → exact log-probability of the one right output; ``None`` if not all have it."""
+    rows = run.problem_rows(task, horizon)
+    if not len(rows) or not rows["unique"].all() or rows["log_reach"].null_count():
+        return None
+    return dict(
+        zip(
+            zip(rows["seed"], rows["problem"], strict=True),
+            np.minimum(rows["log_reach"].to_numpy(), 0.0).tolist(),
+            strict=True,
+        )
+    )
+
+
+def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
+    """Mean tokens of a root-start rollout at temperature 1, from the ledgers of root learners."""
+    tokens = rollouts = 0
+    for learner in run.learners:
+        if learner.requires.control == Control.ROOT and learner.sampling.is_base:
+            rows = run.attempts(learner, task, horizon)
+            tokens += int(rows["cost_tokens"].sum())
+            rollouts += int(rows["cost_rollouts"].sum())
+    return tokens / rollouts if rollouts and tokens else None
+
+
+def exact_with_budget(run: RunData, task: str, horizon: int) -> float | None:
+    """Mean over problems of 1 − (1 − p)^N, N the rollouts that the whole budget buys."""
+    reached, length = log_reach(run, task, horizon), tokens_per_rollout(run, task, horizon)
+    budget = run.config.get("budget", {})
+    limits = [float(budget[c]) for c in ("rollouts", "rewards", "calls") if c in budget]
+    limits += [budget["tokens"] / length] if "tokens" in budget and length else []
+    if reached is None or length is None or not limits:
+        return None
+    return float(best_of_n(list(reached.values()), min(limits)).mean())
+
+
+def _exact_rows(
+    run: RunData, learner: Learner, task: str, horizon: int
+) -> Iterator[dict[str, Any]]:
+    """Measured successes of best-of-N and first-success beside their exact law.
+
+    ``first_success`` is compared at fixed numbers of judged rollouts: its judge is asked one
+    rollout at a time, so the number of judge calls is geometric whatever its batches.
+    """
+    reached = log_reach(run, task, horizon)
+    if reached is None or not learner.sampling.is_base:
+        return
+    rows = run.attempts(learner, task, horizon).filter(_has_no_error())
+    units = zip(rows["seed"], rows["problem"], strict=True)
+    ps = np.array([reached.get(unit, np.nan) for unit in units])
+    if not len(rows) or np.isnan(ps).any():
+        return
+    passed = rows["passed"].to_numpy().astype(bool)
+    if learner.name == "best_of_n":
+        drawn = rows["cost_rollouts"].to_numpy()
+        yield _exact_row(learner, task, horizon, ps, drawn, passed)
+    elif learner.name == "first_success":
+        oracle = "verifications" if Oracle.VERIFIER in learner.uses else "rewards"
+        judged = rows[f"cost_{oracle}"].to_numpy()
+        cap = judged[~passed].min() if not passed.all() else judged.max()
+        for n in sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))}):
+            drawn = np.full(len(rows), int(n))
+            yield _exact_row(learner, task, horizon, ps, drawn, passed & (judged <= n))
+
+
+def _has_no_error() -> pl.Expr:
+    import polars as pl
+
+    return pl.col("error").is_null()
+
+
+def _exact_row(
+    learner: Learner,
+    task: str,
+    horizon: int,
+    log_p: FloatArray,
+    drawn: np.ndarray,
+    solved: np.ndarray,
+) -> dict[str, Any]:
+    exact = best_of_n(log_p, drawn)
+    low, high = count_band(exact)
+    return {
+        "task": task,
+        "horizon": horizon,
+        "learner": learner.label,
+        "short": learner.short,
+        "rollouts": float(drawn.mean()),
+        "attempts": len(exact),
+        "passed": int(solved.sum()),
+        "expected": float(exact.sum()),
+        "band": [low, high],
+        "inside": bool(low <= solved.sum() <= high),
+    }
+
+
+def reach(run: RunData, task: str, horizon: int) -> dict[str, Any]:
+    """What teacher forcing along the demonstrations says: medians over problems, in nats.
+
+    ``log_rollouts`` is −log p: that many root-start rollouts (as a logarithm) per right output;
+    ``token_draws`` is Σ_t 1/P(a_t | a_<t): the draws needed with prefix control and a verifier that
+    accepts the demonstrated token, one token at a time.
+    """
+    rows = run.problem_rows(task, horizon)
+    lines = [np.array(line) for line in rows["demo_logprobs"].to_list() if line]
+    known = log_reach(run, task, horizon)
+    values = np.array(list(known.values())) if known else np.zeros(0)
+    finite = len(values) > 0 and bool(np.isfinite(np.median(values)))
+    draws = float(np.median([_token_draws(line) for line in lines])) if lines else math.inf
+    return {
+        "task": task,
+        "horizon": horizon,
+        "problems": len(rows),
+        "unique": int(rows["unique"].sum()),
+        "demonstrations": len(lines),
+        "log_rollouts": -float(np.median(values)) if finite else None,
+        "token_draws": draws if math.isfinite(draws) else None,
+        "tokens": float(np.mean([len(line) for line in lines])) if lines else None,
+        "tokens_per_rollout": tokens_per_rollout(run, task, horizon),
+        "exact_with_budget": exact_with_budget(run, task, horizon),
+    }
+
+
+def _token_draws(line: FloatArray) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(-line).sum())
+
+
+def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, Any]]:
+    """Every learner that needs prefix control minus the best root learner, on the same attempts."""
+    tables = {x: run.attempts(x, task, horizon) for x in run.learners}
+    roots = [x for x, t in tables.items() if len(t) and x.control == Control.ROOT]
+    if not roots:
+        return
+    best = max(roots, key=lambda x: tables[x]["passed"].sum() / len(tables[x]))
+    for learner, rows in tables.items():
+        if learner.control == Control.ROOT or not len(rows):
+            continue
+        pair = rows.join(tables[best], on=["seed", "problem"], suffix="_root")
+        if not len(pair):
+            continue
+        won = int((pair["passed"] & ~pair["passed_root"]).sum())
+        lost = int((~pair["passed"] & pair["passed_root"]).sum())
+        low, high = paired_difference(won, lost, len(pair), alpha_low=0.025, alpha_high=0.025)
+        gap = (pair["reward"] - pair["reward_root"]).to_numpy()
+        kept = ~np.isnan(gap)
+        rng = keyed_rng(stream_key(0, f"{task}/{horizon}/{learner.label}", "bootstrap difference"))
+        problems = pair.filter(kept)["problem"].to_list()
+        interval = _plain(bootstrap_interval(gap[kept], problems, rng=rng)) if kept.any() else None
+        yield {
+            "task": task,
+            "horizon": horizon,
+            "learner": learner.short,
+            "root": best.short,
+            "attempts": len(pair),
+            "wins": won,
+            "losses": lost,
+            "pass_difference": (won - lost) / len(pair),
+            "pass_interval": [float(low), float(high)],
+            "reward_difference": float(gap[kept].mean()) if kept.any() else None,
+            "reward_interval": interval,
+        }

@@ -1,0 +1,82 @@
+"""TRL's own generation, with the account and journal of sessions: what they are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...access.episode import Episode
+from ...errors import InvalidInput
+from ...tasks.base import judge
+from ...types import Cost, Prefix
+from ..group import Group
+from ..strategies.base import Start
+from .base_trainer import PlainTrainer
+from .bridge import Batch, Rollouts
+from .collector import BudgetSpent
+from .problems import Prompt
+
+
+class OwnGeneration(Rollouts):
+    """The account of a trainer that generates itself, from the root and without a session.
+
+    Problems, rewards and what counts as an output are those of sessions; draws are the trainer's.
+    """
+
+    def begin(self, prompts: list[Prompt], trainer: Any) -> frozenset[int]:
+        """Before a batch is generated: the tokens that end an output.
+
+        Raises:
+            InvalidInput: a prompt is given as tokens, which TRL cannot generate from; or see
+                ``rollouts_for_trl``.
+            BudgetSpent: the longest outputs would not fit what is left of the budget.
+        """
+        self._collector, self._size = self.prepare(trainer), trainer.num_generations
+        self._step = [self.episode(p, trainer) for p in self._firsts(prompts, self._size)]
+        for episode in self._step:
+            if not isinstance(episode.problem.prompt, str):
+                raise InvalidInput(
+                    f"problem {episode.problem.id!r}: TRL generates from texts, and its prompt is "
+                    "given as tokens"
+                )
+        share = self._collector.share(len(self._step)).tokens
+        if share is not None and share < self._size * trainer.max_completion_length:
+            raise BudgetSpent("the budget does not allow the step", Cost())
+        return self._step[0].stop
+
+    def judge(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
+        """A reward function for TRL: the problems' rewards; charges the step.
+
+        Raises:
+            OracleError: a reward is no finite number.
+        """
+        groups = [
+            self._judged(episode, completion_ids[i * self._size : (i + 1) * self._size])
+            for i, episode in enumerate(self._step)
+        ]
+        self._collector.account(groups)
+        self.batch = Batch(groups, 0, len(groups), training=True)
+        return [reward for g in groups for reward in g.rewards]
+
+    def _judged(self, episode: Episode, tokens: list[list[int]]) -> Group:
+        rewards = [judge(episode.problem, episode.output(t)) for t in tokens]
+        n, drawn = len(tokens), sum(map(len, tokens))
+        spent = Cost(rollouts=n, tokens=drawn, prefill=len(episode.prompt), rewards=n)
+        return Group(episode.prompt, Start(Prefix(())), tokens, None, rewards, None, Cost(), spent)
+
+
+class OwnTrainer(PlainTrainer):
+    """``GRPOTrainer`` that generates by itself on the problems of ``rollouts``; one process.
+
+    Args:
+        rollouts: keeps the account.
+        args, others: as for ``GRPOTrainer``, without rewards and data.
+    """
+
+    def __init__(self, *, rollouts: OwnGeneration, **others: Any) -> None:
+        self.rollouts = rollouts
+        super().__init__(reward_funcs=[rollouts.judge], train_dataset=rollouts.dataset(), **others)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        stop = sorted(self.rollouts.begin([row["prompt"] for row in inputs], self))
+        self.eos_token_ids = self.generation_config.eos_token_id = stop
+        return super()._generate_and_score_completions(inputs)
