@@ -32,13 +32,14 @@ _PACKAGES = {"yaml": "pyyaml"}
 def third_party(folder: Path) -> dict[str, str]:
     """Distribution → a file that imports it (import and distribution names differ by hyphens)."""
     found: dict[str, str] = {}
+    own = {p.stem for p in (*folder.rglob("*.py"), *folder.iterdir())}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 modules = [node.module or ""]
             for root in {module.partition(".")[0] for module in modules}:
-                local = (folder / f"{root}.py").exists() or (folder / root).is_dir()
+                local = root in own
                 if root not in sys.stdlib_module_names and root != "reroot" and not local:
                     found[_PACKAGES.get(root, root.replace("_", "-"))] = path.name
     return found

@@ -164,8 +164,8 @@ def test_queries_say_what_they_ask() -> None:
     assert str(Query()) == "Query(1 x to the end from [], sample)"
     asked = Query(Prefix((1, 2)), 5, 1, Report.TOPK(3))
     assert str(asked) == "Query(5 x length 1 from [1 2], topk(3))"
-    scored = Query(Prefix((1,)), report=Report.LOGPROB, given=(4, 5, 6))
-    assert str(scored) == "Query(score 3 given tokens at [1], logprob)"
+    scored = Query(Prefix((1,)), report=Report.LOGPROB, forced=(4, 5, 6))
+    assert str(scored) == "Query(score 3 forced tokens at [1], logprob)"
 
 
 # ---- replies --------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_costs_and_budgets_have_the_same_currencies() -> None:
     assert tuple(f.name for f in fields(Budget)) == LIMITS == (*CURRENCIES, "calls")
     assert CURRENCIES == (
         "rollouts", "queries", "tokens", "prefill", "rewards", "verifications", "demonstrations",
-        "values", "states",
+        "values", "hidden_states",
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def tree(seed: int = 1) -> Tabular:
 
 
 def layered(seed: int = 1, layers: int = 3) -> LayeredTree:
-    """``tree(seed)`` with inner states: what comes before it are other random trees."""
+    """``tree(seed)`` with hidden states: what comes before it are other random trees."""
     return LayeredTree([*(tree(1000 + seed + i) for i in range(layers - 1)), tree(seed)])
 
 

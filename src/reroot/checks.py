@@ -10,7 +10,7 @@ import numpy as np
 from .errors import InvalidInput
 
 
-def whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+def check_int(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
     """``value`` as an ``int`` in least…most (``None``: no upper limit), else ``InvalidInput``."""
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not integer or value < least or (most is not None and value > most):
@@ -19,7 +19,7 @@ def whole(name: str, value: Any, least: int = 0, most: int | None = None) -> int
     return int(value)
 
 
-def between(name: str, value: Any, low: float, high: float) -> float:
+def check_between(name: str, value: Any, low: float, high: float) -> float:
     """``value`` as a ``float`` in the open interval (low, high), else ``InvalidInput``."""
     number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
     if not number or not low < value < high:
@@ -27,7 +27,7 @@ def between(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def finite(name: str, value: Any, least: float = -math.inf) -> float:
+def check_float(name: str, value: Any, least: float = -math.inf) -> float:
     """``value`` as a finite ``float`` >= ``least``, else ``InvalidInput``."""
     number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least:

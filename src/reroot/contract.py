@@ -1,6 +1,6 @@
 """Contracts: a point in control x observation, a sampling law, and the oracles granted.
 
-Source: THEORY of the generator interface (arXiv 2604.04855): *control* says at which prefixes a
+Source: arXiv 2604.04855: *control* says at which prefixes a
 learner may ask, *observation* says what comes back for a generated token.
 """
 
@@ -265,7 +265,7 @@ class Oracle(enum.Enum):
     * ``VERIFIER``: can this prefix still become a right output?
     * ``DEMONSTRATION``: tokens of a right output.
     * ``VALUE``: an estimate of the value of a prefix; the problem says of what.
-    * ``HIDDEN``: inner states of the generator, its own next-token law among them: whatever the
+    * ``HIDDEN``: hidden states of the generator, its own next-token law among them: whatever the
       report, that law is shown in full where control permits a question.
     """
 

@@ -116,7 +116,7 @@ class Query:
         n: number of continuations; ARGMAX reports follow the mode, so they take n = 1.
         length: most tokens per continuation; ``None``: to the end of the output.
         report: what comes back for every token.
-        given: instead of drawing, follow these tokens and report about them (scoring);
+        forced: instead of drawing, follow these tokens and report about them (scoring);
             takes n = 1, length None and a report that carries log-probabilities.
     """
 
@@ -124,11 +124,11 @@ class Query:
     n: int = 1
     length: int | None = None
     report: Report = Report.SAMPLE
-    given: tuple[int, ...] | None = None
+    forced: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
-        if self.given is not None:
-            return f"Query(score {len(self.given)} given tokens at {self.prefix}, {self.report})"
+        if self.forced is not None:
+            return f"Query(score {len(self.forced)} forced tokens at {self.prefix}, {self.report})"
         length = "to the end" if self.length is None else f"length {self.length}"
         return f"Query({self.n} x {length} from {self.prefix}, {self.report})"
 
@@ -220,11 +220,11 @@ class Finding:
 
     Attributes:
         output: the output, as a learner returns it alone.
-        notes: name → JSON value; kept with the attempt.
+        metadata: name → JSON value; kept with the attempt.
     """
 
     output: Prefix | None
-    notes: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
 
 class Cost(NamedTuple):
@@ -241,7 +241,7 @@ class Cost(NamedTuple):
         verifications: process-verifier calls.
         demonstrations: demonstration tokens revealed.
         values: prefixes whose value was estimated.
-        states: prefixes and outputs whose inner states were shown.
+        hidden_states: prefixes and outputs whose hidden states were shown.
     """
 
     rollouts: int = 0
@@ -252,7 +252,7 @@ class Cost(NamedTuple):
     verifications: int = 0
     demonstrations: int = 0
     values: int = 0
-    states: int = 0
+    hidden_states: int = 0
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
         return Cost(*map(operator.add, self, other))
@@ -294,7 +294,7 @@ class Budget:
     verifications: int | None = None
     demonstrations: int | None = None
     values: int | None = None
-    states: int | None = None
+    hidden_states: int | None = None
     calls: int | None = None
 
     def __post_init__(self) -> None:

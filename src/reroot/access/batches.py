@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError
-from ..generators.base import Generator, Introspective, Request
+from ..generators.base import Generator, Request, ShowsHiddenStates
 from ..types import Reply
-from .gate import Admitted, Desk
+from .gate import Admitted, Gate
 from .hidden_states import Inspected
 from .learner_thread import describe_error
 from .session import Answer
@@ -21,9 +21,9 @@ from .session import Answer
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """What a desk has admitted and the generator has to answer."""
+    """What a gate has admitted and the generator has to answer."""
 
-    desk: Desk
+    gate: Gate
     admitted: Admitted | Inspected
     answer: Answer | None = None
 
@@ -62,24 +62,24 @@ def _call(generator: Generator, group: Sequence[Pending]) -> Sequence[object]:
     if queries:
         found = iter(replies(generator, [r for admitted in queries for r in admitted.requests]))
         return [list(itertools.islice(found, len(admitted.requests))) for admitted in queries]
-    asked = [(one.desk.episode.prompt, cast("Inspected", one.admitted).message) for one in group]
+    asked = [(one.gate.episode.prompt, cast("Inspected", one.admitted).message) for one in group]
     prompts = [prompt for prompt, message in asked for _ in message.prefixes]
     prefixes = [prefix.tokens for _, message in asked for prefix in message.prefixes]
-    layers, inner = asked[0][1].layers, cast("Introspective", generator)
+    layers, inner = asked[0][1].layers, cast("ShowsHiddenStates", generator)
     if layers is None:
         shown = inner.features(prompts, prefixes)
     else:
         shown = inner.layer_laws(prompts, prefixes, layers)
     if len(shown) != len(prefixes):
-        raise BackendError(f"inner states at {len(prefixes)} places got {len(shown)} answers")
+        raise BackendError(f"hidden states at {len(prefixes)} places got {len(shown)} answers")
     ends = list(itertools.accumulate(len(message.prefixes) for _, message in asked))
     return np.split(shown, ends[:-1])
 
 
 def _complete(one: Pending, own: object) -> Answer:
     if isinstance(one.admitted, Admitted):
-        return one.desk.complete(one.admitted, cast("list[Reply]", own))
-    return one.desk.complete_states(one.admitted, cast("npt.NDArray[np.floating[Any]]", own))
+        return one.gate.complete(one.admitted, cast("list[Reply]", own))
+    return one.gate.complete_hidden_states(one.admitted, cast("npt.NDArray[np.floating[Any]]", own))
 
 
 def replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
@@ -92,7 +92,7 @@ def replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
 
 def _fail(one: Pending, error: Exception) -> None:
     failure = error if isinstance(error, BackendError) else backend_error(error)
-    one.answer = one.desk.cancel(one.admitted, failure)
+    one.answer = one.gate.cancel(one.admitted, failure)
 
 
 def backend_error(error: Exception) -> BackendError:

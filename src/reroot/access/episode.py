@@ -57,7 +57,7 @@ class Episode:
 
     def scoring(self, tokens: tuple[int, ...]) -> Request:
         """The request for log P of each token under the generator's own law."""
-        return Request(self.prompt, length=len(tokens), report=Report.LOGPROB, given=tokens)
+        return Request(self.prompt, length=len(tokens), report=Report.LOGPROB, forced=tokens)
 
 
 def bind(problem: Problem, generator: Generator) -> Episode:
@@ -103,7 +103,7 @@ def _demonstration(episode: Episode) -> Prefix:
 def check_oracles(problem: Problem, contract: Contract) -> None:
     """Refuse to grant an oracle that the problem does not have (``InvalidInput``).
 
-    Inner states are the generator's (``Capabilities.refusal``).
+    Hidden states are the generator's (``Capabilities.refusal``).
     """
     have = {
         Oracle.REWARD: True,

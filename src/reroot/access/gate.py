@@ -1,6 +1,6 @@
-"""The desk behind a session's door: checks, meters and remembers; turns queries into requests.
+"""The gate behind a session's door: checks, meters and remembers; turns queries into requests.
 
-One desk per session. It runs in the runner's thread and is never reachable from a learner.
+One gate per session. It runs in the runner's thread and is never reachable from a learner.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from ..contract import Contract, Oracle, Report
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput, RerootError
 from ..generators.base import Request
 from ..randomness import stream_key
-from ..tasks.base import Problem, check, estimate, judge
+from ..tasks.base import Problem, check, estimate, score
 from ..types import Budget, Cost, Output, Prefix, Query, Reply
 from .coarsen import coarsen
 from .episode import Episode
-from .hidden_states import Inspected, check_inspection, checked_states, price
+from .hidden_states import Inspected, check_inspection, checked_hidden_states, price
 from .meter import Meter
 from .rules import PrefixRules, no_oracle
 from .session import (
     Answer,
     Ask,
+    AskHiddenStates,
     Consult,
     Decode,
     Demonstrate,
     Facts,
-    Inspect,
     Message,
 )
 
 _JUDGES: dict[Oracle, tuple[str, Callable[[Problem, Output], float]]] = {
-    Oracle.REWARD: ("rewards", judge),
+    Oracle.REWARD: ("rewards", score),
     Oracle.VERIFIER: ("verifications", check),
     Oracle.VALUE: ("values", estimate),
 }
@@ -54,7 +54,7 @@ class Admitted:
     lengths: list[int] = field(default_factory=list[int])
 
 
-class Desk:
+class Gate:
     """Contract, budget and memory of one session."""
 
     def __init__(self, episode: Episode, contract: Contract, budget: Budget, seed: int) -> None:
@@ -68,7 +68,7 @@ class Desk:
         self._revealed = 0
 
     def facts(self) -> Facts:
-        """What the learner may know from the start, in copies: nothing of the desk's own."""
+        """What the learner may know from the start, in copies: nothing of the gate's own."""
         return Facts(
             prompt=self.episode.prompt,
             vocab_size=self.episode.generator.vocab_size,
@@ -117,8 +117,8 @@ class Desk:
             self.rules.note_reply(query, seen)
         return self.answer(shown)
 
-    def admit_states(self, message: Inspect) -> Inspected:
-        """As ``admit``, for inner states."""
+    def admit_hidden_states(self, message: AskHiddenStates) -> Inspected:
+        """As ``admit``, for hidden states."""
         what = "layer laws" if message.layers is not None else "features"
         self._granted(Oracle.HIDDEN, f"{what} at {len(message.prefixes)} prefixes")
         check_inspection(message, self.episode, self.contract, self.rules)
@@ -128,9 +128,11 @@ class Desk:
             self.rules.note_inspected(message.prefixes)
         return Inspected(message, worst)
 
-    def complete_states(self, inspected: Inspected, shown: npt.NDArray[np.floating[Any]]) -> Answer:
+    def complete_hidden_states(
+        self, inspected: Inspected, shown: npt.NDArray[np.floating[Any]]
+    ) -> Answer:
         """Charge what was set aside; a copy of what is shown (``BackendError`` if it is no answer)."""
-        value = checked_states(shown, inspected.message, self.episode.generator.vocab_size)
+        value = checked_hidden_states(shown, inspected.message, self.episode.generator.vocab_size)
         self.meter.settle(inspected.worst, inspected.worst)
         return self.answer(value)
 
@@ -145,7 +147,7 @@ class Desk:
 
     def _check(self, query: Query) -> None:
         """Refuse queries that make no sense, under whatever contract (``InvalidInput``)."""
-        tokens, report, given = query.prefix.tokens, query.report, query.given
+        tokens, report, forced = query.prefix.tokens, query.report, query.forced
         if query.n < 1:
             raise InvalidInput(f"a query needs n >= 1 continuations, got {query.n}")
         if query.length is not None and query.length < 1:
@@ -155,19 +157,19 @@ class Desk:
             raise InvalidInput(f"prefix {query.prefix} is a complete output: nothing follows it")
         if report == Report.NONE:
             raise InvalidInput(f"{query} reports nothing")
-        if query.n != 1 and (not report.draws or given is not None):
+        if query.n != 1 and (not report.draws or forced is not None):
             raise InvalidInput(f"{query}: a query without draws takes n = 1, got n = {query.n}")
-        if given is not None:
-            if not report.has_logprob or query.length is not None or not given:
+        if forced is not None:
+            if not report.has_logprob or query.length is not None or not forced:
                 raise InvalidInput(
                     f"{query}: scoring takes at least one given token, no length, and LOGPROB or more"
                 )
-            self.episode.check_tokens(tokens + given)
+            self.episode.check_tokens(tokens + forced)
 
     def _length(self, query: Query) -> int:
         """Tokens per continuation, at most."""
-        if query.given is not None:
-            return len(query.given)
+        if query.forced is not None:
+            return len(query.forced)
         room = self.episode.horizon - len(query.prefix)
         return room if query.length is None else min(query.length, room)
 
@@ -189,7 +191,7 @@ class Desk:
         prefix = query.prefix.tokens
         key = stream_key(self.seed, self.episode.problem.id, "draws", prefix)
         first = self._drawn.get(key, 0)
-        if query.report.draws and query.given is None:
+        if query.report.draws and query.forced is None:
             self._drawn[key] = first + query.n
         sampling = self.contract.sampling
         assert sampling is not None
@@ -203,13 +205,13 @@ class Desk:
             stop=self.episode.stop,
             key=key,
             first=first,
-            given=query.given,
+            forced=query.forced,
         )
 
     def _cost(self, query: Query, tokens: int) -> Cost:
         submitted = len(self.episode.prompt) + len(query.prefix)
-        if query.given is not None:
-            return Cost(queries=len(query.given), prefill=submitted + len(query.given))
+        if query.forced is not None:
+            return Cost(queries=len(query.forced), prefill=submitted + len(query.forced))
         if self.rules.is_rollout(query):
             return Cost(rollouts=query.n, tokens=tokens, prefill=submitted)
         return Cost(queries=query.n, tokens=tokens, prefill=submitted)

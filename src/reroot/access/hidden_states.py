@@ -1,4 +1,4 @@
-"""Inner states at the desk: what a message about them must be, what it costs, what comes back."""
+"""Hidden states at the gate: what a message about them must be, what it costs, what comes back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..errors import BackendError, InvalidInput
 from ..types import Cost, FloatArray
 from .episode import Episode
 from .rules import PrefixRules
-from .session import Inspect
+from .session import AskHiddenStates
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """An ``Inspect`` that was permitted; ``worst`` is its price."""
+    """An ``AskHiddenStates`` that was permitted; ``worst`` is its price."""
 
-    message: Inspect
+    message: AskHiddenStates
     worst: Cost
 
 
 def check_inspection(
-    message: Inspect, episode: Episode, contract: Contract, rules: PrefixRules
+    message: AskHiddenStates, episode: Episode, contract: Contract, rules: PrefixRules
 ) -> None:
     """Refuse what makes no sense, or is not permitted, whatever the oracle.
 
@@ -32,7 +32,7 @@ def check_inspection(
         InvalidInput, AccessDenied: see ``Session.layer_laws`` and ``Session.features``.
     """
     if not message.prefixes:
-        raise InvalidInput("inner states are asked at one place at least, got none")
+        raise InvalidInput("hidden states are asked at one place at least, got none")
     if message.layers is not None and message.layers < 1:
         raise InvalidInput(f"layers must be an integer >= 1, got {message.layers}")
     for prefix in message.prefixes:
@@ -42,22 +42,22 @@ def check_inspection(
             raise InvalidInput(f"prefix {prefix} is a complete output: nothing follows it")
         if message.layers is None and not complete:
             raise InvalidInput(f"features are of complete outputs; {prefix} goes on")
-    check = rules.check_features if message.layers is None else rules.check_states
+    check = rules.check_features if message.layers is None else rules.check_hidden_states
     for prefix in message.prefixes:
         check(contract, prefix)
 
 
-def price(message: Inspect, prompt: int) -> Cost:
-    """What an ``Inspect`` costs where the prompt has ``prompt`` tokens."""
+def price(message: AskHiddenStates, prompt: int) -> Cost:
+    """What an ``AskHiddenStates`` costs where the prompt has ``prompt`` tokens."""
     count = len(message.prefixes)
     prefill = sum(prompt + len(prefix) for prefix in message.prefixes)
     if message.layers is None:
-        return Cost(prefill=prefill, states=count)
-    return Cost(queries=count, tokens=count, prefill=prefill, states=count)
+        return Cost(prefill=prefill, hidden_states=count)
+    return Cost(queries=count, tokens=count, prefill=prefill, hidden_states=count)
 
 
-def checked_states(
-    shown: npt.NDArray[np.floating], message: Inspect, vocab_size: int
+def checked_hidden_states(
+    shown: npt.NDArray[np.floating], message: AskHiddenStates, vocab_size: int
 ) -> FloatArray:
     """What a generator showed, as the learner gets it: a new array, read-only.
 

@@ -26,14 +26,14 @@ class BoundLearner:
         name: name of the function.
         params: every keyword argument, defaults included.
         requires: the weakest contract it needs.
-        given: the parameters that were given, the others being defaults.
+        explicit: the parameters that were given, the others being defaults.
     """
 
     name: str
     params: Mapping[str, Any]
     requires: Contract
     function: LearnerFunction
-    given: tuple[str, ...] = ()
+    explicit: tuple[str, ...] = ()
 
     def start(self, session: Session) -> Awaitable[Prefix | Finding | None]:
         """The coroutine of one attempt."""
@@ -42,13 +42,13 @@ class BoundLearner:
     @property
     def label(self) -> str:
         """``name(param=value, …)`` with the parameters that were given."""
-        shown = ", ".join(f"{name}={self.params[name]}" for name in self.given)
+        shown = ", ".join(f"{name}={self.params[name]}" for name in self.explicit)
         return f"{self.name}({shown})" if shown else self.name
 
     @property
     def spec(self) -> str:
         """The text from which ``get_learner`` makes this learner again."""
-        shown = ",".join(f"{name}={self.params[name]}" for name in self.given)
+        shown = ",".join(f"{name}={self.params[name]}" for name in self.explicit)
         return f"{self.name}:{shown}" if shown else self.name
 
     def __str__(self) -> str:
@@ -97,8 +97,8 @@ class LearnerFactory:
         requires = (
             self._requires if isinstance(self._requires, Contract) else self._requires(ordered)
         )
-        given = tuple(name for name in ordered if name in params)
-        return BoundLearner(self.name, ordered, requires, self.function, given)
+        explicit = tuple(name for name in ordered if name in params)
+        return BoundLearner(self.name, ordered, requires, self.function, explicit)
 
     def __repr__(self) -> str:
         return f"<learner {self.name}({', '.join(self.parameters)})>"

@@ -1,4 +1,4 @@
-"""Where learners run: one thread, one small event loop per learner, no way back to the desk.
+"""Where learners run: one thread, one small event loop per learner, no way back to the gate.
 
 Learners of one run take turns on one thread that holds sessions and loops only. Each has its own
 event loop, so ``asyncio`` works inside a learner (``gather``, task groups), one learner cannot see
@@ -39,7 +39,7 @@ class Finished:
     """How a learner ended: with an output, without one, or with an error told as text."""
 
     output: Prefix | None = None
-    notes: str = "{}"  # JSON text: plain, whatever the learner made
+    metadata: str = "{}"  # JSON text: plain, whatever the learner made
     error: str | None = None
     out_of_budget: bool = False
 
@@ -170,23 +170,25 @@ def _outcome(task: asyncio.Task[Any]) -> Finished:
 
 def _returned(value: object) -> Finished:
     """What a learner returned, as plain data (``InvalidInput`` if it may not return that)."""
-    notes = "{}"
+    metadata = "{}"
     if isinstance(value, Finding):
-        value, notes = value.output, _notes(value.notes)
+        value, metadata = value.output, _metadata(value.metadata)
     if value is None:
-        return Finished(notes=notes)
+        return Finished(metadata=metadata)
     if not isinstance(value, (Prefix, tuple, list)):
         raise InvalidInput(f"the learner returned {value!r}, expected a Prefix, a Finding or None")
-    return Finished(Prefix(as_tokens(value)), notes)  # pyright: ignore[reportUnknownArgumentType]
+    return Finished(Prefix(as_tokens(value)), metadata)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _notes(notes: object) -> str:
-    if not isinstance(notes, Mapping):
-        raise InvalidInput(f"the notes of a Finding must map names to JSON values, got {notes!r}")
+def _metadata(metadata: object) -> str:
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(
+            f"the metadata of a Finding must map names to JSON values, got {metadata!r}"
+        )
     try:
-        return json.dumps(dict(notes))  # pyright: ignore[reportUnknownArgumentType]
+        return json.dumps(dict(metadata))  # pyright: ignore[reportUnknownArgumentType]
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"the notes of a Finding must be JSON values: {error}") from None
+        raise InvalidInput(f"the metadata of a Finding must be JSON values: {error}") from None
 
 
 def _is_budget(error: BaseException) -> bool:

@@ -63,7 +63,7 @@ class PrefixRules:
     def is_rollout(self, query: Query) -> bool:
         """Whether the query asks for complete outputs from the empty prefix."""
         whole = query.length is None or query.length >= self.horizon
-        return not query.prefix.tokens and whole and query.given is None
+        return not query.prefix.tokens and whole and query.forced is None
 
     def walks_mode(self, query: Query) -> bool:
         """Whether it follows the most likely token for more than one token.
@@ -73,7 +73,7 @@ class PrefixRules:
         """
         room = self.horizon - len(query.prefix)
         length = room if query.length is None else min(query.length, room)
-        return query.given is None and not self._draws(query) and length > 1
+        return query.forced is None and not self._draws(query) and length > 1
 
     def weakest_control(self, query: Query, asked: set[bytes]) -> Control:
         """The weakest control level that permits the query now.
@@ -85,7 +85,7 @@ class PrefixRules:
             return Control.ROOT
         self._read_replies()
         # scoring chooses each of its tokens, so the end of the scored string counts too
-        if not walks and self._were_emitted(tokens, query.given or ()):
+        if not walks and self._were_emitted(tokens, query.forced or ()):
             return Control.VISITED
         # from its first prefix on, a string is a chain of children of asked prefixes
         known = {*digests(tokens[:-1], tokens[-1:])}
@@ -125,11 +125,11 @@ class PrefixRules:
                     raise AccessDenied(str(query), rule, str(weakest))
             asked.update(self._start_digests(query))
 
-    def check_states(self, contract: Contract, prefix: Prefix) -> None:
-        """Refuse inner states at a prefix at which ``contract`` permits no question (``AccessDenied``)."""
+    def check_hidden_states(self, contract: Contract, prefix: Prefix) -> None:
+        """Refuse hidden states at a prefix at which ``contract`` permits no question (``AccessDenied``)."""
         needed = self.weakest_control(_law_at(prefix), set())
         if needed > contract.control:
-            asked = f"the inner states at {prefix}"
+            asked = f"the hidden states at {prefix}"
             raise AccessDenied(asked, RULES[contract.control], _hidden(needed))
 
     def check_features(self, contract: Contract, output: Prefix) -> None:
@@ -143,7 +143,7 @@ class PrefixRules:
             raise AccessDenied(asked, FEATURES_RULE, _hidden(Control.CHOSEN))
 
     def note_inspected(self, prefixes: Sequence[Prefix]) -> None:
-        """Remember prefixes whose inner states were permitted: that is a question there."""
+        """Remember prefixes whose hidden states were permitted: that is a question there."""
         self.note_asked([_law_at(prefix) for prefix in prefixes])
 
     def note_asked(self, queries: Sequence[Query]) -> None:
@@ -153,7 +153,7 @@ class PrefixRules:
 
     def note_reply(self, query: Query, reply: Reply) -> None:
         """Remember the prefixes that the generator emitted, or passed through, to answer."""
-        if query.given is not None:
+        if query.forced is not None:
             return
         drawn = self._draws(query)
         if reply.tokens.shape[1] > 1:
@@ -168,8 +168,8 @@ class PrefixRules:
 
     @staticmethod
     def _start_digests(query: Query) -> Iterator[bytes]:
-        """The prefixes at which the query asks; scoring asks at each prefix of the given tokens."""
-        return digests(query.prefix.tokens, (query.given or ())[:-1])
+        """The prefixes at which the query asks; scoring asks at each prefix of the forced tokens."""
+        return digests(query.prefix.tokens, (query.forced or ())[:-1])
 
     def _read_replies(self) -> None:
         for paths in self._unread:

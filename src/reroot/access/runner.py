@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from ..contract import Contract
 from ..errors import InvalidInput, RerootError
 from ..generators.base import Generator, Request
-from ..tasks.base import judge
+from ..tasks.base import score
 from ..types import Budget, Cost, Prefix
 from .batches import Pending, answer_all, backend_error, replies
 from .episode import Episode
-from .gate import Admitted, Desk
+from .gate import Admitted, Gate
 from .hidden_states import Inspected
 from .learner import BoundLearner
 from .learner_thread import (
@@ -32,7 +32,7 @@ from .learner_thread import (
     describe_error,
     readable,
 )
-from .session import Answer, Ask, Inspect, Message
+from .session import Answer, Ask, AskHiddenStates, Message
 from .transcript import (
     array_from_json,
     error_from_text,
@@ -83,7 +83,7 @@ class Attempt:
         cost: logical cost in every currency.
         error: why it failed, if it did.
         stopped: ``"budget"`` if the learner was ended by its budget.
-        notes: what the learner found out besides (see ``types.Finding``).
+        metadata: what the learner found out besides (see ``types.Finding``).
     """
 
     key: str
@@ -100,7 +100,7 @@ class Attempt:
     cost: Cost
     error: str | None
     stopped: str | None
-    notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Log(Protocol):
@@ -124,7 +124,7 @@ class _Flight:
     """An attempt in flight."""
 
     job: Job
-    desk: Desk
+    gate: Gate
     task: LearnerTask
     log: Log | None
     recorded: dict[int, dict[str, Any]]
@@ -222,8 +222,8 @@ def _turn(thread: LearnerThread, flights: Sequence[_Flight]) -> list[_Waiting]:
 
 def _end_if_idle(thread: LearnerThread, flight: _Flight) -> None:
     """Give a learner up that sends message after message without paying for any."""
-    if flight.desk.meter.spent != flight.spent:
-        flight.spent, flight.idle_since = flight.desk.meter.spent, flight.sent
+    if flight.gate.meter.spent != flight.spent:
+        flight.spent, flight.idle_since = flight.gate.meter.spent, flight.sent
     if flight.finished is None and flight.sent - flight.idle_since > MOST_IDLE:
         thread.drop(flight.task)
         why = f"stalled: sent {MOST_IDLE:,} messages in a row that were refused or cost nothing"
@@ -231,61 +231,61 @@ def _end_if_idle(thread: LearnerThread, flight: _Flight) -> None:
 
 
 def _launch(job: Job, log: Log | None) -> _Flight:
-    desk = Desk(job.episode, job.contract, job.budget, job.seed)
-    task = LearnerTask(job.learner.start, desk.facts())
+    gate = Gate(job.episode, job.contract, job.budget, job.seed)
+    task = LearnerTask(job.learner.start, gate.facts())
     recorded = [] if log is None else log.recorded()
     if log is not None and not recorded:
         log.append(
             {
                 "key": job.key,
                 "learner": job.learner.label,
-                "contract": str(desk.contract),
+                "contract": str(gate.contract),
                 "horizon": job.episode.horizon,
                 "budget": job.budget.to_dict(),
                 "seed": job.seed,
             }
         )
-    return _Flight(job, desk, task, log, {line["i"]: line for line in messages(recorded[1:])})
+    return _Flight(job, gate, task, log, {line["i"]: line for line in messages(recorded[1:])})
 
 
 def _open(flight: _Flight, ticket: int, message: Message) -> _Waiting:
     """Check and pay for a message; answer it here if no generator is needed."""
-    item, desk = _Waiting(flight, ticket, flight.sent, message), flight.desk
+    item, gate = _Waiting(flight, ticket, flight.sent, message), flight.gate
     flight.sent += 1
     line = _recorded(item)
     try:
-        if not isinstance(message, (Ask, Inspect)):
-            item.answer = _serve(desk, message, line)
+        if not isinstance(message, (Ask, AskHiddenStates)):
+            item.answer = _serve(gate, message, line)
         else:
-            admits = desk.admit if isinstance(message, Ask) else desk.admit_states
+            admits = gate.admit if isinstance(message, Ask) else gate.admit_hidden_states
             item.admitted = admits(message)  # pyright: ignore[reportArgumentType]
-            item.answer = None if line is None else _replay(desk, item.admitted, line)
+            item.answer = None if line is None else _replay(gate, item.admitted, line)
             item.recorded = item.answer is not None
     except RerootError as error:
-        item.answer = desk.answer(None, error)
+        item.answer = gate.answer(None, error)
     except Exception as error:
-        item.answer = desk.answer(None, backend_error(error))
+        item.answer = gate.answer(None, backend_error(error))
     return item
 
 
-def _serve(desk: Desk, message: Message, line: dict[str, Any] | None) -> Answer:
+def _serve(gate: Gate, message: Message, line: dict[str, Any] | None) -> Answer:
     """The answer of an oracle, or the recorded one at the same price."""
     if line is None:
-        return desk.serve(message)
+        return gate.serve(message)
     if line["error"] is None:
-        return desk.serve(message, line["value"])
-    desk.serve(message, [])
-    return desk.answer(None, error_from_text(line["error"]))
+        return gate.serve(message, line["value"])
+    gate.serve(message, [])
+    return gate.answer(None, error_from_text(line["error"]))
 
 
-def _replay(desk: Desk, admitted: Admitted | Inspected, line: dict[str, Any]) -> Answer | None:
+def _replay(gate: Gate, admitted: Admitted | Inspected, line: dict[str, Any]) -> Answer | None:
     """The recorded answer once more; ``None`` if the record is damaged."""
     if line["error"] is not None:
-        return desk.cancel(admitted, error_from_text(line["error"]))
+        return gate.cancel(admitted, error_from_text(line["error"]))
     try:
         if isinstance(admitted, Inspected):
-            return desk.complete_states(admitted, array_from_json(line["value"]))
-        return desk.complete(admitted, replies_from_json(line["value"]))
+            return gate.complete_hidden_states(admitted, array_from_json(line["value"]))
+        return gate.complete(admitted, replies_from_json(line["value"]))
     except Exception:
         return None
 
@@ -307,7 +307,7 @@ def _recorded(item: _Waiting) -> dict[str, Any] | None:
 def _answer(generator: Generator, waiting: Sequence[_Waiting]) -> None:
     """Ask the generator for all that is waiting."""
     todo = [
-        (item, Pending(item.flight.desk, item.admitted))
+        (item, Pending(item.flight.gate, item.admitted))
         for item in waiting
         if item.admitted is not None and item.answer is None
     ]
@@ -368,7 +368,7 @@ def _output(flight: _Flight) -> tuple[Prefix | None, str | None]:
 
 
 def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float | None]:
-    if not requests or not generator.capabilities.given:
+    if not requests or not generator.capabilities.forced:
         return [None] * len(requests)
     try:
         found = replies(generator, requests)
@@ -387,7 +387,7 @@ def _attempt(
     assert finished is not None
     try:
         seen = None if output is None else job.episode.output(output.tokens)
-        reward = 0.0 if seen is None else judge(problem, seen)
+        reward = 0.0 if seen is None else score(problem, seen)
     except RerootError as failure:
         error = error or describe_error(failure)
     except Exception as failure:
@@ -396,7 +396,7 @@ def _attempt(
         key=job.key,
         problem=problem.id,
         learner=job.learner.label,
-        contract=str(flight.desk.contract),
+        contract=str(flight.gate.contract),
         seed=job.seed,
         output=output,
         text="" if seen is None else readable(seen.text),
@@ -404,8 +404,8 @@ def _attempt(
         reward=reward,
         passed=seen is not None and reward is not None and reward >= problem.pass_at,
         surprisal=surprisal,
-        cost=flight.desk.meter.spent,
+        cost=flight.gate.meter.spent,
         error=None if finished.out_of_budget else error,
         stopped="budget" if finished.out_of_budget else None,
-        notes=json.loads(finished.notes),
+        metadata=json.loads(finished.metadata),
     )

@@ -2,7 +2,7 @@
 
 A session has no reference to a generator, a meter, a rule book or another session: its verbs drop
 a message into the letter box and wait for the answer, which arrives as plain data. What is behind
-the door (``desk.py``) runs in another thread, so neither attributes nor closures nor the frames of
+the door (``gate.py``) runs in another thread, so neither attributes nor closures nor the frames of
 an exception lead there.
 """
 
@@ -71,8 +71,8 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspect:
-    """Message: inner states of the generator.
+class AskHiddenStates:
+    """Message: hidden states of the generator.
 
     Attributes:
         prefixes: where.
@@ -83,7 +83,7 @@ class Inspect:
     layers: int | None
 
 
-Message = Ask | Consult | Demonstrate | Decode | Inspect
+Message = Ask | Consult | Demonstrate | Decode | AskHiddenStates
 
 
 def plain(message: object) -> Message:
@@ -106,15 +106,17 @@ def plain(message: object) -> Message:
         return Demonstrate(_integer(message.length, "length"))
     if type(message) is Decode:
         return Decode(_prefix(message.prefix))
-    if type(message) is Inspect:
-        return Inspect(tuple(map(_prefix, message.prefixes)), _integer(message.layers, "layers"))
+    if type(message) is AskHiddenStates:
+        return AskHiddenStates(
+            tuple(map(_prefix, message.prefixes)), _integer(message.layers, "layers")
+        )
     raise InvalidInput(f"a session sends messages, not {message!r}")
 
 
 def _query(query: object) -> Query:
     if type(query) is not Query:
         raise InvalidInput(f"ask takes Query objects, got {query!r}")
-    report, given, n = query.report, query.given, _integer(query.n, "n")
+    report, forced, n = query.report, query.forced, _integer(query.n, "n")
     if type(report) is not Report:
         raise InvalidInput(f"a query's report must be a Report, got {report!r}")
     if n is None:
@@ -124,7 +126,7 @@ def _query(query: object) -> Query:
         n,
         _integer(query.length, "length"),
         Report(report.kind, report.k),
-        None if given is None else as_tokens(given),
+        None if forced is None else as_tokens(forced),
     )
 
 
@@ -263,10 +265,10 @@ class Session:
         return reply.top_tokens[0, 0], reply.top_logprobs[0, 0]
 
     async def score(self, prefix: Prefix, continuation: Iterable[int]) -> FloatArray:
-        """(len,) nats: log P of each given token after ``prefix``. Needs LOGPROB and control over
+        """(len,) nats: log P of each forced token after ``prefix``. Needs LOGPROB and control over
         every prefix it passes through."""
-        given = as_tokens(continuation)
-        query = Query(_prefix(prefix), 1, None, Report.LOGPROB, given)
+        forced = as_tokens(continuation)
+        query = Query(_prefix(prefix), 1, None, Report.LOGPROB, forced)
         reply = await self._one(query)
         assert reply.logprobs is not None
         return reply.logprobs[0]
@@ -314,7 +316,7 @@ class Session:
         Needs the oracle +hidden and control over ``prefix``, as ``law`` does, but no report. Charged
         as ``law`` is, and one state.
         """
-        value = await self._send(Inspect((_prefix(prefix),), layers))
+        value = await self._send(AskHiddenStates((_prefix(prefix),), layers))
         return cast("FloatArray", value)[0]
 
     async def features(self, outputs: Sequence[Prefix]) -> FloatArray:
@@ -324,7 +326,7 @@ class Session:
         Needs the oracle +hidden; below chosen control, outputs whose every token the generator itself
         emitted in this session. Charged per output: its tokens and the prompt's as prefill, one state.
         """
-        value = await self._send(Inspect(tuple(map(_prefix, outputs)), None))
+        value = await self._send(AskHiddenStates(tuple(map(_prefix, outputs)), None))
         return cast("FloatArray", value)
 
     async def text(self, prefix: Prefix) -> str:

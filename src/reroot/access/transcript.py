@@ -30,7 +30,7 @@ from ..generators.law import most_likely
 from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
 from .rules import PrefixRules, no_oracle
-from .session import Ask, Consult, Demonstrate, Inspect, Message
+from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
 
 _REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
@@ -64,7 +64,7 @@ def message_to_json(message: Message) -> dict[str, Any]:
         return {"ask": [_query_to_json(q) for q in message.queries]}
     if isinstance(message, Consult):
         return {str(message.oracle): [list(p.tokens) for p in message.prefixes]}
-    if isinstance(message, Inspect):
+    if isinstance(message, AskHiddenStates):
         where = [list(p.tokens) for p in message.prefixes]
         return {str(Oracle.HIDDEN): where, "layers": message.layers}
     if isinstance(message, Demonstrate):
@@ -78,18 +78,18 @@ def _query_to_json(query: Query) -> dict[str, Any]:
         "n": query.n,
         "length": query.length,
         "report": str(query.report),
-        "given": None if query.given is None else list(query.given),
+        "forced": None if query.forced is None else list(query.forced),
     }
 
 
 def _query_from_json(data: dict[str, Any]) -> Query:
-    given = data["given"]
+    forced = data["forced"]
     return Query(
         Prefix(tuple(data["prefix"])),
         data["n"],
         data["length"],
         Report.parse(data["report"]),
-        None if given is None else tuple(given),
+        None if forced is None else tuple(forced),
     )
 
 
@@ -117,7 +117,7 @@ def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
 
 
 def array_from_json(value: dict[str, Any]) -> FloatArray:
-    """The inner states of a recorded answer."""
+    """The hidden states of a recorded answer."""
     states = _unpack(value)
     assert states is not None
     return states
@@ -231,7 +231,7 @@ def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRule
     places = [Prefix(tuple(tokens)) for tokens in message[str(Oracle.HIDDEN)]]
     features = message["layers"] is None
     for place in places:
-        (rules.check_features if features else rules.check_states)(contract, place)
+        (rules.check_features if features else rules.check_hidden_states)(contract, place)
     if not features:
         rules.note_inspected(places)
 

@@ -178,7 +178,7 @@ def _weighted(case: Weighted) -> _Found:
     weighted: dict[Tokens | None, float] = {}
     total = 0.0
     for r in runs:
-        log_z = r.attempt.notes["log_normalizer"]
+        log_z = r.attempt.metadata["log_normalizer"]
         weight = 0.0 if log_z is None else math.exp(log_z - case.log_z)
         total += r.probability * weight
         output = _output(r)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checks import whole
+from ..checks import check_int
 from ..runs.folder import JournalFolder
 from ..runs.processes import spread
 from .case import Sampled
@@ -38,7 +38,7 @@ def certify_methods(
     Raises:
         InvalidInput: no case is about a method, or a check failed to run.
     """
-    whole("processes", processes, 1)
+    check_int("processes", processes, 1)
     names = list(dict.fromkeys(methods or (case.method for case in cases_of())))
     cases = {name: cases_of(name) for name in names}
     jobs = [(name, i) for name in names for i in range(len(cases[name]))]

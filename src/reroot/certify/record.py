@@ -40,7 +40,7 @@ def record(certificate: Certificate) -> Record:
     }
     return {
         "learner": case.learner.label,
-        "parameters": {name: case.learner.params[name] for name in case.learner.given},
+        "parameters": {name: case.learner.params[name] for name in case.learner.explicit},
         "toy": case.toy.name,
         "about": case.toy.what,
         "states": case.states,

@@ -30,7 +30,7 @@ from .verdict import (
     UNDETERMINED,
     Arm,
     Verdict,
-    judge,
+    decide,
 )
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
     "coverage",
     "coverage_bound",
     "coverage_profile",
-    "judge",
+    "decide",
     "log_best_of_n",
     "paired_difference",
     "pass_at_k",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, finite, whole
+from ..checks import check_between, check_float, check_int
 from ..errors import InvalidInput
 from ..types import FloatArray
 from .intervals import Interval
@@ -60,7 +60,7 @@ def coverage_profile(
                 f"their sum {mass.sum()}"
             )
     levels = _row("thresholds", thresholds).tolist()
-    logs = [math.log(between("a threshold", n, 0.0, math.inf)) for n in levels]
+    logs = [math.log(check_between("a threshold", n, 0.0, math.inf)) for n in levels]
     return np.array([min(1.0, mass[ratios >= log - _ROUNDING].sum()) for log in logs])
 
 
@@ -96,7 +96,7 @@ def coverage_bound(kl: float, threshold: float) -> float:
     """
     if not (isinstance(kl, (int, float, np.floating)) and kl >= 0):
         raise InvalidInput(f"kl must be a number >= 0, got {kl!r}")
-    return float(kl) / (math.log(between("threshold", threshold, math.e, math.inf)) - 1.0)
+    return float(kl) / (math.log(check_between("threshold", threshold, math.e, math.inf)) - 1.0)
 
 
 def best_of_n_regret(covered: float, threshold: float, rollouts: int) -> Interval:
@@ -117,10 +117,13 @@ def best_of_n_regret(covered: float, threshold: float, rollouts: int) -> Interva
     Raises:
         InvalidInput: an argument is out of range.
     """
-    covered, threshold = finite("coverage", covered, 0.0), finite("threshold", threshold, 1.0)
+    covered, threshold = (
+        check_float("coverage", covered, 0.0),
+        check_float("threshold", threshold, 1.0),
+    )
     if covered > 1.0:
         raise InvalidInput(f"coverage must lie in [0, 1], got {covered!r}")
-    draws = whole("rollouts", rollouts, 1)
+    draws = check_int("rollouts", rollouts, 1)
     low = covered * max(0.0, 1.0 - draws / threshold)
     return Interval(low, min(1.0, covered + math.exp(-draws * (1.0 - covered) / threshold)))
 
@@ -158,7 +161,7 @@ def tournament(log_probabilities: npt.ArrayLike, threshold: float) -> Tournament
     wrong = logs[~(logs <= _ROUNDING)]  # NaN too
     if len(wrong):
         raise InvalidInput(f"log_probabilities must be at most 0, got {wrong[0]}")
-    least = math.log(between("threshold", threshold, 1.0, math.inf)) - _ROUNDING
+    least = math.log(check_between("threshold", threshold, 1.0, math.inf)) - _ROUNDING
     worst = np.empty(len(logs))
     for i, mine in enumerate(logs):
         with np.errstate(invalid="ignore"):  # −inf less −inf is NaN, and not above N

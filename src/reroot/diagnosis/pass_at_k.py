@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -18,9 +18,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     Raises:
         InvalidInput: not 0 <= c <= n and 1 <= k <= n.
     """
-    whole("n", n, 1)
-    whole("c", c, 0, n)
-    whole("k", k, 1, n)
+    check_int("n", n, 1)
+    check_int("c", c, 0, n)
+    check_int("k", k, 1, n)
     if n - c < k:
         return 1.0
     log_miss = float(np.log1p(-k / np.arange(n - c + 1, n + 1)).sum())

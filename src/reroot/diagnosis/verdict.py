@@ -5,7 +5,7 @@ granted the same oracles. *Root* learners need nothing but root-start rollouts, 
 are available only with prefix control. Where each problem has one right output, the exact success
 of best-of-N with the whole budget is known and counts as one more root learner, so that root
 learners which left budget unused can't make prefix control look better than it is. Let g = (best
-pass probability of a prefix learner) − (best pass probability of a root learner). ``judge`` gives g an interval [low, high] that contains it with
+pass probability of a prefix learner) − (best pass probability of a root learner). ``decide`` gives g an interval [low, high] that contains it with
 probability at least 1 − α, whichever learners look best in the data, and decides in this order:
 
 1. **root-start access is the limit**: low > 0 and high > margin;
@@ -176,7 +176,7 @@ class _Counts:
         return below and (self.exact_root or 0.0) < 0.5
 
 
-def judge(
+def decide(
     arms: Sequence[Arm],
     *,
     task: str = "",

@@ -94,7 +94,7 @@ def _asked(s: Setting) -> list[Row]:
         notes = [
             run(learner, [member.problem("it")], member, grants=f"chosen/{report}")
             .attempts[0]
-            .notes
+            .metadata
             for member in secrets
         ]
         found[name] = len({note["digest"] for note in notes})

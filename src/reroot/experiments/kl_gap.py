@@ -100,7 +100,7 @@ def _root(s: Setting) -> list[Row]:
         get_learner(f"root_bayes:n={N}"), paths.problems(), paths, grants="root/topk(1)",
         seed=s["seed"],
     )  # fmt: skip
-    known = [int(a.notes["known"]) for a in result.attempts]
+    known = [int(a.metadata["known"]) for a in result.attempts]
     explicit = {d: _explicit_worth(k, H, p, d, beta) for d in set(known)}
     steered = {d: _steered_worth(k, H, p, d, beta) for d in set(known)}
     rows: list[Row] = []

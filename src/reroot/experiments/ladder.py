@@ -125,7 +125,7 @@ def _account(trial: Trial, members: Sequence[Generator], result: RunResult) -> R
     passed = [attempt.passed for attempt in result.attempts]
     if trial.leaves:
         passed = [
-            found_leaves(attempt.notes) == list(member.leaves)  # type: ignore[attr-defined]
+            found_leaves(attempt.metadata) == list(member.leaves)  # type: ignore[attr-defined]
             for attempt, member in zip(result.attempts, members, strict=True)
         ]
     costs = {c: np.array([getattr(a.cost, c) for a in result.attempts]) for c in CURRENCIES}
@@ -152,7 +152,7 @@ def _answers(trial: Trial, members: Sequence[Generator], seed: int) -> Row:
     for member in members:
         problem = member.problem("it")  # type: ignore[attr-defined]
         result = run(trial.learner, [problem], member, grants=trial.grants, seed=seed)
-        notes.append(result.attempts[0].notes)
+        notes.append(result.attempts[0].metadata)
     return {
         "grants": trial.grants,
         "secrets": len(members),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput, RunFolderError
 from ..runs.folder import (
     RESULTS,
@@ -76,7 +76,7 @@ def reproduce(
     """
     names = [ids] if isinstance(ids, str) else list(ids) or usual()
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
-    workers = whole("workers", os.cpu_count() or 1 if workers is None else workers, 1)
+    workers = check_int("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     folder = Path(out)
     with JournalFolder(folder, _config(experiments, quick), _line_name) as journal:
         jobs = [(e, n) for e in experiments for n in e.numbers(quick)]

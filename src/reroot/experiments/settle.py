@@ -89,7 +89,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
     limit = Budget(tokens=budget(H))
     (attempt,) = run(learner, [problem], policy, grants=grants, budget=limit, seed=path).attempts
     assert attempt.error is None, attempt.error
-    notes = attempt.notes
+    notes = attempt.metadata
     reached = notes["reached"]
     equal = {
         **notes["equal"],

@@ -70,12 +70,12 @@ def _measure(s: Setting) -> list[Row]:
                      grants=_GRANTS[s["report"]], seed=s["seed"])  # fmt: skip
         most = S * _draws(s, S)
         for i, attempt in zip(mine, result.attempts, strict=True):
-            found = found_leaves(attempt.notes)
+            found = found_leaves(attempt.metadata)
             right = found == list(members[i].leaves)
-            complete = bool(attempt.notes.get("complete")) and attempt.output is not None
+            complete = bool(attempt.metadata.get("complete")) and attempt.output is not None
             row["exact"] += complete and right
             row["wrong"] += complete and not right
-            row["reported"] += attempt.notes.get("complete") is False and attempt.output is None
+            row["reported"] += attempt.metadata.get("complete") is False and attempt.output is None
             row["errors"] += attempt.error is not None
             row["queries"] += attempt.cost.queries
             row["bound"] += most

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
 from .hidden_path import PathFamily
@@ -43,10 +43,10 @@ class DecoyPath(PathFamily):
         path: Iterable[int] | None = None,
         seed: int = 0,
     ) -> None:
-        whole("vocab_size", vocab_size, 3)
-        self.k = whole("k", k, 1, vocab_size - 2)
+        check_int("vocab_size", vocab_size, 3)
+        self.k = check_int("k", k, 1, vocab_size - 2)
         super().__init__(vocab_size, horizon, path, seed, decoys=self.k)
-        self.p0 = between("p0", p0, 0.0, 1.0 / self.k)
+        self.p0 = check_between("p0", p0, 0.0, 1.0 / self.k)
         self.off = (1.0 - self.k * self.p0) / (self.vocab_size - self.k)
         least = self.off * (1 + _ROUNDING)
         if not least < self.p0:
@@ -54,7 +54,7 @@ class DecoyPath(PathFamily):
                 f"p0 must exceed 1/K = {1 / self.vocab_size:g} so that decoys lead, got {p0!r}"
             )
         # p1 above the mean of the non-decoys is the same as p1 above each of the others
-        self.p1 = between("p1", p1, least, min(self.p0, 1.0 - self.k * self.p0))
+        self.p1 = check_between("p1", p1, least, min(self.p0, 1.0 - self.k * self.p0))
         self.q1 = (1.0 - self.k * self.p0 - self.p1) / (self.vocab_size - self.k - 1)
 
     def parameters(self) -> dict[str, int | float]:

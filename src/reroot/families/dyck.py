@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import finite, whole
+from ..checks import check_float, check_int
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
 from ..generators.tabular import IntegerGenerator
@@ -96,8 +96,8 @@ class Dyck(IntegerGenerator):
         super().__init__(2 * self._kinds, horizon)
         if self.horizon % 2:
             raise InvalidInput(f"horizon must be even, as brackets come in pairs, got {horizon}")
-        self.depth = whole("depth", depth, 1)
-        self.noise = finite("noise", noise, 0.0)
+        self.depth = check_int("depth", depth, 1)
+        self.noise = check_float("noise", noise, 0.0)
         if self.noise > 1.0:
             raise InvalidInput(f"noise must lie in [0, 1], got {noise!r}")
         self.seed = seed

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..checks import between
+from ..checks import check_between
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
 from ..generators.tabular import IntegerGenerator
@@ -165,7 +165,7 @@ class HiddenPath(PathFamily):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, horizon, path, seed)
-        self.p = between("p", p, 1.0 / self.vocab_size, 1.0)
+        self.p = check_between("p", p, 1.0 / self.vocab_size, 1.0)
         self.q = (1.0 - self.p) / (self.vocab_size - 1)
         self._log_p, self._log_q = math.log(self.p), math.log(self.q)
         self._log_uniform = -math.log(self.vocab_size)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
 from ..generators.tabular import IntegerGenerator
@@ -58,8 +58,8 @@ class HiddenTrie(IntegerGenerator):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, horizon)
-        self.a = between("a", a, 0.0, 1.0)
-        self.b = between("b", b, 0.0, self.a)
+        self.a = check_between("a", a, 0.0, 1.0)
+        self.b = check_between("b", b, 0.0, self.a)
         if self.b < (1 - _ROUNDING) / self.vocab_size:
             raise InvalidInput(f"b must be at least 1/K = {1 / self.vocab_size:g}, got {b!r}")
         if trie is not None and nodes is not None:
@@ -73,7 +73,7 @@ class HiddenTrie(IntegerGenerator):
             self._read(trie)
         else:
             limit = 2 * self.horizon if nodes is None else nodes
-            self._draw_trie(whole("nodes", limit, self.horizon, MAX_NODES))
+            self._draw_trie(check_int("nodes", limit, self.horizon, MAX_NODES))
         edges = [(node, t) for node, below in enumerate(self._children) for t in sorted(below)]
         origin, tokens = np.array(edges, dtype=np.int64).T
         self._tokens = tokens

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..generators.base import check_prefix
 from ..generators.tabular import MAX_HORIZON, IntegerGenerator
@@ -49,8 +49,8 @@ class NoisyParity(IntegerGenerator):
     def __init__(
         self, horizon: int, noise: float, secret: Iterable[int] | None = None, seed: int = 0
     ) -> None:
-        super().__init__(2, whole("horizon", horizon, 2, MAX_HORIZON))
-        self.noise = between("noise alpha", noise, 0.0, 0.5)
+        super().__init__(2, check_int("horizon", horizon, 2, MAX_HORIZON))
+        self.noise = check_between("noise alpha", noise, 0.0, 0.5)
         self.seed = seed
         self._drawn = secret is None
         self.secret = self._draw_secret() if secret is None else self._read(secret)
@@ -129,7 +129,7 @@ class NoisyParity(IntegerGenerator):
         if not indices:
             raise InvalidInput("the secret must have at least one index")
         for index in indices:
-            whole("an index of the secret", index, 0, self.horizon - 2)
+            check_int("an index of the secret", index, 0, self.horizon - 2)
         if len(set(indices)) < len(indices):
             raise InvalidInput(f"the secret must be a set, got {indices} with an index twice")
         return tuple(sorted(indices))
@@ -150,8 +150,8 @@ def fidelity(generator: NoisyParity, t: int) -> float:
     Raises:
         InvalidInput: T or t is out of range.
     """
-    T = whole("horizon", generator.horizon, 2, _MAX_ENUMERATED)
-    histories = 2 ** whole("t", t, 0, T - 1)
+    T = check_int("horizon", generator.horizon, 2, _MAX_ENUMERATED)
+    histories = 2 ** check_int("t", t, 0, T - 1)
     futures = np.ones((histories, 1))  # Pr[f | h], a row for each h
     for length in range(t, T):
         prefixes = list(itertools.product((0, 1), repeat=length))

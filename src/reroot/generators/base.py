@@ -28,14 +28,14 @@ class Capabilities:
         control: the strongest control level it can serve.
         report: the strongest report it can give.
         sampling: whether it can draw at temperatures and truncations other than the base law.
-        given: whether it can report on given tokens (teacher forcing).
-        hidden: whether it shows inner states; then it is ``Introspective``.
+        forced: whether it can report on forced tokens (teacher forcing).
+        hidden: whether it shows hidden states; then it is ``ShowsHiddenStates``.
     """
 
     control: Control = Control.CHOSEN
     report: Report = Report.FULL
     sampling: bool = True
-    given: bool = True
+    forced: bool = True
     hidden: bool = False
 
     def refusal(self, contract: Contract) -> str | None:
@@ -47,7 +47,7 @@ class Capabilities:
         if not self.sampling and contract.resolved.sampling != Sampling():
             return f"it draws at temperature 1 only, not at {contract.sampling}"
         if Oracle.HIDDEN in contract.oracles and not self.hidden:
-            return "it shows no inner states"
+            return "it shows no hidden states"
         return None
 
 
@@ -58,13 +58,13 @@ class Request:
     Attributes:
         prompt: prompt tokens.
         prefix: generated tokens so far.
-        n: number of continuations (1 for ARGMAX reports and given tokens).
+        n: number of continuations (1 for ARGMAX reports and forced tokens).
         length: most tokens per continuation, at least 1.
         report: what to report for each token.
         sampling: the law that draws follow; log-probabilities are those of this law.
         stop: tokens that end an output (the stop token belongs to the output).
         key, first: the random stream and the index of the first continuation in it.
-        given: tokens to follow instead of drawing; their report needs log-probabilities.
+        forced: tokens to follow instead of drawing; their report needs log-probabilities.
     """
 
     prompt: tuple[int, ...]
@@ -76,7 +76,7 @@ class Request:
     stop: frozenset[int] = frozenset()
     key: Key = (0, 0)
     first: int = 0
-    given: tuple[int, ...] | None = None
+    forced: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.length < 1 or self.first < 0:
@@ -86,13 +86,13 @@ class Request:
             )
         if self.report == Report.NONE:
             raise InvalidInput("a request needs a report")
-        if self.n != 1 and (self.given is not None or not self.report.draws):
+        if self.n != 1 and (self.forced is not None or not self.report.draws):
             raise InvalidInput(f"a request that draws nothing takes n = 1, got n = {self.n}")
-        if self.given is None:
+        if self.forced is None:
             return
-        if len(self.given) != self.length or not self.report.has_logprob:
+        if len(self.forced) != self.length or not self.report.has_logprob:
             raise InvalidInput(
-                f"{len(self.given)} given tokens need that length and log-probabilities, "
+                f"{len(self.forced)} forced tokens need that length and log-probabilities, "
                 f"got length = {self.length} and {self.report}"
             )
 
@@ -161,8 +161,8 @@ class Generator(Protocol):
 
 
 @runtime_checkable
-class Introspective(Protocol):
-    """A generator that shows inner states: what ``Capabilities.hidden`` promises.
+class ShowsHiddenStates(Protocol):
+    """A generator that shows hidden states: what ``Capabilities.hidden`` promises.
 
     Several prompts at once, as what many sessions ask at the same moment is one call.
     """

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import InvalidInput
 from ..tasks.base import Problem
 from ..types import FloatArray, Physical, Reply
-from .base import Capabilities, Generator, Introspective, Request
+from .base import Capabilities, Generator, Request, ShowsHiddenStates
 
 
 @runtime_checkable
@@ -137,20 +137,20 @@ class Ensemble:
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
     ) -> FloatArray:
-        """See ``Introspective``; members have equally many layers, or ``layers`` at least."""
-        return self._inner(prompts, prefixes, lambda one, x, u: one.layer_laws(x, u, layers))
+        """See ``ShowsHiddenStates``; members have equally many layers, or ``layers`` at least."""
+        return self._each_member(prompts, prefixes, lambda one, x, u: one.layer_laws(x, u, layers))
 
     def features(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
     ) -> FloatArray:
-        """See ``Introspective``; members have features of one length."""
-        return self._inner(prompts, outputs, lambda one, x, y: one.features(x, y))
+        """See ``ShowsHiddenStates``; members have features of one length."""
+        return self._each_member(prompts, outputs, lambda one, x, y: one.features(x, y))
 
-    def _inner(
+    def _each_member(
         self,
         prompts: Sequence[Sequence[int]],
         strings: Sequence[Sequence[int]],
-        ask: Callable[[Introspective, list[Sequence[int]], list[Sequence[int]]], npt.ArrayLike],
+        ask: Callable[[ShowsHiddenStates, list[Sequence[int]], list[Sequence[int]]], npt.ArrayLike],
     ) -> FloatArray:
         """One call per member that is asked."""
         batches: dict[int, list[int]] = {}
@@ -161,7 +161,7 @@ class Ensemble:
             member = self._members[index]
             before = member.physical()
             mine = [prompts[p][1:] for p in positions], [strings[p] for p in positions]
-            rows = np.asarray(ask(cast("Introspective", member), *mine), dtype=np.float64)
+            rows = np.asarray(ask(cast("ShowsHiddenStates", member), *mine), dtype=np.float64)
             shown.update(zip(positions, rows, strict=True))
             self._note(before, member.physical())
         return np.stack([shown[position] for position in range(len(prompts))])

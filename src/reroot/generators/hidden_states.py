@@ -1,4 +1,4 @@
-"""Inner states of a causal language model: the laws of its layers, and features of outputs.
+"""Hidden states of a causal language model: the laws of its layers, and features of outputs.
 
 Plain forward passes over padded strings, without a cache: attention is causal, so no token of a string
 sees the padding behind it.
@@ -23,7 +23,7 @@ _PROBE = 5  # tokens on which the last layer's law is compared with the model's
 String = tuple[int, ...]
 
 
-class InnerStates:
+class HiddenStates:
     """Reads a model's states after each block.
 
     Args:
@@ -112,12 +112,12 @@ class InnerStates:
             yield chunk
 
 
-def inner_states(model: Any) -> InnerStates | None:
-    """A reader of the model's inner states, if the final norm and the output head give its own law."""
+def hidden_states_of(model: Any) -> HiddenStates | None:
+    """A reader of the model's hidden states, if the final norm and the output head give its own law."""
     found = [getattr(model.base_model, name, None) for name in _NORMS]
     norm = next((module for module in found if isinstance(module, torch.nn.Module)), None)
     if norm is None or model.get_output_embeddings() is None:
         return None
-    states = InnerStates(model, norm)
+    states = HiddenStates(model, norm)
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.2
     return states if states.miss() <= tolerance else None

@@ -1,4 +1,4 @@
-"""A tree with inner states: a stack of next-token tables, the last of which is the law."""
+"""A tree with hidden states: a stack of next-token tables, the last of which is the law."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LayeredTree(Tabular):
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
     ) -> FloatArray:
-        """(n, d, K) nats: the laws of the last d = min(``layers``, L) layers, see ``Introspective``."""
+        """(n, d, K) nats: the laws of the last d = min(``layers``, L) layers, see ``ShowsHiddenStates``."""
         shown = self._layers[-layers:]
         self._forwards += 1
         self._computed += len(prefixes) * len(shown)
@@ -69,7 +69,7 @@ class LayeredTree(Tabular):
     def features(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
     ) -> FloatArray:
-        """(n, d): the features of each output, whatever its prompt, see ``Introspective``."""
+        """(n, d): the features of each output, whatever its prompt, see ``ShowsHiddenStates``."""
         self._forwards += 1
         self._computed += sum(map(len, outputs))
         of = self._features or self._shares

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
 from .base import check_prefix
@@ -38,8 +38,8 @@ class CharNgram(SteppingGenerator):
         self, text: str, order: int = 3, smoothing: float = 1.0, separator: str | None = "\n"
     ) -> None:
         super().__init__()
-        self.order = whole("order", order, 1, 64)
-        self.smoothing = between("smoothing", smoothing, 0.0, float("inf"))
+        self.order = check_int("order", order, 1, 64)
+        self.smoothing = check_between("smoothing", smoothing, 0.0, float("inf"))
         if separator == "":
             raise InvalidInput("separator must be a non-empty text or None, got ''")
         pieces = [text] if separator is None else text.split(separator)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, finite
+from ..checks import check_between, check_float
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray, as_tokens
 from .base import check_prefix
@@ -158,8 +158,8 @@ class SoftmaxPolicy(IntegerGenerator):
             InvalidInput: a shape is wrong, a number is not finite, a string is too long or a
                 coefficient stands behind its end.
         """
-        finite("rate", rate)
-        between("most", most, 0.0, np.inf)
+        check_float("rate", rate)
+        check_between("most", most, 0.0, np.inf)
         tokens = self._strings(tokens)
         if coefficients.shape != tokens.shape or not np.isfinite(coefficients).all():
             raise InvalidInput(f"coefficients must be {tokens.shape} finite numbers")
@@ -193,8 +193,8 @@ class SoftmaxPolicy(IntegerGenerator):
         Raises:
             InvalidInput: an argument is out of range.
         """
-        between("beta", beta, 0.0, np.inf)
-        won = finite("reward", reward) * float(np.exp(self.log_probability(path)))
+        check_between("beta", beta, 0.0, np.inf)
+        won = check_float("reward", reward) * float(np.exp(self.log_probability(path)))
         return won - beta * self._kl()
 
     def _kl(self) -> float:

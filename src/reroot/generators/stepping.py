@@ -101,8 +101,8 @@ class SteppingGenerator(ABC):
         return _Decoding(self, requests).run() if requests else []
 
     def _check(self, request: Request) -> None:
-        if request.given is not None:
-            check_prefix(request.given, self.vocab_size)
+        if request.forced is not None:
+            check_prefix(request.forced, self.vocab_size)
         limit = self.max_length()
         start = len(request.prompt) + len(request.prefix)
         if limit is not None and start + request.length > limit:
@@ -199,7 +199,7 @@ class _Decoding:
             if r.report.top or r.report.has_law
         }
         self.samplings = _groups([r.sampling for r in requests])
-        self.stops = _groups([r.stop if r.given is None else frozenset[int]() for r in requests])
+        self.stops = _groups([r.stop if r.forced is None else frozenset[int]() for r in requests])
 
     def run(self) -> list[Reply]:
         room = self.generator._room()
@@ -280,8 +280,8 @@ class _Decoding:
         u = np.empty(len(active))
         for index, step, lo, hi in spans:
             request = self.requests[index]
-            if request.given is not None:
-                fixed.append((lo, request.given[step]))
+            if request.forced is not None:
+                fixed.append((lo, request.forced[step]))
             elif request.report.draws:
                 column = self.uniforms.column(request.key, request.first, request.n, step)
                 u[lo:hi] = column if hi - lo == request.n else column[self.local[active[lo:hi]]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
 from ..types import FloatArray, IntArray, Prefix, as_tokens
@@ -42,8 +42,8 @@ class IntegerGenerator(SteppingGenerator):
 
     def __init__(self, vocab_size: int, horizon: int, end: Iterable[int] = ()) -> None:
         super().__init__()
-        self._vocab_size = whole("vocab_size", vocab_size, 2, MAX_VOCABULARY)
-        self._horizon = whole("horizon", horizon, 1, MAX_HORIZON)
+        self._vocab_size = check_int("vocab_size", vocab_size, 2, MAX_VOCABULARY)
+        self._horizon = check_int("horizon", horizon, 1, MAX_HORIZON)
         self._end = frozenset(as_tokens(end))
         check_prefix(tuple(self._end), self._vocab_size)
 
@@ -178,8 +178,8 @@ class Tabular(IntegerGenerator):
     ) -> Tabular:
         """Independent Dirichlet(concentration, …) laws at every prefix, keyed by (seed, prefix)."""
         alpha = np.full(
-            whole("vocab_size", vocab_size, 2, MAX_VOCABULARY),
-            between("concentration", concentration, 0.0, float("inf")),
+            check_int("vocab_size", vocab_size, 2, MAX_VOCABULARY),
+            check_between("concentration", concentration, 0.0, float("inf")),
         )
 
         def law(prefix: tuple[int, ...]) -> FloatArray:

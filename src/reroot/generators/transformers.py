@@ -33,7 +33,7 @@ except ImportError as error:
     ) from None
 from .attention import group_size, grouped_attention
 from .causal_model import device_named, end_ids, fingerprint, refusal
-from .hidden_states import InnerStates, inner_states
+from .hidden_states import HiddenStates, hidden_states_of
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
@@ -100,11 +100,11 @@ class Transformers(SteppingGenerator):
         self._limits = Limits(positions=min(512, max(64, _PASS_ENTRIES // self._vocab)))
         self._slot_bytes = 1 << 14
         self._group = group_size(self._config)
-        self._inner: InnerStates | None = None
+        self._hidden: HiddenStates | None = None
         self.clear()
         with self._evaluating():
             self._checked_engine()
-            self._inner = inner_states(self._model)
+            self._hidden = hidden_states_of(self._model)
         self._slot_bytes = self._store.slot_bytes
         self.clear()
 
@@ -134,8 +134,8 @@ class Transformers(SteppingGenerator):
     def clear(self) -> None:
         """Drop everything cached and reset the counters."""
         self._forget()
-        if self._inner is not None:
-            self._inner.passes = self._inner.positions = 0
+        if self._hidden is not None:
+            self._hidden.passes = self._hidden.positions = 0
         self._passes = self._positions = self._again = self._reached = self._peak = 0
 
     def _forget(self) -> None:
@@ -154,7 +154,7 @@ class Transformers(SteppingGenerator):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(hidden=self._inner is not None)
+        return Capabilities(hidden=self._hidden is not None)
 
     @property
     def end_token(self) -> int | None:
@@ -191,8 +191,8 @@ class Transformers(SteppingGenerator):
 
     def physical(self) -> Physical:
         return Physical(
-            forwards=self._passes + (self._inner.passes if self._inner else 0),
-            computed=self._positions + (self._inner.positions if self._inner else 0),
+            forwards=self._passes + (self._hidden.passes if self._hidden else 0),
+            computed=self._positions + (self._hidden.positions if self._hidden else 0),
             cached=max(0, self._reached - self._positions),
             recomputed=self._again,
             peak_bytes=self._peak,
@@ -225,11 +225,11 @@ class Transformers(SteppingGenerator):
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
     ) -> npt.NDArray[np.float32]:
-        """(n, d, K) nats, see ``Introspective``: the output head applied to the normed states after each
+        """(n, d, K) nats, see ``ShowsHiddenStates``: the output head applied to the normed states after each
         of the last d blocks (logit lens). Computed without the prefix tree.
 
         Raises:
-            InvalidInput: as ``answer``, or the model shows no inner states.
+            InvalidInput: as ``answer``, or the model shows no hidden states.
         """
         strings = [self._string(x, u, 1) for x, u in zip(prompts, prefixes, strict=True)]
         with self._evaluating():
@@ -238,7 +238,7 @@ class Transformers(SteppingGenerator):
     def features(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
     ) -> FloatArray:
-        """(n, d), see ``Introspective``: means of ``hidden_states[-1]``, which is after the final norm.
+        """(n, d), see ``ShowsHiddenStates``: means of ``hidden_states[-1]``, which is after the final norm.
 
         Raises:
             InvalidInput: as ``layer_laws``, or an output is empty.
@@ -249,10 +249,10 @@ class Transformers(SteppingGenerator):
         with self._evaluating():
             return self._shown().features(strings, list(map(len, outputs)))
 
-    def _shown(self) -> InnerStates:
-        if self._inner is None:
-            raise InvalidInput(f"a {self._config.model_type} model shows no inner states here")
-        return self._inner
+    def _shown(self) -> HiddenStates:
+        if self._hidden is None:
+            raise InvalidInput(f"a {self._config.model_type} model shows no hidden states here")
+        return self._hidden
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -270,11 +270,11 @@ class Transformers(SteppingGenerator):
         return Room(len(self._buffer), self._tree.limit)
 
     def _look_ahead(self, requests: Sequence[Request]) -> None:
-        """Note the paths of given tokens, so that each is computed in one pass."""
+        """Note the paths of forced tokens, so that each is computed in one pass."""
         for request in requests:
-            if request.given is not None:
+            if request.forced is not None:
                 node = self._start(request.prompt, request.prefix)
-                for token in request.given[:-1]:
+                for token in request.forced[:-1]:
                     self._ahead[node] = node = self._tree.walk(node, (token,))
 
     def _tidy(self, states: IntArray) -> None:
@@ -323,7 +323,7 @@ class Transformers(SteppingGenerator):
         return laws  # pyright: ignore[reportReturnType]  # float32
 
     def _soon(self, nodes: Sequence[int]) -> Iterator[int]:
-        """Nodes that given tokens lead to from ``nodes``, as many as the kept laws have room for."""
+        """Nodes that forced tokens lead to from ``nodes``, as many as the kept laws have room for."""
         room = self._kept.rows // 2 // max(1, len(nodes))
         for node in nodes if self._ahead else ():
             for _ in range(room):

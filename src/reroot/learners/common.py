@@ -21,7 +21,9 @@ SPENT_ON = {"reward": "rewards", "verifier": "verifications"}
 """The currency in which a judge is paid."""
 
 
-def whole(params: Mapping[str, Any], name: str, *, least: int = 1, optional: bool = False) -> None:
+def int_param(
+    params: Mapping[str, Any], name: str, *, least: int = 1, optional: bool = False
+) -> None:
     """Refuse a parameter that is not an integer >= ``least`` (``InvalidInput``)."""
     value = params[name]
     if value is None and optional:
@@ -31,7 +33,7 @@ def whole(params: Mapping[str, Any], name: str, *, least: int = 1, optional: boo
         raise InvalidInput(f"{name} must be an integer >= {least}{none}, got {value!r}")
 
 
-def number(
+def float_param(
     params: Mapping[str, Any], name: str, low: float, high: float, *, optional: bool = False
 ) -> None:
     """Refuse a parameter that is not a number strictly between the bounds (``InvalidInput``)."""
@@ -45,20 +47,20 @@ def number(
         )
 
 
-def growing(params: Mapping[str, Any]) -> None:
+def growth_param(params: Mapping[str, Any]) -> None:
     """Refuse a batch growth that is not a finite number >= 1 (``InvalidInput``)."""
     value = params["growth"]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
         raise InvalidInput(f"growth must be a finite number >= 1, got {value!r}")
 
 
-def flag(params: Mapping[str, Any], name: str) -> None:
+def bool_param(params: Mapping[str, Any], name: str) -> None:
     """Refuse a parameter that is not ``True`` or ``False`` (``InvalidInput``)."""
     if not isinstance(params[name], bool):
         raise InvalidInput(f"{name} must be True or False, got {params[name]!r}")
 
 
-def judge(params: Mapping[str, Any]) -> Oracle:
+def oracle_of(params: Mapping[str, Any]) -> Oracle:
     """The oracle named by the parameter ``oracle``: reward or verifier (else ``InvalidInput``)."""
     name = params["oracle"]
     if name not in JUDGES:

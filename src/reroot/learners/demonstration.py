@@ -10,14 +10,14 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .common import affordable, best_rewarded, collect, whole
+from .common import affordable, best_rewarded, collect, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
+    int_param(params, "n")
     reveal = params["reveal"]
     tokens = isinstance(reveal, int) and not isinstance(reveal, bool) and reveal >= 0
     if not tokens and not (isinstance(reveal, float) and 0 <= reveal <= 1):

@@ -11,7 +11,7 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix, Query, Reply
-from .common import whole
+from .common import int_param
 from .recovery import check_decoys
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ def _control(params: Mapping[str, Any]) -> Control:
 
 
 def _logprob_walk(params: Mapping[str, Any]) -> Contract:
-    whole(params, "decoys", least=0)
-    whole(params, "max_draws")
+    int_param(params, "decoys", least=0)
+    int_param(params, "max_draws")
     return Contract(_control(params), Report.LOGPROB)
 
 
 def _law_walk(params: Mapping[str, Any]) -> Contract:
-    whole(params, "decoys", least=0)
-    whole(params, "max_draws")
+    int_param(params, "decoys", least=0)
+    int_param(params, "max_draws")
     report, decoys = Report.parse(params["report"]), params["decoys"]
     if not (report.draws and (report.has_law or report.top > decoys)) and (
         report != Report.LOGPROB or decoys

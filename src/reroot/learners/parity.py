@@ -14,7 +14,7 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix, Query, Reply
-from .common import affordable, collect, number, whole
+from .common import affordable, collect, float_param, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -24,8 +24,8 @@ MAX_BITS = 22
 
 
 def _parity_probe(params: Mapping[str, Any]) -> Contract:
-    number(params, "noise", 0, 0.5, optional=True)
-    number(params, "delta", 0, 1)
+    float_param(params, "noise", 0, 0.5, optional=True)
+    float_param(params, "delta", 0, 1)
     report, control = Report.parse(params["report"]), Control.parse(params["control"])
     if report == Report.NONE:
         raise InvalidInput("report must tell something, got 'none'")
@@ -37,9 +37,9 @@ def _parity_probe(params: Mapping[str, Any]) -> Contract:
 
 
 def _parity_elimination(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n", optional=True)
-    number(params, "noise", 0, 0.5, optional=True)
-    number(params, "delta", 0, 1)
+    int_param(params, "n", optional=True)
+    float_param(params, "noise", 0, 0.5, optional=True)
+    float_param(params, "delta", 0, 1)
     report = Report.parse(params["report"])
     if report == Report.SAMPLE:
         if params["noise"] is None:
@@ -51,7 +51,7 @@ def _parity_elimination(params: Mapping[str, Any]) -> Contract:
 
 
 def _parity_root(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
+    int_param(params, "n")
     return Contract(Control.ROOT, Report.SAMPLE)
 
 

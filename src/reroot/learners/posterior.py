@@ -10,7 +10,7 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .common import affordable, number, whole
+from .common import affordable, float_param, int_param
 from .path_posterior import PathPosterior, unknown_grid
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ _ROUNDING = 1e-9  # a prefix at the threshold is neither left nor entered again
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    number(params, "p", 0, 1, optional=True)
-    number(params, "delta", 0, 1)
-    number(params, "threshold", 0.5, 1)
-    whole(params, "max_draws", optional=True)
+    float_param(params, "p", 0, 1, optional=True)
+    float_param(params, "delta", 0, 1)
+    float_param(params, "threshold", 0.5, 1)
+    int_param(params, "max_draws", optional=True)
     return Contract(Control.VISITED, Report.SAMPLE)
 
 

@@ -13,7 +13,7 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix
-from .common import number, whole
+from .common import float_param, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -23,15 +23,15 @@ _MOST_BATCHES = 100
 
 
 def _greedy_walk(params: Mapping[str, Any]) -> Contract:
-    whole(params, "decoys", least=0)
+    int_param(params, "decoys", least=0)
     return Contract(Control.RESET, Report.ARGMAX(params["decoys"] + 1))
 
 
 def _plurality_walk(params: Mapping[str, Any]) -> Contract:
-    whole(params, "draws_per_token", optional=True)
-    number(params, "p", 0, 1, optional=True)
-    number(params, "delta", 0, 1)
-    whole(params, "decoys", least=0)
+    int_param(params, "draws_per_token", optional=True)
+    float_param(params, "p", 0, 1, optional=True)
+    float_param(params, "delta", 0, 1)
+    int_param(params, "decoys", least=0)
     if params["decoys"] and params["p"] is not None:
         raise InvalidInput(
             "p says how many draws suffice where there are no decoys; with decoys give "

@@ -13,7 +13,7 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import PAD, Finding, Prefix
-from .common import affordable, whole
+from .common import affordable, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -22,8 +22,8 @@ _LARGEST_ORDER = 1 << 20  # completions that are put in random order; beyond, tw
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
-    whole(params, "rewards", least=0)
+    int_param(params, "n")
+    int_param(params, "rewards", least=0)
     return Contract(
         Control.ROOT, Report.TOPK(1), oracles=[Oracle.REWARD] if params["rewards"] else []
     )

@@ -17,11 +17,11 @@ from .common import (
     affordable,
     best_rewarded,
     collect,
-    growing,
-    judge,
-    number,
+    float_param,
+    growth_param,
+    int_param,
+    oracle_of,
     unbounded,
-    whole,
 )
 
 if TYPE_CHECKING:
@@ -31,20 +31,20 @@ LARGEST_BATCH = 256
 
 
 def _best_of_n(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[judge(params)])
+    int_param(params, "n")
+    return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
 def _first_success(params: Mapping[str, Any]) -> Contract:
-    whole(params, "batch")
-    whole(params, "max_rollouts", optional=True)
-    growing(params)
-    number(params, "pass_at", -math.inf, math.inf)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[judge(params)])
+    int_param(params, "batch")
+    int_param(params, "max_rollouts", optional=True)
+    growth_param(params)
+    float_param(params, "pass_at", -math.inf, math.inf)
+    return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
 def _self_consistency(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
+    int_param(params, "n")
     return Contract(Control.ROOT, Report.SAMPLE)
 
 

@@ -14,16 +14,16 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import IntArray, Prefix
-from .common import number, whole
+from .common import float_param, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    number(params, "delta", 0, 1)
-    number(params, "p", 0, 1, optional=True)
-    whole(params, "max_draws")
+    float_param(params, "delta", 0, 1)
+    float_param(params, "p", 0, 1, optional=True)
+    int_param(params, "max_draws")
     return Contract(Control.VISITED, Report.SAMPLE)
 
 

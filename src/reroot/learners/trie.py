@@ -14,17 +14,17 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import trie_draws
 from ..types import Finding, IntArray, Prefix, Query, Reply
-from .common import number, whole
+from .common import float_param, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    whole(params, "nodes")
-    number(params, "a", 0, 1)
-    number(params, "b", 0, params["a"])
-    number(params, "delta", 0, 1)
+    int_param(params, "nodes")
+    float_param(params, "a", 0, 1)
+    float_param(params, "b", 0, params["a"])
+    float_param(params, "delta", 0, 1)
     report = Report.parse(params["report"])
     if report in (Report.SAMPLE, Report.LOGPROB):
         return Contract(Control.VISITED, report)

@@ -10,7 +10,7 @@ from ..access.learner import learner
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import Prefix
-from .common import affordable, flag, growing, whole
+from .common import affordable, bool_param, growth_param, int_param
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -20,16 +20,16 @@ _REDONE = Contract(Control.RESET, Report.TOPK(1), oracles=[Oracle.VERIFIER])
 
 
 def _tokenwise_rejection(params: Mapping[str, Any]) -> Contract:
-    whole(params, "max_tries")
-    growing(params)
+    int_param(params, "max_tries")
+    growth_param(params)
     return _STEERED
 
 
 def _backtracking(params: Mapping[str, Any]) -> Contract:
-    whole(params, "quota", least=0)
-    whole(params, "stride")
-    flag(params, "argmax_redo")
-    flag(params, "check_last")
+    int_param(params, "quota", least=0)
+    int_param(params, "stride")
+    bool_param(params, "argmax_redo")
+    bool_param(params, "check_last")
     return _REDONE if params["argmax_redo"] else _STEERED
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 
 
 def barrier_tv(rollouts: int, reach: float) -> float:
@@ -23,10 +23,10 @@ def barrier_tv(rollouts: int, reach: float) -> float:
     Raises:
         InvalidInput: an argument is out of range.
     """
-    whole("rollouts", rollouts)
+    check_int("rollouts", rollouts)
     if reach in (0, 1):
         return float(reach and rollouts > 0)
-    log_hit = math.log1p(-between("reach", reach, 0.0, 1.0))
+    log_hit = math.log1p(-check_between("reach", reach, 0.0, 1.0))
     if rollouts == 0:
         return 0.0
     log_nats = math.log(rollouts) + math.log(-log_hit)  # N may pass the floats
@@ -50,5 +50,5 @@ def barrier_rollouts(error: float, reach: float) -> int:
     Raises:
         InvalidInput: an argument is out of range.
     """
-    ratio = math.log(2 * between("error", error, 0.0, 0.5))
-    return math.ceil(ratio / math.log1p(-between("reach", reach, 0.0, 1.0)))
+    ratio = math.log(2 * check_between("error", error, 0.0, 0.5))
+    return math.ceil(ratio / math.log1p(-check_between("reach", reach, 0.0, 1.0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput
 
 
@@ -22,8 +22,8 @@ def log_blind_success(reward_queries: int, candidates: int, horizon: int) -> flo
     Raises:
         InvalidInput: an argument is out of range.
     """
-    guesses = whole("reward_queries", reward_queries) + 1
-    nats = whole("horizon", horizon, 1) * math.log(whole("candidates", candidates, 1))
+    guesses = check_int("reward_queries", reward_queries) + 1
+    nats = check_int("horizon", horizon, 1) * math.log(check_int("candidates", candidates, 1))
     return min(0.0, math.log(guesses) - nats)
 
 
@@ -43,11 +43,15 @@ def decoy_draws(
     Raises:
         InvalidInput: an argument is out of range, or p1 does not exceed q1.
     """
-    rivals = whole("vocab_size", vocab_size, 3) - whole("decoys", decoys, 1, vocab_size - 2) - 1
-    q1 = (1.0 - decoys * between("p0", p0, 0.0, 1.0 / decoys) - p1) / rivals
+    rivals = (
+        check_int("vocab_size", vocab_size, 3) - check_int("decoys", decoys, 1, vocab_size - 2) - 1
+    )
+    q1 = (1.0 - decoys * check_between("p0", p0, 0.0, 1.0 / decoys) - p1) / rivals
     if not 0.0 <= q1 < p1:
         raise InvalidInput(f"p1 must exceed the other non-decoys' {q1:g}, got {p1!r}")
-    nats = math.log(rivals * whole("horizon", horizon, 1) / between("delta", delta, 0.0, 1.0))
+    nats = math.log(
+        rivals * check_int("horizon", horizon, 1) / check_between("delta", delta, 0.0, 1.0)
+    )
     return math.ceil(nats / -math.log1p(-((math.sqrt(p1) - math.sqrt(q1)) ** 2)))
 
 
@@ -67,8 +71,8 @@ def trie_draws(vocab_size: int, nodes: int, a: float, b: float, delta: float) ->
     """
     if not 0.0 <= b < a <= 1.0:
         raise InvalidInput(f"a trie needs 0 <= b < a <= 1, got a = {a!r} and b = {b!r}")
-    pairs = 2 * whole("vocab_size", vocab_size, 2) * whole("nodes", nodes, 1)
-    return math.ceil(2 * math.log(pairs / between("delta", delta, 0.0, 1.0)) / (a - b) ** 2)
+    pairs = 2 * check_int("vocab_size", vocab_size, 2) * check_int("nodes", nodes, 1)
+    return math.ceil(2 * math.log(pairs / check_between("delta", delta, 0.0, 1.0)) / (a - b) ** 2)
 
 
 def parity_sample_floor(horizon: int, noise: float) -> float:
@@ -84,6 +88,6 @@ def parity_sample_floor(horizon: int, noise: float) -> float:
     Raises:
         InvalidInput: an argument is out of range.
     """
-    alpha = between("noise", noise, 0.0, 0.5)
+    alpha = check_between("noise", noise, 0.0, 0.5)
     entropy = -alpha * math.log(alpha) - (1 - alpha) * math.log1p(-alpha)
-    return (whole("horizon", horizon, 2) - 1) * math.log(2) / (math.log(2) - entropy)
+    return (check_int("horizon", horizon, 2) - 1) * math.log(2) / (math.log(2) - entropy)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..types import FloatArray, IntArray
 from .rollouts import smallest
 
@@ -17,9 +17,9 @@ _SMALL = -36.0
 
 def other_probability(vocab_size: int, horizon: int, p: float) -> float:
     """q = (1 - p)/(K - 1), after checking K, H and p (``InvalidInput``)."""
-    whole("vocab_size", vocab_size, 2)
-    whole("horizon", horizon, 1)
-    between("p", p, 1 / vocab_size, 1.0)
+    check_int("vocab_size", vocab_size, 2)
+    check_int("horizon", horizon, 1)
+    check_between("p", p, 1 / vocab_size, 1.0)
     return (1.0 - p) / (vocab_size - 1)
 
 
@@ -55,8 +55,8 @@ def log_root_success(
 ) -> float:
     """log S_root(N, M), nats; arguments and errors as for ``root_success``."""
     other_probability(vocab_size, horizon, p)
-    whole("rollouts", rollouts)
-    whole("reward_queries", reward_queries)
+    check_int("rollouts", rollouts)
+    check_int("reward_queries", reward_queries)
     guesses, log_vocab = math.log(reward_queries + 1), math.log(vocab_size)
     if rollouts == 0:  # nothing was seen, not even the first token
         return min(0.0, guesses - horizon * log_vocab)
@@ -78,7 +78,7 @@ def root_rollouts(
     Raises:
         InvalidInput: an argument is out of range.
     """
-    target = math.log(between("success", success, 0.0, 1.0))
+    target = math.log(check_between("success", success, 0.0, 1.0))
     return smallest(lambda n: log_root_success(n, vocab_size, horizon, p, reward_queries) >= target)
 
 
@@ -99,9 +99,9 @@ def root_depths(rollouts: int, horizon: int, p: float, uniforms: npt.ArrayLike) 
     Raises:
         InvalidInput: an argument is out of range.
     """
-    whole("rollouts", rollouts, 1)
-    whole("horizon", horizon, 1)
-    between("p", p, 0.0, 1.0)
+    check_int("rollouts", rollouts, 1)
+    check_int("horizon", horizon, 1)
+    check_between("p", p, 0.0, 1.0)
     with np.errstate(divide="ignore"):
         nats = -np.log(np.asarray(uniforms, dtype=np.float64))  # D <= d where N·a_d <= nats
         # 1 - u^(1/N) = -expm1(-nats/N), in logs as N may pass the floats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..checks import between
+from ..checks import check_between
 from .hidden_path import other_probability
 
 
@@ -45,4 +45,4 @@ def two_point_floor(vocab_size: int, p: float, delta: float) -> float:
         InvalidInput: an argument is out of range.
     """
     q = other_probability(vocab_size, 1, p)
-    return -math.log(between("delta", delta, 0.0, 1.0)) / ((p - q) * math.log(p / q))
+    return -math.log(check_between("delta", delta, 0.0, 1.0)) / ((p - q) * math.log(p / q))

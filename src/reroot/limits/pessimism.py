@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between
+from ..checks import check_between
 from ..errors import InvalidInput
 from ..types import FloatArray
 
@@ -24,7 +24,7 @@ def pessimistic_level(rewards: npt.ArrayLike, weights: npt.ArrayLike, beta: floa
         InvalidInput: a value is out of range.
     """
     rewards, weights = _numbers("rewards", rewards), _numbers("weights", weights)
-    beta = between("beta", beta, 0.0, math.inf)
+    beta = check_between("beta", beta, 0.0, math.inf)
     if rewards.shape != weights.shape or rewards.ndim != 1 or not len(rewards):
         raise InvalidInput(
             f"rewards and weights must be two lists of one length, got {rewards.shape} and {weights.shape}"

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..checks import between, whole
+from ..checks import check_between, check_int
 from ..errors import InvalidInput, nearest
 from ..types import FloatArray
 from .hidden_path import other_probability
@@ -38,7 +38,7 @@ def plurality_draws(
         InvalidInput: an argument is out of range, or the bound is unknown.
     """
     q = other_probability(vocab_size, horizon, p)
-    between("delta", delta, 0.0, 1.0)
+    check_between("delta", delta, 0.0, 1.0)
     nats = math.log(vocab_size - 1) + math.log(horizon) - math.log(delta)
     if bound == "hoeffding":
         return max(1, math.ceil(2 * nats / (p - q) ** 2))
@@ -79,7 +79,7 @@ def plurality_error(vocab_size: int, p: float, draws: int) -> float:
     from scipy import stats
 
     other_probability(vocab_size, 1, p)
-    if whole("draws", draws) == 0:
+    if check_int("draws", draws) == 0:
         return 1.0 - 1.0 / vocab_size
     counts = np.arange(1, draws + 1)
     weights = stats.binom.pmf(counts, draws, p)

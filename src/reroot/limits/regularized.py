@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..checks import between, finite, whole
+from ..checks import check_between, check_float, check_int
 from ..types import FloatArray
 from .hidden_path import log_depths, other_probability
 from .rollouts import smallest
@@ -22,8 +22,8 @@ def balancing_beta(horizon: int, p: float, reward: float = 1.0) -> float:
     Raises:
         InvalidInput: an argument is out of range.
     """
-    nats = -whole("horizon", horizon, 1) * math.log(between("p", p, 0.0, 1.0))
-    return between("reward", reward, 0.0, math.inf) / (2 * nats)
+    nats = -check_int("horizon", horizon, 1) * math.log(check_between("p", p, 0.0, 1.0))
+    return check_between("reward", reward, 0.0, math.inf) / (2 * nats)
 
 
 def optimal_value(
@@ -60,7 +60,7 @@ def root_value_at_depth(
         InvalidInput: an argument is out of range.
     """
     _check(vocab_size, horizon, p, beta, reward)
-    known = min(horizon, whole("depth", depth, 0, horizon) + 1)
+    known = min(horizon, check_int("depth", depth, 0, horizon) + 1)
     return float(_explicit(np.array([known]), vocab_size, horizon, p, beta, reward)[0])
 
 
@@ -115,7 +115,7 @@ def first_success_value(
     """
     best = optimal_value(vocab_size, horizon, p, beta, reward)
     own = p**horizon * reward
-    if whole("rollouts", rollouts) == 0:
+    if check_int("rollouts", rollouts) == 0:
         return own
     return own + math.exp(log_depths(rollouts, horizon, p)[-1]) * (best - own)
 
@@ -129,7 +129,7 @@ def root_value_rollouts(
         InvalidInput: an argument is out of range, or ``value`` is not below J*.
     """
     best = optimal_value(vocab_size, horizon, p, beta, reward)
-    between("value", value, -math.inf, best)
+    check_between("value", value, -math.inf, best)
     return smallest(lambda n: root_value(n, vocab_size, horizon, p, beta, reward) >= value)
 
 
@@ -138,7 +138,7 @@ def _known_tokens(
 ) -> tuple[FloatArray, FloatArray]:
     """(n0, its probability) for every depth the rollouts can reach."""
     _check(vocab_size, horizon, p, beta, reward)
-    if whole("rollouts", rollouts) == 0:  # nothing was seen, not even the first token
+    if check_int("rollouts", rollouts) == 0:  # nothing was seen, not even the first token
         return np.zeros(1), np.ones(1)
     known = np.minimum(horizon, np.arange(horizon + 1) + 1.0)
     return known, np.exp(log_depths(rollouts, horizon, p))
@@ -172,5 +172,5 @@ def _tilted(log_mass: float | FloatArray, gain: FloatArray, beta: float) -> Floa
 
 def _check(vocab_size: int, horizon: int, p: float, beta: float, reward: float) -> None:
     other_probability(vocab_size, horizon, p)
-    between("beta", beta, 0.0, math.inf)
-    finite("reward", reward, 0.0)
+    check_between("beta", beta, 0.0, math.inf)
+    check_float("reward", reward, 0.0)

@@ -28,7 +28,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import finite
+from ..checks import check_float
 from ..errors import InvalidInput, nearest
 from ..types import FloatArray, Prefix, as_tokens
 from .exact import finite_log_ratios, gradient, kl
@@ -259,7 +259,7 @@ def _start_weights(policy: Tree, starts: Starts | None) -> FloatArray:
         tokens = as_tokens(prefix)
         if tokens not in places:
             raise InvalidInput(f"start {Prefix(tokens)} is no internal prefix of the tree")
-        weights[places[tokens]] += finite("the weight of a start", weight, 0.0)
+        weights[places[tokens]] += check_float("the weight of a start", weight, 0.0)
     if abs(weights.sum() - 1.0) > _SUM:
         raise InvalidInput(f"the weights of the starts must sum to 1, got {weights.sum():g}")
     return weights

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between
+from ..checks import check_between
 from ..errors import InvalidInput
 from ..generators.law import log_normalize
 from ..types import FloatArray
@@ -161,7 +161,7 @@ def _best(laws: FloatArray, ahead: FloatArray) -> FloatArray:
 
 
 def _beta(beta: float) -> float:
-    return between("beta", beta, 0.0, math.inf)
+    return check_between("beta", beta, 0.0, math.inf)
 
 
 def _rewards(tree: Tree, rewards: npt.ArrayLike) -> FloatArray:

@@ -19,7 +19,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import between, finite
+from ..checks import check_between, check_float
 from ..errors import InvalidInput
 from ..limits import pessimistic_level
 from ..types import FloatArray
@@ -125,4 +125,4 @@ def _log_weights(tree: Tree, log_weights: npt.ArrayLike) -> FloatArray:
 
 
 def _positive(name: str, value: float) -> float:
-    return between(name, finite(name, value), 0.0, math.inf)
+    return check_between(name, check_float(name, value), 0.0, math.inf)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import whole
+from ..checks import check_int
 from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, check_prefix
 from ..generators.law import log_normalize
@@ -66,8 +66,8 @@ class Tree:
             InvalidInput: an argument is out of range, or the tree has more nodes.
             BackendError: the generator answers something that is no law.
         """
-        whole("horizon", horizon, 1)
-        whole("limit", limit, 1)
+        check_int("horizon", horizon, 1)
+        check_int("limit", limit, 1)
         ends = sorted(generator.stop_tokens(()).union(stop))
         check_prefix(ends, generator.vocab_size)
         prefixes: list[tuple[int, ...]] = [()]

@@ -199,7 +199,7 @@ def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
         "surprisal": attempt.surprisal,
         "error": attempt.error,
         "stopped": attempt.stopped,
-        "notes": json.dumps(attempt.notes) if attempt.notes else None,
+        "metadata": json.dumps(attempt.metadata) if attempt.metadata else None,
         **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
     }
 
@@ -210,7 +210,7 @@ def _column_types() -> dict[str, Any]:
 
     return {
         **dict.fromkeys(
-            ("learner", "contract", "problem", "text", "error", "stopped", "notes"), pl.String
+            ("learner", "contract", "problem", "text", "error", "stopped", "metadata"), pl.String
         ),
         **dict.fromkeys(("reward", "surprisal"), pl.Float64),
         **dict.fromkeys(("passed", "complete"), pl.Boolean),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._version import __version__
 from ..contract import Contract, Control, Oracle
 from ..access.runner import Attempt, Job, check_concurrency, execute
-from ..checks import finite, whole
+from ..checks import check_float, check_int
 from ..errors import InvalidInput
 from .folder import write_atomically, write_json
 from ..access.learner import BoundLearner
@@ -190,7 +190,7 @@ def compare(
         task: task name or names; none for an exact family.
         horizons: task sizes.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
-            has, so that contracts differ in the generator interface alone. Inner states (``+hidden``) are
+            has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
             the generator's, so they are granted where they are named.
         learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set. Each runs
             once, served what it requires: what it does may depend on answers, not on
@@ -217,7 +217,7 @@ def compare(
     contracts = _contracts([grants] if isinstance(grants, (str, Contract)) else grants)
     bound = _learners([learners] if isinstance(learners, (str, BoundLearner)) else learners)
     budgets = _budgets(budget_tokens, budget_calls)
-    finite("beta", beta, 0.0)
+    check_float("beta", beta, 0.0)
     check_concurrency(concurrency)
     load = {"chat": chat, "dtype": dtype, "device": device}
     workload = build_workload(
@@ -368,7 +368,7 @@ def _budgets(tokens: int | None, calls: int | None) -> dict[str, int]:
     given = {"tokens": tokens, "calls": calls}
     budgets = {currency: amount for currency, amount in given.items() if amount is not None}
     for currency, amount in budgets.items():
-        whole(f"budget_{currency}", amount, 1)
+        check_int(f"budget_{currency}", amount, 1)
     return budgets
 
 

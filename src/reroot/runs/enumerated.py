@@ -24,7 +24,7 @@ from ..contract import Contract
 from ..access.episode import bind
 from ..access.runner import Attempt, Job, execute
 from ..access.session import Session
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.stepping import SteppingGenerator
@@ -85,7 +85,7 @@ def enumerate_runs(
     """
     if not isinstance(generator, SteppingGenerator):
         raise InvalidInput(f"enumeration needs a SteppingGenerator, got {generator!r}")
-    whole("limit", limit, 1)
+    check_int("limit", limit, 1)
     bound = learner() if isinstance(learner, LearnerFactory) else learner
     contract = (Contract.parse(grants) if isinstance(grants, str) else grants).resolved
     check_run(bound, contract, generator, seed)
@@ -302,7 +302,7 @@ class _Batch:
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """In place of ``SteppingGenerator.answer``."""
-        drawing = [r for r in requests if r.given is None and r.report.draws]
+        drawing = [r for r in requests if r.forced is None and r.report.draws]
         self._rows = [(cast("_Stop", r.stop).script, r) for r in drawing for _ in range(r.n)]
         self._step = 0
         before = {script: len(script.made) for script, _ in self._rows}

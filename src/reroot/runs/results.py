@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PROBLEMS = "problems.parquet"
-_LATER = ("cost_values", "cost_states")
+_LATER = ("cost_values", "cost_hidden_states")
 """Columns of currencies that tables written before there were such currencies lack."""
 _FLAGS = ("True", "False")
 UNIT = ("seed", "problem")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._version import __version__
 from ..contract import Contract, Oracle
 from ..access.runner import check_concurrency
-from ..checks import finite
+from ..checks import check_float
 from .compare import compare_on
 from ..errors import InvalidInput, nearest
 from .folder import JournalFolder, write_json
@@ -182,7 +182,7 @@ def run_suite(
     """
     chosen = get_suite(suite)
     size = chosen.quick if quick else chosen.full
-    finite("beta", beta, 0.0)
+    check_float("beta", beta, 0.0)
     check_concurrency(concurrency)
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
@@ -257,7 +257,7 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
 
 
 def _grants(learners: Sequence[str]) -> list[str]:
-    """Everything without oracles, to which each task adds its own; and inner states, by name."""
+    """Everything without oracles, to which each task adds its own; and hidden states, by name."""
     required = [get_learner(spec).requires for spec in learners]
     hidden = [str(c) for c in required if Oracle.HIDDEN in c.oracles]
     return [GRANTS, *dict.fromkeys(hidden)]

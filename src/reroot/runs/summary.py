@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contract import Contract, Control, Oracle
 from ..diagnosis.intervals import (Interval, best_of_n, bootstrap_interval, clopper_pearson, count_band, paired_difference,)
-from ..diagnosis.verdict import Arm, Verdict, judge
+from ..diagnosis.verdict import Arm, Verdict, decide
 from .folder import SUMMARY, write_json
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
@@ -179,7 +179,7 @@ def _verdict(
         if len(rows) and set(learner.contracts) & set(contracts):
             tables[learner] = rows
     if not tables:
-        return judge([], task=task, horizon=horizon)
+        return decide([], task=task, horizon=horizon)
     keys = [list(zip(t["seed"], t["problem"], strict=True)) for t in tables.values()]
     shared = sorted(set(keys[0]).intersection(*keys[1:]))
     arms: list[Arm] = []
@@ -199,7 +199,7 @@ def _verdict(
         )
     judged = oracles & {Oracle.REWARD, Oracle.VERIFIER}
     known = exact_with_budget(run, task, horizon) if judged else None
-    return judge(arms, task=task, horizon=horizon, exact_root=known)
+    return decide(arms, task=task, horizon=horizon, exact_root=known)
 
 
 def log_reach(run: RunData, task: str, horizon: int) -> dict[tuple[int, str], float] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..contract import Oracle
 from ..access.episode import Episode, bind
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
@@ -82,11 +82,11 @@ def build_workload(
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
-    whole("seeds", seeds, 1)
+    check_int("seeds", seeds, 1)
     if count is not None:
-        whole("problems", count, 1)
+        check_int("problems", count, 1)
     for horizon in horizons:
-        whole("a horizon", horizon, 1)
+        check_int("a horizon", horizon, 1)
     if len(set(horizons)) != len(horizons):
         raise InvalidInput(f"horizons repeat: {list(horizons)}")
     if is_family(model):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput, OracleError
 from ..types import Output, as_tokens
 
@@ -63,8 +63,8 @@ class Problem:
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
         set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", whole(f"{at}: max_tokens", self.max_tokens, least=1))
-        set_field(self, "horizon", whole(f"{at}: horizon", self.horizon))
+        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, least=1))
+        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon))
         if not callable(self.reward):
             raise InvalidInput(f"{at}: reward must be a function of an Output, got {self.reward!r}")
         if self.verifier is not None and not callable(self.verifier):
@@ -100,7 +100,7 @@ class Task(Protocol):
         ...
 
 
-def judge(problem: Problem, output: Output) -> float:
+def score(problem: Problem, output: Output) -> float:
     """The outcome reward of ``output``: what the problem's reward function says, as a finite number.
 
     Raises:

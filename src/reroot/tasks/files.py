@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput, nearest
 from ..randomness import keyed_rng, stream_key
 from .base import ExactText, Problem, TextPrefix, stop_texts
@@ -75,9 +75,9 @@ class JsonlTask:
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
         """``count`` lines drawn without replacement by ``seed``, in file order; all if there are fewer."""
         horizon, count, seed = (
-            whole("horizon", horizon),
-            whole("count", count, 1),
-            whole("seed", seed),
+            check_int("horizon", horizon),
+            check_int("count", count, 1),
+            check_int("seed", seed),
         )
         order = keyed_rng(stream_key(seed, "jsonl", "order")).permutation(len(self.lines))
         return [replace(self.lines[i], horizon=horizon) for i in sorted(order[:count].tolist())]
@@ -120,9 +120,9 @@ class FunctionTask:
                 and at most ``count`` problems with distinct ids.
         """
         horizon, count, seed = (
-            whole("horizon", horizon),
-            whole("count", count, 1),
-            whole("seed", seed),
+            check_int("horizon", horizon),
+            check_int("count", count, 1),
+            check_int("seed", seed),
         )
         path, _ = _split(self.name)
         try:
@@ -194,7 +194,7 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
     return Problem(
         id=str(id),
         prompt=prompt,
-        max_tokens=whole(f"{at}: max_tokens", most, 1),
+        max_tokens=check_int(f"{at}: max_tokens", most, 1),
         reward=ExactText(answer),
         verifier=TextPrefix(answer),
         demonstration=demonstration,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from operator import xor
 
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
 from ..types import Output
@@ -49,8 +49,8 @@ class RightSoFar:
     free: bool
 
     def __call__(self, output: Output) -> bool:
-        judge = _whole if output.complete else _so_far
-        return judge(output.text, self.bits, self.free)
+        score = _whole if output.complete else _so_far
+        return score(output.text, self.bits, self.free)
 
 
 def _whole(text: str, bits: tuple[int, ...], free: bool) -> bool:
@@ -103,9 +103,9 @@ class ParityTask:
                 is no integer >= 0.
         """
         most = LONGEST if self.width is None else self.width
-        horizon = whole(f"the horizon of {self.name} ({self.unit})", horizon, 1, most)
-        count = whole("count", count, 1)
-        seed = whole("seed", seed)
+        horizon = check_int(f"the horizon of {self.name} ({self.unit})", horizon, 1, most)
+        count = check_int("count", count, 1)
+        seed = check_int("seed", seed)
         return [self._problem(horizon, seed, i) for i in range(count)]
 
     def _problem(self, horizon: int, seed: int, index: int) -> Problem:
@@ -146,7 +146,7 @@ def parse(spec: str) -> ParityTask:
     if parameter != "width":
         raise InvalidInput(f"task {spec!r}: expected width=W after the colon, got {setting!r}")
     width = int(value) if value.isascii() and value.isdigit() else value
-    return replace(plain, width=whole(f"task {spec!r}: width", width, 1, LONGEST))
+    return replace(plain, width=check_int(f"task {spec!r}: width", width, 1, LONGEST))
 
 
 def _bits(seed: int, id: str, purpose: str, n: int) -> tuple[int, ...]:

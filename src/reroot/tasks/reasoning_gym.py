@@ -34,7 +34,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
-from ..checks import whole
+from ..checks import check_int
 from ..errors import InvalidInput, MissingDependency, RerootError, nearest
 from ..randomness import stream_key
 from ..types import Output
@@ -110,7 +110,7 @@ class ReasoningGymTask:
             raise InvalidInput(f"task {spec!r}: style must be raw or chat, got {style!r}")
         most = params.pop("max_tokens", None)
         if most is not None:
-            most = whole(f"task {spec!r}: max_tokens", most, 1)
+            most = check_int(f"task {spec!r}: max_tokens", most, 1)
         return cls(spec, dataset, tuple(params.items()), str(style), most)
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
@@ -130,9 +130,9 @@ class ReasoningGymTask:
     def request(self, horizon: int, count: int, seed: int) -> Request:
         """What ``generate`` makes this task's entries from."""
         horizon, count, seed = (
-            whole("horizon", horizon),
-            whole("count", count, 1),
-            whole("seed", seed),
+            check_int("horizon", horizon),
+            check_int("count", count, 1),
+            check_int("seed", seed),
         )
         config = {k: horizon if v == "horizon" else v for k, v in self.params}
         # Entry i of seed s is often entry 0 of seed s + i: neighbouring seeds would share entries.

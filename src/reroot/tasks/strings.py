@@ -22,7 +22,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..checks import whole
+from ..checks import check_int
 from ..randomness import keyed_rng, stream_key
 from .base import ExactText, Problem, TextPrefix
 
@@ -70,9 +70,9 @@ class StringTask:
         Raises:
             InvalidInput: horizon outside 1…1000, count below 1, or a seed that is no integer >= 0.
         """
-        horizon = whole(f"the horizon of {self.name} ({self.unit})", horizon, 1, LONGEST)
-        count = whole("count", count, 1)
-        seed = whole("seed", seed)
+        horizon = check_int(f"the horizon of {self.name} ({self.unit})", horizon, 1, LONGEST)
+        count = check_int("count", count, 1)
+        seed = check_int("seed", seed)
         return [self._problem(horizon, seed, i) for i in range(count)]
 
     def _problem(self, horizon: int, seed: int, index: int) -> Problem:

@@ -1,6 +1,6 @@
 """The canonical experiment E_N(P): N rollouts with full laws, and what root-start learners see of it.
 
-Source: THEORY of the generator interface (arXiv 2604.04855): root-start access to P at any report
+Source: arXiv 2604.04855: root-start access to P at any report
 level is a function of E_N(P) that does not depend on P. ``simulate`` is that function.
 """
 

@@ -168,7 +168,7 @@ class GeneratorConformance(Conformance, ABC):
                 if reply.base_logprobs is not None:
                     base = reply.base_logprobs[i, : len(tokens)]
                     close(base, known, self.tolerance, f"base log-probabilities along {tokens}")
-                if s.generator.capabilities.given:
+                if s.generator.capabilities.forced:
                     (scored,) = self.make().answer([scoring(request, tokens)])
                     assert scored.logprobs is not None
                     expect(scored.continuation(0) == tokens, f"scoring {tokens} changed them")
@@ -268,8 +268,8 @@ class GeneratorConformance(Conformance, ABC):
             for bad in (-1, s.generator.vocab_size):
                 refuses(f"log_laws at the prefix ({bad},)", s.laws, [(bad,)])
                 refuses(f"a prefix ({bad},)", s.answer, replace(good, prefix=(bad,)))
-                if s.generator.capabilities.given:
-                    refuses(f"a given token {bad}", s.answer, scoring(good, (bad,)))
+                if s.generator.capabilities.forced:
+                    refuses(f"a forced token {bad}", s.answer, scoring(good, (bad,)))
             if limit is not None:
                 long = limit - len(s.prompt) + 1
                 refuses(f"an output of {long} tokens", s.answer, replace(good, length=long))

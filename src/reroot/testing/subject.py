@@ -78,7 +78,7 @@ class Subject:
             requests.append(self.request(u, 3, 1, reports[i % 4]))
             requests.append(self.request(u, 1 + i % 3, self.room - len(u), reports[i % 4]))
         requests.append(self.rollouts(1, Report.ARGMAX(2)))
-        if self.generator.capabilities.given and self.probes[-1]:
+        if self.generator.capabilities.forced and self.probes[-1]:
             requests.append(scoring(requests[0], self.probes[-1]))
         if self.generator.capabilities.sampling:
             requests += [
@@ -88,6 +88,6 @@ class Subject:
         return requests
 
 
-def scoring(request: Request, given: Tokens) -> Request:
-    """The request for the log-probabilities of ``given`` where ``request`` starts."""
-    return replace(request, n=1, length=len(given), given=given, report=Report.LOGPROB)
+def scoring(request: Request, forced: Tokens) -> Request:
+    """The request for the log-probabilities of ``forced`` where ``request`` starts."""
+    return replace(request, n=1, length=len(forced), forced=forced, report=Report.LOGPROB)

@@ -25,7 +25,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..checks import finite
+from ..checks import check_float
 from ..errors import InvalidInput, nearest
 from ..types import PAD, FloatArray, IntArray
 from .group import Group
@@ -53,7 +53,7 @@ class KL:
     estimator: Estimator = "k1_reward"
 
     def __post_init__(self) -> None:
-        finite("beta", self.beta, 0.0)
+        check_float("beta", self.beta, 0.0)
         if self.estimator not in ESTIMATORS:
             raise InvalidInput(
                 f"unknown KL estimator {self.estimator!r}.{nearest(str(self.estimator), ESTIMATORS)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..access.learner import learner
-from ..checks import whole
+from ..checks import check_int
 from ..contract import Contract, Report
 from ..errors import InvalidInput
 from ..types import Cost, Finding, Prefix
@@ -46,7 +46,7 @@ class Group:
         """Whether it says nothing about the policy: all rewards are equal."""
         return len(set(self.rewards)) == 1
 
-    def to_notes(self) -> dict[str, Any]:
+    def to_metadata(self) -> dict[str, Any]:
         """As JSON values; prompt and cost in all are known elsewhere."""
         return {
             "start": list(self.start.prefix),
@@ -59,16 +59,16 @@ class Group:
         }
 
     @staticmethod
-    def of_notes(notes: Mapping[str, Any], prompt: tuple[int, ...], spent: Cost) -> Group:
-        """The group that ``to_notes`` described."""
+    def of_metadata(metadata: Mapping[str, Any], prompt: tuple[int, ...], spent: Cost) -> Group:
+        """The group that ``to_metadata`` described."""
         return Group(
             prompt,
-            Start(Prefix(tuple(notes["start"])), notes["share"]),
-            notes["tokens"],
-            notes["logprobs"],
-            notes["rewards"],
-            notes["credit"],
-            Cost(*notes["building"]),
+            Start(Prefix(tuple(metadata["start"])), metadata["share"]),
+            metadata["tokens"],
+            metadata["logprobs"],
+            metadata["rewards"],
+            metadata["credit"],
+            Cost(*metadata["building"]),
             spent,
         )
 
@@ -77,7 +77,7 @@ def _contract(params: Mapping[str, Any]) -> Contract:
     strategy = params["strategy"]
     if not isinstance(strategy, Strategy):
         raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
-    whole("size", params["size"], 1)
+    check_int("size", params["size"], 1)
     return ROOT if params["at_root"] else strategy.requires
 
 
@@ -99,7 +99,7 @@ async def group(
         at_root: start at ∅ whatever the strategy.
 
     Returns:
-        No output; the notes are those of a ``Group``.
+        No output; the metadata are those of a ``Group``.
     """
     start = Start(session.root) if at_root else await strategy.start(session)
     building = session.spent
@@ -112,4 +112,4 @@ async def group(
     if reply.logprobs is not None:
         logprobs = [row[: len(t)].tolist() for row, t in zip(reply.logprobs, tokens, strict=True)]
     found = Group(session.prompt, start, tokens, logprobs, rewards, credit, building, session.spent)
-    return Finding(None, found.to_notes())
+    return Finding(None, found.to_metadata())

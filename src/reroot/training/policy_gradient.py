@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..checks import between, finite, whole
+from ..checks import check_between, check_float, check_int
 from ..types import PAD, FloatArray, IntArray, Prefix, Reply
 from .advantages import centred, kl_credit
 
@@ -67,12 +67,12 @@ class Rule:
     most: float = 1.0
 
     def __post_init__(self) -> None:
-        finite("beta", self.beta, 0.0)
-        whole("groups", self.groups, 1)
-        whole("size", self.size, 2)
-        whole("kl_batch", self.kl_batch, 1)
-        between("rate", self.rate, 0.0, np.inf)
-        between("most", self.most, 0.0, np.inf)
+        check_float("beta", self.beta, 0.0)
+        check_int("groups", self.groups, 1)
+        check_int("size", self.size, 2)
+        check_int("kl_batch", self.kl_batch, 1)
+        check_between("rate", self.rate, 0.0, np.inf)
+        check_between("most", self.most, 0.0, np.inf)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

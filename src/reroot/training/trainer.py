@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..access.learner import learner
-from ..checks import finite, whole
+from ..checks import check_float, check_int
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput, nearest
 from ..types import Finding, Prefix, Query, Reply
@@ -55,9 +55,9 @@ def _contract(params: Mapping[str, Any]) -> Contract:
         raise InvalidInput(f"unknown arm {name!r}.{nearest(str(name), ARMS)}")
     if not isinstance(params["rule"], Rule):
         raise InvalidInput(f"rule must be a Rule, got {params['rule']!r}")
-    finite("target", params["target"])
-    whole("draws_per_token", params["draws_per_token"], 1)
-    whole("window", params["window"], 0)
+    check_float("target", params["target"])
+    check_int("draws_per_token", params["draws_per_token"], 1)
+    check_int("window", params["window"], 0)
     control = Control.VISITED if ARMS[name].starts == "walk" else Control.ROOT
     return Contract(control, Report.SAMPLE, oracles=[Oracle.REWARD])
 

@@ -9,12 +9,10 @@ from ...learners import list_learners
 from ..case import Case
 from . import (
     chains,
+    hidden_states,
     independent,
     search,
     weighted,
-)
-from . import (
-    hidden_states as inner,
 )
 
 _CASES: tuple[Callable[[], list[Case]], ...] = (
@@ -38,8 +36,8 @@ _CASES: tuple[Callable[[], list[Case]], ...] = (
     search.tree_search_cases,
     search.tree_rollouts_cases,
     search.segment_tree_cases,
-    inner.latent_exploration_cases,
-    inner.representation_coreset_cases,
+    hidden_states.latent_exploration_cases,
+    hidden_states.representation_coreset_cases,
 )
 
 

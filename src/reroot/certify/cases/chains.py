@@ -191,4 +191,4 @@ def _leaves(toy: Toy, law: Mapping[Tokens, float]) -> Law:
 def _leaf(run: EnumeratedRun) -> Tokens | None:
     output = run.attempt.output
     assert output is not None
-    return output.tokens if run.attempt.notes["leaf"] else None
+    return output.tokens if run.attempt.metadata["leaf"] else None

@@ -35,7 +35,7 @@ def latent_exploration_cases() -> list[Case]:
                 + (", renormalized" if renormalize else ""),
                 law=LAYERED.law(law),
                 aim=Aim("P", LAYERED.law(LAYERED.p)),
-                costs={"queries": length, "states": length},
+                costs={"queries": length, "hidden_states": length},
             )
         )
     return found
@@ -54,7 +54,7 @@ def representation_coreset_cases() -> list[Case]:
         states="the best of k of n draws whose det(ridge·I + Σ h hᵀ) is greedily largest",
         law=LAYERED.law(_coreset_law(inner, n, k, ridge)),
         aim=right,
-        costs={**rollout_costs(LAYERED, n, k), "states": n},
+        costs={**rollout_costs(LAYERED, n, k), "hidden_states": n},
     )
     thinned = np.zeros(len(inner))
     for weight, rows in _projections(inner):
@@ -66,7 +66,7 @@ def representation_coreset_cases() -> list[Case]:
         states="the same, over every sparse random projection to one number",
         law=LAYERED.law(thinned),
         aim=right,
-        costs={**rollout_costs(LAYERED, 2, 1), "states": 2},
+        costs={**rollout_costs(LAYERED, 2, 1), "hidden_states": 2},
     )
     return [whole, thin]
 

@@ -161,7 +161,7 @@ def softmax_rejection_cases() -> list[Case]:
             law={**COINS.law((1 - missed) * tilt), None: missed},
             view=lambda run: (
                 run.attempt.output.tokens
-                if run.attempt.output is not None and run.attempt.notes["accepted"]
+                if run.attempt.output is not None and run.attempt.metadata["accepted"]
                 else None
             ),
         ),

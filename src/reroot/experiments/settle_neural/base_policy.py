@@ -36,7 +36,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...checks import between, whole
+from ...checks import check_between, check_int
 from ...errors import BackendError, InvalidInput, MissingDependency
 from ...generators.models import Progress, cache_folder
 from ...randomness import stream_key
@@ -133,8 +133,8 @@ def base_policy(
         BackendError: the folder cannot be written.
     """
     has_free_bits(task)
-    seed, p = whole("seed", seed), between("p", p, 0.0, 1.0)
-    whole("steps", recipe.steps, 1)
+    seed, p = check_int("seed", seed), check_between("p", p, 0.0, 1.0)
+    check_int("steps", recipe.steps, 1)
     named = json.dumps([_VERSION, VOCABULARY, task, seed, p, asdict(recipe)])
     digest = hashlib.blake2b(named.encode(), digest_size=8).hexdigest()
     target = (folder or cache_folder() / "settle-neural") / digest
@@ -286,7 +286,7 @@ def exact_reach(
     Raises:
         InvalidInput: unknown task, prompts of another form, or several characters in a token.
     """
-    free, draws = has_free_bits(task), whole("draws", draws, 1)
+    free, draws = has_free_bits(task), check_int("draws", draws, 1)
     asked, bits = (a.to(model.device) for a in _prompt_tokens(tokenizer, prompts))
     zero_one = tokenizer.convert_tokens_to_ids(["0", "1"])
     reader = _Reader(model, torch.tensor(zero_one, device=model.device))

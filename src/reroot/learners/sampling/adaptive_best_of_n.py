@@ -11,7 +11,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..common import affordable, growing, number, unbounded, whole
+from ..common import affordable, float_param, growth_param, int_param, unbounded
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -20,10 +20,10 @@ _LARGEST_BATCH = 256
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    number(params, "delta", 0.0, 1.0)
-    whole(params, "max_rollouts", optional=True)
-    whole(params, "batch")
-    growing(params)
+    float_param(params, "delta", 0.0, 1.0)
+    int_param(params, "max_rollouts", optional=True)
+    int_param(params, "batch")
+    growth_param(params)
     return Contract(Control.ROOT, Report.LOGPROB)
 
 

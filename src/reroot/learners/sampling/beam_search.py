@@ -10,15 +10,15 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
-from ..common import affordable, finished, flag, whole
+from ..common import affordable, bool_param, finished, int_param
 
 if TYPE_CHECKING:
     from ...access.session import Session
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "width")
-    flag(params, "verify")
+    int_param(params, "width")
+    bool_param(params, "verify")
     oracles = [Oracle.VERIFIER] if params["verify"] else []
     return Contract(Control.RESET, Report.ARGMAX(params["width"]), oracles=oracles)
 

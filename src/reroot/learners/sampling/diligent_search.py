@@ -10,7 +10,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..common import flag, number, unbounded, whole
+from ..common import bool_param, float_param, int_param, unbounded
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def _requires(params: Mapping[str, Any]) -> Contract:
     for name in ("tries", "stride"):
-        whole(params, name)
-    whole(params, "searches", optional=True)
-    flag(params, "verify")
-    number(params, "pass_at", float("-inf"), float("inf"))
+        int_param(params, name)
+    int_param(params, "searches", optional=True)
+    bool_param(params, "verify")
+    float_param(params, "pass_at", float("-inf"), float("inf"))
     oracles = [Oracle.REWARD, *([Oracle.VERIFIER] if params["verify"] else [])]
     return Contract(Control.VISITED, Report.SAMPLE, oracles=oracles)
 

@@ -12,16 +12,16 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import FloatArray, Prefix
-from ..common import flag, whole
+from ..common import bool_param, int_param
 
 if TYPE_CHECKING:
     from ...access.session import Session
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "k")
-    whole(params, "d")
-    flag(params, "renormalize")
+    int_param(params, "k")
+    int_param(params, "d")
+    bool_param(params, "renormalize")
     # its tokens are its own draws, not the generator's; the law is the last of the layer laws
     return Contract(Control.RESET, Report.NONE, oracles=[Oracle.HIDDEN])
 

@@ -12,7 +12,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
 from ...types import Finding, Prefix
-from ..common import growing, number, whole
+from ..common import float_param, growth_param, int_param
 from .choices import first_accepted, sampled_rewards
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
-    number(params, "beta", 0.0, math.inf)
-    number(params, "top", -math.inf, math.inf)
-    number(params, "level", -math.inf, math.inf, optional=True)
-    whole(params, "batch")
-    growing(params)
+    int_param(params, "n")
+    float_param(params, "beta", 0.0, math.inf)
+    float_param(params, "top", -math.inf, math.inf)
+    float_param(params, "level", -math.inf, math.inf, optional=True)
+    int_param(params, "batch")
+    growth_param(params)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
 
 

@@ -11,7 +11,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding
-from ..common import number, whole
+from ..common import float_param, int_param
 from .choices import accepts
 from .suffixes import Scored, grow
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    number(params, "alpha", 0.0, math.inf)
-    whole(params, "moves", least=0)
-    whole(params, "block", optional=True)
-    number(params, "temperature", 0.0, math.inf, optional=True)
+    float_param(params, "alpha", 0.0, math.inf)
+    int_param(params, "moves", least=0)
+    int_param(params, "block", optional=True)
+    float_param(params, "temperature", 0.0, math.inf, optional=True)
     if params["temperature"] is None:
         return Contract(Control.VISITED, Report.LOGPROB)
     return Contract(Control.RESET, Report.FULL)

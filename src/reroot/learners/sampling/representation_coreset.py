@@ -16,9 +16,9 @@ from ..common import (
     affordable,
     best_rewarded,
     collect,
-    judge,
-    number,
-    whole,
+    float_param,
+    int_param,
+    oracle_of,
 )
 from ..root_start import longest_verified
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
-    whole(params, "k")
-    whole(params, "dims", optional=True)
-    number(params, "ridge", 0.0, math.inf)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.HIDDEN, judge(params)])
+    int_param(params, "n")
+    int_param(params, "k")
+    int_param(params, "dims", optional=True)
+    float_param(params, "ridge", 0.0, math.inf)
+    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.HIDDEN, oracle_of(params)])
 
 
 @learner(requires=_requires)
@@ -67,7 +67,7 @@ async def representation_coreset(
     """
     outputs = await collect(session, session.root, n)
     longest = len(session.prompt) + session.horizon
-    shown = outputs[: affordable(session, len(outputs), states=1, prefill=longest)]
+    shown = outputs[: affordable(session, len(outputs), hidden_states=1, prefill=longest)]
     picked = outputs[:k]
     if shown:
         features = projected(await session.features(shown), dims, session.rng)

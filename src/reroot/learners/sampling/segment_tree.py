@@ -11,7 +11,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix, Query
-from ..common import affordable, as_many, best_rewarded, collect, whole
+from ..common import affordable, as_many, best_rewarded, collect, int_param
 from .choices import choose
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def picked(
 
 def _requires(params: Mapping[str, Any]) -> Contract:
     for name in ("segment", "branching", "width"):
-        whole(params, name, optional=name == "width")
+        int_param(params, name, optional=name == "width")
     return Contract(Control.VISITED, Report.SAMPLE, oracles=check_pick(params))
 
 

@@ -15,7 +15,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, FloatArray, Prefix, Query
-from ..common import affordable, as_many, finished, whole
+from ..common import affordable, as_many, finished, int_param
 from .choices import choose, relative
 from .resampling import RESAMPLERS, effective_size
 from .twists import Twists, check_twist
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "particles", optional=True)
-    whole(params, "stride")
+    int_param(params, "particles", optional=True)
+    int_param(params, "stride")
     oracles = check_twist(params)
     ess, proposal = params["ess"], params["proposal"]
     if isinstance(ess, bool) or not isinstance(ess, (int, float)) or not 0 <= ess <= 1:

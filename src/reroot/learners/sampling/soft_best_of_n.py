@@ -11,7 +11,7 @@ import numpy as np
 from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...types import Prefix
-from ..common import affordable, collect, number, whole
+from ..common import affordable, collect, float_param, int_param
 from .choices import choose, relative
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "n")
-    number(params, "beta", 0.0, math.inf)
+    int_param(params, "n")
+    float_param(params, "beta", 0.0, math.inf)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
 
 

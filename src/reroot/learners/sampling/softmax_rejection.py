@@ -11,7 +11,7 @@ import numpy as np
 from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...types import Finding, Prefix
-from ..common import growing, number, whole
+from ..common import float_param, growth_param, int_param
 from .choices import first_accepted, sampled_rewards
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    number(params, "beta", 0.0, math.inf)
-    number(params, "bound", 0.0, math.inf)
-    number(params, "delta", 0.0, 1.0)
-    whole(params, "n", optional=True)
-    number(params, "log_normalizer", -math.inf, math.inf, optional=True)
-    whole(params, "batch")
-    growing(params)
+    float_param(params, "beta", 0.0, math.inf)
+    float_param(params, "bound", 0.0, math.inf)
+    float_param(params, "delta", 0.0, 1.0)
+    int_param(params, "n", optional=True)
+    float_param(params, "log_normalizer", -math.inf, math.inf, optional=True)
+    int_param(params, "batch")
+    growth_param(params)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
 
 

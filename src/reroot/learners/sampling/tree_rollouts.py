@@ -11,7 +11,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix, Query
-from ..common import affordable, as_many, whole
+from ..common import affordable, as_many, int_param
 from .segment_tree import check_pick, picked
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "chains", optional=True)
+    int_param(params, "chains", optional=True)
     for name in ("forks", "branches", "rounds"):
-        whole(params, name, least=0)
+        int_param(params, name, least=0)
     return Contract(Control.VISITED, Report.LOGPROB, oracles=check_pick(params))
 
 

@@ -14,17 +14,17 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, Prefix, Query
-from ..common import number, whole
+from ..common import float_param, int_param
 
 if TYPE_CHECKING:
     from ...access.session import Session
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "simulations")
-    whole(params, "children")
-    number(params, "exploration", 0.0, math.inf)
-    number(params, "pass_at", -math.inf, math.inf)
+    int_param(params, "simulations")
+    int_param(params, "children")
+    float_param(params, "exploration", 0.0, math.inf)
+    float_param(params, "pass_at", -math.inf, math.inf)
     return Contract(Control.RESET, Report.TOPK(params["children"]), oracles=[Oracle.REWARD])
 
 

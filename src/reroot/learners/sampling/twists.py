@@ -12,7 +12,7 @@ import numpy as np
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
-from ..common import number, whole
+from ..common import float_param, int_param
 from .choices import choose
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ over some continuations of each prefix.
 
 def check_tilt(params: Mapping[str, Any]) -> None:
     """Refuse a temperature ``beta`` that is neither ``None`` nor positive (``InvalidInput``)."""
-    number(params, "beta", _TINY, math.inf, optional=True)
+    float_param(params, "beta", _TINY, math.inf, optional=True)
 
 
 def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
@@ -51,7 +51,7 @@ def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
         raise InvalidInput(f"twist must be one of {known}, got {kind!r}")
     if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 < decay <= 1:
         raise InvalidInput(f"decay must lie in (0, 1], got {decay!r}")
-    whole(params, "samples")
+    int_param(params, "samples")
     return TWISTS[kind] | {Oracle.REWARD}
 
 
@@ -61,7 +61,7 @@ def walking(params: Mapping[str, Any]) -> Contract:
     Raises:
         InvalidInput: see ``check_twist``; or ``children`` is neither ``None`` nor an integer >= 1.
     """
-    whole(params, "children", optional=True)
+    int_param(params, "children", optional=True)
     oracles = check_twist(params)
     listed = params["children"]
     report = Report.FULL if listed is None else Report.ARGMAX(listed)

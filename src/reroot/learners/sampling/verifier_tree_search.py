@@ -11,7 +11,7 @@ from ...access.learner import learner
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Prefix, Query
-from ..common import affordable, as_many, best_rewarded, finished, whole
+from ..common import affordable, as_many, best_rewarded, finished, int_param
 
 if TYPE_CHECKING:
     from ...access.session import Session
@@ -22,7 +22,7 @@ _GUIDES = {"verifier": Oracle.VERIFIER, "value": Oracle.VALUE}
 
 def _requires(params: Mapping[str, Any]) -> Contract:
     for name in ("subtrees", "width", "stride"):
-        whole(params, name, optional=name == "subtrees")
+        int_param(params, name, optional=name == "subtrees")
     if params["guide"] not in _GUIDES:
         raise InvalidInput(f"guide must be 'verifier' or 'value', got {params['guide']!r}")
     oracles = {_GUIDES[params["guide"]]}

@@ -12,7 +12,7 @@ from ...access.learner import learner
 from ...contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..common import affordable, flag, whole
+from ..common import affordable, bool_param, int_param
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def _requires(params: Mapping[str, Any]) -> Contract:
-    whole(params, "steps")
-    whole(params, "checks")
-    flag(params, "complete")
+    int_param(params, "steps")
+    int_param(params, "checks")
+    bool_param(params, "complete")
     return walking(params)
 
 

@@ -31,7 +31,7 @@ PAYS = {
     "verifications": "verifier calls",
     "demonstrations": "demonstration tokens revealed",
     "values": "value estimates",
-    "states": "prefixes and outputs whose inner states were shown",
+    "hidden_states": "prefixes and outputs whose hidden states were shown",
 }
 
 

@@ -20,7 +20,7 @@ SHORT = {
     "demonstrations": "demo tokens",
     "rewards": "reward calls",
     "values": "value calls",
-    "states": "inner states",
+    "hidden_states": "hidden states",
 }
 """Currencies, short enough for the head of a column."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
-_RARE = {"value": "E value estimate", "hidden": "H inner states"}  # explained where they are used
+_RARE = {"value": "E value estimate", "hidden": "H hidden states"}  # explained where they are used
 _STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "green"}
 
 

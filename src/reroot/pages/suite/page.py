@@ -297,7 +297,7 @@ def _speed(summary: Mapping[str, Any]) -> str:
     head = ["", "generated tokens", "seconds", "tokens per second"]
     return (
         "<h2>Speed</h2><p>All problems, methods and particles ask together: what they wait for at the same "
-        "moment is one batch. Seconds include everything: prompts, scores of given tokens, inner states, "
+        "moment is one batch. Seconds include everything: prompts, scores of forced tokens, hidden states, "
         "oracles and the methods' own work. Whoever draws rollouts of a problem draws the same ones, so "
         "that methods are compared on common random numbers, and the engine computes each once.</p>"
         f"{table(head, rows)}"

@@ -29,7 +29,7 @@ _ORACLES = {
     Oracle.VERIFIER: "a process verifier (can this prefix still become right?)",
     Oracle.DEMONSTRATION: "demonstrations (tokens of a right output)",
     Oracle.VALUE: "value estimates of prefixes",
-    Oracle.HIDDEN: "inner states of the generator",
+    Oracle.HIDDEN: "hidden states of the generator",
 }
 _MOST_EVENTS = 20
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...checks import whole
+from ...checks import check_int
 from ...contract import Contract, Control, Oracle, Report
 from ...types import FloatArray, Prefix, Query, Reply
 from .base import Start, Strategy, cut
@@ -65,8 +65,8 @@ class Plurality(Walk):
     requires = Contract(Control.VISITED, Report.SAMPLE, oracles=[Oracle.REWARD])
 
     def __init__(self, draws: int = 31, margin: int | None = 4) -> None:
-        self.draws = whole("draws", draws, 1)
-        self.margin = None if margin is None else whole("margin", margin, 1)
+        self.draws = check_int("draws", draws, 1)
+        self.margin = None if margin is None else check_int("margin", margin, 1)
 
     async def walk(self, session: Session, length: int) -> Prefix:
         walk = session.root
@@ -137,7 +137,7 @@ class Fork(Strategy):
     requires = Contract(Control.VISITED, Report.LOGPROB, oracles=[Oracle.REWARD])
 
     def __init__(self, among: int = 4) -> None:
-        self.among = whole("among", among, 1)
+        self.among = check_int("among", among, 1)
 
     async def start(self, session: Session) -> Start:
         reply = await session.rollouts(1, report=Report.LOGPROB)
@@ -169,8 +169,8 @@ class VineValues(Root):
     per_token = True
 
     def __init__(self, samples: int = 8, stride: int = 1) -> None:
-        self.samples = whole("samples", samples, 1)
-        self.stride = whole("stride", stride, 1)
+        self.samples = check_int("samples", samples, 1)
+        self.stride = check_int("stride", stride, 1)
 
     async def credit(
         self, session: Session, reply: Reply, rewards: Sequence[float]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...checks import whole
+from ...checks import check_int
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import InvalidInput
 from ...learners.verified import accepted_token
@@ -41,8 +41,8 @@ class Verified(Walk):
     requires = Contract(Control.VISITED, Report.SAMPLE, oracles=[Oracle.REWARD, Oracle.VERIFIER])
 
     def __init__(self, tries: int = 64, quota: int = 8) -> None:
-        self.tries = whole("tries", tries, 1)
-        self.quota = whole("quota", quota)
+        self.tries = check_int("tries", tries, 1)
+        self.quota = check_int("quota", quota)
 
     async def walk(self, session: Session, length: int) -> Prefix:
         walk, quota = session.root, self.quota
@@ -173,9 +173,9 @@ class R3(Demonstrated):
         super().__init__(demonstrations)
         if schedule not in ("mixed", "staged"):
             raise InvalidInput(f"schedule must be 'mixed' or 'staged', got {schedule!r}")
-        self.stages = whole("stages", stages, 1)
+        self.stages = check_int("stages", stages, 1)
         self.schedule = schedule
-        self.visits = whole("visits", visits, 1)
+        self.visits = check_int("visits", visits, 1)
         self._seen = 0
 
     def share(self, session: Session) -> float:
@@ -221,7 +221,7 @@ class POPE(Demonstrated):
         guided: float = 0.5,
     ) -> None:
         super().__init__(demonstrations)
-        self.stages = whole("stages", stages, 2)
+        self.stages = check_int("stages", stages, 2)
         self.guided = fraction("guided", guided)
         self._cuts: dict[str, int] = {}
 

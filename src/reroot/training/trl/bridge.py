@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ...access.episode import Episode, bind
-from ...checks import whole
+from ...checks import check_int
 from ...contract import Contract, Oracle
 from ...errors import InvalidInput, OracleError, RunFolderError
 from ...generators.transformers import Transformers
 from ...runs.folder import write_json
-from ...tasks.base import Problem, check, judge
+from ...tasks.base import Problem, check, score
 from ...types import Budget
 from ..group import Group
 from ..strategies.base import Strategy
@@ -69,7 +69,7 @@ class Rollouts:
             raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
         self.strategy = strategy
         self.batch: Batch | None = None
-        self.roots = whole("roots", roots)
+        self.roots = check_int("roots", roots)
         self._grants, self._budget, self._seed = grants, budget, seed
         self._problems = None if problems is None else by_prompt(problems)
         self._rows: dict[str, Any] | None = None
@@ -181,7 +181,7 @@ class Rollouts:
         problem, shown = episode.problem, episode.demonstration
         if Oracle.DEMONSTRATION in self.strategy.requires.oracles and shown is not None:
             output = episode.output(shown.tokens)
-            reward = judge(problem, output)
+            reward = score(problem, output)
             if reward < problem.pass_at:
                 raise OracleError(
                     f"problem {problem.id!r}: its demonstration {output.text!r} has the reward "

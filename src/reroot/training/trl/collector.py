@@ -9,7 +9,7 @@ from typing import Any
 from ...access.episode import Episode, check_oracles
 from ...access.runner import Attempt, Job, execute
 from ...access.transcript import error_from_text
-from ...checks import whole
+from ...checks import check_int
 from ...contract import Contract, Oracle
 from ...errors import InvalidInput, RerootError
 from ...generators.base import Generator
@@ -106,7 +106,7 @@ def run_groups(
 def _group(attempt: Attempt, episode: Episode) -> Group:
     if attempt.error is not None:
         raise error_from_text(attempt.error)
-    return Group.of_notes(attempt.notes, episode.prompt, attempt.cost)
+    return Group.of_metadata(attempt.metadata, episode.prompt, attempt.cost)
 
 
 class Collector:
@@ -172,7 +172,7 @@ class Collector:
             BudgetSpent: what is left of the budget does not allow the step.
             RerootError: see ``run_groups``.
         """
-        whole("size", size, 1)
+        check_int("size", size, 1)
         total = len(episodes) if total is None else total
         for episode in episodes:
             check_oracles(episode.problem, self.contract)

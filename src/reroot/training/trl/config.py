@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from ...checks import between, finite, whole
+from ...checks import check_between, check_float, check_int
 from ...errors import InvalidInput, nearest
 from ...types import Budget
 from ..advantages import KL, Estimator
@@ -85,15 +85,15 @@ class TrainConfig:
         least = {"horizon": 1, "steps": 1, "groups": 1, "size": 2, "problems": 1, "lora": 0}
         least |= {"eval_problems": 0, "eval_size": 1, "eval_every": 1, "save_every": 1, "seed": 0}
         for name, lowest in least.items():
-            whole(name, getattr(self, name), lowest)
-        between("learning_rate", self.learning_rate, 0.0, math.inf)
+            check_int(name, getattr(self, name), lowest)
+        check_between("learning_rate", self.learning_rate, 0.0, math.inf)
         for name in ("budget_tokens", "last_layers"):
             if getattr(self, name) is not None:
-                whole(name, getattr(self, name), 1)
-        if self.target is not None and not 0 < finite("target", self.target) <= 1:
+                check_int(name, getattr(self, name), 1)
+        if self.target is not None and not 0 < check_float("target", self.target) <= 1:
             raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
         if self.roots is not None:
-            whole("roots", self.roots, 0, self.groups)
+            check_int("roots", self.roots, 0, self.groups)
         if not isinstance(self.trl, Mapping):
             raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
         KL(self.beta, self.kl)

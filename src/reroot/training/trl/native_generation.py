@@ -6,7 +6,7 @@ from typing import Any
 
 from ...access.episode import Episode
 from ...errors import InvalidInput
-from ...tasks.base import judge
+from ...tasks.base import score
 from ...types import Cost, Prefix
 from ..group import Group
 from ..strategies.base import Start
@@ -43,7 +43,7 @@ class OwnGeneration(Rollouts):
             raise BudgetSpent("the budget does not allow the step", Cost())
         return self._step[0].stop
 
-    def judge(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def score(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
         """A reward function for TRL: the problems' rewards; charges the step.
 
         Raises:
@@ -58,7 +58,7 @@ class OwnGeneration(Rollouts):
         return [reward for g in groups for reward in g.rewards]
 
     def _judged(self, episode: Episode, tokens: list[list[int]]) -> Group:
-        rewards = [judge(episode.problem, episode.output(t)) for t in tokens]
+        rewards = [score(episode.problem, episode.output(t)) for t in tokens]
         n, drawn = len(tokens), sum(map(len, tokens))
         spent = Cost(rollouts=n, tokens=drawn, prefill=len(episode.prompt), rewards=n)
         return Group(episode.prompt, Start(Prefix(())), tokens, None, rewards, None, Cost(), spent)
@@ -74,7 +74,7 @@ class OwnTrainer(PlainTrainer):
 
     def __init__(self, *, rollouts: OwnGeneration, **others: Any) -> None:
         self.rollouts = rollouts
-        super().__init__(reward_funcs=[rollouts.judge], train_dataset=rollouts.dataset(), **others)
+        super().__init__(reward_funcs=[rollouts.score], train_dataset=rollouts.dataset(), **others)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         stop = sorted(self.rollouts.begin([row["prompt"] for row in inputs], self))

@@ -1,0 +1,107 @@
+"""Records of training runs: nothing is lost, and the committed one bears out what the docs say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from test_report_training import call, write_run
+
+from reroot.errors import RunFolderError
+from reroot.pages.training.data import TrainingRun, last_passes, load_training, passes
+from reroot.pages.training.page import load_runs, render
+from reroot.pages.training.record import read_record, write_record
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "results" / "smollm2-copy.parquet"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[TrainingRun]:
+    known = {"t1": "root", "t2": "adaback"}
+    unfinished = write_run(tmp_path / "t3", "plurality", steps=33, end=None)
+    return load_runs([*(write_run(tmp_path / k, arm) for k, arm in known.items()), unfinished])
+
+
+def test_a_record_holds_what_the_folders_hold(runs: list[TrainingRun], tmp_path: Path) -> None:
+    file = write_record(runs, tmp_path / "r.parquet")
+    found = read_record(file)
+    for mine, known in zip(found, runs, strict=True):
+        for part in ("config", "contract", "steps", "evaluations", "events", "end"):
+            assert getattr(mine, part) == getattr(known, part)
+    page = render(found).replace(str(file), str(tmp_path))
+    assert page == render(runs)
+
+
+def test_its_columns_are_the_numbers(runs: list[TrainingRun], tmp_path: Path) -> None:
+    table = pl.read_parquet(write_record(runs, tmp_path / "r.parquet"))
+    for run in runs:
+        mine = table.filter(pl.col("run") == run.folder.name)
+        assert set(mine["arm"]) == {run.arm}
+        assert set(mine["command"]) == {run.config["command"]}
+        steps = mine.filter(pl.col("name").str.starts_with("step/"))
+        for key in ("step", "tokens", "root", "prefix", "silent", "groups", "start"):
+            assert steps[key].to_list() == [line[key] for line in run.steps]
+        evaluations = mine.filter(pl.col("name").str.starts_with("eval/"))
+        assert evaluations["tokens"].to_list() == [line["tokens"] for line in run.evaluations]
+        known = [passes(line) for line in run.evaluations]
+        assert evaluations["root_pass"].to_list() == [p.root for p in known]
+        assert evaluations["prefix_pass"].to_list() == [p.prefix for p in known]
+
+
+def test_the_command_writes_and_reads_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, record = write_run(tmp_path / "a"), tmp_path / "kept.parquet"
+    assert call("report", str(folder), "--record", str(record)) == 0
+    assert f"record: {record}" in capsys.readouterr().out
+    other = write_run(tmp_path / "b", "root")
+    assert call("report", str(record), str(other)) == 0
+    page = (tmp_path / "kept.html").read_text(encoding="utf-8")
+    assert "2 training runs" in page
+
+
+def test_what_is_no_record_is_named(runs: list[TrainingRun], tmp_path: Path) -> None:
+    def refused(said: str, do: Any, *arguments: Any) -> None:
+        with pytest.raises(RunFolderError, match=said):
+            do(*arguments)
+
+    again = load_training(write_run(tmp_path / "more" / "t1"))
+    refused("different folder names", write_record, [*runs, again], tmp_path / "r.parquet")
+    refused(r"ends in \.parquet", write_record, runs, tmp_path / "r.csv")
+    refused("is no record", read_record, tmp_path / "none.parquet")
+    file = tmp_path / "x.parquet"
+    file.write_text("no table")
+    refused("is no record", read_record, file)
+    pl.DataFrame({"run": ["a"]}).write_parquet(file)
+    refused("is no record", read_record, file)
+    row = {"run": ["a"], "config": ['{"kind": "train"}'], "line": ['{"name": "step/1"}']}
+    pl.DataFrame(row).write_parquet(file)
+    refused("run 'a'.*step must be", read_record, file)
+    pl.DataFrame(row).clear().write_parquet(file)
+    refused("of no training run", read_record, file)
+
+
+def test_the_committed_curves_are_of_the_documented_commands_and_bear_the_claim_out() -> None:
+    """SmolLM2 copying 16 words: no signal from the root, whoever generates; most of it from prefixes."""
+    docs = (COMMITTED.parents[1] / "post_training.md").read_text(encoding="utf-8")
+    found = {run.folder.name: run for run in load_runs([COMMITTED])}
+    assert set(found) == {"r3", "root", "root_trl"}
+    least = min(run.tokens for run in found.values())
+    for run in found.values():
+        assert f"{run.config['command']} --out runs/{run.folder.name}" in docs
+        assert run.config["budget"] == {"tokens": 12_000}
+        assert run.end is not None
+        assert run.end["reason"] == "budget"
+    for name in ("root", "root_trl"):
+        last = last_passes(found[name])
+        assert last is not None
+        assert last.root_k == 0
+        silent = found[name].silent()
+        assert silent is not None
+        assert silent > 0.98
+    last = last_passes(found["r3"], within=least)
+    assert last is not None
+    assert last.root is not None
+    assert last.root > 0.6

@@ -1,0 +1,444 @@
+"""The trainer: its step is an unbiased estimate of ∇J_β, and its arms differ in their starts alone."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reroot import (
+    AccessDenied,
+    Budget,
+    Contract,
+    InvalidInput,
+    limits,
+    objective,
+    run,
+)
+from reroot.access.runner import Attempt
+from reroot.families import HiddenPath
+from reroot.generators.softmax_policy import SoftmaxPolicy
+from reroot.generators.tabular import IntegerGenerator, Tabular
+from reroot.objective import Tree
+from reroot.randomness import keyed_rng, stream_key
+from reroot.tasks.base import Problem
+from reroot.training import ARMS, Rule, train
+from reroot.training.advantages import centred
+from reroot.training.policy_gradient import Rows, kl_rows, reward_rows, step
+from reroot.training.starts import WalkStarts
+from reroot.types import PAD, FloatArray, Prefix, Reply
+from toys import play
+
+BETA = 0.3
+
+# ---- the step, by enumeration of every batch ----------------------------------------------------
+
+
+class Case:
+    """A policy away from its base, written out, with a reward for each output."""
+
+    def __init__(self, base: IntegerGenerator, spread: float = 0.7) -> None:
+        self.horizon = base.horizon
+        self.policy = SoftmaxPolicy(base)
+        self.tree = Tree.of(base, horizon=base.horizon, stop=base.stop_tokens(()))
+        rng = keyed_rng(stream_key(3, "t", "case"))
+        for y in self.tree.outputs:
+            row = np.full((1, base.horizon), PAD)
+            row[0, : len(y)] = y
+            weights = rng.normal(scale=spread, size=row.shape) * (row != PAD)
+            self.policy.update(row, weights, 1.0, 100.0)
+        self.laws = self.policy.log_laws((), self.tree.prefixes)
+        self.written = self.tree.with_laws(self.laws)
+        self.masses = np.exp(self.written.log_probabilities())
+        self.rewards = np.round(rng.random(len(self.tree.outputs)), 2)
+        self.row = {u: i for i, u in enumerate(self.tree.prefixes)}
+
+    def gradient(self, beta: float) -> FloatArray:
+        return objective.gradient(self.written, self.tree, self.rewards, beta)
+
+    def reward_gradient(self) -> FloatArray:
+        """∇E[r]: the gradient of J is affine in β."""
+        return 2 * self.gradient(1.0) - self.gradient(2.0)
+
+    def reply(self, outputs: Sequence[tuple[int, ...]], start: tuple[int, ...] = ()) -> Reply:
+        lengths = np.array([len(y) - len(start) for y in outputs])
+        tokens = np.full((len(outputs), lengths.max()), PAD)
+        for row, y in zip(tokens, outputs, strict=True):
+            row[: len(y) - len(start)] = y[len(start) :]
+        return Reply(Prefix(start), tokens, lengths)
+
+    def followed(self, rows: Rows) -> FloatArray:
+        """(prefixes, K) Σ c·∇ log π with respect to θ."""
+        found = np.zeros(self.laws.shape)
+        for y, c in zip(rows.tokens, rows.coefficients, strict=True):
+            for t in np.flatnonzero(y != PAD):
+                at = self.row[tuple(y[:t].tolist())]
+                found[at] -= c[t] * np.exp(self.laws[at])
+                found[at, y[t]] += c[t]
+        return found
+
+    def expected(self, n: int, make: Callable[[list[int]], Rows], start: tuple[int, ...] = ()):
+        """E Σ c·∇ log π over all batches of n outputs drawn after ``start``."""
+        mine = [i for i, y in enumerate(self.tree.outputs) if y[: len(start)] == start]
+        total, mass = np.zeros(self.laws.shape), self.masses[mine].sum()
+        for batch in itertools.product(mine, repeat=n):
+            total += np.prod(self.masses[list(batch)] / mass) * self.followed(make(list(batch)))
+        return total
+
+    def group(self, batch: list[int], start: tuple[int, ...] = ()) -> Rows:
+        outputs = [self.tree.outputs[i] for i in batch]
+        return reward_rows(self.reply(outputs, start), self.rewards[batch].tolist(), self.horizon)
+
+    def priced(self, batch: list[int]) -> Rows:
+        outputs = [self.tree.outputs[i] for i in batch]
+        return kl_rows(self.reply(outputs), self.policy, BETA, self.horizon)
+
+
+def ended() -> Case:
+    return Case(Tabular.random(3, 2, seed=4, end=(2,)))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_reward_part_is_unbiased(n: int) -> None:
+    case = ended()
+    assert np.abs(case.reward_gradient()).max() > 0.01
+    assert case.expected(n, case.group) == pytest.approx(case.reward_gradient(), abs=1e-12)
+
+
+def test_the_reward_part_from_a_prefix_is_the_gradient_of_its_own_mean() -> None:
+    """∇E[r | u]: the share of the visits to u, and nothing above it."""
+    case = Case(Tabular.random(2, 3, seed=4))
+    start = (1,)
+    below = [u[:1] == start for u in case.tree.prefixes]
+    known = case.reward_gradient() / case.written.visits()[case.row[start]]
+    known[~np.array(below)] = 0.0
+    found = case.expected(2, lambda batch: case.group(batch, start), start)
+    assert np.abs(known).max() > 0.01
+    assert found == pytest.approx(known, abs=1e-12)
+    rows = case.group([4, 7], start)
+    assert rows.tokens[:, 0].tolist() == [1, 1]
+    assert not rows.coefficients[:, 0].any()  # the tokens of the start are not updated
+    assert rows.coefficients[:, 1:].all()
+
+
+@pytest.mark.parametrize("M", [1, 2, 3])
+def test_the_kl_part_is_unbiased_with_and_without_its_baseline(M: int) -> None:
+    """One rollout alone has no baseline: the baseline changes no expectation."""
+    case = ended()
+    known = case.gradient(1.0 + BETA) - case.gradient(1.0)  # −β·∇KL
+    assert np.abs(known).max() > 0.01
+    assert case.expected(M, case.priced) == pytest.approx(known, abs=1e-12)
+
+
+def test_the_kl_part_is_what_it_says() -> None:
+    """−(β/M)·(L_it − b_it) by its definition, where rollouts share longer and shorter beginnings."""
+    case = Case(Tabular.random(2, 4, seed=4, end=(1,)), spread=1.0)
+    longest = (0, 0, 0, 0)
+    outputs = [longest, (0, 0, 1), (0, 1), longest, (0, 0, 0, 1), (1,)]
+    rows, M = kl_rows(case.reply(outputs), case.policy, BETA, 4), len(outputs)
+    ratios = case.policy.log_ratios(rows.tokens)
+    for i, y in enumerate(outputs):
+        for t in range(4):
+            sharing = [
+                j for j, z in enumerate(outputs) if j != i and z[:t] == y[:t] and len(z) >= t
+            ]
+            centre = np.mean([ratios[j, t:].sum() for j in sharing]) if sharing else 0.0
+            known = -BETA / M * (ratios[i, t:].sum() - centre) if t < len(y) else 0.0
+            assert rows.coefficients[i, t] == pytest.approx(known, abs=1e-15)
+
+
+def test_the_baseline_of_the_kl_lowers_the_variance() -> None:
+    case = ended()
+
+    def power(M: int) -> float:
+        """M·E|step − E step|²; equal for all M if rollouts did not help each other."""
+        mean, total = case.expected(M, case.priced), 0.0
+        for batch in itertools.product(range(len(case.masses)), repeat=M):
+            off = case.followed(case.priced(list(batch))) - mean
+            total += float(np.prod(case.masses[list(batch)])) * float((off**2).sum())
+        return M * total
+
+    assert power(3) < power(2)
+
+
+def test_advantages_leave_one_out() -> None:
+    assert centred([1.0, 0.0, 0.0]) == pytest.approx([1.0, -0.5, -0.5])
+    assert not centred([0.1] * 7).any()
+    with pytest.raises(InvalidInput):
+        centred([1.0])
+
+
+def test_a_step_takes_every_gradient_at_the_present_policy() -> None:
+    case, other = ended(), ended()
+    rows = [case.group([0, 3]), case.priced([1, 4])]
+    before = np.array([case.policy.theta(u) for u in case.tree.prefixes])
+    step(case.policy, Rule(BETA, rate=0.3, most=100.0), rows)
+    step(other.policy, Rule(BETA, rate=0.3, most=100.0), rows[::-1])
+    after = np.array([case.policy.theta(u) for u in case.tree.prefixes])
+    known = before + 0.3 * sum(case.followed(r) for r in rows)
+    assert after == pytest.approx(known, abs=1e-12)
+    again = np.array([other.policy.theta(u) for u in case.tree.prefixes])
+    assert again == pytest.approx(after, abs=1e-12)
+
+
+# ---- training through sessions ------------------------------------------------------------------
+
+
+def path_run(
+    arm: str = "root",
+    *,
+    H: int = 6,
+    seed: int = 0,
+    tokens: int | None = 60_000,
+    grants: str | Contract | None = None,
+    problem: Problem | None = None,
+    policy: SoftmaxPolicy | None = None,
+    share: float = 0.5,
+    rule: Rule | None = None,
+    **changes: Any,
+) -> tuple[Attempt, SoftmaxPolicy]:
+    base = HiddenPath(4, H, 0.5, seed=seed)
+    policy = policy or SoftmaxPolicy(base)
+    beta = limits.balancing_beta(H, 0.5)
+    learner = train(
+        policy=policy,
+        rule=rule or Rule(beta),
+        objective=lambda: policy.value(base.path, beta),
+        target=share * limits.optimal_value(4, H, 0.5, beta),
+        arm=arm,
+        **changes,
+    )
+    result = run(
+        learner, [problem or base.problem()], policy,
+        grants=grants or learner.requires, budget=Budget(tokens=tokens), seed=seed,
+    )  # fmt: skip
+    (attempt,) = result.attempts
+    assert attempt.error is None
+    return attempt, policy
+
+
+def one_step(arm: str, seed: int, start: SoftmaxPolicy, rule: Rule) -> SoftmaxPolicy:
+    """A copy of ``start`` after one step of the trainer."""
+    policy, base = copy.deepcopy(start), start.base
+    assert isinstance(base, HiddenPath)
+    learner = train(
+        policy=policy, rule=rule, objective=lambda: 0.0, target=1.0, arm=arm, window=99
+    )  # fmt: skip
+    limit = Budget(tokens=(rule.groups * rule.size + rule.kl_batch) * base.horizon)
+    run(learner, [base.problem()], policy, grants=learner.requires, budget=limit, seed=seed)
+    return policy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["root", "prefix"])
+def test_the_step_of_the_trainer_follows_the_gradient_of_J(arm: str) -> None:
+    """Mean of 300 steps from one θ against the exact gradient; error rate 1e-5 in all.
+
+    A window as long as the horizon lets the groups of both arms start at the empty prefix.
+    """
+    from scipy.stats import norm
+
+    base = HiddenPath(3, 3, 0.5, path=(1, 2, 0))
+    start = SoftmaxPolicy(base)
+    start.update(
+        np.array([[1, 2, 0], [1, 0, 0]]), np.array([[0.9, 0.7, 0.5], [0.3, -0.6, 0]]), 1.0, 9
+    )
+    rule = Rule(BETA, groups=2, size=3, kl_batch=4, rate=0.5, most=100.0)
+    tree = Tree.of(base, horizon=3)
+    written = tree.with_laws(start.log_laws((), tree.prefixes))
+    rewards = np.array([float(y == base.path) for y in tree.outputs])
+    exact = 0.5 * objective.gradient(written, tree, rewards, BETA)
+
+    def theta(policy: SoftmaxPolicy) -> FloatArray:
+        return np.array([policy.theta(u) for u in tree.prefixes])
+
+    steps = np.array([theta(one_step(arm, i, start, rule)) - theta(start) for i in range(300)])
+    error = steps.std(axis=0, ddof=1) / math.sqrt(len(steps))
+    moved = error > 1e-12
+    z = (steps.mean(axis=0) - exact)[moved] / error[moved]
+    assert moved.sum() > 20
+    assert np.abs(z).max() < norm.isf(1e-5 / 2 / moved.sum())
+    assert np.abs(exact[~moved]).max(initial=0.0) < 1e-12
+    assert np.abs(exact / np.where(moved, error, np.inf)).max() > 8  # a step of 0 would be seen
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+@pytest.mark.parametrize("reward", [0.0, 0.7])
+def test_equal_rewards_at_the_base_give_exactly_no_step(arm: str, reward: float) -> None:
+    if reward and ARMS[arm].uses != "rollouts":
+        return  # those arms follow every output that was rewarded
+    same = Problem("same", (), 8, reward=lambda output: reward, horizon=8)
+    attempt, policy = path_run(arm, H=8, problem=same, tokens=20_000, share=2.0)
+    assert policy.stored == 0
+    assert attempt.cost.rewards > 300
+    assert [point[2] for point in attempt.metadata["curve"]] == [
+        attempt.metadata["curve"][0][2]
+    ] * 2
+
+
+def test_groups_that_agree_within_themselves_give_no_step() -> None:
+    case = ended()
+    for reward in (0.0, 1.0):
+        assert not reward_rows(case.reply([(2,), (0, 1)]), [reward, reward], 2).coefficients.any()
+
+
+REQUIRED = {
+    "root": "root/sample+reward",
+    "prefix": "visited/sample+reward",
+    "explore": "visited/sample+reward",
+    "replay": "visited/sample+reward",
+}
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_arms_work_under_exactly_the_contract_they_require(arm: str) -> None:
+    attempt, _ = path_run(arm, H=8, grants=REQUIRED[arm])
+    assert attempt.metadata["reached"] is not None
+    assert attempt.contract.startswith(REQUIRED[arm])
+    weaker = ["root/sample", "visited/sample"]
+    if ARMS[arm].starts == "walk":
+        weaker.append("root/sample+reward")
+        assert attempt.metadata["starts"]["reward"][1] > 0
+        assert attempt.cost.queries > 0
+    else:
+        assert attempt.metadata["starts"]["reward"] == [0, 0]
+        assert attempt.cost.queries == 0
+    assert attempt.metadata["starts"]["kl"] == [0, 0]
+    for grants in weaker:
+        with pytest.raises(AccessDenied):
+            path_run(arm, H=8, grants=grants)
+
+
+def test_every_arm_learns_and_says_what_it_shares() -> None:
+    found = {arm: path_run(arm, H=8)[0].metadata for arm in ARMS}
+    assert len({repr(notes["equal"]) for notes in found.values()}) == 1
+    assert len({notes["arm"]["law"] for notes in found.values()}) == len(ARMS)
+    assert found["root"]["equal"]["budget"] == {"tokens": 60_000}
+    assert found["root"]["equal"]["rule"]["beta"] == limits.balancing_beta(8, 0.5)
+    for notes in found.values():
+        tokens, rollouts, value = notes["reached"]
+        assert value >= notes["equal"]["target"]
+        assert tokens > 8 * rollouts / 4
+        assert notes["curve"][-1] == notes["reached"]
+        assert 0 < notes["first"] <= rollouts
+
+
+def test_another_rule_has_another_digest() -> None:
+    one = path_run(H=4)[0].metadata["equal"]["config"]
+    other = path_run(H=4, rule=Rule(limits.balancing_beta(4, 0.5), rate=31.0))[0]
+    assert other.metadata["equal"]["config"] != one
+    assert path_run(H=4, tokens=50_000)[0].metadata["equal"]["config"] != one
+    assert path_run(H=4, seed=1)[0].metadata["equal"]["config"] == one
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_equal_seeds_give_equal_numbers(arm: str) -> None:
+    first, policy = path_run(arm, H=8, seed=4)
+    again, twin = path_run(arm, H=8, seed=4)
+    other, _ = path_run(arm, H=8, seed=5)
+    assert first.metadata == again.metadata
+    assert policy.describe() == twin.describe()
+    assert first.cost == again.cost
+    assert other.metadata["curve"] != first.metadata["curve"]
+
+
+def test_arms_of_one_start_are_one_arm() -> None:
+    """Where the window covers the horizon, prefix and root arm draw the same numbers."""
+    root, prefix = (path_run(arm, H=4)[0].metadata for arm in ("root", "prefix"))
+    assert root["curve"] == prefix["curve"]
+
+
+@pytest.mark.slow
+def test_the_wait_of_the_root_arm_is_geometric() -> None:
+    """Randomized transforms of 150 waits against the uniform law, by Kolmogorov; error rate 1e-4."""
+    from scipy.stats import kstest
+
+    one, waits = 0.5**5, []
+    rule = Rule(0.2, groups=2, size=4, kl_batch=1)
+    for seed in range(150):
+        attempt, _ = path_run(H=5, seed=seed, share=0.08, rule=rule)
+        waits.append(attempt.metadata["first"])
+    v = keyed_rng(stream_key(0, "t", "waits")).random(len(waits))
+    before = 1 - (1 - one) ** (np.array(waits) - 1)
+    assert kstest(before + v * (1 - before) * one, "uniform").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+@pytest.mark.parametrize("tokens", [0, 31, 500, 1300, 4000])
+def test_a_spent_budget_ends_a_run_with_its_notes(arm: str, tokens: int) -> None:
+    attempt, _ = path_run(arm, H=10, tokens=tokens, share=1.5)
+    notes = attempt.metadata
+    assert attempt.cost.tokens <= tokens
+    assert notes["reached"] is None
+    assert notes["curve"][0][:2] == [0, 0]
+    assert notes["curve"][-1][:2] == [attempt.cost.tokens, attempt.cost.rewards]
+    assert attempt.stopped is None
+    assert notes["equal"]["budget"] == {"tokens": tokens}
+
+
+def test_a_budget_in_rewards_ends_a_run_too() -> None:
+    base = HiddenPath(4, 6, 0.5)
+    policy = SoftmaxPolicy(base)
+    learner = train(policy=policy, rule=Rule(0.1), objective=lambda: 0.0, target=1.0)
+    (attempt,) = run(
+        learner, [base.problem()], policy, grants=learner.requires, budget=Budget(rewards=130)
+    ).attempts
+    assert attempt.error is None
+    assert attempt.cost.rewards == 128
+    assert attempt.metadata["curve"][-1][:2] == [attempt.cost.tokens, 128]
+
+
+def test_walks_move_up_and_are_kept_while_they_are_rewarded() -> None:
+    starts, paid = WalkStarts(10, 5, 2), []
+    tree = Tabular.random(3, 10, seed=1)
+    policy = SoftmaxPolicy(tree)
+
+    async def body(session: Any) -> None:
+        for good in (0, 1, 2, 4):
+            places = await starts.draw(session, 3)
+            paid.append((session.spent.queries, starts.front, {len(u) for u in places}))
+            for u in places:
+                starts.learn(u, [1.0] * good + [0.0] * (8 - good))
+
+    problem = Problem("walk", (), 10, reward=lambda output: 0.0, horizon=10)
+    result = play(body, "visited/sample", generator=policy, task=problem, seed=3)
+    assert [a.error for a in result] == [None]
+    spent = [queries for queries, _, _ in paid]
+    assert spent[:2] == [45, 90]  # nothing was rewarded: another walk of nine tokens
+    assert spent[2:] == [90, 90]  # kept
+    assert [front for _, front, _ in paid][:3] == [9, 9, 9]  # one in eight is too few
+    assert starts.front == min(min(lengths) for _, _, lengths in paid[2:])
+    assert all(front - 2 <= min(lengths) for _, front, lengths in paid)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arm": "rot"},
+        {"rule": 3},
+        {"target": math.inf},
+        {"draws_per_token": 0},
+        {"window": -1},
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_runs(changes: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"policy": None, "rule": Rule(0.1), "objective": float, "target": 1.0}
+    with pytest.raises(InvalidInput):
+        train(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beta": -1.0}, {"beta": math.nan}, {"groups": 0}, {"size": 1}, {"kl_batch": 0},
+        {"rate": 0.0}, {"rate": math.inf}, {"most": 0.0},
+    ],
+)  # fmt: skip
+def test_wrong_rules_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        Rule(**{"beta": 0.1, **changes})

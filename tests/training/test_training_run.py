@@ -1,0 +1,325 @@
+"""Runs of ``reroot train``: resumable at any moment, with the same result; bad settings refused."""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+import trl_toys
+from reroot import AccessDenied, InvalidInput
+from reroot.cli import main
+from reroot.errors import RunFolderError
+from reroot.runs.folder import RESULTS
+from reroot.training.trl import run as run_module
+from reroot.training.trl.bridge import STATE
+from reroot.training.trl.config import TrainConfig, read_config
+from reroot.training.trl.run import MODEL, Watch, train_run
+from reroot.training.trl.setup import CHECKPOINTS, last_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trl_toys.save_parity_model(tmp_path_factory.mktemp("model"))
+
+
+def config(model: Path, /, **changes: Any) -> TrainConfig:
+    known: dict[str, Any] = {
+        "model": str(model),
+        "task": "running_parity",
+        "horizon": 4,
+        "strategy": "adaback",
+        "beta": 0.01,
+        "steps": 6,
+        "groups": 4,
+        "size": 4,
+        "learning_rate": 1e-2,
+        "problems": 8,
+        "eval_problems": 4,
+        "eval_size": 4,
+        "eval_every": 3,
+        "save_every": 2,
+    }
+    return TrainConfig(**(known | changes))
+
+
+def lines(folder: Path) -> dict[str, Any]:
+    found = {}
+    for text in (folder / "journal.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        found[line["name"]] = {k: v for k, v in line.items() if k != "seconds"}
+    return found
+
+
+def final(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / MODEL / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    watch = Watch(*[lambda line: told.append(line["name"])] * 3)
+    summary = train_run(config(model), tmp_path / "r", watch)
+    assert [n for n in told if n.startswith("step/")] == [f"step/{i}" for i in range(1, 7)]
+    assert [n for n in told if n.startswith("eval/")] == ["eval/0", "eval/3", "eval/6"]
+    known = lines(tmp_path / "r")
+    assert set(told) | {"end"} == set(known)
+    assert summary["reason"] == "steps"
+    assert summary["spent"] == known["step/6"]["spent"]
+    assert (tmp_path / "r" / RESULTS).is_file()
+    assert list((tmp_path / "r" / "tensorboard").rglob("events*"))
+    for step in range(1, 7):
+        line = known[f"step/{step}"]
+        assert line["root"] is not None  # a group of each step starts there, as β > 0
+        assert line["kl"] is not None
+        assert 0 <= line["silent"] <= line["groups"] == 4
+    evaluation = known["eval/6"]
+    assert evaluation["gap"] == pytest.approx(evaluation["prefix"]["1"] - evaluation["root"]["1"])
+    again: list[str] = []
+    assert (
+        train_run(config(model), tmp_path / "r", Watch(lambda line: again.append("x"))) == summary
+    )
+    assert not again
+    with pytest.raises(RunFolderError, match="another configuration"):
+        train_run(config(model, beta=0.02), tmp_path / "r")
+
+
+COMMAND = """
+import sys; sys.path[:0] = [{tests!r}, {tests!r} + "/.."]
+from pathlib import Path
+import test_training_run as t
+t.train_run(t.config(Path({model!r}), steps=8), {folder!r})
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
+    model: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_run(config(model, steps=8), whole)
+    script = COMMAND.format(tests=str(Path(__file__).parent), model=str(model), folder=str(broken))
+    rng, kills, journal = random.Random(0), 0, broken / "journal.jsonl"
+    while not (broken / "summary.json").exists():
+        written = len(journal.read_bytes()) if journal.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": "0"}
+        )
+        if kills in (2, 3):  # anywhere after the start
+            time.sleep(rng.uniform(0.2, 1.5))
+        while process.poll() is None:
+            stepped = journal.exists() and len(journal.read_bytes()) > written
+            if kills in (2, 3) or (kills < 2 and stepped):
+                time.sleep(rng.uniform(0.0, 0.1))  # anywhere in a step
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.005)
+        assert process.wait(120) in (0, -signal.SIGKILL)
+    assert kills >= 2
+    assert lines(broken) == lines(whole)
+    mine, known = final(broken), final(whole)
+    assert all(torch.equal(mine[k], known[k]) for k in known)
+
+
+@pytest.mark.slow
+def test_half_a_checkpoint_is_none(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    train_run(config(model), folder)
+    (folder / "summary.json").unlink()
+    newest = last_checkpoint(folder / CHECKPOINTS)
+    assert newest is not None
+    assert newest.name == "checkpoint-6"
+    (newest / STATE).unlink()
+    (newest / "model.safetensors").write_bytes(b"half")
+    before = final(folder)
+    summary = train_run(config(model), folder)
+    assert summary["steps"] == 6
+    assert all(torch.equal(final(folder)[k], v) for k, v in before.items())
+
+
+@pytest.mark.slow
+def test_budget_and_target_end_a_run(model: Path, tmp_path: Path) -> None:
+    summary = train_run(config(model, budget_tokens=120, steps=50), tmp_path / "b")
+    assert summary["reason"] == "budget"
+    assert 0 < summary["spent"]["tokens"] <= 120
+    assert 0 < summary["steps"] < 50
+    # an untrained policy that meets the target is not trained
+    easy = config(model, target=1e-9, horizon=1, eval_size=64, strategy="root", steps=50)
+    summary = train_run(easy, tmp_path / "t")
+    assert summary["reason"] == "target"
+    assert summary["steps"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_has_met_its_target_goes_no_further(model: Path, tmp_path: Path) -> None:
+    """Killed between its last checkpoint and its end."""
+    folder = tmp_path / "r"
+    easy = config(model, target=1e-9, horizon=2, eval_every=1, save_every=1, steps=50)
+    summary = train_run(easy, folder)
+    assert summary["reason"] == "target"
+    assert 0 < summary["steps"] < 50
+    before = final(folder)
+    forget_the_end(folder)
+    assert train_run(easy, folder) == summary
+    assert all(torch.equal(final(folder)[k], v) for k, v in before.items())
+
+
+def forget_the_end(folder: Path) -> None:
+    (folder / "summary.json").unlink()
+    shutil.rmtree(folder / MODEL)
+    journal = folder / "journal.jsonl"
+    kept = [t for t in journal.read_text().splitlines(True) if '"name": "end"' not in t]
+    journal.write_text("".join(kept))
+
+
+@pytest.mark.slow
+def test_silence_is_counted_through_a_kill(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "QUIET", 3)
+    folder = tmp_path / "r"
+    silent = config(
+        model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7, save_every=4
+    )
+    train_run(silent, folder)
+    known = lines(folder)
+    assert {"event/3", "event/6"} <= set(known)
+    forget_the_end(folder)
+    newest = last_checkpoint(folder / CHECKPOINTS)
+    assert newest is not None
+    shutil.rmtree(newest)
+    earlier = last_checkpoint(folder / CHECKPOINTS)
+    assert earlier is not None
+    assert (
+        3 < int(earlier.name.removeprefix("checkpoint-")) < 7
+    )  # in the midst of the second silence
+    train_run(silent, folder)
+    assert lines(folder) == known
+
+
+@pytest.mark.slow
+def test_long_silence_is_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "QUIET", 2)
+    told: list[dict[str, Any]] = []
+    silent = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)
+    train_run(silent, tmp_path / "r", Watch(event=told.append))
+    assert [line["step"] for line in told] == [2, 4]
+    assert "no signal for 4 steps" in told[1]["text"]
+    assert lines(tmp_path / "r")["step/7"]["silent"] == 4
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_the_run_goes_on_later(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    saves, plain = [0], Trainer._save_checkpoint
+
+    def full(self: Any, *args: Any, **kwargs: Any) -> None:
+        saves[0] += 1
+        if saves[0] == 2:
+            raise OSError(28, "No space left on device")
+        plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", full)
+    with pytest.raises(RunFolderError, match=r"No space left on device.*same command"):
+        train_run(config(model), tmp_path / "r")
+    summary = train_run(config(model), tmp_path / "r")
+    assert summary["steps"] == 6
+    train_run(config(model), tmp_path / "whole")
+    assert all(
+        torch.equal(final(tmp_path / "r")[k], v) for k, v in final(tmp_path / "whole").items()
+    )
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_against_the_model_without_them(model: Path, tmp_path: Path) -> None:
+    summary = train_run(config(model, lora=2), tmp_path / "r")
+    assert summary["reason"] == "steps"
+    assert (tmp_path / "r" / MODEL / "adapter_config.json").is_file()
+    assert lines(tmp_path / "r")["step/1"]["kl"] == pytest.approx(0.0, abs=1e-6)
+    assert lines(tmp_path / "r")["step/6"]["kl"] != 0.0
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_from_a_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        f"model: {model}\ntask: running_parity\nhorizon: 4\nsteps: 2\ngroups: 2\nsize: 2\n"
+        "eval_problems: 2\nbeta: 0\ntrl: {max_grad_norm: 0.5}\n"
+    )
+    main(["train", "--config", str(file), "--strategy", "argmax", "--out", str(tmp_path / "r")])
+    said = capsys.readouterr().out
+    assert "all steps taken: 2 steps" in said
+    known = json.loads((tmp_path / "r" / "config.json").read_text())
+    assert known["arm"] == "argmax"
+    assert known["contract"] == "reset/topk(1)+reward@T=1"
+    assert known["trl"] == {"max_grad_norm": 0.5}
+    assert (tmp_path / "r" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_could_not_start_leaves_its_folder_free(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    for changes, error, said in (
+        ({"model": str(tmp_path / "none")}, InvalidInput, "neither"),
+        ({"last_layers": 9}, InvalidInput, "has 2 layers"),
+        ({"grants": "root/sample"}, AccessDenied, "requires"),
+        ({"trl": {"loss_type": 3, "nothing": 1}}, InvalidInput, "TRL refuses"),
+    ):
+        with pytest.raises(error, match=said):
+            train_run(config(model, **changes), folder)
+    assert train_run(config(model, steps=1), folder)["steps"] == 1
+    with pytest.raises(RunFolderError, match="another configuration"):
+        train_run(config(model, steps=2), folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"size": 1}, "size must be an integer >= 2"),
+        ({"strategy": "rot"}, "Did you mean 'root'"),
+        ({"beta": -1.0}, "beta"),
+        ({"kl": "k2"}, "unknown KL estimator 'k2'"),
+        ({"target": 1.5}, "target"),
+        ({"roots": 9}, "roots must be an integer in 0…4"),
+    ],
+)
+def test_bad_settings_are_refused(model: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        config(model, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: [", "is no YAML"),
+        ("- 1", "must map names to values"),
+        ("stepz: 3", "Did you mean 'steps'"),
+        ("steps: 3", "needs model and task and horizon"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=said):
+        read_config(file, {})
