@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 import pytest
 from rich.console import Console
+from test_suite import FAMILY, rows_of
 
+from html_checks import Reader
 from reroot.pages.suite.page import render
 from reroot.pages.suite.terminal import suite_table
 from reroot.runs.suite import SuiteRun, run_suite
 from reroot.runs.suite_summary import summarize_suite
-from html_checks import Reader
-from test_suite import FAMILY, rows_of
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from typing import Any
 from ..access.runner import Attempt, Job, Log
 from ..access.transcript import read_transcript
 from ..errors import RunFolderError
-from .folder import RESULTS, JournalFolder, append, write_atomically
 from ..types import CURRENCIES, Cost, Physical, Prefix
+from .folder import RESULTS, JournalFolder, append, write_atomically
 
 USAGE = "usage.jsonl"
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._version import __version__
-from ..contract import Contract, Control, Oracle
-from ..access.runner import Attempt, Job, check_concurrency, execute
-from ..checks import check_float, check_int
-from ..errors import InvalidInput
-from .folder import write_atomically, write_json
 from ..access.learner import BoundLearner
-from .run import problems_digest
+from ..access.runner import Attempt, check_concurrency, execute
+from ..checks import check_float
+from ..contract import Contract, Control, Oracle
+from ..errors import InvalidInput
 from .attempts import RunFolder, attempt_to_row
-from ..types import Budget
+from .folder import write_atomically, write_json
 from .plan import Plan, attempt_key, budgets_of, contracts_of, learners_of
-from .workload import Cell, Workload, build_workload, is_family
+from .workload import Cell, Workload, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -149,8 +145,8 @@ def _run(
 ) -> Comparison:
     import polars as pl
 
-    from .summary import summarize
     from .results import PROBLEMS, problem_schema
+    from .summary import summarize
 
     plan.check()
     generator, jobs = plan.workload.generator, plan.jobs()

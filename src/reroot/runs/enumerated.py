@@ -20,18 +20,18 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..contract import Contract
 from ..access.episode import bind
+from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job, execute
 from ..access.session import Session
 from ..checks import check_int
+from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.stepping import SteppingGenerator
-from ..access.learner import BoundLearner, LearnerFactory
-from .run import check_problems, check_run
 from ..tasks.base import Problem
 from ..types import Budget, FloatArray, IntArray, Reply
+from .run import check_problems, check_run
 
 _T = TypeVar("_T", bound=Hashable)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
-from .folder import CONFIG, RESULTS, SUMMARY, read_config
 from ..types import CURRENCIES
+from .folder import CONFIG, RESULTS, SUMMARY, read_config
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,16 +13,16 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..contract import Contract
 from ..access.episode import bind, check_oracles
-from ..access.runner import Attempt, Job, check_concurrency, execute
-from ..errors import AccessDenied, InvalidInput
-from .folder import write_json
-from ..generators.base import Generator
 from ..access.learner import BoundLearner, LearnerFactory
-from .attempts import RunFolder, attempt_to_row
+from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..contract import Contract
+from ..errors import AccessDenied, InvalidInput
+from ..generators.base import Generator
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
+from .attempts import RunFolder, attempt_to_row
+from .folder import write_json
 
 if TYPE_CHECKING:
     import polars as pl

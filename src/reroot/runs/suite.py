@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..contract import Contract, Oracle
 from ..access.runner import check_concurrency
 from ..checks import check_float
-from .compare import compare_on
+from ..contract import Contract, Oracle
 from ..errors import InvalidInput, nearest
-from .folder import JournalFolder, write_json
 from ..learners import get_learner
+from .compare import compare_on
+from .folder import JournalFolder, write_json
 from .workload import Workload, build_workload, is_family
 
 if TYPE_CHECKING:

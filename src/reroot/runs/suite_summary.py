@@ -14,9 +14,9 @@ import numpy as np
 from ..contract import Contract, Oracle
 from ..diagnosis.intervals import bootstrap_interval, clopper_pearson, paired_difference
 from ..errors import RunFolderError
-from .folder import read_config
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
+from .folder import read_config
 from .results import UNIT, Learner, RunData, load_run
 
 if TYPE_CHECKING:

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract import Contract, Control, Oracle
-from ..diagnosis.intervals import (Interval, best_of_n, bootstrap_interval, clopper_pearson, count_band, paired_difference,)
+from ..diagnosis.intervals import (
+    Interval,
+    best_of_n,
+    bootstrap_interval,
+    clopper_pearson,
+    count_band,
+    paired_difference,
+)
 from ..diagnosis.verdict import Arm, Verdict, decide
-from .folder import SUMMARY, write_json
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
+from .folder import SUMMARY, write_json
 from .results import Learner, RunData, load_run
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..contract import Oracle
 from ..access.episode import Episode, bind
 from ..checks import check_int
+from ..contract import Oracle
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
@@ -198,7 +198,7 @@ def load_text_generator(
         # blank lines separate documents, so that a line break is a character like others
         file = path or model.removeprefix("ngram:")
         return CharNgram.from_file(file, order=int(order), separator="\n\n")
-    from ..generators.transformers import Transformers
     from ..generators.models import resolve
+    from ..generators.transformers import Transformers
 
     return Transformers(resolve(model), chat=chat, dtype=dtype, device=device)

@@ -1,0 +1,180 @@
+"""What a comparison will do: decided, checked and written down before anything runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._version import __version__
+from ..access.learner import BoundLearner
+from ..access.runner import Job
+from ..checks import check_int
+from ..contract import Contract
+from ..errors import InvalidInput
+from ..types import Budget
+from .run import problems_digest
+from .workload import Workload, is_family
+
+DEFAULT_BUDGET_TOKENS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is decided before anything runs."""
+
+    workload: Workload
+    grants: tuple[Contract, ...]
+    learners: tuple[BoundLearner, ...]
+    budgets: dict[str, int]
+    seeds: int
+    beta: float
+    load: dict[str, Any]
+
+    def check(self) -> None:
+        """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
+        largest = max(len(cell.episodes) for cell in self.workload.cells)
+        for currency, amount in self.budgets.items():
+            if amount < largest:
+                raise InvalidInput(
+                    f"budget_{currency}={amount} leaves no {currency.removesuffix('s')} for each "
+                    f"of {largest} problems"
+                )
+        for contract in self.grants:
+            refused = self.workload.generator.capabilities.refusal(contract)
+            if refused is not None:
+                raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
+
+    def granted(self, contract: Contract, task: str) -> Contract:
+        """A contract with the task's oracles, unless it names its own."""
+        if contract.oracles:
+            return contract.resolved
+        return contract.with_oracles(self.workload.oracles(task)).resolved
+
+    def permitted(self, learner: BoundLearner, task: str) -> list[Contract]:
+        """The contracts that permit a learner on a task."""
+        granted = [self.granted(contract, task) for contract in self.grants]
+        return [contract for contract in granted if learner.requires <= contract]
+
+    def jobs(self) -> list[Job]:
+        """Every learner on every problem, once per sampling law, served exactly what it requires.
+
+        A stronger contract would give identical outputs at identical logical cost (it is a test),
+        so nothing is run twice.
+        """
+        jobs: list[Job] = []
+        for cell in self.workload.cells:
+            for learner in self.learners:
+                budget = Budget(**_shared(self.budgets, len(cell.episodes)))
+                laws = {c.sampling for c in self.permitted(learner, cell.task)}
+                for law in sorted(laws, key=str):
+                    served = Contract(
+                        learner.requires.control,
+                        learner.requires.report,
+                        law,
+                        learner.requires.oracles,
+                    )
+                    jobs += [
+                        Job(
+                            attempt_key(learner, law, episode.problem.id),
+                            learner,
+                            episode,
+                            served,
+                            budget,
+                            cell.seed,
+                        )
+                        for episode in cell.episodes
+                    ]
+        return jobs
+
+    def config(self) -> dict[str, Any]:
+        """The identity of the comparison, as written to ``config.json``."""
+        work = self.workload
+        return {
+            "kind": "compare",
+            "version": __version__,
+            "model": work.model,
+            "generator": dict(work.generator.describe()),
+            "tasks": list(work.tasks),
+            "horizons": list(work.horizons),
+            "grants": [str(g) for g in self.grants],
+            "learners": [
+                {
+                    "name": x.name,
+                    "params": {k: str(v) for k, v in x.params.items()},
+                    "label": x.label,
+                    "requires": str(x.requires),
+                }
+                for x in self.learners
+            ],
+            "budget": _shared(self.budgets, work.count),
+            **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
+            "seeds": self.seeds,
+            "problems": work.count,
+            "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
+            "beta": self.beta,
+            "command": self.command(),
+        }
+
+    def command(self) -> str:
+        """A shell command that makes the same comparison."""
+        work = self.workload
+        parts = ["reroot", "compare", "--model", work.model]
+        if not is_family(work.model):
+            parts += ["--task", ",".join(work.tasks)]
+        parts += ["--horizons", ",".join(map(str, work.horizons))]
+        parts += ["--grants", ",".join(map(str, self.grants))]
+        for learner in self.learners:
+            parts += ["--learner", learner.spec]
+        for currency, amount in self.budgets.items():
+            parts += [f"--budget-{currency}", str(amount)]
+        parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
+        parts += ["--beta", repr(self.beta)]
+        parts += ["--chat"] if self.load["chat"] else []
+        for option, default in (("dtype", "float32"), ("device", "cpu")):
+            if self.load[option] != default:
+                parts += [f"--{option}", self.load[option]]
+        return shlex.join(parts)
+
+
+def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
+    """Currency → amount per cell; tokens, unless calls alone are limited."""
+    if tokens is None and calls is None:
+        tokens = DEFAULT_BUDGET_TOKENS
+    given = {"tokens": tokens, "calls": calls}
+    budgets = {currency: amount for currency, amount in given.items() if amount is not None}
+    for currency, amount in budgets.items():
+        check_int(f"budget_{currency}", amount, 1)
+    return budgets
+
+
+def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:
+    return {currency: amount // count for currency, amount in budgets.items()}
+
+
+def contracts_of(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:
+    contracts = tuple(g if isinstance(g, Contract) else Contract.parse(g) for g in grants)
+    if not contracts:
+        raise InvalidInput("compare needs at least one contract in grants")
+    if len(set(contracts)) != len(contracts):
+        raise InvalidInput(f"grants repeat: {', '.join(map(str, contracts))}")
+    return contracts
+
+
+def learners_of(learners: Sequence[BoundLearner | str]) -> tuple[BoundLearner, ...]:
+    from ..learners import DEFAULT_COMPARISON, get_learner
+
+    chosen = learners or DEFAULT_COMPARISON
+    bound = tuple(get_learner(x) if isinstance(x, str) else x for x in chosen)
+    for learner in bound:
+        if not isinstance(learner, BoundLearner):
+            raise InvalidInput(f"expected a learner or its spec, got {learner!r}")
+    labels = [learner.label for learner in bound]
+    if len(set(labels)) != len(labels):
+        raise InvalidInput(f"learners repeat: {', '.join(labels)}")
+    return bound
+
+
+def attempt_key(learner: BoundLearner, sampling: object, problem: str) -> str:
+    return f"{problem} | {learner.label} | {sampling}"
