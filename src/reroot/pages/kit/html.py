@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
+from ...runs.folder import write_atomically
 from .style import CSS
 
 
@@ -32,3 +34,13 @@ def document(title: str, parts: Iterable[str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, whole or not at all; its path.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    return path
