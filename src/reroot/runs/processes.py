@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -40,10 +40,16 @@ def spread(
         try:
             with _deaf_to_ctrl_c():
                 places = {pool.submit(function, *job): job for job in jobs}
-            yield ((places.pop(done), done.result()) for done in as_completed(places))
+            yield _as_done(places)
         except BaseException:
             alive.close()  # what is being worked on is of no use any more
             raise
+
+
+def _as_done(places: dict[Future[_R], tuple[Any, ...]]) -> Iterator[tuple[tuple[Any, ...], _R]]:
+    while places:  # Polars makes waits go on after Ctrl-C: one without an end would not hear it
+        for done in wait(places, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            yield places.pop(done), done.result()
 
 
 @contextmanager
