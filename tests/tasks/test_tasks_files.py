@@ -197,7 +197,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = script(tmp_path, "def problem(horizon, count, seed): ...")
     with pytest.raises(InvalidInput, match=r"has no 'problems'. Did you mean 'problem'\?"):
         get_task(path)
-    with pytest.raises(InvalidInput, match=r"no function 'proble'. Did you mean 'problem'"):
+    with pytest.raises(InvalidInput, match=r"has no 'proble'. Did you mean 'problem'"):
         get_task(f"{path}:proble")
     swapped = script(tmp_path, "def problems(n, size): return []", "swapped.py")
     with pytest.raises(InvalidInput, match=r"has no parameter 'count'"):
