@@ -56,6 +56,11 @@ class BoundLearner:
         given = {name: self.params[name] for name in self.explicit}
         return str(Spec(self.origin or self.name, given))
 
+    @property
+    def is_object(self) -> bool:
+        """Whether no spec names it: it is neither reroot's own nor found by name."""
+        return not self.origin and self.function.__module__.partition(".")[0] != "reroot"
+
     def identity(self) -> dict[str, Any]:
         """JSON-able: same identity, same learner; its code where it is not reroot's own."""
         told = {"name": self.name, "params": {k: str(v) for k, v in self.params.items()}}

@@ -114,5 +114,9 @@ def get_learner(spec: str | BoundLearner | LearnerFactory[...]) -> BoundLearner:
         return spec
     if isinstance(spec, LearnerFactory):
         return spec()
+    if not isinstance(spec, str):
+        raise InvalidInput(
+            f"a learner is named by text, or made with @reroot.learner, got {spec!r}"
+        )
     read = specs.parse(spec, "learner")
     return find_learner(read.name)(**read.settings)
