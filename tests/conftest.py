@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,6 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def nightly(pytestconfig: pytest.Config) -> bool:
     """Whether statistical tests run at their full sizes."""
     return pytestconfig.getoption("nightly")
+
+
+@pytest.fixture
+def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """reroot's cache is one folder of this test run: what takes long to make is made once, in any process."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
+    monkeypatch.setenv("REROOT_CACHE", str(folder))
+    return folder
 
 
 @pytest.hookimpl(tryfirst=True)
