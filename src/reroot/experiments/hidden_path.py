@@ -118,7 +118,12 @@ def _walked(s: Setting) -> list[Row]:
     result = run_each(learner, paths, s["seed"], "visited/sample+reward")
     floor = limits.capacity_floor(K, H, p)
     return [
-        {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": a.error}
+        {
+            "draws": a.cost.queries,
+            "passed": a.passed,
+            "floor": floor,
+            "error": None if a.error is None else str(a.error),
+        }
         for a in result.attempts
     ]
 
