@@ -120,11 +120,11 @@ def train(
         "target": "target reached",
     }
     spent = summary["spent"]["tokens"]
-    console.line(
+    console.say(
         f"{ended[summary['reason']]}: {summary['steps']} steps, {spent:,} generated tokens; "
         f"model: {folder / 'model'}"
     )
     try:
-        console.line(f"report: {write_training_page([folder])}")
+        console.say(f"report: {write_training_page([folder])}")
     except MissingDependency as error:  # the run itself is complete
-        console.line(f"no page: {error}; then: reroot report {folder}")
+        console.say(f"no page: {error}; then: reroot report {folder}")
