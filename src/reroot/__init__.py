@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .runs.compare import Comparison, compare
     from .runs.run import RunResult, run
     from .tasks.base import Problem, Task
+    from .training import train
     from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 _LAZY = {
@@ -61,6 +62,7 @@ _LAZY = {
     "learner": ".access.learner",
     "report": ".pages",
     "reproduce": ".experiments",
+    "train": ".training",
 }
 """Where what users hold is; each command has a function of its name here, but for ``certify``, which
 its package holds, and ``list``."""
@@ -117,6 +119,7 @@ __all__ = [
     "run",
     "tasks",
     "testing",
+    "train",
     "training",
 ]
 
