@@ -254,7 +254,9 @@ def test_an_audit_says_what_a_live_session_would(script: list[Query], level: str
     else:
         number, _, query = refusal.query.partition(": ")
         assert query == str(script[int(number.removeprefix("message "))])
-        said = f"AccessDenied: refused {query}: {refusal.rule}. The weakest contract that allows it: "
+        said = (
+            f"AccessDenied: refused {query}: {refusal.rule}. The weakest contract that allows it: "
+        )
         assert str(live) == f"{said}{refusal.weakest}."
 
 
