@@ -28,7 +28,7 @@ from reroot.pages.training.figures import (
     gap_panel,
     moving_mean,
     series_of,
-    silent_shares,
+    zero_variance_shares,
     window_of,
 )
 from reroot.pages.training.page import load_runs, write_training_page
@@ -350,7 +350,7 @@ def test_curves_are_means_of_the_steps_that_have_the_number(folders: list[Path])
     assert x.tolist() == [line["tokens"] for line in known]
     assert y[-1] == pytest.approx(np.mean([line["root"] for line in known[-4:]]))
     np.testing.assert_allclose(
-        silent_shares(run), [line["silent"] / 4 for line in journal(folders[1], "step")]
+        zero_variance_shares(run), [line["silent"] / 4 for line in journal(folders[1], "step")]
     )
     x, gap = evaluated(run, "gap")
     lines = journal(folders[1], "eval")
@@ -400,8 +400,8 @@ def test_the_page_shows_the_last_steps(folders: list[Path], page: str) -> None:
     for folder, row in zip(folders, shown.values(), strict=True):
         steps = journal(folder, "step")
         for counted, column in (
-            (steps, "zero-signal, all steps, %"),
-            (steps[-10:], "zero-signal groups, %"),
+            (steps, "zero-variance, all steps, %"),
+            (steps[-10:], "zero-variance groups, %"),
         ):
             silent = sum(x["silent"] for x in counted) / sum(x["groups"] for x in counted)
             assert row[column] == f"{100 * silent:.0f}"
@@ -476,7 +476,7 @@ def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None
     body = page[page.index("</style>") :]
     assert not re.search(r"#[0-9a-fA-F]{6}\b", body)
     assert "nan" not in body.replace("dominan", "")
-    # reward, gap, KL, zero-signal, start length, and pass@k at one horizon
+    # reward, gap, KL, zero-variance, start length, and pass@k at one horizon
     assert page.count('role="img"') == 6
     assert "reroot train --strategy plurality --seed 0" in page
 

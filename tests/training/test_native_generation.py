@@ -22,7 +22,7 @@ from reroot.errors import OracleError
 from reroot.training import KL, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.collector import BudgetSpent
-from reroot.training.trl.native_generation import OwnGeneration, OwnTrainer
+from reroot.training.trl.native_generation import NativeGeneration, NativeTrainer
 from reroot.training.trl.run import command, train_run
 
 pytestmark = pytest.mark.slow
@@ -40,8 +40,8 @@ def own_trainer(
 ) -> Any:
     model, tokenizer = trl_toys.fresh()
     what = what or [replace(p, stop=("\n",)) for p in trl_toys.problems()]
-    rollouts = OwnGeneration(strategies.Root(), None, budget, what, 0, 0)
-    return OwnTrainer(
+    rollouts = NativeGeneration(strategies.Root(), None, budget, what, 0, 0)
+    return NativeTrainer(
         model=model,
         processing_class=tokenizer,
         args=trl_toys.settings(out, **changes),

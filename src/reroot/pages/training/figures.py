@@ -101,10 +101,10 @@ def curve(run: TrainingRun, values: FloatArray, window: int) -> Curve:
     return x[kept], y[kept]
 
 
-def silent_shares(run: TrainingRun) -> FloatArray:
+def zero_variance_shares(run: TrainingRun) -> FloatArray:
     """Share of the groups of every step in which all rewards were equal."""
-    silent, groups = run.column("silent"), run.column("groups")
-    return np.divide(silent, groups, out=np.full(len(silent), math.nan), where=groups > 0)
+    equal, groups = run.column("zero_variance"), run.column("groups")
+    return np.divide(equal, groups, out=np.full(len(equal), math.nan), where=groups > 0)
 
 
 def evaluated(run: TrainingRun, name: str) -> Curve:
@@ -185,19 +185,20 @@ def gap_panel(series: Sequence[Series]) -> str:
 
 
 def step_panels(series: Sequence[Series], window: int) -> list[str]:
-    """KL, share of zero-signal groups, and mean start length, against tokens."""
+    """KL, share of zero-variance groups, and mean start length, against tokens."""
     found: list[str] = []
     for name, y, caption, values in (
         ("kl", "KL, nats per output", "KL from the base model, on rollouts from the root",
          lambda run: run.column("kl")),
-        ("silent", "share of groups", "Zero-signal groups: all rewards equal", silent_shares),
+        ("zero_variance", "share of groups", "Zero-variance groups: all rewards equal",
+         zero_variance_shares),
         ("start", "tokens", "Mean length of the start prefixes", lambda run: run.column("start")),
     ):  # fmt: skip
         panel = _Panel(series, y)
         for one in series:
             mean = curve(one.run, values(one.run), window)
             panel.draw(mean, one.marks(), **_every(one, mean))
-        if name == "silent":
+        if name == "zero_variance":
             panel.axes.yaxis.set_major_formatter(_percent)
         found.append(panel.html(f"train-{name}", caption))
     return found

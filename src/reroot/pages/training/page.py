@@ -229,12 +229,12 @@ def _rates(found: Passes) -> str:
 
 def _training_facts(one: Series) -> list[Fact]:
     run = one.run
-    silent = run.silent()
+    equal = run.zero_variance()
     budget = (run.config.get("budget") or {}).get("tokens")
     of = f"of {quantity(budget)}" if isinstance(budget, (int, float)) else ""
     return [
         ("Generated tokens", quantity(run.tokens), of),
-        ("Zero-signal groups", "·" if silent is None else f"{share(silent)} %", "of all steps"),
+        ("Zero-variance groups", "·" if equal is None else f"{share(equal)} %", "of all steps"),
         ("KL from the base", rounded(run.tail("kl")), f"nats per output, last {TAIL} steps"),
     ]
 

@@ -62,11 +62,16 @@ class Demonstrated(Strategy):
 
     Args:
         demonstrations: prompt → demonstration, as text, where the training data brings none.
+
+    Raises:
+        InvalidInput: they are no mapping.
     """
 
     requires = _DEMONSTRATED
 
     def __init__(self, demonstrations: Mapping[str, str] | None = None) -> None:
+        if not isinstance(demonstrations, (Mapping, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"demonstrations must map prompts to texts, got {demonstrations!r}")
         self._demonstrations = dict(demonstrations or {})
 
     @property
@@ -91,7 +96,7 @@ class AdaBack(Demonstrated):
     Each prompt has an interval [lo, hi] of shares, drawn from uniformly; with probability ``rootward``
     the share is 0 instead. A mean reward of at least ``tau`` after share ρ sets hi = ρ and lo = 0, a
     lower one sets lo = ρ. New prompts begin with averages over all, [0, 1] at first. Where the paper
-    is silent: shares of 0 that were not drawn from the interval never raise lo.
+    says nothing: shares of 0 that were not drawn from the interval never raise lo.
 
     Args:
         demonstrations: see ``Demonstrated``.

@@ -26,12 +26,12 @@ class Callbacks:
 
     Attributes:
         step, evaluation: what a step or an evaluation has measured.
-        warning: something that deserves a look, in words.
+        event: something that deserves a look, in words.
     """
 
     step: Callback = lambda line: None
     evaluation: Callback = lambda line: None
-    warning: Callback = lambda line: None
+    event: Callback = lambda line: None
 
 
 def train(
