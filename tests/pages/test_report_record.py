@@ -7,12 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from test_report_training import call, write_run
 
+from commands import call
 from reroot.errors import RunFolderError
 from reroot.pages.training.data import TrainingRun, last_passes, load_training, passes
 from reroot.pages.training.page import load_runs, render
 from reroot.pages.training.record import read_record, write_record
+from training_runs import write_run
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "results" / "smollm2-copy.parquet"
 
@@ -41,7 +42,7 @@ def test_its_columns_are_the_numbers(runs: list[TrainingRun], tmp_path: Path) ->
         assert set(mine["arm"]) == {run.arm}
         assert set(mine["command"]) == {run.config["command"]}
         steps = mine.filter(pl.col("name").str.starts_with("step/"))
-        for key in ("step", "tokens", "root", "prefix", "silent", "groups", "start"):
+        for key in ("step", "tokens", "root", "prefix", "zero_variance", "groups", "start"):
             assert steps[key].to_list() == [line[key] for line in run.steps]
         evaluations = mine.filter(pl.col("name").str.starts_with("eval/"))
         assert evaluations["tokens"].to_list() == [line["tokens"] for line in run.evaluations]
@@ -98,9 +99,9 @@ def test_the_committed_curves_are_of_the_documented_commands_and_bear_the_claim_
         last = last_passes(found[name])
         assert last is not None
         assert last.root_k == 0
-        silent = found[name].silent()
-        assert silent is not None
-        assert silent > 0.98
+        equal = found[name].zero_variance()
+        assert equal is not None
+        assert equal > 0.98
     last = last_passes(found["r3"], within=least)
     assert last is not None
     assert last.root is not None

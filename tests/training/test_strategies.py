@@ -138,9 +138,9 @@ def test_the_kl_is_refused_from_a_prefix() -> None:
         token_advantages([found], {0: np.zeros((2, 1))}, 0.1)
 
 
-def test_equal_rewards_are_silent_and_move_nothing() -> None:
+def test_equal_rewards_have_no_variance_and_move_nothing() -> None:
     found = Group((), Start(Prefix()), [[0, 1], [1]], None, [0.25, 0.25], None, Cost(), Cost())
-    assert found.silent
+    assert found.zero_variance
     assert not token_advantages([found], {}, 0.0)[0].any()
 
 

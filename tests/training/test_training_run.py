@@ -27,8 +27,8 @@ from reroot.runs.folder import RESULTS
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
 from reroot.training.trl.config import TrainConfig, read_config
-from reroot.training.trl.run import MODEL, Watch, train_run
-from reroot.training.trl.setup import CHECKPOINTS, last_checkpoint
+from reroot.training.trl.setup import last_checkpoint
+from reroot.training.trl.train import CHECKPOINTS, MODEL, Callbacks, train_run
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def final(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    watch = Watch(*[lambda line: told.append(line["name"])] * 3)
-    summary = train_run(config(model), tmp_path / "r", watch)
+    callbacks = Callbacks(*[lambda line: told.append(line["name"])] * 3)
+    summary = train_run(config(model), tmp_path / "r", callbacks)
     assert [n for n in told if n.startswith("step/")] == [f"step/{i}" for i in range(1, 7)]
     assert [n for n in told if n.startswith("eval/")] == ["eval/0", "eval/3", "eval/6"]
     known = lines(tmp_path / "r")
@@ -87,12 +87,12 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> N
         line = known[f"step/{step}"]
         assert line["root"] is not None  # a group of each step starts there, as β > 0
         assert line["kl"] is not None
-        assert 0 <= line["silent"] <= line["groups"] == 4
+        assert 0 <= line["zero_variance"] <= line["groups"] == 4
     evaluation = known["eval/6"]
     assert evaluation["gap"] == pytest.approx(evaluation["prefix"]["1"] - evaluation["root"]["1"])
     again: list[str] = []
     assert (
-        train_run(config(model), tmp_path / "r", Watch(lambda line: again.append("x"))) == summary
+        train_run(config(model), tmp_path / "r", Callbacks(lambda line: again.append("x"))) == summary
     )
     assert not again
     with pytest.raises(RunFolderError, match="another configuration"):
@@ -189,15 +189,15 @@ def forget_the_end(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_silence_is_counted_through_a_kill(
+def test_steps_without_signal_are_counted_through_a_kill(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "QUIET", 3)
+    monkeypatch.setattr(run_module, "NO_SIGNAL", 3)
     folder = tmp_path / "r"
-    silent = config(
+    steady = config(
         model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7, save_every=4
     )
-    train_run(silent, folder)
+    train_run(steady, folder)
     known = lines(folder)
     assert {"event/3", "event/6"} <= set(known)
     forget_the_end(folder)
@@ -208,20 +208,20 @@ def test_silence_is_counted_through_a_kill(
     assert earlier is not None
     assert (
         3 < int(earlier.name.removeprefix("checkpoint-")) < 7
-    )  # in the midst of the second silence
-    train_run(silent, folder)
+    )  # in the midst of the second stretch
+    train_run(steady, folder)
     assert lines(folder) == known
 
 
 @pytest.mark.slow
-def test_long_silence_is_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "QUIET", 2)
+def test_many_steps_without_signal_are_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "NO_SIGNAL", 2)
     told: list[dict[str, Any]] = []
-    silent = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)
-    train_run(silent, tmp_path / "r", Watch(event=told.append))
+    steady = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)
+    train_run(steady, tmp_path / "r", Callbacks(event=told.append))
     assert [line["step"] for line in told] == [2, 4]
     assert "no signal for 4 steps" in told[1]["text"]
-    assert lines(tmp_path / "r")["step/7"]["silent"] == 4
+    assert lines(tmp_path / "r")["step/7"]["zero_variance"] == 4
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def step(number: int, **more: Any) -> dict[str, Any]:
     return {
         "name": f"step/{number}", "step": number, "tokens": 1000 * number, "spent": {},
         "root": number / 100, "prefix": 0.5 + number / 100, "kl": 0.01 * number,
-        "silent": number % 4, "groups": 4, "start": 3.25, "longest": 7, "loss": None,
+        "zero_variance": number % 4, "groups": 4, "start": 3.25, "longest": 7, "loss": None,
         "grad_norm": None, "seconds": 6.0, **more,
     }  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_the_sparkline_rises_with_the_reward() -> None:
 
 
 def test_numbers_that_are_missing() -> None:
-    nothing = dict.fromkeys(("root", "prefix", "kl", "silent", "start", "longest", "seconds"))
+    nothing = dict.fromkeys(("root", "prefix", "kl", "zero_variance", "start", "longest", "seconds"))
     evaluation = {**EVALUATION, "prefix": None}
     text = shown([step(1, **nothing), evaluation])
     assert "no rollouts from the root yet" in text
