@@ -362,7 +362,8 @@ def test_strategies_of_ones_own_are_found_in_files(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MINE)
     found = [
-        strategies.get_strategy(f"{file}:{text}") for text in ("Halfway:share=0.75", "Halfway", "fixed")
+        strategies.get_strategy(f"{file}:{text}")
+        for text in ("Halfway:share=0.75", "Halfway", "fixed")
     ]
     assert [str(s) for s in found] == [f"halfway(share={x})" for x in (0.75, 0.5, 0.25)]
     assert strategies.get_strategy(found[0]) is found[0]

@@ -21,13 +21,13 @@ from reroot import (
     run,
 )
 from reroot.access.runner import Attempt
+from reroot.experiments.settle import ARMS
 from reroot.families import HiddenPath
 from reroot.generators.softmax_policy import SoftmaxPolicy
 from reroot.generators.tabular import IntegerGenerator, Tabular
 from reroot.objective import Tree
 from reroot.randomness import keyed_rng, stream_key
 from reroot.tasks.base import Problem
-from reroot.experiments.settle import ARMS
 from reroot.training import Rule, tabular_training
 from reroot.training.advantages import centred
 from reroot.training.policy_gradient import Rows, kl_rows, reward_rows, step

@@ -24,11 +24,12 @@ from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
+from reroot.training import Callbacks
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
-from reroot.training.trl.config import TrainConfig, read_config
+from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig, read_config
 from reroot.training.trl.setup import last_checkpoint
-from reroot.training.trl.train import CHECKPOINTS, MODEL, Callbacks, train_run
+from reroot.training.trl.train import train_run
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> N
     assert evaluation["gap"] == pytest.approx(evaluation["prefix"]["1"] - evaluation["root"]["1"])
     again: list[str] = []
     assert (
-        train_run(config(model), tmp_path / "r", Callbacks(lambda line: again.append("x"))) == summary
+        train_run(config(model), tmp_path / "r", Callbacks(lambda line: again.append("x")))
+        == summary
     )
     assert not again
     with pytest.raises(RunFolderError, match="another configuration"):
@@ -214,7 +216,9 @@ def test_steps_without_signal_are_counted_through_a_kill(
 
 
 @pytest.mark.slow
-def test_many_steps_without_signal_are_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_steps_without_signal_are_told(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_module, "NO_SIGNAL", 2)
     told: list[dict[str, Any]] = []
     steady = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)

@@ -104,7 +104,9 @@ def test_the_sparkline_rises_with_the_reward() -> None:
 
 
 def test_numbers_that_are_missing() -> None:
-    nothing = dict.fromkeys(("root", "prefix", "kl", "zero_variance", "start", "longest", "seconds"))
+    nothing = dict.fromkeys(
+        ("root", "prefix", "kl", "zero_variance", "start", "longest", "seconds")
+    )
     evaluation = {**EVALUATION, "prefix": None}
     text = shown([step(1, **nothing), evaluation])
     assert "no rollouts from the root yet" in text

@@ -42,7 +42,8 @@ def train(
     """
     chosen = read_config(config, settings)
     from ..pages.training.page import write_training_page
-    from ..training.trl.train import Callbacks, train_run
+    from ..training.trl.callbacks import Callbacks
+    from ..training.trl.train import train_run
     from .training_screen import TrainingScreen
 
     folder = out or chosen.folder

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
+from . import strategies
+from .advantages import KL
+from .policy_gradient import Policy, Rule
+from .strategies import Start, Strategy
+from .tabular import tabular_training
+from .trl.callbacks import Callbacks
+from .trl.config import TrainConfig
+from .trl.train import train
 
 if TYPE_CHECKING:
-    from . import strategies
-    from .advantages import KL
-    from .policy_gradient import Policy, Rule
-    from .strategies.base import Start, Strategy
-    from .tabular import tabular_training
     from .trl.bridge import rollouts_for_trl
-    from .trl.config import TrainConfig
-    from .trl.train import Callbacks, train
     from .trl.trainer import SessionTrainer
-
-_LAZY = {
-    "KL": ".advantages",
-    "Policy": ".policy_gradient",
-    "Rule": ".policy_gradient",
-    "SessionTrainer": ".trl.trainer",
-    "Start": ".strategies.base",
-    "Strategy": ".strategies.base",
-    "TrainConfig": ".trl.config",
-    "Callbacks": ".trl.train",
-    "rollouts_for_trl": ".trl.bridge",
-    "tabular_training": ".tabular",
-    "train": ".trl.train",
-}
 
 __all__ = [
     "KL",
@@ -49,15 +35,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Each name is loaded when it is asked for.
+    """What needs torch and TRL is loaded when it is asked for.
 
     Raises:
-        MissingDependency: it needs torch and TRL, and they are not installed.
+        MissingDependency: they are not installed.
     """
-    if name == "strategies":
-        return importlib.import_module(".strategies", __name__)
-    if name not in _LAZY:
+    if name not in ("SessionTrainer", "rollouts_for_trl"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("SessionTrainer", "rollouts_for_trl"):
-        need("train", "torch", "transformers", "trl")
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    need("train", "torch", "transformers", "trl")
+    if name == "SessionTrainer":
+        from .trl.trainer import SessionTrainer
+
+        return SessionTrainer
+    from .trl.bridge import rollouts_for_trl
+
+    return rollouts_for_trl

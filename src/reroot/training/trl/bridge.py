@@ -19,7 +19,7 @@ from ...types import Budget
 from ..group import Group
 from ..strategies.base import Strategy
 from .collector import Collector, run_groups
-from .config import check_on_policy, granted
+from .contracts import check_on_policy, granted
 from .problems import Prompt, by_prompt, from_trainer, name_of, rows_of
 
 STATE = "reroot.json"

@@ -17,17 +17,21 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
-from ...contract import Contract, Oracle
-from ...errors import AccessDenied, InvalidInput, nearest
+from ...contract import Contract
+from ...errors import InvalidInput, nearest
 from ...tasks.base import Problem, Task
 from ...tasks.registry import get_task
 from ...types import Budget
 from ..advantages import KL, Estimator
 from ..strategies import Strategy, get_strategy
+from .contracts import check_on_policy, granted
 from .problems import by_prompt, prompt_of
 
 Generation = Literal["session", "trl"]
 """Who generates: metered sessions, or TRL's ``generate``, without one."""
+
+CHECKPOINTS, MODEL = "checkpoints", "model"
+"""Subfolders of a run: TRL's checkpoints, and the final weights."""
 
 HELD_OUT = 16
 """Problems of a task that are held out, unless said otherwise."""
@@ -217,7 +221,9 @@ class TrainConfig:
         """How many problems are held out; 0: there is no evaluation."""
         if self.eval_problems is None:
             return 0 if isinstance(self.problems, tuple) else HELD_OUT
-        return self.eval_problems if isinstance(self.eval_problems, int) else len(self.eval_problems)
+        return (
+            self.eval_problems if isinstance(self.eval_problems, int) else len(self.eval_problems)
+        )
 
     # ---- what they stand for ---------------------------------------------------------------------
 
@@ -327,46 +333,6 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, (Path, Contract, Strategy)):
         return str(value)
     return value.name if hasattr(value, "problems") else value  # a task
-
-
-# ---- contracts -----------------------------------------------------------------------------------
-
-
-def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem) -> Contract:
-    """The contract of every session; what names no oracle gets those that the problem has.
-
-    Raises:
-        InvalidInput: not a contract.
-        AccessDenied: the strategy requires more.
-    """
-    if grants is None:
-        return strategy.requires.resolved
-    contract = Contract.parse(grants) if isinstance(grants, str) else grants
-    if not isinstance(contract, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"grants must be a Contract or its text, got {grants!r}")
-    if not contract.oracles:
-        have = {Oracle.REWARD: True, Oracle.VERIFIER: problem.verifier is not None}
-        have[Oracle.DEMONSTRATION] = problem.demonstration is not None
-        have[Oracle.VALUE] = problem.value is not None
-        contract = contract.with_oracles(o for o, there in have.items() if there)
-    if not strategy.requires <= contract.resolved:
-        raise AccessDenied(
-            f"strategy {strategy}",
-            f"it requires {strategy.requires}, the contract grants {contract.resolved}",
-            str(strategy.requires),
-        )
-    return contract.resolved
-
-
-def check_on_policy(contract: Contract, temperature: float) -> None:
-    """Refuse draws from another law than the one whose gradient is followed (``InvalidInput``)."""
-    law = contract.resolved.sampling
-    assert law is not None
-    if law.temperature != temperature or law.top_k or law.top_p < 1.0:
-        raise InvalidInput(
-            f"rollouts at {law} are not on-policy: the trainer follows the gradient of the law at "
-            f"temperature {temperature:g} without truncation; grant @T={temperature:g}"
-        )
 
 
 # ---- from names and files ------------------------------------------------------------------------

@@ -28,11 +28,11 @@ from ...runs.folder import (
 )
 from ..advantages import KL
 from .bridge import Rollouts
+from .callbacks import Callbacks
 from .collector import BudgetSpent
-from .config import TrainConfig
+from .config import CHECKPOINTS, MODEL, TrainConfig
 from .evaluation import evaluate, evaluation_line
 from .setup import freeze_below, grpo_config, last_checkpoint, lora, step_of
-from .train import CHECKPOINTS, MODEL, Callbacks
 
 NO_SIGNAL = 50
 """Steps of zero-variance groups alone after which an event says so; then again after twice as many."""
@@ -78,9 +78,7 @@ class Run:
         from .trainer import SessionTrainer
 
         config = self.config
-        model, tokenizer = (
-            config.model if isinstance(config.model, tuple) else load(config.model)
-        )
+        model, tokenizer = config.model if isinstance(config.model, tuple) else load(config.model)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:

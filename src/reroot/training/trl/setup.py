@@ -9,8 +9,7 @@ from typing import Any
 
 from ...errors import InvalidInput
 from .bridge import STATE
-from .config import TrainConfig
-from .train import CHECKPOINTS
+from .config import CHECKPOINTS, TrainConfig
 
 UNSCALED: dict[str, Any] = {
     "steps_per_generation": 1,

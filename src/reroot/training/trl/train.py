@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,8 @@ from ...errors import need
 from ...generators.models import resolve
 from ...runs.folder import CONFIG, SUMMARY, JournalFolder
 from ...tasks.base import Task
-from .config import TrainConfig, make_config
-
-CHECKPOINTS, MODEL = "checkpoints", "model"
-"""Subfolders of a run: TRL's checkpoints, and the final weights."""
-
-Callback = Callable[[dict[str, Any]], None]
-
-
-@dataclass(slots=True)
-class Callbacks:
-    """Functions that get each line of the journal as it is written.
-
-    Attributes:
-        step, evaluation: what a step or an evaluation has measured.
-        event: something that deserves a look, in words.
-    """
-
-    step: Callback = lambda line: None
-    evaluation: Callback = lambda line: None
-    event: Callback = lambda line: None
+from .callbacks import Callbacks
+from .config import CHECKPOINTS, MODEL, TrainConfig, make_config
 
 
 def train(
