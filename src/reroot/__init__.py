@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         objective,
         tasks,
         testing,
+        training,
     )
     from .access.learner import learner
     from .access.runner import Attempt
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .runs.compare import compare
     from .runs.run import RunResult, run
     from .tasks.base import Problem
+    from .training import train
 
 _LAZY = {
     "Attempt": ".access.runner",
@@ -52,10 +54,11 @@ _LAZY = {
     "learner": ".access.learner",
     "reproduce": ".experiments",
     "run": ".runs.run",
+    "train": ".training",
     "write_report": ".pages",
 }
 _MODULES = frozenset(
-    {"families", "generators", "learners", "limits", "objective", "tasks", "testing"}
+    {"families", "generators", "learners", "limits", "objective", "tasks", "testing", "training"}
 )
 
 __all__ = [
@@ -96,6 +99,8 @@ __all__ = [
     "run",
     "tasks",
     "testing",
+    "train",
+    "training",
     "write_report",
 ]
 

@@ -19,15 +19,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import reroot
 import trl_toys
 from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
-from reroot.training import Callbacks
+from reroot.training import Callbacks, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
-from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig, read_config
+from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig
 from reroot.training.trl.setup import last_checkpoint
 from reroot.training.trl.train import train_run
 
@@ -297,33 +298,36 @@ def test_a_run_that_could_not_start_leaves_its_folder_free(model: Path, tmp_path
         train_run(config(model, steps=2), folder)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"size": 1}, "size must be an integer >= 2"),
-        ({"strategy": "rot"}, "Did you mean 'root'"),
-        ({"beta": -1.0}, "beta"),
-        ({"kl": "k2"}, "unknown KL estimator 'k2'"),
-        ({"target": 1.5}, "target"),
-        ({"roots": 9}, "roots must be an integer in 0…4"),
-    ],
-)
-def test_bad_settings_are_refused(model: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
-        config(model, **changes)
+@pytest.mark.slow
+def test_a_run_takes_objects(tmp_path: Path) -> None:
+    """A loaded model, problems and a strategy; the folder knows them again."""
+    problems = trl_toys.problems()
+    given: dict[str, Any] = {
+        "problems": problems[:2],
+        "eval_problems": problems[2:],
+        "strategy": strategies.R3(stages=2),
+        "steps": 2,
+        "groups": 2,
+        "size": 2,
+        "eval_size": 2,
+        "out": tmp_path / "r",
+    }
+    model, tokenizer = trl_toys.fresh()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    summary = reroot.train((model, tokenizer), **given, learning_rate=1e-2)
+    assert summary["steps"] == 2
+    assert summary["evaluation"]["problems"] == 2
+    assert any(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert reroot.train(trl_toys.fresh(), **given, learning_rate=1e-2) == summary
+    for changes in ({"strategy": strategies.R3(stages=3)}, {"problems": problems[:1]}):
+        with pytest.raises(RunFolderError, match="another configuration"):
+            reroot.train(trl_toys.fresh(), **(given | changes), learning_rate=1e-2)
+    with pytest.raises(RunFolderError, match="another configuration"):
+        reroot.train((model, tokenizer), **given, learning_rate=1e-2)  # other weights now
+    assert main(["report", str(tmp_path / "r")]) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("steps: [", "is no YAML"),
-        ("- 1", "must map names to values"),
-        ("stepz: 3", "Did you mean 'steps'"),
-        ("steps: 3", "needs model and task and horizon"),
-    ],
-)
-def test_bad_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    file = tmp_path / "t.yaml"
-    file.write_text(text)
-    with pytest.raises(InvalidInput, match=said):
-        read_config(file, {})
+@pytest.mark.slow
+def test_prompts_go_through_the_chat_template(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no chat template"):
+        train_run(config(model, chat=True), tmp_path / "r")

@@ -41,7 +41,6 @@ def train(
             --beta 0.01 --out runs/t1
     """
     chosen = read_config(config, settings)
-    from ..pages.training.page import write_training_page
     from ..training.trl.callbacks import Callbacks
     from ..training.trl.train import train_run
     from .training_screen import TrainingScreen
@@ -56,6 +55,8 @@ def train(
         f"model: {folder / 'model'}",
         soft_wrap=True,
     )
+    from ..pages.training.page import write_training_page
+
     try:
         console.print(f"report: {write_training_page([folder])}", soft_wrap=True)
     except MissingDependency as error:  # the run itself is complete

@@ -126,13 +126,12 @@ def _download(hub_id: str, progress: Progress | None) -> Path:
     say(progress, f"looking for {hub_id} on the Hugging Face hub")
     texts = ["*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        with quiet():
-            folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
-            for pattern in _WEIGHTS:  # safetensors where there are any
-                if not any(folder.glob(pattern)):
-                    snapshot_download(hub_id, allow_patterns=[pattern], ignore_patterns="*/*")
-                if any(folder.glob(pattern)):
-                    break
+        folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
+        for pattern in _WEIGHTS:  # safetensors where there are any
+            if not any(folder.glob(pattern)):
+                snapshot_download(hub_id, allow_patterns=[pattern], ignore_patterns="*/*")
+            if any(folder.glob(pattern)):
+                break
     except Exception as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "it is not in the hub's cache and HF_HUB_OFFLINE is set" if offline else _line(error)
