@@ -49,12 +49,12 @@ def mine(count: int = 3, **changes: Any) -> list[Problem]:
         ({"model": 7}, "model must be a name"),
         ({"model": ()}, "model must be a name"),
         ({"task": 7}, "task must be a name or a Task, got 7"),
-        ({"problems": "many"}, "problems must be a number or a list of Problem"),
+        ({"problems": "many"}, "problems must be a list of Problem .or a number of them., got 'many'"),
         ({"problems": 2.5}, "problems must be an integer"),
         ({"problems": mine()}, "not both"),
         ({"task": None, "problems": mine()}, "not both"),
-        ({"task": None, "horizon": None, "problems": [*mine(), 3]}, "a list of Problem"),
-        ({"task": None, "horizon": None, "problems": [*mine(), *mine()]}, "have the same prompt"),
+        ({"task": None, "horizon": None, "problems": [*mine(), 3]}, "item 3 is 3"),
+        ({"task": None, "horizon": None, "problems": [*mine(), *mine()]}, "two problems have the id|problems: .*p0"),
         ({"task": None, "horizon": None, "problems": mine(), "eval_problems": 4}, "of a task"),
         ({"trl": {1: 2}}, "trl must map names"),
     ],
@@ -174,10 +174,11 @@ def test_a_run_is_told_apart_by_its_problems() -> None:
     assert first == known(mine())
     assert first["horizon"] == 5
     assert first["eval_problems"] == 0
-    assert first["problems"] != known(mine(2))["problems"]
-    assert first["problems"] != known(mine(pass_at=0.5))["problems"]
+    assert first["digest"] != known(mine(2))["digest"]
+    assert first["digest"] != known(mine(pass_at=0.5))["digest"]
     held = known(mine(), eval_problems=mine(2))
-    assert held["eval_problems"].startswith("2 of digest")
+    assert held["eval_problems"] == 2
+    assert held["digest"] != known(mine(), eval_problems=mine(1))["digest"]
 
 
 def test_a_strategy_object_is_left_as_it_was() -> None:

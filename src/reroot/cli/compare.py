@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidInput, MissingDependency
+from ..specs import split
 from .app import app, console
-from .parsing import split_integers, split_specs
+from .parsing import split_integers
 from .progress import bar
 from .suite import run_suite_of
 
@@ -115,7 +116,7 @@ def compare(
             out or Path("runs") / suite,
             model=model,
             quick=quick,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
             seeds=seeds,
             problems=problems,
@@ -145,9 +146,9 @@ def compare(
 
         result = run_compare(
             model=model,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
-            grants=split_specs(grants, "@"),
+            grants=split(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
             budget_calls=budget_calls,

@@ -50,19 +50,16 @@ def train(
         shown = Callbacks(screen.step, screen.evaluation, screen.event)
         summary = train_run(chosen, folder, shown)
     steps, spent = summary["steps"], summary["spent"]["tokens"]
-    console.print(
+    console.line(
         f"{_ENDED[summary['reason']]}: {steps} steps, {spent:,} generated tokens; "
-        f"model: {folder / 'model'}",
-        soft_wrap=True,
+        f"model: {folder / 'model'}"
     )
     from ..pages.training.page import write_training_page
 
     try:
-        console.print(f"report: {write_training_page([folder])}", soft_wrap=True)
+        console.line(f"report: {write_training_page([folder])}")
     except MissingDependency as error:  # the run itself is complete
-        console.print(
-            f"no page: {error}; then: reroot report {folder}", markup=False, soft_wrap=True
-        )
+        console.line(f"no page: {error}; then: reroot report {folder}")
 
 
 def _options() -> Iterator[inspect.Parameter]:

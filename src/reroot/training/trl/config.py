@@ -9,16 +9,18 @@ import dataclasses
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract
 from ...errors import InvalidInput, nearest
+from ...specs import fingerprint
 from ...tasks.base import Problem, Task
 from ...tasks.registry import get_task
 from ...types import Budget
@@ -145,7 +147,7 @@ class TrainConfig:
             if value is None and f.default is None:
                 continue
             if own:
-                object.__setattr__(self, f.name, _own_problems(f.name, value))
+                object.__setattr__(self, f.name, _own_problems(value))
             elif least is not None:
                 check_int(f.name, value, least)
             elif f.metadata["kind"] is bool and not isinstance(value, bool):
@@ -273,14 +275,19 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """What a run folder is of, as written to its ``config.json``."""
-        horizon = self.horizon or max(p.horizon or p.max_tokens for p in self.training_problems())
+        from ...runs.run import problems_digest
+
+        problems = self.training_problems()
+        own = [] if isinstance(self.eval_problems, (int, NoneType)) else self.eval_problems
         return {
             "kind": "train",
             "version": __version__,
             **self.to_dict(),
-            "horizon": horizon,
-            "eval_problems": _as_json(self.eval_problems) or self.eval_count,
+            "horizon": self.horizon or max(p.horizon or p.max_tokens for p in problems),
+            "eval_problems": self.eval_count,
+            "digest": problems_digest([*problems, *own]),
             "strategy": str(self._strategy),
+            "code": fingerprint(type(self._strategy)),
             "arm": self.arm,
             "contract": str(self.contract),
             "budget": self.budget.to_dict(),
@@ -305,12 +312,12 @@ def _need(values: Mapping[str, Any]) -> None:
         raise InvalidInput(f"training needs {' and '.join(missing)} (see reroot train --help)")
 
 
-def _own_problems(name: str, value: Any) -> tuple[Problem, ...]:
-    found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    if not found or not all(isinstance(p, Problem) for p in found):
-        raise InvalidInput(f"{name} must be a number or a list of Problem, got {value!r}")
+def _own_problems(value: Any) -> tuple[Problem, ...]:
+    from ...runs.inputs import problems_of
+
+    found = problems_of(value)
     by_prompt(found)
-    return found
+    return tuple(found)
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:
@@ -322,14 +329,13 @@ def _distinct(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, tuple) and all(isinstance(p, Problem) for p in value):
-        from ...runs.run import problems_digest
-
-        return f"{len(value)} of digest {problems_digest(value)}"
+    if isinstance(value, tuple) and isinstance(value[0], Problem):
+        return len(value)
     if isinstance(value, tuple):  # a loaded model and its tokenizer
-        from ...generators.causal_model import fingerprint
+        from ...generators import causal_model
 
-        return f"{Path(value[0].config._name_or_path).name} {fingerprint(value[0])}".strip()
+        name = Path(value[0].config._name_or_path).name
+        return f"{name} {causal_model.fingerprint(value[0])}".strip()
     if isinstance(value, (Path, Contract, Strategy)):
         return str(value)
     return value.name if hasattr(value, "problems") else value  # a task

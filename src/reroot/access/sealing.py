@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import RunFolderError
+from ..errors import RunFolderError
 
 _MARK = b', "checksum": "'
 
