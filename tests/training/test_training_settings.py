@@ -20,8 +20,13 @@ from reroot.training.trl.config import make_config, read_config
 
 
 def config(**changes: Any) -> TrainConfig:
-    known: dict[str, Any] = {"model": "smollm2", "task": "running_parity", "horizon": 4}
-    return TrainConfig(**(known | {"groups": 4} | changes))
+    known: dict[str, Any] = {
+        "model": "smollm2",
+        "task": "running_parity",
+        "horizon": 4,
+        "groups": 4,
+    }
+    return TrainConfig(**(known | changes))
 
 
 def mine(count: int = 3, **changes: Any) -> list[Problem]:

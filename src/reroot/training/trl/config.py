@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
@@ -152,6 +152,8 @@ class TrainConfig:
                 check_int(f.name, value, least)
             elif f.metadata["kind"] is bool and not isinstance(value, bool):
                 raise InvalidInput(f"{f.name} must be true or false, got {value!r}")
+            elif f.metadata["kind"] is float and type(value) is int:
+                object.__setattr__(self, f.name, float(value))
         pair = isinstance(self.model, tuple) and len(self.model) == 2
         if not (pair or (isinstance(self.model, (str, Path)) and str(self.model))):
             raise InvalidInput(
@@ -345,7 +347,7 @@ def _as_json(value: Any) -> Any:
 
 
 def make_config(values: Mapping[str, Any]) -> TrainConfig:
-    """Settings by name; whole numbers where numbers are meant become such.
+    """Settings by name.
 
     Raises:
         InvalidInput: an unknown name, a missing or bad value.
@@ -356,13 +358,7 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
             raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
     own = isinstance(values.get("problems", 0), (list, tuple))
     _need({n: values.get(n) for n in ("model", *(() if own else ("task", "horizon")))})
-    hints = get_type_hints(TrainConfig)
-    return TrainConfig(
-        **{
-            name: float(value) if hints[name] is float and type(value) is int else value
-            for name, value in values.items()
-        }
-    )
+    return TrainConfig(**values)
 
 
 def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
