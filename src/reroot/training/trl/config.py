@@ -249,7 +249,10 @@ class TrainConfig:
         task = get_task(self.task) if isinstance(self.task, str) else self.task
         assert task is not None
         assert self.horizon is not None
-        return task.problems(self.horizon, count, seed)
+        found = task.problems(self.horizon, count, seed)
+        if count and not found:
+            raise InvalidInput(f"the task {self.task} has no problems at horizon {self.horizon}")
+        return found
 
     @property
     def contract(self) -> Contract:

@@ -31,7 +31,7 @@ from .bridge import Rollouts
 from .callbacks import Callbacks
 from .collector import BudgetSpent
 from .config import CHECKPOINTS, MODEL, TrainConfig
-from .evaluation import evaluate, evaluation_line
+from .evaluation import evaluate
 from .setup import freeze_below, grpo_config, last_checkpoint, lora, step_of
 
 NO_SIGNAL = 50
@@ -178,7 +178,7 @@ class Run:
         )
         seconds = round(time.perf_counter() - started, 3)
         line = {"name": f"eval/{step}", "step": step, "tokens": collector.spent.tokens}
-        line |= {**evaluation_line(found), "seconds": seconds}
+        line |= {**found, "seconds": seconds}
         self.journal.add(line)
         self.callbacks.evaluation(line)
         self.started = time.perf_counter()
