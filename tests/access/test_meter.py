@@ -305,4 +305,4 @@ def test_an_unknown_currency_is_named() -> None:
     async def ask(session: Session) -> None:
         session.remaining("euro")
 
-    assert "unknown currency 'euro'; known: ['rollouts'" in (play_one(ask).error or "")
+    assert "unknown currency 'euro'; known: ['rollouts'" in str(play_one(ask).error)

@@ -372,7 +372,7 @@ def test_a_failure_is_told_to_those_who_asked_for_it(how: str) -> None:
 
     task = [problem("bad"), problem("good", prompt=(1,), max_tokens=4)]
     bad, good = play(look, HIDDEN, generator=Spoilt(spoil), task=task)
-    assert (bad.error or "").startswith("BackendError")
+    assert str(bad.error).startswith("BackendError")
     assert good.error is None
     assert (bad.cost.hidden_states, good.cost.hidden_states) == (0, 1)
 

@@ -83,7 +83,7 @@ def test_another_seed_is_another_run() -> None:
 @pytest.mark.parametrize("concurrency", [1, 3, 64])
 def test_no_more_in_flight_than_asked_for(concurrency: int) -> None:
     """And no less, as long as there are problems: all of a wave is one call of the generator."""
-    generator, waves, done = Wrapped(), list[int](), list[Attempt]()
+    generator, rounds, done = Wrapped(), list[int](), list[Attempt]()
 
     async def three_steps(session: Session) -> None:
         for _ in range(3):
@@ -94,9 +94,9 @@ def test_no_more_in_flight_than_asked_for(concurrency: int) -> None:
         *(iter(jobs), generator),
         concurrency=concurrency,
         on_attempt=done.append,
-        on_wave=waves.append,
+        on_round=rounds.append,
     )
-    assert max(waves) == min(concurrency, 10)
+    assert max(rounds) == min(concurrency, 10)
     assert len(done) == 10
     assert generator.calls <= -(-10 // concurrency) * 3
     assert len(generator.requests) == 30
@@ -110,10 +110,10 @@ def test_a_number_in_flight_that_is_none(concurrency: Any) -> None:
 
 def test_more_in_flight_than_files_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.resource, "getrlimit", lambda which: (140, 140))
-    waves = list[int]()
+    rounds = list[int]()
     jobs = jobs_for(one_rollout, problems(9), tree(), "root/sample")
-    execute(jobs, tree(), concurrency=500, on_attempt=lambda a: None, on_wave=waves.append)
-    assert max(waves) == 4
+    execute(jobs, tree(), concurrency=500, on_attempt=lambda a: None, on_round=rounds.append)
+    assert max(rounds) == 4
 
 
 def test_each_attempt_is_told_once() -> None:
@@ -136,7 +136,7 @@ def with_bad(**changes: Any) -> list[Any]:
 def only_bad_fails(attempts: Sequence[Attempt], message: str) -> Attempt:
     bad = [a for a in attempts if a.error is not None]
     assert [a.problem for a in bad] == ["bad"]
-    assert message in (bad[0].error or "")
+    assert message in str(bad[0].error)
     assert all(a.output is not None and a.reward is not None for a in attempts if a is not bad[0])
     return bad[0]
 
@@ -150,7 +150,7 @@ def test_a_learner_that_fails_on_one_problem() -> None:
     bad = only_bad_fails(
         play(fragile, task=with_bad(max_tokens=2, demonstration=None)), "KeyError: 'no such thing'"
     )
-    assert "test_runner.py)" in (bad.error or "")  # with the line that raised
+    assert "test_runner.py)" in str(bad.error)  # with the line that raised
     assert (bad.output, bad.reward, bad.passed, bad.surprisal) == (None, 0.0, False, None)
 
 
@@ -197,7 +197,7 @@ def test_a_generator_that_fails_for_one_request(error: Exception) -> None:
     task = with_bad(prompt=(2,), max_tokens=4)
     attempts = play(one_rollout, task=task, generator=Failing(is_bad, error))
     bad = only_bad_fails(attempts, "out of memory")
-    assert (bad.error or "").startswith("BackendError: ")
+    assert str(bad.error).startswith("BackendError: ")
     assert bad.cost.rollouts == 0
     healthy = play(one_rollout, task=task)
     assert [a for a in attempts if a is not bad] == [a for a in healthy if a.problem != "bad"]
@@ -252,7 +252,7 @@ def test_replies_that_break_the_protocol(
         await session.draws((), 2, report=report)
 
     attempt = play_one(ask, "reset/full", generator=generator)
-    assert message in (attempt.error or "")
+    assert message in str(attempt.error)
     assert attempt.cost.queries == 0
 
 
@@ -262,7 +262,7 @@ def test_too_few_replies() -> None:
             return super().answer(requests)[:-1]
 
     for attempt in play(one_rollout, task=problems(2), generator=Short()):
-        assert attempt.error == "BackendError: 1 requests got 0 replies"
+        assert str(attempt.error) == "BackendError: 1 requests got 0 replies"
 
 
 def test_a_generator_that_cannot_decode() -> None:
@@ -278,7 +278,7 @@ def test_a_generator_that_cannot_decode() -> None:
         return await one_rollout(session)
 
     attempt = play_one(read, "root/sample+verifier", generator=Mute())
-    assert "BackendError: the generator failed: LookupError" in (attempt.error or "")
+    assert "BackendError: the generator failed: LookupError" in str(attempt.error)
     assert (attempt.reward, attempt.text) == (None, "")
     assert attempt.output is not None
     assert attempt.cost.verifications == 0
@@ -346,14 +346,14 @@ def test_texts_that_no_file_can_hold(tmp_path: Path) -> None:
     again = play(shout, generator=Odd(), task=tasks, out=tmp_path, transcripts=True)
     assert first == again
     assert first[0].text.startswith("\\ud800\u2028\x85\r\n")
-    assert "\\udfff\u2028\x85" in (first[1].error or "")
+    assert "\\udfff\u2028\x85" in str(first[1].error)
 
 
 def test_long_errors_are_cut() -> None:
     async def ramble(session: Session) -> None:
         raise ValueError("x" * 10**6)
 
-    assert len(play_one(ramble).error or "") < 5000
+    assert len(str(play_one(ramble).error)) < 5000
 
 
 # ---- before anything runs -----------------------------------------------------------------------
@@ -468,7 +468,7 @@ def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
     attempts = play(body, task=problems(8), budget=Budget(tokens=50))
     stalled = [a for a in attempts if a.error]
     assert 0 < len(stalled) < 8  # the rng is keyed by the problem
-    assert all("stalled: sent 500 messages in a row" in (a.error or "") for a in stalled)
+    assert all("stalled: sent 500 messages in a row" in str(a.error) for a in stalled)
     assert all(a.output is not None for a in attempts if not a.error)
 
 
@@ -519,4 +519,4 @@ def test_findings_are_plain_data(value: Any, message: str) -> None:
     async def body(session: Session) -> Any:
         return value
 
-    assert message in (play_one(body).error or "")
+    assert message in str(play_one(body).error)

@@ -275,10 +275,10 @@ def test_an_audit_says_what_a_live_session_would(script: list[Query], level: str
     else:
         number, _, query = refusal.query.partition(": ")
         assert query == str(script[int(number.removeprefix("message "))])
-        assert (
+        assert str(
             live
-            == f"AccessDenied: refused {query}: {refusal.rule}. The weakest contract that "
-            + (f"allows it: {refusal.weakest}.")
+        ) == f"AccessDenied: refused {query}: {refusal.rule}. The weakest contract that " + (
+            f"allows it: {refusal.weakest}."
         )
 
 
@@ -590,7 +590,7 @@ def test_recorded_failures_are_failures_again(tmp_path: Path) -> None:
     attempt = run()
     assert [r.n for r in generator.requests if r.forced is None] == [1, 2]  # both asked once
     assert len(judged) == 2  # once by the learner, once at the end
-    assert "judge is out" in (attempt.error or "")
+    assert "judge is out" in str(attempt.error)
     assert (attempt.cost.rewards, attempt.cost.rollouts, attempt.cost.queries) == (1, 1, 2)
     told = lines_of(transcript_of(tmp_path))
     assert [line["i"] for line in told[1:]] == list(range(7))  # each once

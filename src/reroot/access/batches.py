@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ..errors import BackendError
 from ..generators.base import Generator, Request, ShowsHiddenStates
 from ..types import Reply
+from .failures import backend_error
 from .gate import Admitted, Gate
 from .hidden_states import Inspected
-from .learner_thread import describe_error
 from .session import Answer
 
 
@@ -91,10 +91,4 @@ def replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
 
 
 def _fail(one: Pending, error: Exception) -> None:
-    failure = error if isinstance(error, BackendError) else backend_error(error)
-    one.answer = one.gate.cancel(one.admitted, failure)
-
-
-def backend_error(error: Exception) -> BackendError:
-    """An error of a generator, as learners and attempts see it."""
-    return BackendError(f"the generator failed: {describe_error(error)}")
+    one.answer = one.gate.cancel(one.admitted, backend_error(error))

@@ -13,35 +13,39 @@ import asyncio
 import itertools
 import json
 import time
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, cast
+from typing import Any
 
-from ..errors import BudgetExceeded, InvalidInput, RerootError
+from ..errors import BudgetExceeded, InvalidInput
 from ..types import Finding, Prefix, as_tokens
+from .failures import Failure, failure_of, leaves
 from .session import Answer, Envelope, Facts, Message, Session, plain
 
 PATIENCE = 600.0
 """Seconds a learner may go on without asking its session before it is given up."""
 
 _ROUNDS = 1000  # a task that spins on sleep(0) cannot hold back what was asked for longer
-_MOST_TEXT = 4000  # characters of an error that are kept
 
 Start = Callable[[Session], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a learner ended: with an output, without one, or with an error told as text."""
+    """How a learner ended: with an output, without one, or with an error.
+
+    ``raised`` is the learner's own exception, for the caller of the run: nothing behind the door
+    looks at it, and it is kept only if the caller has asked for it.
+    """
 
     output: Prefix | None = None
     metadata: str = "{}"  # JSON text: plain, whatever the learner made
-    error: str | None = None
+    error: Failure | None = None
     out_of_budget: bool = False
+    raised: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +97,11 @@ class _Loop(asyncio.SelectorEventLoop):
 class LearnerTask:
     """One learner on its session; steps in the learner thread."""
 
-    __slots__ = ("_box", "_facts", "_loop", "_numbers", "_start", "_task", "_unanswered")
+    __slots__ = ("_box", "_facts", "_keep", "_loop", "_numbers", "_start", "_task", "_unanswered")
 
-    def __init__(self, start: Start, facts: Facts) -> None:
+    def __init__(self, start: Start, facts: Facts, keep: bool = False) -> None:
         self._start = start
+        self._keep = keep
         self._facts = facts
         self._box: list[Envelope] = []
         self._loop: _Loop | None = None
@@ -123,13 +128,12 @@ class LearnerTask:
         loop.run_until_idle(self._box, deadline)
         while not (task.done() or self._box or self._unanswered):
             if time.monotonic() > deadline:
-                return Finished(
-                    error=f"stalled: went on for {PATIENCE:g} s without asking its session"
-                )
+                why = f"went on for {PATIENCE:g} s without asking its session"
+                return Finished(error=Failure("stalled", why))
             loop.wait(deadline)
             loop.run_until_idle(self._box, deadline)
         if task.done():
-            return _outcome(task)
+            return self._outcome(task)
         sent: list[tuple[int, object]] = []
         for envelope in self._box:
             number = next(self._numbers)
@@ -137,6 +141,22 @@ class LearnerTask:
             sent.append((number, envelope.message))
         self._box.clear()
         return sent
+
+    def _outcome(self, task: asyncio.Task[Any]) -> Finished:
+        if task.cancelled():
+            return Finished(error=Failure("CancelledError", "the learner cancelled itself"))
+        error = task.exception()
+        if error is not None:
+            return self.failed(error)
+        try:
+            return _returned(task.result())
+        except InvalidInput as error:
+            return self.failed(error)
+
+    def failed(self, error: BaseException) -> Finished:
+        """The end of a learner by an exception."""
+        raised = error if self._keep else None
+        return Finished(error=failure_of(error), out_of_budget=_is_budget(error), raised=raised)
 
     def close(self) -> None:
         """Cancel what is left and let go of all that the learner made; safe to call twice."""
@@ -154,18 +174,6 @@ class LearnerTask:
 
 async def _run(start: Start, session: Session) -> object:
     return await start(session)
-
-
-def _outcome(task: asyncio.Task[Any]) -> Finished:
-    if task.cancelled():
-        return Finished(error="CancelledError: the learner cancelled itself")
-    error = task.exception()
-    if error is not None:
-        return Finished(error=describe_error(error), out_of_budget=_is_budget(error))
-    try:
-        return _returned(task.result())
-    except InvalidInput as error:
-        return Finished(error=describe_error(error))
 
 
 def _returned(value: object) -> Finished:
@@ -193,32 +201,7 @@ def _metadata(metadata: object) -> str:
 
 def _is_budget(error: BaseException) -> bool:
     """Whether all that went wrong is that the budget did not suffice (in a task group, too)."""
-    return all(isinstance(leaf, BudgetExceeded) for leaf in _leaves(error))
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """The errors in a group of errors; an error that is no group is its own leaf."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [error]
-    parts = cast("tuple[BaseException, ...]", error.exceptions)  # pyright: ignore[reportUnknownMemberType]
-    return [leaf for part in parts for leaf in _leaves(part)]
-
-
-def describe_error(error: BaseException) -> str:
-    """Type and message; for errors that are not reroot's own, also the line that raised."""
-    text = readable("".join(traceback.format_exception_only(error)).strip()[:_MOST_TEXT])
-    first = _leaves(error)[0]
-    if first is not error:
-        return f"{text}: {describe_error(first)}"
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    if isinstance(error, RerootError) or not frames:
-        return text.removeprefix("reroot.errors.")
-    return f"{text} (line {frames[-1].lineno} of {frames[-1].filename})"
-
-
-def readable(text: str) -> str:
-    """``text`` as UTF-8 can hold it: lone surrogates are written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return all(isinstance(leaf, BudgetExceeded) for leaf in leaves(error))
 
 
 Work = tuple[LearnerTask, Sequence[tuple[int, Answer]] | None]
@@ -234,16 +217,9 @@ def _take_turn(work: Work) -> Turn:
         if not isinstance(result, Finished):
             return Turn(tuple((number, plain(message)) for number, message in result))
     except BaseException as error:  # SystemExit and the like, or something forged in the box
-        result = Finished(error=_describe_any(error))
+        result = task.failed(error)
     task.close()
     return Turn(finished=result)
-
-
-def _describe_any(error: BaseException) -> str:
-    try:
-        return describe_error(error)
-    except BaseException:  # the error's own methods fail
-        return "an error that can't be shown"
 
 
 class LearnerThread:

@@ -20,18 +20,13 @@ from ..errors import InvalidInput, RerootError
 from ..generators.base import Generator, Request
 from ..tasks.base import score
 from ..types import Budget, Cost, Prefix
-from .batches import Pending, answer_all, backend_error, replies
+from .batches import Pending, answer_all, replies
 from .episode import Episode
+from .failures import Failure, backend_error, failure_of, readable
 from .gate import Admitted, Gate
 from .hidden_states import Inspected
 from .learner import BoundLearner
-from .learner_thread import (
-    Finished,
-    LearnerTask,
-    LearnerThread,
-    describe_error,
-    readable,
-)
+from .learner_thread import Finished, LearnerTask, LearnerThread
 from .session import Answer, Ask, AskHiddenStates, Message
 from .transcript import (
     array_from_json,
@@ -98,7 +93,7 @@ class Attempt:
     passed: bool
     surprisal: float | None
     cost: Cost
-    error: str | None
+    error: Failure | None
     stopped: str | None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -133,6 +128,7 @@ class _Flight:
     idle_since: int = 0  # messages sent when it last paid for one
     spent: Cost = Cost()
     finished: Finished | None = None
+    raised: BaseException | None = None  # for ``on_error``
 
 
 @dataclass(slots=True)
@@ -155,21 +151,35 @@ def execute(
     concurrency: int,
     on_attempt: Callable[[Attempt], None],
     log_of: Callable[[Job], Log | None] = lambda job: None,
-    on_wave: Callable[[int], None] = lambda waiting: None,
+    on_round: Callable[[int], None] = lambda running: None,
+    on_error: Callable[[Attempt, BaseException], None] | None = None,
+    attempt_timeout: float | None = None,
+    judge_timeout: float | None = None,
 ) -> None:
-    """Run every job; ``on_attempt`` gets each result as soon as its wave is over.
+    """Run every job.
 
-    ``on_wave`` is told the number of attempts in flight before each wave.
+    Args:
+        jobs: what to run.
+        generator: what is behind the door.
+        concurrency: most attempts that run at the same time.
+        on_attempt: gets each result as soon as its round is over.
+        log_of: where the messages of a job are written, if anywhere.
+        on_round: is told before each round how many attempts are running.
+        on_error: gets, before ``on_attempt``, an attempt that failed and the exception itself: what
+            the learner, the generator or the task raised. Without it, no object of a learner
+            leaves the learners' thread.
+        attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
+        judge_timeout: seconds that a call of a reward, verifier or value function may take.
     """
     queue, flights = iter(jobs), list[_Flight]()
     at_once, thread = _affordable_loops(concurrency), LearnerThread()
     try:
         while True:
             for job in itertools.islice(queue, at_once - len(flights)):
-                flights.append(_launch(job, log_of(job)))
+                flights.append(_launch(job, log_of(job), keep=on_error is not None))
             if not flights:
                 return
-            on_wave(len(flights))
+            on_round(len(flights))
             waiting = _turn(thread, flights)
             done = [f for f in flights if f.finished is not None]
             flights = [f for f in flights if f.finished is None]
@@ -177,6 +187,8 @@ def execute(
             for item in waiting:
                 _deliver(item)
             for flight, attempt in zip(done, _judge(generator, done), strict=True):
+                if on_error is not None and attempt.error is not None:
+                    on_error(attempt, flight.raised or RerootError(str(attempt.error)))
                 on_attempt(attempt)
                 if flight.log is not None:
                     flight.log.finish()
@@ -226,13 +238,13 @@ def _end_if_idle(thread: LearnerThread, flight: _Flight) -> None:
         flight.spent, flight.idle_since = flight.gate.meter.spent, flight.sent
     if flight.finished is None and flight.sent - flight.idle_since > MOST_IDLE:
         thread.drop(flight.task)
-        why = f"stalled: sent {MOST_IDLE:,} messages in a row that were refused or cost nothing"
-        flight.answers, flight.finished = [], Finished(error=why)
+        why = f"sent {MOST_IDLE:,} messages in a row that were refused or cost nothing"
+        flight.answers, flight.finished = [], Finished(error=Failure("stalled", why))
 
 
-def _launch(job: Job, log: Log | None) -> _Flight:
+def _launch(job: Job, log: Log | None, keep: bool) -> _Flight:
     gate = Gate(job.episode, job.contract, job.budget, job.seed)
-    task = LearnerTask(job.learner.start, gate.facts())
+    task = LearnerTask(job.learner.start, gate.facts(), keep)
     recorded = [] if log is None else log.recorded()
     if log is not None and not recorded:
         log.append(
@@ -326,7 +338,7 @@ def _deliver(item: _Waiting) -> None:
             {
                 "i": item.number,
                 "message": message_to_json(item.message),
-                "error": None if answer.error is None else describe_error(answer.error),
+                "error": None if answer.error is None else str(failure_of(answer.error)),
                 "value": None if answer.error is not None else value_to_json(answer.value),
             }
         )
@@ -354,16 +366,18 @@ def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float |
     return next(scored) if len(output) else 0.0
 
 
-def _output(flight: _Flight) -> tuple[Prefix | None, str | None]:
+def _output(flight: _Flight) -> tuple[Prefix | None, Failure | None]:
     """The learner's output, checked; or why there is none."""
     finished = flight.finished
     assert finished is not None
+    flight.raised = finished.raised
     if finished.output is None:
         return None, finished.error
     try:
         flight.job.episode.check_tokens(finished.output.tokens)
     except RerootError as error:
-        return None, describe_error(error)
+        flight.raised = error
+        return None, failure_of(error)
     return finished.output, None
 
 
@@ -380,7 +394,7 @@ def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float
 
 
 def _attempt(
-    flight: _Flight, output: Prefix | None, error: str | None, surprisal: float | None
+    flight: _Flight, output: Prefix | None, error: Failure | None, surprisal: float | None
 ) -> Attempt:
     job, problem = flight.job, flight.job.episode.problem
     finished, seen, reward = flight.finished, None, None
@@ -388,10 +402,10 @@ def _attempt(
     try:
         seen = None if output is None else job.episode.output(output.tokens)
         reward = 0.0 if seen is None else score(problem, seen)
-    except RerootError as failure:
-        error = error or describe_error(failure)
-    except Exception as failure:
-        error = error or describe_error(backend_error(failure))
+    except Exception as raised:
+        raised = raised if isinstance(raised, RerootError) else backend_error(raised)
+        flight.raised = flight.raised or raised
+        error = error or failure_of(raised)
     return Attempt(
         key=job.key,
         problem=problem.id,

@@ -127,7 +127,12 @@ def _walked(s: Setting) -> list[Row]:
     )
     floor = limits.capacity_floor(K, H, p)
     return [
-        {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": a.error}
+        {
+            "draws": a.cost.queries,
+            "passed": a.passed,
+            "floor": floor,
+            "error": None if a.error is None else str(a.error),
+        }
         for a in result.attempts
     ]
 

@@ -105,7 +105,7 @@ def run_groups(
 
 def _group(attempt: Attempt, episode: Episode) -> Group:
     if attempt.error is not None:
-        raise error_from_text(attempt.error)
+        raise error_from_text(str(attempt.error))
     return Group.of_metadata(attempt.metadata, episode.prompt, attempt.cost)
 
 
