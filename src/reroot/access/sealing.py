@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
+
+from ..errors import RunFolderError
 
 _SUM = ', "sum": "'
 _LENGTH = len(_SUM) + 16 + len('"}')
@@ -37,6 +40,27 @@ def unsealed(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, got {value!r:.80}")
     return cast("dict[str, Any]", value)
+
+
+def read_sealed(file: Path, what: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(number, bytes, object) of each line; a last line that a kill cut off is left out.
+
+    Args:
+        file: the file.
+        what: what its lines are, for the error.
+
+    Raises:
+        RunFolderError: the file cannot be read, or a line is damaged; it says which.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RunFolderError(f"can't read the {what} {file}: {error}") from None
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
+        try:
+            yield number, len(line) + 1, unsealed(line)
+        except ValueError as error:
+            raise RunFolderError(f"{file}, line {number}: not a {what} line: {error}") from None
 
 
 def _checksum(text: str) -> str:

@@ -30,6 +30,7 @@ from ..generators.law import most_likely
 from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
 from .rules import PrefixRules, no_oracle
+from .sealing import read_sealed, sealed
 from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
 
 _REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
@@ -124,23 +125,13 @@ def array_from_json(value: dict[str, Any]) -> FloatArray:
 
 
 def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(bytes, content) of each line of a transcript; a last line cut off by a kill is left out.
+    """(bytes, content) of each line of a transcript; see ``read_sealed``.
 
     Raises:
-        RunFolderError: the file is not there, or a line in the middle is damaged.
+        RunFolderError: the file is not there, or a line is damaged.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"can't read the transcript {path}: {error}") from None
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {error}") from None
-        if not isinstance(value, dict):
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {value!r}")
-        yield len(line) + 1, cast("dict[str, Any]", value)
+    for _, size, line in read_sealed(path, "transcript"):
+        yield size, line
 
 
 def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -337,7 +328,7 @@ def coarsened(reply: Reply, report: Report) -> Reply:
 
 def transcript_text(lines: Iterable[dict[str, Any]]) -> str:
     """Lines as a transcript file holds them."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return "".join(map(sealed, lines))
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..access.sealing import read_sealed, sealed
 from ..errors import RunFolderError
-from ..sealing import read_sealed, sealed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,29 +42,35 @@ _DIGEST_CHANGED = (
 )
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file whole: beside ``path``, synced with the disk, then moved into place in one step.
+def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> None:
+    """Write a file whole: beside ``path``, then moved into place in one step.
 
-    Lone surrogates, which UTF-8 cannot hold, become their escapes.
+    With ``sync`` it survives a loss of power when this returns, as what was there or as this. Lone surrogates, which UTF-8 cannot hold, become their escapes.
 
     Raises:
         RunFolderError: the file system refuses (full disk, no permission).
     """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    data = _encode(content) if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink()
         if not isinstance(error, OSError):  # Ctrl-C
             raise
         raise RunFolderError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _sync_folder(path: Path) -> None:
@@ -101,8 +107,9 @@ class GrowingFile:
         self._file: io.FileIO | None = None
         self._synced = 0.0
 
-    def add(self, data: bytes) -> int:
-        """Add ``data``, safe from a kill when this returns; where it begins in the file."""
+    def add(self, text: str) -> tuple[int, int]:
+        """Add ``text``, safe from a kill when this returns; where in the file it begins and ends."""
+        data = _encode(text)
         try:
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
@@ -114,7 +121,7 @@ class GrowingFile:
             except OSError:
                 self._file.truncate(before)
                 raise
-            return before
+            return before, before + len(data)
         except OSError as error:
             raise RunFolderError(
                 f"can't write {self.path}: {error.strerror or error}. {self._kept()} Make room and "
