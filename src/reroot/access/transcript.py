@@ -328,7 +328,7 @@ def coarsened(reply: Reply, report: Report) -> Reply:
 
 def transcript_text(lines: Iterable[dict[str, Any]]) -> str:
     """Lines as a transcript file holds them."""
-    return "".join(map(sealed, lines))
+    return b"".join(map(sealed, lines)).decode("utf-8")
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:

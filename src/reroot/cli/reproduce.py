@@ -85,7 +85,7 @@ def tell(found: Reproduction) -> None:
                 text = f"fails: {id}: {check.name}: {check.detail}"
                 console.print(text, style="red", markup=False, soft_wrap=True)
     try:
-        console.print(f"report: {write_page(found)}", soft_wrap=True)
+        console.print(f"report: {write_page(found)}", markup=False, soft_wrap=True)
     except MissingDependency as error:  # the measurements are complete
         text = f"no page: {error}; then: reroot report {found.folder}"
         console.print(text, markup=False, soft_wrap=True)

@@ -68,19 +68,20 @@ def report(
         tell(load_reproduction(folder))
         return
     if kinds[folder] == "suite":
+        from ..runs.suite import load_suite
         from .suite import tell_suite
 
-        tell_suite(folder)
+        tell_suite(load_suite(folder))
         return
     if kinds[folder] == "certificates":
         from .certify import tell_certificates
 
         tell_certificates(folder)
         return
-    from ..pages import summarize, terminal_table, write_report
+    from ..runs.compare import load_comparison
+    from .compare import tell_comparison
 
-    console.print(terminal_table(summarize(folder), console.width))
-    console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    tell_comparison(load_comparison(folder))
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
@@ -91,8 +92,8 @@ def _training(folders: list[Path], out: Path | None, record: Path | None) -> Non
     runs = load_runs(folders)
     console.print(training_table(runs, console.width))
     if record is not None:
-        console.print(f"record: {write_record(runs, record)}", soft_wrap=True)
-    console.print(f"report: {write_training_page(folders, out)}", soft_wrap=True)
+        console.print(f"record: {write_record(runs, record)}", markup=False, soft_wrap=True)
+    console.print(f"report: {write_training_page(folders, out)}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -28,7 +28,7 @@ def write_page(found: Reproduction) -> Path:
         parts += _section(experiment, found, quick)
     page = document("reroot reproduce", parts)
     path = found.folder / PAGE
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    write_atomically(path, page)
     return path
 
 

@@ -19,8 +19,8 @@ from ..runs.folder import (
     SUMMARY,
     JournalFolder,
     read_config,
-    write_atomically,
     write_json,
+    write_table,
 )
 from ..runs.processes import spread
 from .base import Check, Experiment, Row
@@ -217,7 +217,7 @@ def _write_results(folder: Path, rows: dict[str, list[Row]]) -> None:
     if not tables:
         raise InvalidInput("the experiments measured nothing")
     table = pl.concat(tables, how="diagonal_relaxed")
-    write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+    write_table(folder / RESULTS, table)
 
 
 def _flat(row: Row) -> Row:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..runs.summary import summarize
 from .comparison.page import write_report
 from .comparison.terminal import terminal_table
 
-__all__ = ["summarize", "terminal_table", "write_report"]
+__all__ = ["terminal_table", "write_report"]

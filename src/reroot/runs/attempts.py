@@ -87,7 +87,7 @@ class RunFolder(JournalFolder):
         super().__init__(path, config, _key, parts)
         kept = self.path / "transcripts" if self._how.transcripts else None
         self._inflight = InFlight(self.path / "inflight", kept, self._safe)
-        self._unwritten: list[str] = []
+        self._unwritten: list[bytes] = []
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
@@ -140,7 +140,7 @@ class RunFolder(JournalFolder):
         """Write down what finished, and what was said by attempts that have not."""
         unwritten, self._unwritten = self._unwritten, []
         if unwritten:
-            self._journal.add("".join(unwritten))
+            self._journal.add(b"".join(unwritten))
             self._journal.sync(SYNCED)
         self._inflight.flush()
 

@@ -50,7 +50,7 @@ def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> 
     Raises:
         RunFolderError: the file system refuses (full disk, no permission).
     """
-    data = _encode(content) if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -67,10 +67,6 @@ def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> 
         if not isinstance(error, OSError):  # Ctrl-C
             raise
         raise RunFolderError(f"can't write {path}: {error.strerror or error}") from error
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _sync_folder(path: Path) -> None:
@@ -107,9 +103,8 @@ class GrowingFile:
         self._file: io.FileIO | None = None
         self._synced = 0.0
 
-    def add(self, text: str) -> tuple[int, int]:
-        """Add ``text``, safe from a kill when this returns; where in the file it begins and ends."""
-        data = _encode(text)
+    def add(self, data: bytes) -> tuple[int, int]:
+        """Add ``data``, safe from a kill when this returns; where in the file it begins and ends."""
         try:
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
@@ -232,7 +227,9 @@ class JournalFolder:
         for key in [*self.config, *found]:
             if found.get(key) != self.config.get(key):
                 if key == "digest":
-                    raise RunFolderError(f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}")
+                    raise RunFolderError(
+                        f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}"
+                    )
                 raise RunFolderError(
                     f"{self.path} holds a run with another configuration: {key} is "
                     f"{_short(found.get(key))} there and {_short(self.config.get(key))} now. "

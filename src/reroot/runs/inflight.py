@@ -77,7 +77,7 @@ class InFlight:
         if not places:
             return []
         with self._file.open("rb") as file:
-            lines = [unsealed(os.pread(file.fileno(), b - a, a)) for a, b in places]
+            lines = [unsealed(os.pread(file.fileno(), b - a - 1, a)) for a, b in places]
         return [{k: v for k, v in line.items() if k != "of"} for line in lines]
 
     def append(self, key: str, line: dict[str, Any]) -> None:
@@ -88,7 +88,8 @@ class InFlight:
         """An attempt has ended: keep its transcript, or nothing."""
         if self._transcripts is not None:
             lines = [*self.recorded(key), *self._pending.get(key, ())]
-            write_atomically(self._transcripts / _name(key), "".join(map(sealed, lines)), sync=False)
+            kept = self._transcripts / _name(key)
+            write_atomically(kept, b"".join(map(sealed, lines)), sync=False)
         if key in self._places:  # if it is made again, this is no part of it
             self._ended.append(self._numbers[key])
         self._forget(key)
@@ -100,20 +101,19 @@ class InFlight:
     def flush(self) -> None:
         """Write down what waits in memory; safe from a kill when this returns."""
         pending, self._pending = self._pending, {}
-        texts: list[tuple[str, str]] = []
+        parts: list[tuple[str, bytes]] = []
         for key, lines in pending.items():
             if key not in self._numbers:
                 self._numbers[key], self._used = self._used, self._used + 1
-            texts += [(key, sealed({"of": self._numbers[key], **line})) for line in lines]
+            parts += [(key, sealed({"of": self._numbers[key], **line})) for line in lines]
         ends = [sealed({"of": number, "end": True}) for number in self._ended if self._places]
         self._ended.clear()
-        if not (texts or ends):
+        if not (parts or ends):
             return
-        at, end = self._grown.add("".join([*(text for _, text in texts), *ends]))
-        for key, text in texts:
-            size = len(text) if text.isascii() else len(text.encode("utf-8", "backslashreplace"))
-            self._places.setdefault(key, []).append((at, at + size))
-            at += size
+        at, end = self._grown.add(b"".join([*(part for _, part in parts), *ends]))
+        for key, part in parts:
+            self._places.setdefault(key, []).append((at, at + len(part)))
+            at += len(part)
         live = sum(b - a for places in self._places.values() for a, b in places)
         if end > _SMALL and 2 * live < end:
             self._rewrite()

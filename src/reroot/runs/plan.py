@@ -99,6 +99,7 @@ class Plan:
             "tasks": list(work.tasks),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
+            "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
             "learners": [
                 {
                     "name": x.name,

@@ -143,7 +143,9 @@ def load_run(folder: str | Path) -> RunData:
         return run_data(path, config, results, problems, usage_of(path), planned)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{path / CONFIG} is no configuration of a comparison: {why}") from None
+        raise RunFolderError(
+            f"{path / CONFIG} is no configuration of a comparison: {why}"
+        ) from None
 
 
 def _results(

@@ -13,7 +13,6 @@ from ..access.runner import Attempt
 from ..contract import Contract, Control, Oracle
 from ..errors import RunFolderError
 from ..types import CURRENCIES
-from .plan import Plan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -151,41 +150,6 @@ def _grid(
                     yield from (((name, label, law), entries, cell) for name in names)
 
 
-def problems_table(plan: Plan) -> pl.DataFrame:
-    """What the generator itself makes of each problem: its log-probability along the demonstration."""
-    import polars as pl
-
-    generator = plan.workload.generator
-    rows: list[dict[str, Any]] = []
-    for cell in plan.workload.cells:
-        shown = [e for e in cell.episodes if e.demonstration is not None and len(e.demonstration)]
-        requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
-        replies = iter(generator.answer(requests)) if requests else iter(())
-        for episode in cell.episodes:
-            problem, demonstration = episode.problem, episode.demonstration
-            logprobs: list[float] = []
-            if demonstration:
-                reply = next(replies)
-                assert reply.logprobs is not None
-                logprobs = reply.logprobs[0].tolist()
-            tokens = demonstration.tokens if demonstration else ()
-            rows.append(
-                {
-                    "task": cell.task,
-                    "horizon": cell.horizon,
-                    "seed": cell.seed,
-                    "problem": problem.id,
-                    "unique": problem.unique,
-                    "log_reach": sum(logprobs) if problem.unique and logprobs else None,
-                    "demo_tokens": [generator.decode([t]) for t in tokens],
-                    "demo_logprobs": logprobs,
-                    "prompt": problem.prompt if isinstance(problem.prompt, str) else "",
-                    "answer": problem.answer,
-                }
-            )
-    return pl.DataFrame(rows, schema=problem_schema())
-
-
 def read_parquet(file: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """A table, whatever characters its name has (polars reads some as patterns or as addresses).
 
@@ -220,5 +184,7 @@ def read_table(file: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     named = [n for n in ("task", "problem", "learner", "contract", "control") if n in schema]
     for name in (*counts, *named):
         if table[name].null_count() or (name in counts and (table[name] < 0).any()):
-            raise RunFolderError(f"{file} is damaged: the column {name} has empty or negative entries")
+            raise RunFolderError(
+                f"{file} is damaged: the column {name} has empty or negative entries"
+            )
     return table

@@ -52,7 +52,7 @@ def write_certificates(folder: str | Path, summary: Mapping[str, Any]) -> Path:
     """
     path, page = Path(folder) / PAGE, render(summary)
     write_json(path.with_name(NUMBERS), summary)
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    write_atomically(path, page)
     return path
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Oracle
-from ...runs.folder import SUMMARY, write_atomically, write_json
-from ...runs.results import RunData, load_run
-from ...runs.summary import summary_of
+from ...runs.compare import Comparison, load_comparison
+from ...runs.folder import write_atomically
+from ...runs.results import RunData
 from ..kit.formatting import listing, plural, quantity, share, shares, signed
 from ..kit.html import document
 from . import sections, tables
@@ -25,8 +25,8 @@ LEVELS = {
 }
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` (and ``summary.json``) of a comparison into its folder.
+def write_report(comparison: Comparison | str | Path) -> Path:
+    """Write ``report.html`` of a comparison into its folder, and of a folder ``summary.json`` too.
 
     The same tables give the same bytes: no date, no randomness that is not keyed.
 
@@ -37,11 +37,10 @@ def write_report(folder: str | Path) -> Path:
         RunFolderError: the folder holds no comparison, or cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    run = load_run(folder)
-    summary = summary_of(run)
-    write_json(run.folder / SUMMARY, summary)
-    page, path = render(run, summary), run.folder / "report.html"
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    if not isinstance(comparison, Comparison):
+        comparison = load_comparison(comparison)
+    path = comparison.folder / "report.html"
+    write_atomically(path, render(comparison.data, comparison.summary))
     return path
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract
-from ...runs.folder import SUMMARY, write_atomically, write_json
-from ...runs.suite_summary import BUDGETS, lacking, summarize_suite
+from ...runs.folder import write_atomically
+from ...runs.suite import SuiteRun
+from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
 from ..comparison.tables import SHORT, dot, table, with_interval
 from ..kit.contracts import allowed
@@ -40,16 +41,10 @@ mean of −log P(output), in nats.</p>
 <b>Costs</b> are means per attempt and logical: what the interface charges, whatever the backend reuses.</p>"""
 
 
-def write_suite_page(folder: str | Path) -> Path:
-    """Write ``report.html`` and ``summary.json`` of a suite; the path of the page.
-
-    Raises:
-        RunFolderError: the folder holds no suite, or cannot be written.
-    """
-    summary, path = summarize_suite(folder), Path(folder) / "report.html"
-    write_json(path.with_name(SUMMARY), summary)
-    page = render(summary)
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+def write_suite_page(run: SuiteRun) -> Path:
+    """Write ``report.html`` into the folder of a suite; the path of the page (``RunFolderError``)."""
+    path = run.folder / "report.html"
+    write_atomically(path, render(run.summary))
     return path
 
 

@@ -77,7 +77,7 @@ def write_training_page(folders: Sequence[str | Path], out: str | Path | None = 
     first = Path(folders[0])
     usual = first.with_suffix(".html") if is_record(first) else first / "report.html"
     path = Path(out) if out is not None else usual
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    write_atomically(path, page)
     return path
 
 

@@ -28,8 +28,8 @@ from ...runs.folder import (
     RESULTS,
     SUMMARY,
     JournalFolder,
-    write_atomically,
     write_json,
+    write_table,
 )
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
@@ -366,4 +366,4 @@ def write_results(folder: Path, lines: dict[str, dict[str, Any]]) -> None:
     ]
     if rows:
         table = pl.DataFrame(rows, infer_schema_length=None)
-        write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+        write_table(folder / RESULTS, table)
