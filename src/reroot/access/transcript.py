@@ -154,7 +154,8 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
 
     Args:
         path: a transcript file of a run with ``transcripts=True``.
-        contract: the contract to check against.
+        contract: the contract to check against; one that names no oracle grants those that the
+            attempt was granted, as in ``compare``.
 
     Returns:
         The refusal of the first message that would have been refused, or ``None``.
@@ -188,6 +189,7 @@ def _audit(
             f"its draws follow {sampling}, the contract's {contract.resolved.sampling}",
             str(recorded),
         )
+    contract = contract.or_oracles(recorded.oracles)
     rules = PrefixRules(head["horizon"], sampling)
     for line in lines:
         try:

@@ -138,7 +138,7 @@ def _run(learner: BoundLearner, s: Setting, grants: str) -> Row:
     paths = ensemble(
         [DecoyPath(_K, s["H"], s["k"], _P0, _P1, seed=i) for i in range(s["attempts"])]
     )
-    result = run(learner, paths.problems(), paths, grants=grants, seed=s["seed"])
+    result = run(learner, paths.problems(), paths, grants=grants, seed=s["seed"], on_error="record")
     queries = [a.cost.queries for a in result.attempts]
     return {
         "passed": sum(a.passed for a in result.attempts),

@@ -122,7 +122,7 @@ def _eliminated(s: Setting) -> list[Row]:
 def _run(learner: BoundLearner, s: Setting) -> Row:
     laws = ensemble([NoisyParity(s["T"], s["alpha"], seed=i) for i in range(s["secrets"])])
     grants = str(learner.requires)
-    result = run(learner, laws.problems(), laws, grants=grants, seed=s["seed"])
+    result = run(learner, laws.problems(), laws, grants=grants, seed=s["seed"], on_error="record")
     queries = [a.cost.queries for a in result.attempts]
     return {
         "grants": grants,

@@ -10,12 +10,12 @@ from ..pages.kit.formatting import quantity
 from ..pages.kit.html import document
 from ..runs.folder import write_atomically
 from .base import Check, Experiment
-from .runner import PAGE, Reproduction, command
+from .runner import Reproduction, command
 from .suite import get_experiment
 
 
 def write_page(found: Reproduction) -> Path:
-    """Write ``report.html`` of a reproduction into its folder.
+    """Write the page of a reproduction into its folder, or beside its record.
 
     Raises:
         RunFolderError: the folder cannot be written.
@@ -27,9 +27,8 @@ def write_page(found: Reproduction) -> Path:
     for experiment in experiments:
         parts += _section(experiment, found, quick)
     page = document("reroot reproduce", parts)
-    path = found.folder / PAGE
-    write_atomically(path, page)
-    return path
+    write_atomically(found.page, page)
+    return found.page
 
 
 def _header(found: Reproduction) -> str:
@@ -50,7 +49,7 @@ def _overview(found: Reproduction) -> str:
             f'<a href="#{entry["id"]}">{entry["id"]}</a>',
             escape(entry["claim"]),
             _mark(entry["holds"]),
-            quantity(entry["seconds"]),
+            quantity(entry["seconds"]) if entry["seconds"] else "·",
         ]
         for entry in found.summary["experiments"]
     ]

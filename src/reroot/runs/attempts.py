@@ -122,14 +122,16 @@ class RunFolder(JournalFolder):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        # after an error it is the one to be told: a full disk refuses here again
-        with contextlib.suppress(RunFolderError) if error else contextlib.nullcontext():
-            self.flush()
-            self._write_usage()
-            self._inflight.close()
-        self._usage_file.sync()
-        self._usage_file.close()
-        super().__exit__(kind, error, tb)
+        try:
+            # after an error it is the one to be told: a full disk refuses here again
+            with contextlib.suppress(RunFolderError) if error else contextlib.nullcontext():
+                self.flush()
+                self._write_usage()
+                self._inflight.close()
+            self._usage_file.sync()
+        finally:
+            self._usage_file.close()
+            super().__exit__(kind, error, tb)
 
     def record(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk after ``flush``."""
@@ -239,6 +241,8 @@ def make_attempts(
         attempt_timeout=how.attempt_timeout,
         judge_timeout=how.judge_timeout,
     )
+    if folder is not None:
+        folder.flush()
     if raised:
         raise raised[0]
     return found

@@ -48,9 +48,7 @@ class Plan:
 
     def granted(self, contract: Contract, task: str) -> Contract:
         """A contract with the task's oracles, unless it names its own."""
-        if contract.oracles:
-            return contract.resolved
-        return contract.with_oracles(self.workload.oracles(task)).resolved
+        return contract.or_oracles(self.workload.oracles(task)).resolved
 
     def permitted(self, learner: BoundLearner, task: str) -> list[Contract]:
         """The contracts that permit a learner on a task."""

@@ -11,7 +11,7 @@ from ...contract import Contract, Oracle
 from ...runs.compare import Comparison, load_comparison
 from ...runs.folder import write_atomically
 from ...runs.results import RunData
-from ..kit.formatting import listing, plural, quantity, share, shares, signed
+from ..kit.formatting import listing, plural, quantity, share, shares, signed, unfinished
 from ..kit.html import document
 from . import sections, tables
 from .figures import series_of
@@ -69,6 +69,8 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     config = run.config
     limits = listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit"
     levels = {str(x.control) for x in run.learners}
+    told = unfinished(summary)
+    marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
     items = "".join(
         f"<li>{tables.dot(level)}<b>{level}</b>: {text}</li>"
         for level, text in LEVELS.items()
@@ -76,7 +78,7 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     )
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
-<h1>{escape(title)}</h1>
+<h1>{escape(title)}</h1>{marked}
 <p>The same learners, problems, seeds and budget; only the generator interface changes: at which
 prefixes a learner may ask the generator. {plural(len(run.learners), "learner")} at
 {plural(len(horizons), "horizon")} ({", ".join(map(str, horizons))}); each cell has

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kit.formatting import plural, quantity, share, shares
+from ..kit.formatting import plural, quantity, share, shares, unfinished
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +27,8 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = []
+    told = unfinished(summary)
+    parts: list[RenderableType] = [Text(told, style="bold yellow")] if told else []
     for task in summary["tasks"]:
         parts += [_fitting_table(summary, task, width), _verdict(summary, task), Text()]
     return Group(*parts, Text(_budget(summary), style="dim"))

@@ -14,7 +14,7 @@ from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
 from ..comparison.tables import SHORT, dot, table, with_interval
 from ..kit.contracts import allowed
-from ..kit.formatting import listing, plural, quantity, share, shares
+from ..kit.formatting import listing, plural, quantity, share, shares, unfinished
 from ..kit.html import document
 
 _MOST_NAMED = 3
@@ -103,16 +103,19 @@ def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
 
 
 def errors(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on the attempts that had errors: whose they were, and the first one."""
+    """Sentences on attempts that are not made yet, or had errors: whose they were, and the first."""
+    told = unfinished(summary)
+    parts = [told] if told else []
     rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
     broken: dict[str, int] = {}
     for short, numbers in rows:
         broken[short] = broken.get(short, 0) + numbers["errors"]
     named = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
     if not named:
-        return []
+        return parts
     first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
     return [
+        *parts,
         f"Attempts with errors count as not passed: {named}.",
         f"The first one: {first}",
     ]
