@@ -39,7 +39,7 @@ ABOVE = ("runs", "certify", "testing", "pages", "experiments", "cli")
 BEHIND_THE_DOOR = ("gate", "rules", "coarsen", "meter", "episode", "runner", "learner_thread")
 
 ROOMS = (
-    *("errors", "_version", "randomness", "checks", "contract", "types", "specs", "limits"),
+    *("errors", "_version", "randomness", "checks", "specs", "contract", "types", "limits"),
     *("tasks", "generators", "families", "objective", "access", "learners", "diagnosis"),
     *("runs", "training", "testing", "certify", "pages", "experiments", "cli"),
 )

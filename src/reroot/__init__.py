@@ -1,6 +1,7 @@
 """reroot: the generator interface as a first-class object in language-model post-training.
 
-Importing this package loads NumPy and nothing heavier; everything else loads when first used.
+Importing this package loads nothing but its errors; everything else loads when first used, and
+what users hold (contracts, sessions, exact generators) needs NumPy and nothing heavier.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .contract import Contract, Control, Oracle, Report, Sampling
 from .errors import (
     AccessDenied,
     BackendError,
@@ -20,7 +20,6 @@ from .errors import (
     RerootError,
     RunFolderError,
 )
-from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 if TYPE_CHECKING:
     from . import (
@@ -36,13 +35,17 @@ if TYPE_CHECKING:
     from .access.runner import Attempt
     from .access.session import Session
     from .access.transcript import audit
+    from .contract import Contract, Control, Oracle, Report, Sampling
     from .experiments import reproduce
     from .pages import write_report
     from .runs.compare import compare
     from .runs.run import RunResult, run
     from .tasks.base import Problem
+    from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 _LAZY = {
+    **dict.fromkeys(("Contract", "Control", "Oracle", "Report", "Sampling"), ".contract"),
+    **dict.fromkeys(("Budget", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"),
     "Attempt": ".access.runner",
     "Problem": ".tasks.base",
     "RunResult": ".runs.run",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidInput, MissingDependency
+from ..specs import split
 from .app import app, console
-from .parsing import split_integers, split_specs
+from .parsing import split_integers
 from .progress import bar
 from .suite import end_with, run_suite_of
 
@@ -132,7 +133,7 @@ def compare(
             out or Path("runs") / suite,
             model=model,
             quick=quick,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
             seeds=seeds,
             problems=problems,
@@ -164,9 +165,9 @@ def compare(
 
         result = run_compare(
             model=model,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
-            grants=split_specs(grants, "@"),
+            grants=split(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
             budget_calls=budget_calls,
@@ -198,7 +199,7 @@ def tell_comparison(comparison: Comparison) -> None:
         shown = f"report: {write_report(comparison)}"
     except MissingDependency as error:  # the comparison itself is complete
         shown = f"no page: {error}; then: reroot report {comparison.folder}"
-    console.print(shown, markup=False, soft_wrap=True)
+    console.line(shown)
 
 
 def _default_name(model: str, task: str) -> str:

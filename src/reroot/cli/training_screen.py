@@ -10,11 +10,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from .console import PlainConsole
 
 TAIL = 10
 """Numbers of "the last steps" are over this many; so often a plain line is printed."""
@@ -37,9 +39,9 @@ class TrainingScreen:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], total_steps: int, console: Console | None = None
+        self, config: Mapping[str, Any], total_steps: int, console: PlainConsole | None = None
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or PlainConsole(stderr=True)
         self._title = _title(config)
         self._total = max(total_steps, 1)
         self._budget = (config.get("budget") or {}).get("tokens")
@@ -93,7 +95,7 @@ class TrainingScreen:
             self._print(text)
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.line(text)
 
     # -- the screen ------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
 from .app import app, console
@@ -100,8 +100,8 @@ def _training(folders: list[Path], out: Path | None, record: Path | None) -> Non
     runs = load_runs(folders)
     console.print(training_table(runs, console.width))
     if record is not None:
-        console.print(f"record: {write_record(runs, record)}", markup=False, soft_wrap=True)
-    console.print(f"report: {write_training_page(folders, out)}", markup=False, soft_wrap=True)
+        console.line(f"record: {write_record(runs, record)}")
+    console.line(f"report: {write_training_page(folders, out)}")
 
 
 @app.command()
@@ -117,7 +117,7 @@ def audit(
     from ..access.transcript import audit as run_audit
 
     refused = run_audit(transcript, contract)
-    console.print("permitted" if refused is None else str(refused), markup=False, soft_wrap=True)
+    console.line("permitted" if refused is None else str(refused))
     raise typer.Exit(0 if refused is None else 1)
 
 
@@ -153,7 +153,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     console.print(table)
 
 
-def _first_line_first(text: str) -> str:
+def _first_line_first(text: str) -> Text:
     """What it is at once, its details in the background."""
     first, newline, rest = text.partition("\n")
-    return f"{escape(first)}{newline}[dim]{escape(rest)}[/dim]" if newline else escape(first)
+    return Text.assemble(first, newline, (rest, "dim"))

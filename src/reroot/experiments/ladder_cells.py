@@ -78,13 +78,37 @@ class Trial:
     leaves: bool = False
 
 
-class Ladder(Protocol):
-    """A family of the ladder.
+def exact(trial: str, why: str, **numbers: int) -> Cell:
+    """A fixed cost, or one that is exact by formula."""
+    return Cell("exact", trial, why, **numbers)
 
-    Attributes:
-        title: its parameters in words; HTML.
-        remark: what is particular about it; HTML.
-    """
+
+def bound(trial: str, why: str, **numbers: int) -> Cell:
+    """Numbers that suffice, and a lower bound."""
+    return Cell("bound", trial, why, **numbers)
+
+
+def waits(trial: str, why: str, queries: int) -> Cell:
+    """The exact quantile of a law of waiting."""
+    return Cell("quantile", trial, why, queries=queries)
+
+
+def dark(control: str, why: str) -> list[Cell]:
+    """Lists that show nothing, whatever is asked."""
+    return [Cell("never", f"blind {control}/{report}", why) for report in REPORTS[:2]]
+
+
+def by_control(rows: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
+    """Cells by control and report, from a row for each control."""
+    return {
+        (control, report): cell
+        for control, row in zip(CONTROLS, rows, strict=True)
+        for report, cell in zip(REPORTS, row, strict=True)
+    }
+
+
+class Ladder(Protocol):
+    """A family of the ladder: ``title`` and ``remark`` are its parameters, and what is particular; HTML."""
 
     @property
     def title(self) -> str: ...
@@ -169,9 +193,8 @@ class PathLadder:
 
     def root_sample(self, H: int) -> int:
         """Rollouts with SAMPLE reports, enough."""
-        return rollouts_for(
-            SUCCESS, lambda N: 1.0 - root_plurality_failure(N, self.n, H, self.p, self.q)
-        )
+        failure = root_plurality_failure
+        return rollouts_for(SUCCESS, lambda N: 1.0 - failure(N, self.n, H, self.p, self.q))
 
     @cached_property
     def floor(self) -> int:
@@ -203,91 +226,64 @@ class PathLadder:
 
     def cells(self) -> dict[tuple[str, str], Cell]:
         """(control, report) → cell."""
-        rows = {"root": self._root(), "visited": self._visited(), "reset": self._reset()}
-        rows["chosen"] = rows["reset"]  # what to choose is not known before it is reset to
-        return {
-            (control, report): cell
-            for control, row in rows.items()
-            for report, cell in zip(REPORTS, row, strict=True)
-        }
+        reset = self._reset()  # what to choose is not known before it is reset to
+        return by_control([self._root(), self._visited(), reset, reset])
 
     def _root(self) -> list[Cell]:
-        H, logprob, full = self.H, self.root_logprob(self.H), self.root_full(self.H)
-        read = Cell("exact", "root logprob", "the Bayes rule: the deepest rollout, less what was drawn there",
-                    rollouts=logprob)  # fmt: skip
-        seen = Cell("exact", "root full", "the Bayes rule: the law at the end of the deepest rollout",
-                    rollouts=full)  # fmt: skip
-        greedy = Cell(
-            "exact", "greedy rollout", "the law at temperature 0 walks down the path", rollouts=1
+        logprob, full = self.root_logprob(self.H), self.root_full(self.H)
+        deepest = "the Bayes rule: the deepest rollout, less what was drawn there"
+        plurality = "plurality of the rollouts at each prefix; below: LOGPROB"
+        end = "the Bayes rule: the law at the end of the deepest rollout"
+        votes = bound("root sample", plurality, rollouts=self.root_sample(self.H), low=logprob)
+        read = exact("root logprob", deepest, rollouts=logprob)
+        seen = exact("root full", end, rollouts=full)
+        if self.k:
+            decoy = "the greedy rollout follows decoy 0, at temperature 0 without doubt"
+            return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
+        greedy = exact("greedy rollout", "the law at temperature 0 walks down the path", rollouts=1)
+        listed = exact(
+            "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
         )
-        votes = Cell("bound", "root sample", "plurality of the rollouts at each prefix; below: LOGPROB",
-                     rollouts=self.root_sample(H), low=logprob)  # fmt: skip
-        if not self.k:
-            listed = Cell(
-                "exact",
-                "root topk",
-                "the Bayes rule: the list shows what the law does",
-                rollouts=full,
-            )
-            return [greedy, greedy, votes, read, listed, seen]
-        why = f"the greedy rollout follows decoy 0, at temperature 0 without doubt: {self._odds(H)}"
-        dark = [Cell("never", f"blind root/{report}", why) for report in REPORTS[:2]]
-        return [*dark, votes, read, read, seen]
+        return [greedy, greedy, votes, read, listed, seen]
 
     def _visited(self) -> list[Cell]:
-        dark = [
-            Cell("never", f"blind visited/{report}", self._why_not(report))
-            for report in REPORTS[:2]
-        ]
-        waits = Cell("quantile", "visited full", "the law walk waits until the generator emits the next token",
-                     queries=self.waiting)  # fmt: skip
-        draws = Cell("quantile", "visited logprob", "the log-probability walk draws until it sees the next token",
-                     queries=self.waiting_all)  # fmt: skip
-        one = Cell(
-            "quantile",
-            "visited logprob",
-            "at K = 2 one log-probability is the law",
-            queries=self.waiting,
-        )
-        return [
-            *dark,
-            self._sample(),
-            one if self.K == 2 else draws,
-            draws if self.k else waits,
-            waits,
-        ]
+        blind = [Cell("never", f"blind visited/{r}", self._why_not(r)) for r in REPORTS[:2]]
+        until = "the law walk waits until the generator emits the next token"
+        law, draw = waits("visited full", until, self.waiting), self._drawn("visited")
+        return [*blind, self._sample(), draw, draw if self.k else law, law]
 
     def _reset(self) -> list[Cell]:
-        H = self.H
-        walk = Cell("exact", "reset argmax", "the greedy walk", queries=H)
-        dark = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
-        law = Cell("exact", "reset full", "the law walk", queries=H)
-        one = Cell("exact", "reset logprob", "at K = 2 one log-probability is the law", queries=H)
-        scores = Cell("quantile", "reset logprob", "the log-probability walk draws once and scores the others",
-                      queries=self.scoring)  # fmt: skip
-        logprob = one if self.K == 2 else scores
-        return [
-            dark if self.k else walk,
-            walk,
-            self._sample(),
-            logprob,
-            scores if self.k else law,
-            law,
-        ]
+        walk = exact("reset argmax", "the greedy walk", queries=self.H)
+        blind = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
+        law, draw = exact("reset full", "the law walk", queries=self.H), self._drawn("reset")
+        return [blind if self.k else walk, walk, self._sample(), draw, draw if self.k else law, law]
+
+    def _drawn(self, control: str) -> Cell:
+        """Log-probabilities of what was drawn, and with resets of what is scored."""
+        trial, law = f"{control} logprob", "at K = 2 one log-probability is the law"
+        if control == "visited":
+            draws = "the log-probability walk draws until it sees the next token"
+            one = self.K == 2
+            return waits(trial, law if one else draws, self.waiting if one else self.waiting_all)
+        if self.K == 2:
+            return exact(trial, law, queries=self.H)
+        return waits(
+            trial, "the log-probability walk draws once and scores the others", self.scoring
+        )
 
     def _sample(self) -> Cell:
-        if self.k:
-            return Cell("bound", "sample", "the plurality walk that leaves decoys out; below: the capacity floor",
-                        queries=self.H * self.draws, low=self.floor)  # fmt: skip
-        return Cell(
-            "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
-        )
+        if not self.k:
+            return Cell(
+                "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
+            )
+        why = "the plurality walk that leaves decoys out; below: the capacity floor"
+        return bound("sample", why, queries=self.H * self.draws, low=self.floor)
 
     def _why_not(self, report: str) -> str:
         if self.k and report == REPORTS[0]:
             return f"the decoys lead the list at every prefix: {self._odds(self.H)}"
-        return ("nothing is emitted (@T=0 would emit the mode), so only ∅ may be asked: "
-                f"{self._odds(self.H - 1)}")  # fmt: skip
+        why = "nothing is emitted (@T=0 would emit the mode), so only ∅ may be asked"
+        return f"{why}: {self._odds(self.H - 1)}"
 
     def _odds(self, unknown: int) -> str:
         return f"success at most (M + 1)/{self.n}<sup>{unknown}</sup> with M rewards"
@@ -296,60 +292,56 @@ class PathLadder:
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        decoys = f"decoys={self.k}"
-        law = "report=logprob" if self.K == 2 else "report=topk(1)"
+        decoys, one = f"decoys={self.k}", self.K == 2
+        law = "report=logprob" if one else "report=topk(1)"
         full = f"law_walk:{decoys},{'report=full' if self.k else law}"
-        logprob = f"law_walk:{law}" if self.K == 2 else f"logprob_walk:{decoys}"
-        posterior = get_learner(f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}")
-        walk = Budget(queries=self.H)
+        logprob = f"law_walk:{law}" if one else f"logprob_walk:{decoys}"
+        emitted, scored = self.waiting if one else self.waiting_all, self.H if one else self.scoring
         found = {
             **self._root_trials(),
-            "visited logprob": self._walk(f"{logprob},control=visited",
-                                          self.waiting if self.K == 2 else self.waiting_all),
+            "visited logprob": self._walk(f"{logprob},control=visited", emitted),
             "visited full": self._walk(f"{full},control=visited", self.waiting),
             "reset argmax": self._walk(f"greedy_walk:{decoys}", self.H),
-            "reset logprob": self._walk(f"{logprob},control=reset",
-                                        self.H if self.K == 2 else self.scoring),
-            "reset full": under(get_learner(full), instances=self.paths(self.H), budget=walk),
+            "reset logprob": self._walk(f"{logprob},control=reset", scored),
+            "reset full": self._walk(full, self.H),
             **self._blind_trials(),
-        }  # fmt: skip
+        }
         if self.k:
             spec = f"plurality_walk:draws_per_token={self.draws},{decoys}"
             found["sample"] = self._walk(spec, self.H * self.draws)
         else:
-            paths = self.paths(self.H)
-            found["sample"] = under(posterior, instances=lambda: paths()[: self.walks])
+            posterior, paths = (
+                f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}",
+                self.paths(self.H),
+            )
+            found["sample"] = under(get_learner(posterior), instances=lambda: paths()[: self.walks])
         return found
 
     def _walk(self, spec: str, queries: int) -> Trial:
-        return under(
-            get_learner(spec), instances=self.paths(self.H), budget=Budget(queries=queries)
-        )
+        budget = Budget(queries=queries)
+        return under(get_learner(spec), instances=self.paths(self.H), budget=budget)
 
     def _root_trials(self) -> dict[str, Trial]:
         """At a small horizon, by the same formulas."""
         h, k = self.short, self.k
-        size = f"H = {h}"
         votes, read, seen = self.root_sample(h), self.root_logprob(h), self.root_full(h)
-        exact = limits.root_success(seen, self.n, h, self.p)
+        law = limits.root_success(seen, self.n, h, self.p)
+        odds = root_logprob_success(read, self.n, h, self.p, self.q)
         made = {
             "root sample": (root_plurality(n=votes, decoys=k), votes, None),
-            "root logprob": (root_reading(n=read, report="logprob", decoys=k), read,
-                             root_logprob_success(read, self.n, h, self.p, self.q)),
-            "root full": (root_reading(n=seen, report="full", decoys=k), seen, exact),
-        }  # fmt: skip
+            "root logprob": (root_reading(n=read, report="logprob", decoys=k), read, odds),
+            "root full": (root_reading(n=seen, report="full", decoys=k), seen, law),
+        }
         if not k:
-            made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, exact)
+            made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, law)
+        size, paths, once = f"H = {h}", self.paths(h), Budget(rollouts=1)
         found = {
-            name: under(
-                learner, instances=self.paths(h), budget=Budget(rollouts=n), size=size, exact=sure
-            )
+            name: under(learner, instances=paths, budget=Budget(rollouts=n), size=size, exact=sure)
             for name, (learner, n, sure) in made.items()
         }
         if not k:
-            found["greedy rollout"] = under(
-                greedy_rollout(), instances=self.paths(self.H), budget=Budget(rollouts=1)
-            )
+            walks = self.paths(self.H)
+            found["greedy rollout"] = under(greedy_rollout(), instances=walks, budget=once)
         return found
 
     def _blind_trials(self) -> dict[str, Trial]:

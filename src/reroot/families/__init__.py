@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from .. import specs
+from ..checks import check_float, check_int
 from ..errors import InvalidInput, nearest
 from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
-_Number = Callable[[str], int | float]
+_Number = type[int] | type[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Spec:
         fixed = _FAMILIES[self.family].vocab_size is not None
         size = None if fixed else self.vocab_size
         shown = {"K": size, "H": self.horizon, **self.parameters}
-        return f"{self.family}:" + ",".join(f"{n}={v}" for n, v in shown.items() if v is not None)
+        return str(specs.Spec(self.family, {n: v for n, v in shown.items() if v is not None}))
 
 
 def parse(spec: str) -> Spec:
@@ -156,29 +158,21 @@ def parse(spec: str) -> Spec:
         InvalidInput: unknown family or parameter (with the nearest name), a parameter missing or
             given twice, or a value that is no number.
     """
-    name, _, rest = spec.strip().partition(":")
-    family = _FAMILIES.get(name.strip())
+    read = specs.parse(spec, "family")
+    family = _FAMILIES.get(read.name)
     if family is None:
-        raise InvalidInput(f"unknown family {name.strip()!r}.{nearest(name.strip(), _FAMILIES)}")
-    sizes: dict[str, _Number] = {"K": int} if family.vocab_size is None else {}
+        raise specs.unknown("family", read.name, list(_FAMILIES))
+    sizes = {"K": int} if family.vocab_size is None else {}
     needs = {**sizes, **family.needs}
-    known: dict[str, _Number] = {**needs, "H": int, **family.takes}
+    known = {**needs, "H": int, **family.takes}
     values: dict[str, int | float] = {}
-    for item in filter(None, (part.strip() for part in rest.split(","))):
-        key, equals, text = (part.strip() for part in item.partition("="))
+    for key, value in read.settings.items():
         if key not in known:
-            raise InvalidInput(f"{name} has no parameter {key!r}.{nearest(key, known)}")
-        if key in values:
-            raise InvalidInput(f"{name}: parameter {key} is given twice")
-        try:
-            values[key] = known[key](text)
-        except ValueError:
-            kind = "an integer" if known[key] is int else "a number"
-            raise InvalidInput(f"{name}: {key} must be {kind}, got {text!r}") from None
-        if not equals:
-            raise InvalidInput(f"{name}: {key} needs a value, as in {family.example!r}")
+            raise InvalidInput(f"{read.name} has no parameter {key!r}.{nearest(key, known)}")
+        check = check_int if known[key] is int else check_float
+        values[key] = check(f"{read.name}: {key}", value)
     missing = [key for key in needs if key not in values]
     if missing:
-        raise InvalidInput(f"{name} needs {', '.join(missing)}, as in {family.example!r}")
+        raise InvalidInput(f"{read.name} needs {', '.join(missing)}, as in {family.example!r}")
     vocab_size, horizon = family.vocab_size or int(values.pop("K")), values.pop("H", None)
-    return Spec(name, vocab_size, None if horizon is None else int(horizon), values)
+    return Spec(read.name, vocab_size, None if horizon is None else int(horizon), values)

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
+from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput, MissingDependency, RerootError, nearest
 from ..randomness import stream_key
@@ -41,8 +42,7 @@ from ..types import Output
 from .base import Problem
 
 PREFIX = "reasoning_gym:"
-Value = int | float | bool | str
-Request = tuple[str, tuple[tuple[str, Value], ...]]
+Request = tuple[str, tuple[tuple[str, specs.Value], ...]]
 """Data set name and configuration, sorted by parameter."""
 
 _STYLES = ("raw", "chat")
@@ -86,7 +86,7 @@ class ReasoningGymTask:
 
     name: str
     dataset: str
-    params: tuple[tuple[str, Value], ...] = ()
+    params: tuple[tuple[str, specs.Value], ...] = ()
     style: str = "raw"
     max_tokens: int | None = None
 
@@ -98,12 +98,12 @@ class ReasoningGymTask:
             MissingDependency: reasoning-gym is not installed.
             InvalidInput: no such data set or parameter, or a setting that cannot be read.
         """
-        dataset, colon, settings = spec.removeprefix(PREFIX).partition(":")
-        known = dataset_names()
+        read = specs.parse(spec, "task")
+        dataset, known = read.name.removeprefix(PREFIX), dataset_names()
         if dataset not in known:
             hint = nearest(dataset, known)
             raise InvalidInput(f"task {spec!r}: reasoning-gym has no data set {dataset!r}.{hint}")
-        params = _settings(spec, settings) if colon else {}
+        params = dict(read.settings)
         _check_names(spec, dataset, params)
         style = params.pop("style", "raw")
         if style not in _STYLES:
@@ -248,30 +248,6 @@ def _package():
 def dataset_names() -> list[str]:
     """The data sets of the installed package, sorted (``MissingDependency`` without it)."""
     return sorted(_package().factory.DATASETS)
-
-
-def _settings(spec: str, text: str) -> dict[str, Value]:
-    params: dict[str, Value] = {}
-    for item in text.split(","):
-        name, equals, value = (part.strip() for part in item.partition("="))
-        if not (name and equals and value):
-            raise InvalidInput(f"task {spec!r}: {item!r} must look like param=value")
-        if name in params:
-            raise InvalidInput(f"task {spec!r}: {name!r} is set twice")
-        params[name] = _value(value)
-    return params
-
-
-def _value(text: str) -> Value:
-    """The integer, number or truth value that ``text`` spells, else the text."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _check_names(spec: str, dataset: str, params: Iterable[str]) -> None:
