@@ -137,6 +137,7 @@ def load_run(folder: str | Path) -> RunData:
         raise RunFolderError(f"{path} holds no finished attempt: no {PROBLEMS}")
     problems = read_table(path / PROBLEMS, problem_schema())
     try:
+        _check_config(config)
         results, planned = _results(path, config, problems)
         if not len(results):
             raise RunFolderError(f"{path} holds no finished attempt")
@@ -161,6 +162,22 @@ def _results(
         if results is None:
             raise RunFolderError(f"{path} holds no finished attempt: no {RESULTS}")
     return results, planned
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than summaries and pages count on (``ValueError``)."""
+    budget = config.get("budget", {})
+    kinds = {
+        **dict.fromkeys(("grants", "horizons", "learners"), list),
+        **dict.fromkeys(("seeds", "problems"), int),
+        "beta": (int, float),
+        "budget": dict,
+    }
+    for name, kind in kinds.items():
+        if name in config and not isinstance(config[name], kind):
+            raise ValueError(f"{name} is {config[name]!r}")
+    if not all(type(amount) is int for amount in budget.values()):
+        raise ValueError(f"budget is {budget!r}")
 
 
 def _count(results: pl.DataFrame) -> int:
