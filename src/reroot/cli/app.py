@@ -44,7 +44,14 @@ def _main(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command; an error of the user's is one line and 2."""
-    from . import certify, compare, reproduce, train, view  # noqa: F401  they add their commands
+    from . import (  # noqa: F401  they add their commands
+        certify,
+        compare,
+        describe,
+        reproduce,
+        train,
+        view,
+    )
 
     try:
         return app(args=arguments, standalone_mode=False) or 0
