@@ -63,7 +63,7 @@ def test_no_kind_of_renderable_lets_controls_through() -> None:
     text = printed(HOSTILE, Text(HOSTILE), table)
     assert controls(text) == set()
     assert text.count(r"\x1b[2J") == 11
-    assert "".join(text.split()).count("[red]f[/]:smile:") == 11  # titles are wrapped
+    assert text.count("[red]f[/] :smile:") == 9  # cells of ``Text`` are cut to their old width
 
 
 def test_a_comparison_of_hostile_names_is_harmless(
