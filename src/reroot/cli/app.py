@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -53,6 +54,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         view,
     )
 
+    if "train" in (sys.argv if arguments is None else arguments):
+        train.show_settings()
     try:
         return app(args=arguments, standalone_mode=False) or 0
     except RerootError as error:

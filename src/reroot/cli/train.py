@@ -6,13 +6,15 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import MissingDependency
-from ..training.trl.config import TrainConfig, read_config
 from .app import app, console
+
+if TYPE_CHECKING:
+    from ..training.trl.config import TrainConfig
 
 _ENDED = {
     "steps": "all steps taken",
@@ -40,6 +42,8 @@ def train(
         reroot train --model smollm2 --task running_sum --horizon 8 --strategy adaback \\
             --beta 0.01 --out runs/t1
     """
+    from ..training.trl.config import read_config
+
     chosen = read_config(config, settings)
     from ..training.trl.callbacks import Callbacks
     from ..training.trl.train import train_run
@@ -62,9 +66,9 @@ def train(
         console.say(f"no page: {error}; then: reroot report {folder}")
 
 
-def _options() -> Iterator[inspect.Parameter]:
+def _options(config: type[TrainConfig]) -> Iterator[inspect.Parameter]:
     """An option for each setting; ``None``: not given."""
-    for f in dataclasses.fields(TrainConfig):
+    for f in dataclasses.fields(config):
         if not f.metadata:
             continue
         kind, text = f.metadata["kind"], f.metadata["help"]
@@ -77,6 +81,13 @@ def _options() -> Iterator[inspect.Parameter]:
         )
 
 
-_own = inspect.signature(train, eval_str=True).parameters
-train.__signature__ = inspect.Signature([*_options(), _own["config"], _own["out"]])  # type: ignore[attr-defined]
+def show_settings() -> None:
+    """Give the command its options, for those who use it: others need not load what settings are."""
+    from ..training.trl.config import TrainConfig
+
+    train.__signature__ = inspect.Signature([*_options(TrainConfig), *_OWN])  # type: ignore[attr-defined]
+
+
+_OWN = list(inspect.signature(train, eval_str=True).parameters.values())[:2]
+train.__signature__ = inspect.Signature(_OWN)  # type: ignore[attr-defined]
 app.command()(train)
