@@ -69,6 +69,9 @@ def list_tasks() -> dict[str, str]:
 
 
 def _hint(spec: str, names: list[str]) -> str:
+    hint = nearest(spec, names)
+    if "Did you mean" in hint:  # said without importing reasoning-gym
+        return hint
     try:
         gym = dataset_names()
     except MissingDependency:
