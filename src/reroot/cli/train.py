@@ -50,16 +50,16 @@ def train(
         shown = Callbacks(screen.step, screen.evaluation, screen.event)
         summary = train_run(chosen, folder, shown)
     steps, spent = summary["steps"], summary["spent"]["tokens"]
-    console.line(
+    console.say(
         f"{_ENDED[summary['reason']]}: {steps} steps, {spent:,} generated tokens; "
         f"model: {folder / 'model'}"
     )
     from ..pages.training.page import write_training_page
 
     try:
-        console.line(f"report: {write_training_page([folder])}")
+        console.say(f"report: {write_training_page([folder])}")
     except MissingDependency as error:  # the run itself is complete
-        console.line(f"no page: {error}; then: reroot report {folder}")
+        console.say(f"no page: {error}; then: reroot report {folder}")
 
 
 def _options() -> Iterator[inspect.Parameter]:
