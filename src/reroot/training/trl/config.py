@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args
@@ -39,9 +39,10 @@ HELD_OUT = 16
 """Problems of a task that are held out, unless said otherwise."""
 
 
-def _about(text: str, kind: type = str, least: int | None = None) -> dict[str, Any]:
-    """What a setting means; what it is on the command line; the least that a count may be."""
-    return {"help": text, "kind": kind if least is None else int, "least": least}
+def _setting(default: Any, text: str, kind: type = str, least: int | None = None) -> Any:
+    """A field with what it means, what it is on the command line, the least that a count may be."""
+    about = {"help": text, "kind": kind if least is None else int, "least": least}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,75 +55,54 @@ class TrainConfig:
         InvalidInput: a value is not what is expected, or two do not go together.
     """
 
-    model: str | Path | tuple[Any, Any] = field(
-        metadata=_about("smollm2, a model folder, or a hub id.")
-    )
+    model: str | Path | tuple[Any, Any] = _setting(MISSING, "smollm2, a model folder, or a hub id.")
     """In Python also a loaded (model, tokenizer), whose weights are then trained in place."""
-    task: str | Task | None = field(
-        default=None, metadata=_about("A task (see 'reroot list tasks').")
+    task: str | Task | None = _setting(None, "A task (see 'reroot list tasks').")
+    horizon: int | None = _setting(None, "Task size.", least=1)
+    strategy: str | Strategy = _setting(
+        "root",
+        "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies').",
     )
-    horizon: int | None = field(default=None, metadata=_about("Task size.", least=1))
-    strategy: str | Strategy = field(
-        default="root",
-        metadata=_about(
-            "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies')."
-        ),
+    grants: str | Contract | None = _setting(
+        None,
+        "Contract of every session, as in chosen/logprob (default: what the strategy requires). One "
+        "that names no oracle grants those of the task.",
     )
-    grants: str | Contract | None = field(
-        default=None,
-        metadata=_about(
-            "Contract of every session, as in chosen/logprob (default: what the strategy requires). "
-            "One that names no oracle grants those of the task."
-        ),
+    generation: Generation = _setting(
+        "session", "session; or trl: TRL's own, from the root without a session, to compare with."
     )
-    generation: Generation = field(
-        default="session",
-        metadata=_about(
-            "session; or trl: TRL's own, from the root without a session, to compare with."
-        ),
+    beta: float = _setting(0.0, "β, reward per nat of KL.", float)
+    kl: Estimator = _setting(
+        "k1_reward", "k1_reward (the gradient of the KL) or k3_loss (as in GRPO)."
     )
-    beta: float = field(default=0.0, metadata=_about("β, reward per nat of KL.", float))
-    kl: Estimator = field(
-        default="k1_reward",
-        metadata=_about("k1_reward (the gradient of the KL) or k3_loss (as in GRPO)."),
+    steps: int = _setting(200, "Optimizer steps.", least=1)
+    groups: int = _setting(8, "Start prefixes per step.", least=1)
+    size: int = _setting(8, "Rollouts of each group.", least=2)
+    roots: int | None = _setting(
+        None,
+        "Groups of each step that start at the root whatever the strategy (default: an eighth, at "
+        "least one where the KL needs it).",
+        least=0,
     )
-    steps: int = field(default=200, metadata=_about("Optimizer steps.", least=1))
-    groups: int = field(default=8, metadata=_about("Start prefixes per step.", least=1))
-    size: int = field(default=8, metadata=_about("Rollouts of each group.", least=2))
-    roots: int | None = field(
-        default=None,
-        metadata=_about(
-            "Groups of each step that start at the root whatever the strategy (default: an eighth, "
-            "at least one where the KL needs it).",
-            least=0,
-        ),
-    )
-    learning_rate: float = field(default=1e-5, metadata=_about("Of AdamW, constant.", float))
-    problems: int | Sequence[Problem] = field(
-        default=64, metadata=_about("Training prompts.", least=1)
-    )
+    learning_rate: float = _setting(1e-5, "Of AdamW, constant.", float)
+    problems: int | Sequence[Problem] = _setting(64, "Training prompts.", least=1)
     """How many of the task's; in Python also the problems themselves, instead of a task."""
-    eval_problems: int | Sequence[Problem] | None = field(
-        default=None,
-        metadata=_about(f"Held-out prompts (default {HELD_OUT}); 0: no evaluation.", least=0),
+    eval_problems: int | Sequence[Problem] | None = _setting(
+        None, f"Held-out prompts (default {HELD_OUT}); 0: no evaluation.", least=0
     )
     """With problems of one's own: problems too, or no evaluation."""
-    eval_size: int = field(default=8, metadata=_about("Samples of each held-out prompt.", least=1))
-    eval_every: int = field(default=25, metadata=_about("Steps between evaluations.", least=1))
-    save_every: int = field(default=25, metadata=_about("Steps between checkpoints.", least=1))
-    budget_tokens: int | None = field(
-        default=None, metadata=_about("Generated tokens that training may spend.", least=1)
+    eval_size: int = _setting(8, "Samples of each held-out prompt.", least=1)
+    eval_every: int = _setting(25, "Steps between evaluations.", least=1)
+    save_every: int = _setting(25, "Steps between checkpoints.", least=1)
+    budget_tokens: int | None = _setting(None, "Generated tokens that training may spend.", least=1)
+    target: float | None = _setting(
+        None, "Root pass@1 of an evaluation at which training ends.", float
     )
-    target: float | None = field(
-        default=None,
-        metadata=_about("Root pass@1 of an evaluation at which training ends.", float),
-    )
-    seed: int = field(default=0, metadata=_about("Of problems, draws and order.", least=0))
-    chat: bool = field(default=False, metadata=_about("Use the model's chat template.", bool))
-    lora: int = field(default=0, metadata=_about("Rank of LoRA adapters; 0: all weights.", least=0))
-    last_layers: int | None = field(
-        default=None,
-        metadata=_about("Train the last so many layers alone (default: all weights).", least=1),
+    seed: int = _setting(0, "Of problems, draws and order.", least=0)
+    chat: bool = _setting(False, "Use the model's chat template.", bool)
+    lora: int = _setting(0, "Rank of LoRA adapters; 0: all weights.", least=0)
+    last_layers: int | None = _setting(
+        None, "Train the last so many layers alone (default: all weights).", least=1
     )
     trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further settings of ``GRPOConfig``, by name; they win."""
