@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,45 +52,42 @@ def test_the_door_and_the_runner_are_light() -> None:
     )
 
 
-COMMANDS = ("compare", "train", "certify", "reproduce", "report", "audit", "list")
+COMMANDS = ("compare", "train", "certify", "reproduce", "report", "audit", "list", "describe")
+TRAIN = ("train", "--model", "smollm2", "--task", "copy", "--horizon", "2")
+REFUSED = (
+    ("compare", "--modle", "x"),
+    *((*TRAIN, *wrong.split()) for wrong in (
+        "--lora -3", "--beta x", "--beta -1", "--strategy nosuch", "--strategy adaback:tau=x",
+        "--grants chosen/nosuch", "--generation nosuch", "--config /nowhere.yaml",
+        "--model /no/such/folder", "--task nosuch", "--horizon 0",
+    )),
+    ("train", "--task", "copy", "--horizon", "2"),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"),
+    ("calls", "status"),
     [
-        (["--help"], 0),
-        *(([command, "--help"], 0) for command in COMMANDS),
-        (["compare", "--modle", "x"], 2),
-        *(
-            (["train", "--model", "smollm2", "--task", "copy", "--horizon", "2", *wrong], 2)
-            for wrong in (
-                ["--lora", "-3"],
-                ["--beta", "x"],
-                ["--beta", "-1"],
-                ["--strategy", "nosuch"],
-                ["--strategy", "adaback:tau=x"],
-                ["--grants", "chosen/nosuch"],
-                ["--generation", "nosuch"],
-                ["--config", "/nowhere.yaml"],
-            )
-        ),
-        (["train", "--task", "copy", "--horizon", "2"], 2),
-        (["train", "--model", "/no/such/folder", "--task", "copy", "--horizon", "2"], 2),
-        (["train", "--model", "smollm2", "--task", "cpoy", "--horizon", "2"], 2),
-        (["list", "contracts"], 0),
-        (["list", "learners"], 0),
-        (["list", "generators"], 0),
+        ([("--help",), *((command, "--help") for command in COMMANDS)], 0),
+        ([("list", what) for what in ("contracts", "learners", "generators", "tasks")], 0),
+        (REFUSED, 2),
     ],
-    ids=str,
+    ids=["help", "lists", "refusals"],
 )
-def test_help_lists_and_refusals_load_nothing_heavy(arguments: list[str], status: int) -> None:
-    """Half a second for help and one for a refusal, held by what is not imported."""
-    code = (
-        "from reroot.cli import main\n"
-        f"try: main({arguments!r})\n"
-        f"except SystemExit as end: assert end.code == {status}, end.code\n"
-        f"else: assert not {status}"
-    )
-    names = loaded(code)
-    heavy = HEAVY | {"scipy", "reasoning_gym", "sympy", "trl", "datasets"}
-    assert not names & (heavy | ({"yaml"} if "--help" in arguments else set()))
+def test_help_lists_and_refusals_load_nothing_heavy(
+    calls: list[tuple[str, ...]], status: int, tmp_path: Path
+) -> None:
+    """Half a second for help, one for a refusal: held by what is not imported."""
+    code = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+from reroot.cli import main
+for call in {calls!r}:
+    try: main(call)
+    except SystemExit as end: assert end.code == {status}, (call, end.code)
+    else: assert not {status}, call
+    heavy = {HEAVY | FOR_SOME - {"rich", "typer"} | {"trl", "datasets"}!r} & set(sys.modules)
+    assert not heavy, (call, heavy)
+    assert {status or calls[0] != ("--help",)!r} or "numpy" not in sys.modules, call
+"""
+    loaded(code)

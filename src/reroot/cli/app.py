@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -54,8 +53,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         view,
     )
 
-    if "train" in (sys.argv if arguments is None else arguments):
-        train.show_settings()
     try:
         return app(args=arguments, standalone_mode=False) or 0
     except RerootError as error:

@@ -6,15 +6,13 @@ import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import MissingDependency
+from ..training.trl.settings import TrainSettings
 from .app import app, console
-
-if TYPE_CHECKING:
-    from ..training.trl.config import TrainConfig
 
 _ENDED = {
     "steps": "all steps taken",
@@ -66,9 +64,9 @@ def train(
         console.say(f"no page: {error}; then: reroot report {folder}")
 
 
-def _options(config: type[TrainConfig]) -> Iterator[inspect.Parameter]:
+def _options() -> Iterator[inspect.Parameter]:
     """An option for each setting; ``None``: not given."""
-    for f in dataclasses.fields(config):
+    for f in dataclasses.fields(TrainSettings):
         if not f.metadata:
             continue
         kind, text = f.metadata["kind"], f.metadata["help"]
@@ -81,13 +79,6 @@ def _options(config: type[TrainConfig]) -> Iterator[inspect.Parameter]:
         )
 
 
-def show_settings() -> None:
-    """Give the command its options, for those who use it: others need not load what settings are."""
-    from ..training.trl.config import TrainConfig
-
-    train.__signature__ = inspect.Signature([*_options(TrainConfig), *_OWN])  # type: ignore[attr-defined]
-
-
-_OWN = list(inspect.signature(train, eval_str=True).parameters.values())[:2]
-train.__signature__ = inspect.Signature(_OWN)  # type: ignore[attr-defined]
+_own = inspect.signature(train, eval_str=True).parameters
+train.__signature__ = inspect.Signature([*_options(), _own["config"], _own["out"]])  # type: ignore[attr-defined]
 app.command()(train)
