@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import signal
 import sys
@@ -57,7 +58,7 @@ def _degrade() -> None:
     """A terminal or file that cannot hold a character gets a plain one, or its escape."""
     codecs.register_error("reroot", _plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="reroot")
 
 

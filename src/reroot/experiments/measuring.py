@@ -36,7 +36,8 @@ def run_each(
     """One attempt on each secret, under ``grants`` or just what the learner requires."""
     laws = ensemble(secrets)
     grants = grants or str(learner.requires)
-    return run(learner, laws.problems(), laws, grants=grants, seed=seed, **more)
+    settings = {"seed": seed, "on_error": "record", **more}  # a check counts the errors
+    return run(learner, laws.problems(), laws, grants=grants, **settings)
 
 
 def account(result: RunResult) -> Row:
