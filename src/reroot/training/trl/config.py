@@ -19,7 +19,7 @@ from typing import Any, get_args
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract
-from ...errors import InvalidInput, nearest
+from ...errors import InvalidInput, nearest, need
 from ...specs import fingerprint
 from ...tasks.base import Problem
 from ...tasks.registry import get_task
@@ -297,10 +297,14 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    need("train", "yaml")
     import yaml
 
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("aliases (*name) have no use in settings")  # written out: gigabytes
     except OSError as error:
         raise InvalidInput(f"can't read {file}: {error.strerror}") from None
     except RecursionError:
@@ -308,7 +312,7 @@ def _read(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8: {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
-        raise InvalidInput(f"{file} is no YAML: {error}") from None
+        raise InvalidInput(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} must map names to values, got {found!r:.200}")
     return found
