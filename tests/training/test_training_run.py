@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 import trl_toys
+from forks import Forks
 from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
@@ -99,38 +97,36 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> N
         train_run(config(model, beta=0.02), tmp_path / "r")
 
 
-COMMAND = """
-import sys; sys.path[:0] = [{tests!r}, {tests!r} + "/.."]
-from pathlib import Path
-import test_training_run as t
-t.train_run(t.config(Path({model!r}), steps=8), {folder!r})
-"""
+IMPORTS = "import test_training_run as t; from pathlib import Path; import torch; torch.set_num_threads(1)"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
     model: Path, tmp_path: Path
 ) -> None:
+    """Twice in a step, soon after the journal grew; twice at any moment since the start."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train_run(config(model, steps=8), whole)
-    script = COMMAND.format(tests=str(Path(__file__).parent), model=str(model), folder=str(broken))
+    program = f"t.train_run(t.config(Path({str(model)!r}), steps=8), Path({str(broken)!r}))"
+    program = f"{IMPORTS}\n{program}"
     rng, kills, journal = random.Random(0), 0, broken / "journal.jsonl"
-    while not (broken / "summary.json").exists():
-        written = len(journal.read_bytes()) if journal.exists() else 0
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": "0"}
-        )
-        if kills in (2, 3):  # anywhere after the start
-            time.sleep(rng.uniform(0.2, 1.5))
-        while process.poll() is None:
-            stepped = journal.exists() and len(journal.read_bytes()) > written
-            if kills in (2, 3) or (kills < 2 and stepped):
-                time.sleep(rng.uniform(0.0, 0.1))  # anywhere in a step
-                process.kill()
-                kills += 1
-                break
-            time.sleep(0.005)
-        assert process.wait(120) in (0, -signal.SIGKILL)
+    server = Forks(IMPORTS, (Path(__file__).parent, Path(__file__).parents[1]))
+    train_run(config(model, steps=8), whole)
+    with server as forks:
+        while not (broken / "summary.json").exists():
+            written = len(journal.read_bytes()) if journal.exists() else 0
+            forks.start(program)
+            if kills in (2, 3):  # anywhere after the start
+                time.sleep(rng.uniform(0.0, 1.5))
+            while (ended := forks.poll()) is None:
+                stepped = journal.exists() and len(journal.read_bytes()) > written
+                if kills in (2, 3) or (kills < 2 and stepped):
+                    time.sleep(rng.uniform(0.0, 0.1))  # anywhere in a step
+                    forks.kill()
+                    ended = forks.wait()
+                    kills += 1
+                    break
+                time.sleep(0.005)
+            assert ended in (0, -signal.SIGKILL)
     assert kills >= 2
     assert lines(broken) == lines(whole)
     mine, known = final(broken), final(whole)
