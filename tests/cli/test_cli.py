@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands import call
-from reroot.cli.parsing import split_specs
+from reroot.specs import split
 
 COMPARE = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--budget-tokens", "1000"]
 SMALL = [*COMPARE, "--seeds", "1", "--problems", "2"]
@@ -86,14 +86,14 @@ def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_grants_with_sampling_settings_are_split_right() -> None:
-    assert split_specs("root/sample@T=1,top_p=0.9,reset/full", "@") == [
+    assert split("root/sample@T=1,top_p=0.9,reset/full", "@") == [
         "root/sample@T=1,top_p=0.9",
         "reset/full",
     ]
 
 
 def test_task_settings_are_split_right() -> None:
-    assert split_specs("reasoning_gym:chain_sum:min_terms=horizon,max_terms=4,copy", ":") == [
+    assert split("reasoning_gym:chain_sum:min_terms=horizon,max_terms=4,copy", ":") == [
         "reasoning_gym:chain_sum:min_terms=horizon,max_terms=4",
         "copy",
     ]

@@ -259,4 +259,4 @@ def test_p_must_exceed_the_uniform() -> None:
     result = reroot.run(
         posterior_walk(p=0.25), [generator.problem()], generator, grants="visited/sample"
     )
-    assert "p must lie in (1/4, 1)" in (result.attempts[0].error or "")
+    assert "p must lie in (1/4, 1)" in str(result.attempts[0].error)

@@ -18,9 +18,10 @@ from commands import call
 from html_checks import Checker
 from reroot.contract import Contract
 from reroot.errors import MissingDependency
+from reroot.pages.kit.contracts import may
 from reroot.pages.training.data import last_passes, passes
 from reroot.pages.training.page import load_runs, write_training_page
-from reroot.pages.training.tables import common_tokens, may_ask
+from reroot.pages.training.tables import common_tokens
 from reroot.pages.training.terminal import training_table
 from training_runs import HOSTILE, journal, table_of, write_run
 
@@ -124,17 +125,17 @@ def test_costs_and_what_building_prefixes_took(folders: list[Path], page: str) -
 def test_contracts_in_words(page: str) -> None:
     shown = table_of(page, "what it may ask")
     assert shown["root"]["what it may ask"] == (
-        "Where: only complete rollouts from the empty prefix. Sees of a token: the drawn token. "
-        "Oracles: outcome rewards of complete outputs."
+        "It may start at the beginning only. It sees what is drawn. "
+        "Beside the generator it may have outputs scored."
     )
     assert (
-        "any prefix. Sees of a token: the drawn token and its log-probability"
+        "start anywhere. It sees what is drawn and how likely that was"
         in (shown["adaback"]["what it may ask"])
     )
-    assert "demonstrations" in shown["adaback"]["what it may ask"]
-    assert "the 5 most likely" in may_ask(Contract.parse("reset/topk(5)"))
+    assert "be shown a right output" in shown["adaback"]["what it may ask"]
+    assert "the 5 most likely" in may(Contract.parse("reset/topk(5)"))
     for report in ("none", "sample", "logprob", "full", "argmax(2)"):
-        assert may_ask(Contract.parse(f"reset/{report}")).endswith("Oracles: none.")
+        assert may(Contract.parse(f"reset/{report}")).endswith("It may ask nothing else.")
 
 
 def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None:

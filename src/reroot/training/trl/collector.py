@@ -8,7 +8,7 @@ from typing import Any
 
 from ...access.episode import Episode, check_oracles
 from ...access.runner import Attempt, Job, execute
-from ...access.transcript import error_from_text
+from ...access.transcript import recorded_error
 from ...checks import check_int
 from ...contract import Contract, Oracle
 from ...errors import InvalidInput, RerootError
@@ -105,7 +105,7 @@ def run_groups(
 
 def _group(attempt: Attempt, episode: Episode) -> Group:
     if attempt.error is not None:
-        raise error_from_text(attempt.error)
+        raise recorded_error(attempt.error)
     return Group.of_metadata(attempt.metadata, episode.prompt, attempt.cost)
 
 
