@@ -55,6 +55,7 @@ class Forks:
             text=True,
         )
         self._child = 0
+        self._ended: int | None = None
         self._tell(f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n" + imports)
 
     def __enter__(self) -> Forks:
@@ -69,10 +70,11 @@ class Forks:
     def start(self, program: str) -> None:
         """Run Python statements in a fork."""
         self._tell(program)
-        self._child = int(self._hear())
+        self._child, self._ended = int(self._hear()), None
 
     def kill(self) -> None:
-        os.kill(self._child, signal.SIGKILL)
+        if self._ended is None:
+            os.kill(self._child, signal.SIGKILL)
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; ``None`` while it runs."""
@@ -85,10 +87,12 @@ class Forks:
         return code
 
     def _status(self, question: str) -> int | None:
-        self._server.stdin.write(question)
-        self._server.stdin.flush()
-        answer = self._hear()
-        return None if answer == "runs" else int(answer)
+        if self._ended is None:
+            self._server.stdin.write(question)
+            self._server.stdin.flush()
+            answer = self._hear()
+            self._ended = None if answer == "runs" else int(answer)
+        return self._ended
 
     def _tell(self, text: str) -> None:
         self._server.stdin.write(json.dumps(text) + "\n")
