@@ -19,7 +19,7 @@ DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \
 	--budget-tokens 2000 --seeds 1 --out runs/demo
 
-.PHONY: help test quick lint demo install clean
+.PHONY: help test quick nightly lint demo install clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -35,6 +35,9 @@ test: lint  ## Install, check style and types, run every test
 
 quick: $(STAMP)  ## The tests that take less than a few seconds each
 	$(PYTEST) -m "not slow"
+
+nightly: lint  ## make test with statistical tests at their full sizes
+	$(PYTEST) --nightly
 
 lint: $(STAMP)  ## Style, formatting and types
 	$(BIN)/ruff check --quiet
