@@ -131,7 +131,7 @@ def compare(
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
-    from ..pages import terminal_table, write_report
+    from ..pages import report, terminal_table
     from ..runs.compare import compare as run_compare
 
     folder = out or Path("runs") / _default_name(model, task)
@@ -166,7 +166,7 @@ def compare(
         )
     console.print(terminal_table(result.summary, console.width))
     try:
-        console.print(f"report: {write_report(folder)}", soft_wrap=True)
+        console.print(f"report: {report(folder)}", soft_wrap=True)
     except MissingDependency as error:  # the comparison itself is complete
         text = f"no page: {error}; then: reroot report {folder}"
         console.print(text, markup=False, soft_wrap=True)

@@ -77,10 +77,11 @@ def report(
 
         tell_certificates(folder)
         return
-    from ..pages import summarize, terminal_table, write_report
+    from ..pages import report as write_page
+    from ..pages import summarize, terminal_table
 
     console.print(terminal_table(summarize(folder), console.width))
-    console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    console.print(f"report: {write_page(folder)}", soft_wrap=True)
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
