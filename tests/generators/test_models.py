@@ -320,11 +320,12 @@ models.resolve("smollm2")
     assert [path for path in cache.iterdir() if path.is_dir()] == [found]
 
 
-@pytest.mark.slow
-def test_the_real_conversion(cache: Path) -> None:
+@pytest.mark.slow(25)
+@pytest.mark.xdist_group("smollm2")
+def test_the_real_conversion(shared_cache: Path) -> None:
     pytest.importorskip("gguf")
     model, tokenizer = models.load("smollm2")
-    assert list(cache.glob("smollm2-*/model.safetensors"))
+    assert list(shared_cache.glob("smollm2-*/model.safetensors"))
     assert sum(weight.numel() for weight in model.parameters()) == 134_515_008
     tokens = tuple(tokenizer("The capital of France is")["input_ids"])
     assert tokenizer.decode([int(tiny_lm.plain_law(model, tokens).argmax())]) == " Paris"

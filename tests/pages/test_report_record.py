@@ -7,12 +7,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from test_report_training import call, write_run
 
+from commands import call
 from reroot.errors import RunFolderError
 from reroot.pages.training.data import TrainingRun, last_passes, load_training, passes
 from reroot.pages.training.page import load_runs, render
 from reroot.pages.training.record import read_record, write_record
+from training_runs import write_run
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "results" / "smollm2-copy.parquet"
 

@@ -7,8 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from reroot.cli.console import PlainConsole
 from reroot.cli.training_screen import TrainingScreen
 
 CONFIG = {
@@ -35,9 +35,9 @@ EVALUATION = {
 }  # fmt: skip
 
 
-def recorded(*, terminal: bool, width: int = 100) -> tuple[Console, StringIO]:
+def recorded(*, terminal: bool, width: int = 100) -> tuple[PlainConsole, StringIO]:
     out = StringIO()
-    console = Console(
+    console = PlainConsole(
         file=out, width=width, height=40, force_terminal=terminal, color_system=None, legacy_windows=False
     )  # fmt: skip
     return console, out

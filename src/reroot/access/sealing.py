@@ -1,44 +1,62 @@
-"""Lines of JSON with a checksum: a flipped bit or an edited line is found when it is read."""
+"""Lines of JSON that carry a checksum: an edited, flipped or merged line is found when it is read.
+
+A checksum tells of accidents and of edits by hand. It is no signature: who wants to can compute it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
-_SUM = ', "sum": "'
-_LENGTH = len(_SUM) + 16 + len('"}')
+from ..errors import RunFolderError
 
-
-def sealed(line: Mapping[str, Any]) -> str:
-    """A non-empty object as one line of JSON, with a checksum as its last value."""
-    text = json.dumps(line, ensure_ascii=False)
-    return f'{text[:-1]}{_SUM}{_checksum(text)}"}}\n'
+_MARK = b', "checksum": "'
 
 
-def unsealed(text: str | bytes) -> dict[str, Any]:
-    """The object of a line that ``sealed`` has written.
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A record that is not empty as one line, newline included: JSON whose last entry is its checksum."""
+    # what UTF-8 cannot hold (lone surrogates) becomes the JSON escape of itself
+    body = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace")[:-1]
+    return body + _end(body) + b"\n"
+
+
+def unsealed(line: bytes) -> dict[str, Any]:
+    """The record of a line without its newline; ``ValueError`` says why it is none."""
+    body, mark, rest = line.rpartition(_MARK)
+    if not mark:
+        raise ValueError("it has no checksum")
+    if mark + rest != _end(body):
+        raise ValueError("it does not match its checksum, so it was edited or damaged")
+    try:
+        return json.loads(body + b"}")
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _end(body: bytes) -> bytes:
+    digest = hashlib.blake2b(body, digest_size=8).hexdigest()
+    return _MARK + digest.encode("ascii") + b'"}'
+
+
+def read_sealed(file: Path, what: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(number, bytes, record) of each line; a last line that a kill cut off is left out.
+
+    Args:
+        file: the file.
+        what: what its lines are, for the error.
 
     Raises:
-        ValueError: it is not such a line, or not as it was written; the message says what is wrong.
+        RunFolderError: it cannot be read, or a line that is not the last is damaged.
     """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8")
-    text = text.removesuffix("\n")
-    body, seal = f"{text[:-_LENGTH]}}}", text[-_LENGTH:]
-    if seal != f'{_SUM}{_checksum(body)}"}}':
-        what = "its checksum does not match" if seal.startswith(_SUM) else "it has no checksum"
-        raise ValueError(f"{what}: the line is damaged or was edited")
     try:
-        value = json.loads(body)
-    except RecursionError:
-        raise ValueError("its values are nested too deep") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {value!r:.80}")
-    return cast("dict[str, Any]", value)
-
-
-def _checksum(text: str) -> str:
-    data = text.encode("utf-8", "backslashreplace")
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunFolderError(f"can't read {file}: {error.strerror or error}") from None
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
+        try:
+            yield number, len(line) + 1, unsealed(line)
+        except ValueError as error:
+            raise RunFolderError(f"{file}, line {number}: not a {what} line: {error}") from None

@@ -120,14 +120,11 @@ def train(
         "target": "target reached",
     }
     spent = summary["spent"]["tokens"]
-    console.print(
+    console.say(
         f"{ended[summary['reason']]}: {summary['steps']} steps, {spent:,} generated tokens; "
-        f"model: {folder / 'model'}",
-        soft_wrap=True,
+        f"model: {folder / 'model'}"
     )
     try:
-        console.print(f"report: {write_training_page([folder])}", soft_wrap=True)
+        console.say(f"report: {write_training_page([folder])}")
     except MissingDependency as error:  # the run itself is complete
-        console.print(
-            f"no page: {error}; then: reroot report {folder}", markup=False, soft_wrap=True
-        )
+        console.say(f"no page: {error}; then: reroot report {folder}")

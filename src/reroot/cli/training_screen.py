@@ -6,15 +6,19 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from . import progress
+from .console import PlainConsole
+from .progress import clock
 
 TAIL = 10
 """Numbers of "the last steps" are over this many; so often a plain line is printed."""
@@ -28,7 +32,8 @@ class TrainingScreen:
     """Shows a run as it goes on: a context manager that is told of every line of the journal.
 
     On a terminal there is one screen, redrawn in place, that stays when the run ends; elsewhere a
-    plain line per ``TAIL`` steps, evaluation and event. All of it goes to stderr.
+    plain line per ``TAIL`` steps, evaluation and event, and one when nothing was said for long. All
+    of it goes to stderr.
 
     Args:
         config: the run's configuration; read are arm, task, model, horizon and budget.
@@ -37,9 +42,9 @@ class TrainingScreen:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], total_steps: int, console: Console | None = None
+        self, config: Mapping[str, Any], total_steps: int, console: PlainConsole | None = None
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or PlainConsole(stderr=True)
         self._title = _title(config)
         self._total = max(total_steps, 1)
         self._budget = (config.get("budget") or {}).get("tokens")
@@ -47,7 +52,8 @@ class TrainingScreen:
         self._roots: list[float | None] = []
         self._evaluation: Line | None = None
         self._event: Line | None = None
-        self._since = time.monotonic()
+        self._since = self._said = time.monotonic()
+        self._until_end = ExitStack()
         self._body: RenderableType = Text("waiting for the first step", style="dim")
         self._live = Live(get_renderable=self._screen, console=self._console, auto_refresh=True)
 
@@ -57,6 +63,7 @@ class TrainingScreen:
             self._live.start()
         else:
             self._print(f"{self._title}: {self._total} steps")
+            self._until_end.enter_context(progress.ticking(self._still))
         return self
 
     def __exit__(
@@ -65,6 +72,7 @@ class TrainingScreen:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._until_end.close()
         if self._live.is_started:
             self._live.stop()
 
@@ -92,8 +100,13 @@ class TrainingScreen:
         elif worth_a_line:
             self._print(text)
 
+    def _still(self) -> None:
+        if time.monotonic() - self._said >= progress.EVERY / 2:
+            self._print(f"at step {self._done()}/{self._total}, {self._times()}")
+
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._said = time.monotonic()
+        self._console.say(text)
 
     # -- the screen ------------------------------------------------------------------------------
 
@@ -102,20 +115,25 @@ class TrainingScreen:
 
     def _bar(self) -> RenderableType:
         """The bar, with the time taken and the time left."""
-        done = self._last[-1]["step"] if self._last else 0
+        done = self._done()
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)
         row.add_column(no_wrap=True)
         row.add_column(ratio=1)
         row.add_column(no_wrap=True)
-        times = f"{_clock(time.monotonic() - self._since)}, left {self._left(done)}"
-        row.add_row(f"step {done}/{self._total}", ProgressBar(self._total, done), times)
+        row.add_row(f"step {done}/{self._total}", ProgressBar(self._total, done), self._times())
         return row
 
-    def _left(self, done: int) -> str:
+    def _done(self) -> int:
+        return self._last[-1]["step"] if self._last else 0
+
+    def _times(self) -> str:
+        return f"{clock(time.monotonic() - self._since)}, left {self._left()}"
+
+    def _left(self) -> str:
         seconds = [line["seconds"] for line in list(self._last) if line.get("seconds") is not None]
         if not seconds:
             return "-:--:--"
-        return _clock(max(self._total - done, 0) * sum(seconds) / len(seconds))
+        return clock(max(self._total - self._done(), 0) * sum(seconds) / len(seconds))
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -181,10 +199,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "·"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _step_text(line: Line, total: int) -> str:

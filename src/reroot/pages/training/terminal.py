@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..kit.formatting import listing, quantity
+from ..kit.formatting import listing, percent, points, quantity, rounded
+from ..kit.table import fitting, terminal_table
 from .data import TAIL, TrainingRun, labels, last_passes, model_of
-from .tables import percent, points, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,14 +24,12 @@ def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableT
         runs: at least one.
         width: characters of a line; columns are left out until a line fits.
     """
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.text import Text
 
-    measure = Console(width=10_000).measure
     cells = _cells(runs)
-    tables = [_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1)]
-    fitting = (table for table in tables if measure(table).maximum <= width)
-    return Group(next(fitting, tables[-1]), Text(_legend(runs), style="dim"))
+    tables = (_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1))
+    return Group(fitting(tables, width), Text(_legend(runs), style="dim"))
 
 
 def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
@@ -68,15 +66,10 @@ def _step(run: TrainingRun) -> str:
 def _table(
     runs: Sequence[TrainingRun], cells: dict[str, list[str]], without: Sequence[str]
 ) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")
     shown = [name for name in cells if name not in without]
-    for name in shown:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = terminal_table(["run"], shown)
     for i, label in enumerate(labels(runs)):
         table.add_row(Text(label), *(Text(cells[name][i]) for name in shown))
     return table

@@ -1,0 +1,21 @@
+"""Reading the transcripts that tests have written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reroot.access.transcript import (
+    read_transcript,
+)
+
+EVERYTHING = "chosen/full+reward+verifier+demonstration"
+
+
+def transcript_of(folder: Path) -> Path:
+    (path,) = (folder / "transcripts").iterdir()
+    return path
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [line for _, line in read_transcript(path)]
