@@ -17,6 +17,7 @@ from reroot import (
     Budget,
     OracleError,
     Prefix,
+    RunFolderError,
     audit,
 )
 from reroot.access.runner import Attempt

@@ -34,7 +34,7 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
         )
     longest = tokens.shape[1]
     alike = 1 <= longest <= length and lengths.tobytes() == _alike(n, longest)
-    if not alike and not (1 <= lengths.min() and lengths.max() <= longest <= length):
+    if not alike and not (lengths.min() >= 1 and lengths.max() <= longest <= length):
         raise BackendError(f"continuation lengths {lengths} are outside 1…{length} for {query}")
     beyond = None if alike else cast("_Mask", np.arange(longest) >= lengths[:, None])
     shown = tokens if beyond is None else tokens[~beyond]

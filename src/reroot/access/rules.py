@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import AccessDenied
-from ..types import Prefix, Query, Reply
+from ..types import PAD, Prefix, Query, Reply
 
 RULES = {
     Control.ROOT: "root control permits only complete rollouts from the empty prefix",
@@ -211,7 +211,12 @@ class PrefixRules:
         if reply.tokens.shape[1] > 1:
             self._unread.append(_Paths(query, reply, drawn))
         elif drawn:
-            self._drawn.setdefault(start, []).append(reply.tokens.tobytes())
+            unread = self._drawn.setdefault(start, [])
+            unread.append(reply.tokens.tobytes())
+            if len(unread) > 64:
+                self._emitted_at(
+                    start, PAD
+                )  # which nobody emits: all are read, and each token kept once
 
     def _draws(self, query: Query) -> bool:
         """Whether its tokens follow the sampling law; ARGMAX follows the mode instead."""
