@@ -222,7 +222,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="steps must be an integer >= 1, got 0"):
         base_policy("running_parity", recipe=Recipe(steps=0), folder=tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="cannot write the base policy to"):
+    with pytest.raises(BackendError, match="cannot write the model to"):
         base_policy("running_parity", recipe=TINY, folder=tmp_path / "file")
 
 

@@ -73,11 +73,11 @@ def test_the_page_shows_the_last_steps(folders: list[Path], page: str) -> None:
     for folder, row in zip(folders, shown.values(), strict=True):
         steps = journal(folder, "step")
         for counted, column in (
-            (steps, "zero-signal, all steps, %"),
-            (steps[-10:], "zero-signal groups, %"),
+            (steps, "zero-variance, all steps, %"),
+            (steps[-10:], "zero-variance groups, %"),
         ):
-            silent = sum(x["silent"] for x in counted) / sum(x["groups"] for x in counted)
-            assert row[column] == f"{100 * silent:.0f}"
+            equal = sum(x["zero_variance"] for x in counted) / sum(x["groups"] for x in counted)
+            assert row[column] == f"{100 * equal:.0f}"
         assert row["KL, nats per output"] == f"{np.mean([x['kl'] for x in steps[-10:]]):.3g}"
         assert row["longest"] == f"{steps[-1]['longest']}"
     assert shown["root"]["reward, prefixes"] == "·"
@@ -149,7 +149,7 @@ def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None
     body = page[page.index("</style>") :]
     assert not re.search(r"#[0-9a-fA-F]{6}\b", body)
     assert "nan" not in body.replace("dominan", "")
-    # reward, gap, KL, zero-signal, start length, and pass@k at one horizon
+    # reward, gap, KL, zero-variance, start length, and pass@k at one horizon
     assert page.count('role="img"') == 6
     assert "reroot train --strategy plurality --seed 0" in page
 
@@ -187,7 +187,7 @@ def _no_numbers(line: dict[str, Any]) -> None:
         "root",
         "prefix",
         "kl",
-        "silent",
+        "zero_variance",
         "start",
         "longest",
         "loss",

@@ -150,7 +150,7 @@ class TrainingScreen:
             yield "reward, prefixes", self._both("prefix")
             yield "KL, nats", self._both("kl")
             yield "tokens", self._tokens()
-            yield "zero-signal groups", self._silent()
+            yield "zero-variance groups", self._zero_variance()
             yield "start prefix", self._starts()
         if self._evaluation is not None:
             yield f"evaluation, step {self._evaluation['step']}", ""
@@ -173,12 +173,12 @@ class TrainingScreen:
             return f"{spent:,}"
         return f"{spent:,} of {self._budget:,} ({100 * spent / self._budget:.0f} %)"
 
-    def _silent(self) -> str:
-        last = self._last[-1]
-        known = [x for x in self._last if x.get("silent") is not None and x.get("groups")]
-        silent, groups = (sum(line[name] for line in known) for name in ("silent", "groups"))
-        share = f"{100 * silent / groups:.0f} %" if known else "·"
-        now = f"{_number(last.get('silent'))} of {_number(last.get('groups'))}"
+    def _zero_variance(self) -> str:
+        last, name = self._last[-1], "zero_variance"
+        known = [x for x in self._last if x.get(name) is not None and x.get("groups")]
+        equal, groups = (sum(line[key] for line in known) for key in (name, "groups"))
+        share = f"{100 * equal / groups:.0f} %" if known else "·"
+        now = f"{_number(last.get(name))} of {_number(last.get('groups'))}"
         return f"{now}, in the last {len(self._last)} steps {share}"
 
     def _starts(self) -> str:
@@ -205,9 +205,9 @@ def _step_text(line: Line, total: int) -> str:
     """A step in one line."""
     named = {"root": "reward root", "prefix": "prefixes", "kl": "KL"}
     shown = [f"{text} {_number(line.get(name))}" for name, text in named.items()]
-    silent = f"{_number(line.get('silent'))} of {_number(line.get('groups'))} groups without signal"
+    equal = f"{_number(line.get('zero_variance'))} of {_number(line.get('groups'))} groups zero-variance"
     tokens = f"{line.get('tokens') or 0:,} tokens"
-    return f"step {line['step']}/{total}: {', '.join([*shown, silent, tokens])}"
+    return f"step {line['step']}/{total}: {', '.join([*shown, equal, tokens])}"
 
 
 def _passes(line: Line) -> Iterator[tuple[str, str]]:

@@ -206,12 +206,12 @@ def _rates(found: Passes) -> str:
 
 def _training_facts(one: Series) -> list[Fact]:
     run = one.run
-    silent = percent(run.silent())
+    equal = percent(run.zero_variance())
     budget = (run.config.get("budget") or {}).get("tokens")
     of = f"of {quantity(budget)}" if isinstance(budget, (int, float)) else ""
     return [
         ("Generated tokens", quantity(run.tokens), of),
-        ("Zero-signal groups", silent if silent == "·" else f"{silent} %", "of all steps"),
+        ("Zero-variance groups", equal if equal == "·" else f"{equal} %", "of all steps"),
         ("KL from the base", rounded(run.tail("kl")), f"nats per output, last {TAIL} steps"),
     ]
 

@@ -110,13 +110,13 @@ def _training(series: Sequence[Series]) -> str:
         "KL, nats per output",
         "start prefix, tokens",
     ]
-    head += ["longest", "zero-signal groups, %", "zero-signal, all steps, %"]
+    head += ["longest", "zero-variance groups, %", "zero-variance, all steps, %"]
     rows = [
         [
             name_of(one),
             *(rounded(one.run.tail(name)) for name in ("root", "prefix", "kl", "start", "longest")),
-            percent(one.run.silent(TAIL)),
-            percent(one.run.silent()),
+            percent(one.run.zero_variance(TAIL)),
+            percent(one.run.zero_variance()),
         ]
         for one in series
     ]
@@ -196,7 +196,7 @@ relies on the hint.</p>
 standard error that this pass@1 can have over the draw of problems, √(p(1 − p)/problems), where p counts one
 more passed and one more failed problem; runs that share their problems and seeds may be told apart by
 less.</p>
-<p><b>Zero-signal groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
+<p><b>Zero-variance groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
 them. Shares are over all steps of a run.</p>
 <p><b>KL.</b> Estimate of KL(policy ‖ base) in nats per output, from rollouts from the root; an estimate may
 fall below zero.</p>

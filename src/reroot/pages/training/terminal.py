@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_LEAVE_OUT = ("reward prefixes", "reward root", "zero-signal %", "KL", "pass@k", "step", "tokens")
+_LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
 """Columns that a narrow terminal goes without, the first of them first."""
 
 
@@ -48,7 +48,7 @@ def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
             "reward root": rounded(run.tail("root")),
             "reward prefixes": rounded(run.tail("prefix")),
             "KL": rounded(run.tail("kl")),
-            "zero-signal %": percent(run.silent()),
+            "zero-variance %": percent(run.zero_variance()),
         }
         for name, cell in row.items():
             columns.setdefault(name, []).append(cell)
@@ -84,7 +84,7 @@ def _legend(runs: Sequence[TrainingRun]) -> str:
         "gap (transfer gap): pass@1 prefixes minus pass@1 root, in points: a large one means that the "
         "policy relies on the hint.",
         f"step: done/planned; reward, KL (nats per output): means of the last {TAIL} steps; "
-        "zero-signal: groups in which all rewards were equal.",
+        "zero-variance: groups in which all rewards were equal.",
     ]
     for run, label in zip(runs, labels(runs), strict=True):
         if run.events:
