@@ -63,10 +63,10 @@ def encoder(kind=(BertConfig, BertLMHeadModel), **settings):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: doge(16), r"[\d.]+ nats .*keep_window_size is 16"),
-        (lambda: doge(90), r"[\d.]+ nats .*keep_window_size is 90"),
-        (lambda: llama4(16), r"up to [\d.e-]+ nats off a plain pass \(floor_scale is 16"),
-        (lambda: llama4(100), r"up to [\d.e-]+ nats off a plain pass \(floor_scale is 100"),
+        (lambda: doge(16), r"[\d.]+ nats .*keep_window_size = 16"),
+        (lambda: doge(90), r"[\d.]+ nats .*keep_window_size = 90"),
+        (lambda: llama4(16), r"up to [\d.e-]+ nats off a plain pass .*floor_scale = 16"),
+        (lambda: llama4(100), r"up to [\d.e-]+ nats off a plain pass .*floor_scale = 100"),
         (encoder, "is an encoder.*is_decoder"),
         (lambda: encoder((RobertaConfig, RobertaForCausalLM)), "is an encoder.*is_decoder"),
     ],
@@ -89,7 +89,7 @@ def test_laws_that_hardly_depend_on_the_past_are_checked_as_well(make) -> None:
 @pytest.mark.slow
 def test_the_usual_8192_are_passed() -> None:
     torch.manual_seed(0)
-    with pytest.raises(BackendError, match="floor_scale is 8192"):
+    with pytest.raises(BackendError, match="floor_scale = 8192"):
         Transformers((tiny_lm.scrambled(llama4(8192, positions=9000)), TEXT))
 
 
@@ -110,7 +110,7 @@ def test_lengths_that_cost_too_much_bound_what_is_served(monkeypatch: pytest.Mon
     with pytest.raises(InvalidInput, match="100 positions"):
         generator.log_laws((4,) * 90, [(5,) * 10])
     monkeypatch.undo()
-    with pytest.raises(BackendError, match="floor_scale is 100"):
+    with pytest.raises(BackendError, match="floor_scale = 100"):
         Transformers((tiny_lm.scrambled(llama4(100)), TEXT))
 
 

@@ -92,6 +92,10 @@ def compare(
         str, typer.Option(help="float32 (exact) or bfloat16 (another generator).")
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that the model brings along."),
+    ] = False,
 ) -> None:
     """Same tasks, same budget, same seeds: what is each generator interface worth?
 
@@ -126,6 +130,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
         )
         return
     if quick:
@@ -160,6 +165,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
             on_start=on_start,
             on_attempt=on_attempt,
         )

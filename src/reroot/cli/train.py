@@ -75,6 +75,10 @@ def train(
     chat: Annotated[
         bool | None, typer.Option("--chat", help="Use the model's chat template.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool | None,
+        typer.Option("--trust-remote-code", help="Run Python code that the model brings along."),
+    ] = None,
     lora: Annotated[
         int | None, typer.Option(help="Rank of LoRA adapters; 0: all weights (default).")
     ] = None,

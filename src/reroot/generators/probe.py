@@ -143,10 +143,9 @@ class Probe:
         return ~(nats_between(found, plain) <= 1e-5 + _TOLERANCE * spread)
 
     def _suspect(self, tokens: int) -> str:
-        """The longest length that the configuration names below ``tokens``."""
-        named = [name for name, n in self._named.items() if n < tokens]
-        name = max(named, key=self._named.__getitem__, default=None)
-        return f" ({name} is {self._named[name]})" if name else ""
+        """The lengths that the configuration names below ``tokens``, in words."""
+        named = ", ".join(f"{name} = {n}" for name, n in self._named.items() if n < tokens)
+        return f" (its configuration has {named})" if named else ""
 
 
 def nats_between(laws: npt.NDArray[np.floating[Any]], others: Law) -> npt.NDArray[np.floating[Any]]:

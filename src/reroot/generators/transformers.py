@@ -58,6 +58,7 @@ class Transformers(SteppingGenerator):
         device: where to compute, as torch names it.
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
         progress: told what takes time while the model is prepared.
+        trust_remote_code: let code that the model's folder brings along run.
 
     Raises:
         InvalidInput: not a model, no chat template, no causal model, or one whose state is more than the
@@ -75,6 +76,7 @@ class Transformers(SteppingGenerator):
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
         progress: Progress | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(cache_bytes, bool) or cache_bytes < 1:
@@ -83,7 +85,9 @@ class Transformers(SteppingGenerator):
             self._model, tokenizer = model
             self._name = Path(self._model.config._name_or_path).name
         else:
-            self._model, tokenizer = load(model, dtype=dtype, progress=progress)
+            self._model, tokenizer = load(
+                model, dtype=dtype, progress=progress, trust_remote_code=trust_remote_code
+            )
             self._model.to(device_named(device))
             self._name = Path(model).name
         self._config = self._model.config.get_text_config()

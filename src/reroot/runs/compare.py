@@ -57,6 +57,7 @@ def compare(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -84,6 +85,7 @@ def compare(
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
         transcripts: keep every message of every attempt.
         chat, dtype, device: how to load a language model.
+        trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
 
@@ -97,10 +99,8 @@ def compare(
     budgets = budgets_of(budget_tokens, budget_calls)
     check_float("beta", beta, 0.0)
     check_concurrency(concurrency)
-    load = {"chat": chat, "dtype": dtype, "device": device}
-    workload = build_workload(
-        model, tasks, horizons, seeds, problems, chat=chat, dtype=dtype, device=device
-    )
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    workload = build_workload(model, tasks, horizons, seeds, problems, **load)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
 
@@ -124,7 +124,7 @@ def compare_on(
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and ``device`` with which the workload was built.
+        load: ``chat``, ``dtype`` and so on with which the workload was built.
         learners, grants, seeds, beta, out, concurrency, on_start, on_attempt: see ``compare``.
 
     Raises:

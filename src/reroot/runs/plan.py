@@ -131,7 +131,7 @@ class Plan:
             parts += [f"--budget-{currency}", str(amount)]
         parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
         parts += ["--beta", repr(self.beta)]
-        parts += ["--chat"] if self.load["chat"] else []
+        parts += [f"--{n.replace('_', '-')}" for n in ("chat", "trust_remote_code") if self.load[n]]
         for option, default in (("dtype", "float32"), ("device", "cpu")):
             if self.load[option] != default:
                 parts += [f"--{option}", self.load[option]]

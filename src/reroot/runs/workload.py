@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..access.episode import Episode, bind
 from ..checks import check_int
@@ -68,6 +69,7 @@ def build_workload(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
 ) -> Workload:
     """Load the generator and make the problems.
 
@@ -97,9 +99,8 @@ def build_workload(
         return _family_workload(model, horizons, seeds, count or _DEFAULT_COUNT[True])
     if not tasks:
         raise InvalidInput(f"model {model!r} needs a task; see 'reroot list tasks'")
-    return _text_workload(
-        model, tasks, horizons, seeds, count or _DEFAULT_COUNT[False], chat, dtype, device
-    )
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    return _text_workload(model, tasks, horizons, seeds, count or _DEFAULT_COUNT[False], load)
 
 
 def is_family(model: str) -> bool:
@@ -151,16 +152,14 @@ def _text_workload(
     horizons: Sequence[int],
     seeds: int,
     count: int,
-    chat: bool,
-    dtype: str,
-    device: str,
+    load: dict[str, Any],
 ) -> Workload:
     from ..tasks.registry import get_task
 
     if not horizons:
         raise InvalidInput("a task needs horizons (sizes), as in --horizons 2,4,6,8")
     named = [(spec, get_task(spec)) for spec in dict.fromkeys(tasks)]
-    generator = load_text_generator(model, chat=chat, dtype=dtype, device=device)
+    generator = load_text_generator(model, **load)
     cells: list[Cell] = []
     for spec, task in named:
         for horizon in horizons:
@@ -180,7 +179,12 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
 
 
 def load_text_generator(
-    model: str, *, chat: bool = False, dtype: str = "float32", device: str = "cpu"
+    model: str,
+    *,
+    chat: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
 ) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``smollm2``, a model folder, or a hub id.
 
@@ -201,4 +205,5 @@ def load_text_generator(
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
-    return Transformers(resolve(model), chat=chat, dtype=dtype, device=device)
+    trust = {"trust_remote_code": trust_remote_code}
+    return Transformers(resolve(model, **trust), chat=chat, dtype=dtype, device=device, **trust)

@@ -43,6 +43,7 @@ class TrainConfig:
         target: root pass@1 of an evaluation at which training ends; ``None``: never.
         seed: of problems, draws and order.
         chat: put prompts through the model's chat template.
+        trust_remote_code: let code that the model's folder brings along run.
         lora: rank of LoRA adapters (PEFT); 0: none.
         last_layers: train the last so many layers alone, which spares the backward passes of the
             others; ``None``: all weights.
@@ -74,6 +75,7 @@ class TrainConfig:
     target: float | None = None
     seed: int = 0
     chat: bool = False
+    trust_remote_code: bool = False
     lora: int = 0
     last_layers: int | None = None
     trl: Mapping[str, Any] = field(default_factory=dict[str, Any])

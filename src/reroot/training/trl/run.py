@@ -172,8 +172,9 @@ class _Run:
         from .trainer import SessionTrainer
 
         config = self.config
-        path = resolve(config.model)
-        model, tokenizer = load(path)
+        trust = {"trust_remote_code": config.trust_remote_code}
+        path = resolve(config.model, **trust)
+        model, tokenizer = load(path, **trust)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:
