@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from .errors import InvalidInput, nearest
+from .specs import parse_settings
 
 
 class Control(enum.IntEnum):
@@ -180,7 +181,7 @@ Report.LOGPROB = Report(_Kind.LOGPROB)
 Report.FULL = Report(_Kind.FULL)
 
 
-_SETTINGS = {"t": ("temperature", float), "top_p": ("top_p", float), "top_k": ("top_k", int)}
+_SETTINGS = {"t": "temperature", "top_p": "top_p", "top_k": "top_k"}
 
 
 def _text(value: str, what: str) -> str:
@@ -241,21 +242,12 @@ class Sampling:
     @classmethod
     def parse(cls, text: str) -> Sampling:
         """Read ``"T=0.7"`` or ``"T=1,top_p=0.9,top_k=50"``."""
-        settings: dict[str, float | int] = {}
-        for item in _text(text, "a sampling law").split(","):
-            name, _, value = (part.strip().lower() for part in item.partition("="))
+        settings = parse_settings(_text(text, "a sampling law").lower(), f"sampling law {text!r}")
+        for name in settings:
             if name not in _SETTINGS:
                 hint = nearest(name, ["T", "top_p", "top_k"])
-                raise InvalidInput(f"unknown sampling setting {item!r}.{hint}")
-            field, number = _SETTINGS[name]
-            if field in settings:
-                raise InvalidInput(f"sampling setting {name!r} is given twice in {text!r}")
-            try:
-                settings[field] = number(value)
-            except ValueError:
-                kind = "an integer" if number is int else "a number"
-                raise InvalidInput(f"sampling setting {item!r} needs {kind} after '='") from None
-        return cls(**settings)  # type: ignore[arg-type]
+                raise InvalidInput(f"unknown sampling setting {name!r}.{hint}")
+        return cls(**{_SETTINGS[name]: value for name, value in settings.items()})  # type: ignore
 
 
 class Oracle(enum.Enum):
@@ -393,11 +385,16 @@ class Contract:
         return f"{self.control}/{self.report}{oracles}{law}"
 
     @classmethod
-    def parse(cls, text: str) -> Contract:
-        """Read ``control/report[+oracle…][@T=…[,top_p=…][,top_k=…]]``.
+    def parse(cls, text: Contract | str) -> Contract:
+        """Read ``control/report[+oracle…][@T=…[,top_p=…][,top_k=…]]``; a contract is taken as it is.
 
         Examples: ``root/sample``, ``reset/topk(5)@T=1``, ``chosen/full+reward+verifier``.
+
+        Raises:
+            InvalidInput: another text, or neither text nor a contract.
         """
+        if isinstance(text, Contract):
+            return text
         head, at, law = _text(text, "a contract").partition("@")
         control, slash, rest = head.partition("/")
         if not slash:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -82,6 +83,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known: {', '.join(names)}." if names else ""
+
+
+_UNSEEN = (
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+)  # control, format (bidi among them), surrogates, separators
+
+
+def visible(text: str) -> str:
+    """Text of anybody's making, safe to show: what controls a terminal or a page becomes its escape.
+
+    New lines and tabs stay. Idempotent.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if c not in "\n\t" and unicodedata.category(c) in _UNSEEN
+        else c
+        for c in text
+    )
 
 
 def need(group: str, *packages: str) -> None:

@@ -19,7 +19,7 @@ import re
 import sys
 import traceback
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -74,15 +74,14 @@ def parse(text: str, kind: str = "spec") -> Spec:
         kind: what is named, for messages.
 
     Raises:
-        InvalidInput: no text, control characters, no name, an item that is not ``key=value``, or
-            a key given twice.
+        InvalidInput: no text, control characters, an item that is not ``key=value``, or a key given
+            twice.
     """
     check_text(text, f"a {kind}")
     start = _settings_start(text)
     name = _name(text[: start.start()] if start else text)
-    if not name or name.endswith(":"):
-        wanted = "'key=value' after the colon" if name else "a name"
-        raise InvalidInput(f"{kind} {text!r}: expected {wanted}")
+    if name.endswith(":"):
+        raise InvalidInput(f"{kind} {text!r}: expected 'key=value' after the colon")
     return Spec(
         name, parse_settings(text[start.start() + 1 :], f"{kind} {text!r}") if start else {}
     )
@@ -209,10 +208,15 @@ def find(kind: str, name: str, own: Mapping[str, T]) -> T | Any:
     offered = plugins(kind)
     if name in offered:
         return load_plugin(kind, offered[name])
+    raise unknown(kind, name, [*own, *offered])
+
+
+def unknown(kind: str, name: str, known: Sequence[str], hint: str = "") -> InvalidInput:
+    """The error for a name that is none of ``known``; it suggests the nearest, or says ``hint``."""
     head, colon, rest = name.partition(":")
-    if colon and (head in own or head in offered):
-        raise InvalidInput(f"{kind} {name!r}: expected 'key=value' after the colon, got {rest!r}")
-    raise InvalidInput(f"unknown {kind} {name!r}.{nearest(name, [*own, *offered])}")
+    if colon and head in known:
+        return InvalidInput(f"{kind} {name!r}: expected 'key=value' after the colon, got {rest!r}")
+    return InvalidInput(f"unknown {kind} {name!r}.{hint or nearest(name, known)}")
 
 
 def plugins(kind: str) -> dict[str, EntryPoint]:
@@ -329,18 +333,23 @@ def call(what: str, factory: Callable[..., T], settings: Mapping[str, Any]) -> T
         what: kind and name of it, for messages.
 
     Raises:
-        InvalidInput: a setting that it does not take, one that it needs, or it raises; the error is
-            the cause, and the message says its kind, text, file and line.
-        RerootError: what it raises of these, as it is.
+        InvalidInput: a setting that it does not take, one that it needs, or code that is not
+            reroot's raises; the error is the cause, and the message says its kind, text, file and
+            line.
+        RerootError: what it raises of the others, as it is.
     """
     check_names(what, inspect.signature(factory).parameters.values(), settings)
     try:
         return factory(**settings)
-    except RerootError:
-        raise
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidInput(f"{what} raised {told(error, Path(frame.filename))}") from error
+        own = getattr(factory, "__module__", "").partition(".")[0] == "reroot"
+        if isinstance(error, RerootError) and (own or not isinstance(error, InvalidInput)):
+            raise
+        try:
+            file = inspect.getsourcefile(factory)
+        except TypeError:  # an object with __call__
+            file = None
+        raise InvalidInput(f"{what} raised {told(error, Path(file or ''))}") from error
 
 
 def check_names(

@@ -97,7 +97,7 @@ def test_oracles_and_texts_build_no_prefix() -> None:
         await session.draws(shown[:1], 1)
 
     attempt = play_one(build, "reset/sample+reward+verifier+demonstration")
-    assert "AccessDenied" in (attempt.error or "")
+    assert "AccessDenied" in str(attempt.error)
 
 
 class Growing(Prefix):

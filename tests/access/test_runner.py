@@ -20,7 +20,7 @@ from reroot import (
     Query,
     Report,
 )
-from reroot.access import runner
+from reroot.access import runner, running
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session
 from reroot.generators.base import Capabilities
@@ -78,7 +78,7 @@ def test_another_seed_is_another_run() -> None:
 @pytest.mark.parametrize("concurrency", [1, 3, 64])
 def test_no_more_in_flight_than_asked_for(concurrency: int) -> None:
     """And no less, as long as there are problems: all of a wave is one call of the generator."""
-    generator, waves, done = Wrapped(), list[int](), list[Attempt]()
+    generator, rounds, done = Wrapped(), list[int](), list[Attempt]()
 
     async def three_steps(session: Session) -> None:
         for _ in range(3):
@@ -89,9 +89,9 @@ def test_no_more_in_flight_than_asked_for(concurrency: int) -> None:
         *(iter(jobs), generator),
         concurrency=concurrency,
         on_attempt=done.append,
-        on_wave=waves.append,
+        on_round=rounds.append,
     )
-    assert max(waves) == min(concurrency, 10)
+    assert max(rounds) == min(concurrency, 10)
     assert len(done) == 10
     assert generator.calls <= -(-10 // concurrency) * 3
     assert len(generator.requests) == 30
@@ -105,10 +105,10 @@ def test_a_number_in_flight_that_is_none(concurrency: Any) -> None:
 
 def test_more_in_flight_than_files_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner.resource, "getrlimit", lambda which: (140, 140))
-    waves = list[int]()
+    rounds = list[int]()
     jobs = jobs_for(one_rollout, problems(9), tree(), "root/sample")
-    execute(jobs, tree(), concurrency=500, on_attempt=lambda a: None, on_wave=waves.append)
-    assert max(waves) == 4
+    execute(jobs, tree(), concurrency=500, on_attempt=lambda a: None, on_round=rounds.append)
+    assert max(rounds) == 4
 
 
 def test_each_attempt_is_told_once() -> None:
@@ -216,7 +216,7 @@ def test_one_batch_for_all_that_is_asked_at_the_same_moment() -> None:
 def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MOST_IDLE", 500)
+    monkeypatch.setattr(running, "MOST_IDLE", 500)
 
     async def spin(session: Session) -> None:
         while kind == "free":
@@ -233,12 +233,12 @@ def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
     attempts = play(body, task=problems(8), budget=Budget(tokens=50))
     stalled = [a for a in attempts if a.error]
     assert 0 < len(stalled) < 8  # the rng is keyed by the problem
-    assert all("stalled: sent 500 messages in a row" in (a.error or "") for a in stalled)
+    assert all("stalled: sent 500 messages in a row" in str(a.error) for a in stalled)
     assert all(a.output is not None for a in attempts if not a.error)
 
 
 def test_refusals_between_paid_messages_are_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_IDLE", 50)
+    monkeypatch.setattr(running, "MOST_IDLE", 50)
 
     async def body(session: Session) -> Prefix:
         for _ in range(20):
@@ -284,4 +284,4 @@ def test_findings_are_plain_data(value: Any, message: str) -> None:
     async def body(session: Session) -> Any:
         return value
 
-    assert message in (play_one(body).error or "")
+    assert message in str(play_one(body).error)

@@ -39,7 +39,7 @@ def with_bad(**changes: Any) -> list[Any]:
 def only_bad_fails(attempts: Sequence[Attempt], message: str) -> Attempt:
     bad = [a for a in attempts if a.error is not None]
     assert [a.problem for a in bad] == ["bad"]
-    assert message in (bad[0].error or "")
+    assert message in str(bad[0].error)
     assert all(a.output is not None and a.reward is not None for a in attempts if a is not bad[0])
     return bad[0]
 
@@ -53,7 +53,7 @@ def test_a_learner_that_fails_on_one_problem() -> None:
     bad = only_bad_fails(
         play(fragile, task=with_bad(max_tokens=2, demonstration=None)), "KeyError: 'no such thing'"
     )
-    assert "test_runner_failures.py)" in (bad.error or "")  # with the line that raised
+    assert "test_runner_failures.py)" in str(bad.error)  # with the line that raised
     assert (bad.output, bad.reward, bad.passed, bad.surprisal) == (None, 0.0, False, None)
 
 
@@ -100,7 +100,7 @@ def test_a_generator_that_fails_for_one_request(error: Exception) -> None:
     task = with_bad(prompt=(2,), max_tokens=4)
     attempts = play(one_rollout, task=task, generator=Failing(is_bad, error))
     bad = only_bad_fails(attempts, "out of memory")
-    assert (bad.error or "").startswith("BackendError: ")
+    assert str(bad.error).startswith("BackendError: ")
     assert bad.cost.rollouts == 0
     healthy = play(one_rollout, task=task)
     assert [a for a in attempts if a is not bad] == [a for a in healthy if a.problem != "bad"]
@@ -155,7 +155,7 @@ def test_replies_that_break_the_protocol(
         await session.draws((), 2, report=report)
 
     attempt = play_one(ask, "reset/full", generator=generator)
-    assert message in (attempt.error or "")
+    assert message in str(attempt.error)
     assert attempt.cost.queries == 0
 
 
@@ -165,7 +165,7 @@ def test_too_few_replies() -> None:
             return super().answer(requests)[:-1]
 
     for attempt in play(one_rollout, task=problems(2), generator=Short()):
-        assert attempt.error == "BackendError: 1 requests got 0 replies"
+        assert str(attempt.error) == "BackendError: 1 requests got 0 replies"
 
 
 def test_a_generator_that_cannot_decode() -> None:
@@ -174,14 +174,14 @@ def test_a_generator_that_cannot_decode() -> None:
             raise LookupError("no such token")
 
     async def read(session: Session) -> Prefix:
-        with pytest.raises(BackendError, match="the generator failed: LookupError: no such token"):
+        with pytest.raises(BackendError, match="the generator failed; the record"):
             await session.text(session.root)
-        with pytest.raises(BackendError, match="no such token"):
+        with pytest.raises(BackendError, match="the generator failed; the record"):
             await session.verify(session.root)
         return await one_rollout(session)
 
     attempt = play_one(read, "root/sample+verifier", generator=Mute())
-    assert "BackendError: the generator failed: LookupError" in (attempt.error or "")
+    assert "BackendError: the generator failed: LookupError" in str(attempt.error)
     assert (attempt.reward, attempt.text) == (None, "")
     assert attempt.output is not None
     assert attempt.cost.verifications == 0
@@ -249,11 +249,11 @@ def test_texts_that_no_file_can_hold(tmp_path: Path) -> None:
     again = play(shout, generator=Odd(), task=tasks, out=tmp_path, transcripts=True)
     assert first == again
     assert first[0].text.startswith("\\ud800\u2028\x85\r\n")
-    assert "\\udfff\u2028\x85" in (first[1].error or "")
+    assert "\\udfff\u2028\x85" in str(first[1].error)
 
 
 def test_long_errors_are_cut() -> None:
     async def ramble(session: Session) -> None:
         raise ValueError("x" * 10**6)
 
-    assert len(play_one(ramble).error or "") < 5000
+    assert len(str(play_one(ramble).error)) < 5000

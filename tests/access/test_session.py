@@ -330,8 +330,8 @@ def test_budget_errors_in_a_task_group_stop_the_learner_by_budget() -> None:
 
     attempt = play_one(other)
     assert attempt.stopped is None
-    assert "ExceptionGroup" in (attempt.error or "")
-    assert "AccessDenied: refused Query(1 x length 1" in (attempt.error or "")
+    assert "ExceptionGroup" in str(attempt.error)
+    assert "AccessDenied: refused Query(1 x length 1" in str(attempt.error)
 
 
 def test_a_budget_stop_keeps_what_a_learner_returns() -> None:

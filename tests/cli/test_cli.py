@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands import call
-from reroot.cli.parsing import split_specs
+from reroot.specs import split
 
 COMPARE = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--budget-tokens", "1000"]
 SMALL = [*COMPARE, "--seeds", "1", "--problems", "2"]
@@ -86,31 +86,31 @@ def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_grants_with_sampling_settings_are_split_right() -> None:
-    assert split_specs("root/sample@T=1,top_p=0.9,reset/full", "@") == [
+    assert split("root/sample@T=1,top_p=0.9,reset/full", "@") == [
         "root/sample@T=1,top_p=0.9",
         "reset/full",
     ]
 
 
 def test_task_settings_are_split_right() -> None:
-    assert split_specs("reasoning_gym:chain_sum:min_terms=horizon,max_terms=4,copy", ":") == [
+    assert split("reasoning_gym:chain_sum:min_terms=horizon,max_terms=4,copy", ":") == [
         "reasoning_gym:chain_sum:min_terms=horizon,max_terms=4",
         "copy",
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_ctrl_c_keeps_finished_attempts(tmp_path: Path) -> None:
     """A real SIGINT: exit code 130, a line that says what to do, and the same command finishes."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "10", "--out", str(folder)]
+    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "4", "--out", str(folder)]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
     )
     journal = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -362,10 +362,10 @@ def test_specs_print_what_they_read():
         ("hidden_path:p=0.5", "needs K,"),
         ("decoy_path:K=8,H=8,k=2,p0=0.2", "needs p1,"),
         ("hidden_trie:K=8,H=8,nods=9", "has no parameter 'nods'. Did you mean 'nodes'?"),
-        ("hidden_path:K=4,H=4,p=0.5,p=0.6", "parameter p is given twice"),
-        ("hidden_path:K=four,H=4,p=0.5", "K must be an integer, got 'four'"),
-        ("hidden_path:K=4.5,H=4,p=0.5", "K must be an integer, got '4.5'"),
-        ("hidden_path:K=4,H=4,p", "p must be a number, got ''"),
+        ("hidden_path:K=4,H=4,p=0.5,p=0.6", "gives 'p' twice"),
+        ("hidden_path:K=four,H=4,p=0.5", "K must be an integer >= 0, got 'four'"),
+        ("hidden_path:K=4.5,H=4,p=0.5", "K must be an integer >= 0, got 4.5"),
+        ("hidden_path:K=4,H=4,p", "expected 'key=value', got 'p'"),
     ],
 )
 def test_bad_specs(text: str, why: str):

@@ -174,7 +174,7 @@ def test_specs():
         ("noisy_parity", "noisy_parity needs alpha, as in 'noisy_parity:H=12,alpha=0.1'"),
         ("noisy_parity:K=2,H=4,alpha=0.1", "no parameter 'K'. Known: H, alpha."),
         ("noisy_parity:H=4,alph=0.1", "no parameter 'alph'. Did you mean 'alpha'?"),
-        ("noisy_parity:H=4,alpha=x", "alpha must be a number, got 'x'"),
+        ("noisy_parity:H=4,alpha=x", "alpha must be a finite number, got 'x'"),
         ("hidden_path:H=4,p=0.5", "hidden_path needs K, as in"),
     ],
 )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reroot
+from coins import law_of_coins
 from reroot import Budget, Prefix
-from reroot.access.session import Session
 from reroot.generators.base import ShowsHiddenStates
 from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
-from reroot.learners import BoundLearner
 from reroot.learners.root_start import best_of_n
 from reroot.learners.sampling.latent_exploration import latent_exploration, step_law
 from reroot.learners.sampling.representation_coreset import (
@@ -34,7 +31,6 @@ from reroot.randomness import keyed_rng
 from reroot.tasks.base import Problem
 from reroot.testing import enumerate_runs, largest_difference, output_law
 from reroot.types import Output
-from toys import play_one
 
 EXACT = 1e-12
 
@@ -45,48 +41,6 @@ def nothing(output: Output) -> float:
 
 
 # ---- latent exploration -------------------------------------------------------------------------
-
-
-class Coins:
-    """Stands for a learner's ``rng``: prescribed choices first, then the first possible one."""
-
-    def __init__(self, prescribed: tuple[int, ...]) -> None:
-        self.prescribed = prescribed
-        self.made: list[tuple[int, list[int]]] = []
-        self.probability = 1.0
-
-    def choice(self, n: int, p: Any) -> int:
-        possible = [i for i in range(n) if p[i] > 0]
-        place = len(self.made)
-        at = self.prescribed[place] if place < len(self.prescribed) else possible[0]
-        self.made.append((at, possible))
-        self.probability *= float(p[at])
-        return at
-
-    def others(self) -> Iterator[tuple[int, ...]]:
-        for place in range(len(self.prescribed), len(self.made)):
-            before = tuple(at for at, _ in self.made[:place])
-            for at in self.made[place][1][1:]:
-                yield (*before, at)
-
-
-def law_of_coins(bound: BoundLearner, task: Problem, generator: Any) -> dict[Any, float]:
-    """Output → probability, over every sequence of the learner's own coins."""
-    law: dict[Any, float] = {}
-    scripts: list[tuple[int, ...]] = [()]
-    while scripts:
-        coins = Coins(scripts.pop())
-
-        async def toss(session: Session, coins: Coins = coins) -> Any:
-            session.rng = coins  # type: ignore[assignment]
-            return await bound.start(session)
-
-        attempt = play_one(toss, bound.requires, task=task, generator=generator)
-        assert attempt.error is None, attempt.error
-        assert attempt.output is not None
-        law[attempt.output.tokens] = coins.probability
-        scripts += coins.others()
-    return law
 
 
 def mixture(layers: list[list[float]], k: int, renormalize: bool) -> list[float]:

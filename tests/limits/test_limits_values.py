@@ -198,6 +198,16 @@ def test_values_are_ordered(rollouts: int, K: int, H: int, p: float) -> None:
     assert all(map(math.isfinite, (explicit, steered, first, best)))
 
 
+def test_the_value_before_and_after_the_first_success() -> None:
+    """p^H·R until a rollout passes, J* from then on: here p^H = 1/8, R = 2, and 3 rollouts."""
+    best = 0.5 * math.log(7 / 8 + math.exp(2 / 0.5) / 8)
+    for rollouts, missed in ((0, 1.0), (1, 7 / 8), (3, (7 / 8) ** 3)):
+        known = missed * 2 / 8 + (1 - missed) * best
+        found = first_success_value(rollouts, 5, 3, 0.5, 0.5, reward=2.0)
+        assert found == pytest.approx(known, rel=1e-13)
+    assert first_success_value(10**6, 5, 3, 0.5, 0.5, reward=2.0) == pytest.approx(best, rel=1e-13)
+
+
 def test_an_explicit_law_can_be_worth_less_than_the_generator() -> None:
     """Why ``root_value`` is no limit for learners that may fall back on the generator."""
     assert root_value(1, 4, 16, 0.5, balancing_beta(16, 0.5)) < 0

@@ -163,21 +163,21 @@ def problems(horizon, count, seed):
 """
     before = list(sys.path)
     assert get_task(script(tmp_path, text)).problems(1, 1, 0)[0].max_tokens == 9
-    assert sys.path == before
+    assert sys.path[: len(before)] == before  # at the end, for what it imports later
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return 1 / horizon - 1 / 0", r"raised ZeroDivisionError: .* \(line 3\)"),
+        ("return 1 / horizon - 1 / 0", r"raised ZeroDivisionError: .* \(.*, line 3\)"),
         ("return None", "must return a list of Problem, got NoneType: None"),
         ("return ()", "must return 1…2 problems"),
         (f"return {ONE}", "must return a list of Problem, got Problem"),
         (f"return [{ONE}, 'b']", "must return a list of Problem; item 1 is 'b'"),
-        (f"return [{ONE}] * 2", "two problems with the id 'a'"),
+        (f"return [{ONE}] * 2", "two problems have the id 'a'"),
         (f"return [{ONE}] * 3", r"must return 1…2 problems \(count\), got 3"),
         ("return [Problem(id='', prompt='', max_tokens=1, reward=print)]", "raised InvalidInput"),
-        ("raise SystemExit(3)", r"raised SystemExit: 3 \(line 3\)"),
+        ("raise SystemExit(3)", r"raised SystemExit: 3 \(.*, line 3\)"),
     ],
 )
 def test_a_function_that_fails_is_named(tmp_path: Path, body: str, message: str) -> None:
@@ -188,19 +188,19 @@ def test_a_function_that_fails_is_named(tmp_path: Path, body: str, message: str)
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"there is no file .*nothing.py"):
+    with pytest.raises(InvalidInput, match=r"cannot read the file .*nothing.py.: No such file"):
         get_task(str(tmp_path / "nothing.py"))
     with pytest.raises(InvalidInput, match=r"broken.py.*importing it raised SyntaxError"):
         get_task(script(tmp_path, "def problems(:", "broken.py"))
-    with pytest.raises(InvalidInput, match=r"raised RuntimeError: no \(line 2\)"):
+    with pytest.raises(InvalidInput, match=r"raised RuntimeError: no \(.*, line 2\)"):
         get_task(script(tmp_path, "raise RuntimeError('no')", "raising.py"))
-    path = script(tmp_path, "def problem(horizon, count, seed): ...\nproblems = 3")
-    with pytest.raises(InvalidInput, match=r"no function 'problems'. Did you mean 'problem'\?"):
+    path = script(tmp_path, "def problem(horizon, count, seed): ...")
+    with pytest.raises(InvalidInput, match=r"has no 'problems'. Did you mean 'problem'\?"):
         get_task(path)
-    with pytest.raises(InvalidInput, match=r"no function 'proble'. Did you mean 'problem'"):
+    with pytest.raises(InvalidInput, match=r"has no 'proble'. Did you mean 'problem'"):
         get_task(f"{path}:proble")
     swapped = script(tmp_path, "def problems(n, size): return []", "swapped.py")
-    with pytest.raises(InvalidInput, match=r"raised TypeError: .*unexpected keyword argument"):
+    with pytest.raises(InvalidInput, match=r"has no parameter 'count'"):
         get_task(swapped).problems(1, 1, 0)
 
 
@@ -238,7 +238,7 @@ def test_data_sets_are_listed_and_suggested_by_their_bare_name() -> None:
     ("spec", "message"),
     [
         ("runing_sum", r"unknown task 'runing_sum'. Did you mean 'running_sum'\?"),
-        ("Copy ", "unknown task 'Copy '. Did you mean 'copy'"),
+        ("Copy ", "unknown task 'Copy'. Did you mean 'copy'"),
         ("@@@@", r"Known: count_on, copy, .*reasoning_gym:NAME, a file .py\[:function\] or .jsonl"),
         ("", "unknown task ''. Known"),
         ("data.json", "unknown task 'data.json'"),

@@ -150,18 +150,18 @@ def test_tasks_are_listed_and_had_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("", "expected width=W after the colon, got ''"),
-        ("8", "expected width=W after the colon, got '8'"),
-        ("widht=8", "expected width=W after the colon, got 'widht=8'"),
-        ("width", "width must be an integer in 1…1,000, got ''"),
-        ("width=0", "width must be an integer in 1…1,000, got 0"),
-        ("width=1001", "width must be an integer in 1…1,000, got 1001"),
-        ("width=-3", "width must be an integer in 1…1,000, got '-3'"),
-        ("width=8,width=9", "width must be an integer in 1…1,000, got '8,width=9'"),
+        ("", ": expected 'key=value' after the colon"),
+        ("8", ": expected 'key=value' after the colon, got '8'"),
+        ("widht=8", " has no parameter 'widht'. Known: width."),
+        ("width", ": expected 'key=value' after the colon, got 'width'"),
+        ("width=0", ": width must be an integer in 1…1,000, got 0"),
+        ("width=1001", ": width must be an integer in 1…1,000, got 1001"),
+        ("width=-3", ": width must be an integer in 1…1,000, got -3"),
+        ("width=8,width=9", " gives 'width' twice"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> None:
-    with pytest.raises(InvalidInput, match=f"task 'running_parity:{setting}': {message}"):
+    with pytest.raises(InvalidInput, match=f"task 'running_parity:{setting}'{message}"):
         get_task(f"running_parity:{setting}")
 
 

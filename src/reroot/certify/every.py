@@ -46,9 +46,10 @@ def certify_methods(
     jobs.sort(key=lambda job: not isinstance(cases[job[0]][job[1]], Sampled))
     on_start(len(jobs), 0)
     found: dict[tuple[str, int], Record] = {}
-    for (name, i), one in spread(_checked, jobs, processes):
-        found[name, i] = one
-        on_case(f"{name} on {one['toy']}")
+    with spread(_checked, jobs, processes) as done:
+        for (name, i), one in done:
+            found[name, i] = one
+            on_case(f"{name} on {one['toy']}")
     return summary(names, {n: [found[n, i] for i in range(len(cases[n]))] for n in names})
 
 

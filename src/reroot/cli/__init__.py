@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from . import (  # each adds its commands to the app, in this order
-    certify,
-    compare,
-    reproduce,
-    train,
-    view,
-)
-from .app import main
+from .entry import main
 
-__all__ = ["certify", "compare", "main", "reproduce", "train", "view"]
+__all__ = ["main"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from .._version import __version__
 from ..errors import RerootError
+from .console import PlainConsole
 
 app = typer.Typer(
     name="reroot",
@@ -25,14 +24,12 @@ A [italic]contract[/italic] says who may ask an autoregressive generator what, a
 Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4
 """,
 )
-console = Console()
-INTERRUPTED = 130
-"""The exit code that Typer gives Ctrl-C."""
+console = PlainConsole()
 
 
 def _version(show: bool) -> None:
     if show:
-        console.print(f"reroot {__version__}")
+        console.say(f"reroot {__version__}")
         raise typer.Exit
 
 
@@ -45,21 +42,28 @@ def _main(
     pass
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: errors become one line and exit code 2, Ctrl-C exits with 130."""
-    errors = Console(stderr=True)
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command; an error of the user's is one line and 2."""
+    from . import (  # noqa: F401  they add their commands
+        certify,
+        compare,
+        describe,
+        reproduce,
+        train,
+        view,
+    )
+
     try:
-        code = app(args=arguments, standalone_mode=False)
+        return app(args=arguments, standalone_mode=False) or 0
     except RerootError as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except Exception as error:
-        usage = getattr(error, "show", None)
-        if usage is None:
+        message = str(error)
+    except Exception as error:  # click's own; typer keeps its click in a private place
+        if not hasattr(error, "format_message"):
             raise
-        usage()
-        sys.exit(2)
-    if code == INTERRUPTED:
-        errors.print("interrupted: run folders keep what is finished; the same command continues.")
-    if code:  # what a command passes to typer.Exit
-        sys.exit(code)
+        usage: Any = error
+        if not (message := usage.format_message()):  # help has been asked for by giving nothing
+            return 2
+        if usage.ctx is not None:
+            message += f" (see {usage.ctx.command_path} --help)"
+    PlainConsole(stderr=True).say(f"error: {message}", "red")
+    return 2

@@ -67,7 +67,7 @@ def certify(
     folder = Path("runs") / "certificates" if every and out is None else out
     found = _checked(names, folder, processes)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(found, indent=2))
     else:
         _tell(found, folder, short=every)
     if not found["holds"]:
@@ -96,7 +96,7 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
 
     console.print(overview(found) if short else certificates_table(found))
     if folder is not None:
-        console.print(f"report: {folder / PAGE}", soft_wrap=True)
+        console.say(f"report: {folder / PAGE}")
 
 
 def tell_certificates(folder: Path) -> None:

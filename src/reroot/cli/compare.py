@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidInput, MissingDependency
+from ..specs import split
 from .app import app, console
-from .parsing import split_integers, split_specs
+from .parsing import split_integers
 from .progress import bar
 from .suite import run_suite_of
 
@@ -119,7 +120,7 @@ def compare(
             out or Path("runs") / suite,
             model=model,
             quick=quick,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
             seeds=seeds,
             problems=problems,
@@ -135,7 +136,7 @@ def compare(
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
-    from ..pages import terminal_table, write_report
+    from ..pages import report, terminal_table
     from ..runs.compare import compare as run_compare
 
     folder = out or Path("runs") / _default_name(model, task)
@@ -150,9 +151,9 @@ def compare(
 
         result = run_compare(
             model=model,
-            task=split_specs(task, ":") if task else (),
+            task=split(task, ":") if task else (),
             horizons=split_integers(horizons),
-            grants=split_specs(grants, "@"),
+            grants=split(grants, "@"),
             learners=learner or (),
             budget_tokens=budget_tokens,
             budget_calls=budget_calls,
@@ -171,7 +172,7 @@ def compare(
         )
     console.print(terminal_table(result.summary, console.width))
     try:
-        console.print(f"report: {write_report(folder)}", soft_wrap=True)
+        console.print(f"report: {report(folder)}", soft_wrap=True)
     except MissingDependency as error:  # the comparison itself is complete
         text = f"no page: {error}; then: reroot report {folder}"
         console.print(text, markup=False, soft_wrap=True)

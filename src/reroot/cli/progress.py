@@ -1,11 +1,14 @@
-"""Progress bars."""
+"""Progress: a bar on a terminal, a line now and then elsewhere. All of it goes to stderr."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,22 +17,37 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+from .console import PlainConsole
+
+EVERY = 30.0
+"""Seconds between lines where nobody watches a terminal."""
 
 
 @contextmanager
 def bar(
     what: str, waiting: str
 ) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """A spinner until the work starts, then a bar: (start with total and done, advance with a note)."""
-    shown = Console(stderr=True)
-    progress = Progress(
-        TextColumn(f"[bold]{what}"),
+    """(start with total and done, advance with a note), shown until the context is left.
+
+    Args:
+        what: is counted.
+        waiting: what is done until the start.
+    """
+    shown = PlainConsole(stderr=True)
+    if not shown.is_terminal:
+        count = _Count(what, waiting)
+        with ticking(lambda: shown.say(count.line())):
+            yield count.start, count.advance
+        return
+    progress = _Bar(
+        TextColumn(what, style="bold", markup=False),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         console=shown,
     )
     spinner = shown.status(waiting)
@@ -50,3 +68,59 @@ def bar(
         spinner.stop()
         if progress.live.is_started:
             progress.stop()
+
+
+class _Bar(Progress):
+    """A bar with its note beneath, so that neither cuts the other's numbers off."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from (note for task in self.tasks if (note := task.fields["note"]))
+
+
+class _Count:
+    """What a bar knows, as a line."""
+
+    def __init__(self, what: str, waiting: str) -> None:
+        self._what, self._note, self._waiting = what, "", waiting
+        self._total, self._done, self._before = 0, 0, 0
+        self._since = time.monotonic()
+
+    def start(self, total: int, done: int) -> None:
+        self._total, self._done, self._before = total, done, done
+        self._since, self._waiting = time.monotonic(), ""
+
+    def advance(self, note: str) -> None:
+        self._done, self._note = self._done + 1, note
+
+    def line(self) -> str:
+        seconds = time.monotonic() - self._since
+        if self._waiting:
+            return f"{self._waiting}: {clock(seconds)}"
+        new = self._done - self._before
+        left = clock(seconds / new * (self._total - self._done)) if new else "-:--:--"
+        words = [f"{self._what}: {self._done:,} of {self._total:,}", self._note, clock(seconds)]
+        return ", ".join(filter(None, [*words, f"left {left}"]))
+
+
+@contextmanager
+def ticking(tell: Callable[[], object]) -> Iterator[None]:
+    """Call ``tell`` every ``EVERY`` seconds, from a thread, until the context is left."""
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(EVERY):
+            tell()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))

@@ -82,10 +82,8 @@ def tell(found: Reproduction) -> None:
     for id, checks in found.checks.items():
         for check in checks:
             if not check.holds:
-                text = f"fails: {id}: {check.name}: {check.detail}"
-                console.print(text, style="red", markup=False, soft_wrap=True)
+                console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
     try:
-        console.print(f"report: {write_page(found)}", soft_wrap=True)
+        console.say(f"report: {write_page(found)}")
     except MissingDependency as error:  # the measurements are complete
-        text = f"no page: {error}; then: reroot report {found.folder}"
-        console.print(text, markup=False, soft_wrap=True)
+        console.say(f"no page: {error}; then: reroot report {found.folder}")

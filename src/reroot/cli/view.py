@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
 from .app import app, console
@@ -77,10 +77,11 @@ def report(
 
         tell_certificates(folder)
         return
-    from ..pages import summarize, terminal_table, write_report
+    from ..pages import report as write_page
+    from ..pages import summarize, terminal_table
 
     console.print(terminal_table(summarize(folder), console.width))
-    console.print(f"report: {write_report(folder)}", soft_wrap=True)
+    console.print(f"report: {write_page(folder)}", soft_wrap=True)
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
@@ -144,7 +145,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     console.print(table)
 
 
-def _first_line_first(text: str) -> str:
+def _first_line_first(text: str) -> Text:
     """What it is at once, its details in the background."""
     first, newline, rest = text.partition("\n")
-    return f"{escape(first)}{newline}[dim]{escape(rest)}[/dim]" if newline else escape(first)
+    return Text.assemble(first, newline, (rest, "dim"))

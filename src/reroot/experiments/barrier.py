@@ -9,28 +9,22 @@ from itertools import pairwise
 import numpy as np
 
 from ..access.transcript import transcript_text, weaken
-from ..diagnosis.intervals import Interval, clopper_pearson
+from ..diagnosis.intervals import clopper_pearson
 from ..limits import barrier_error, barrier_rollouts, barrier_tv
-from ..pages.comparison.tables import table
-from ..pages.kit.formatting import from_log, quantity
+from ..pages.kit.formatting import from_log
+from ..pages.kit.html import grid
+from ..pages.kit.table import table_of
 from ..randomness import keyed_rng, stream_key
 from ..runs.enumerated import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..tasks.base import Problem
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, total, where
 from .collapse import EXACT, REPORTS, roll
+from .counts import ERROR
+from .measuring import by_kind, setting_of
 from .plots import Axes, Line, plot
 from .two_laws import doors, random_pair, reach_of, sampled_error, wrong_guesses
 
-_MISS = 1e-3
-"""Probability that a check of measured errors fails though all is right."""
-
-
 # ---- measuring -----------------------------------------------------------------------------------
-
-
-def _measure(setting: Setting) -> list[Row]:
-    kinds = {"laws": _laws, "test": _test, "law": _in_law, "fewest": _fewest}
-    return kinds[setting["kind"]](setting)
 
 
 def _laws(s: Setting) -> list[Row]:
@@ -74,7 +68,7 @@ def _test(s: Setting) -> list[Row]:
     ]
 
 
-def _in_law(s: Setting) -> list[Row]:
+def _law(s: Setting) -> list[Row]:
     """Errors exactly in law: all that matters is whether a rollout has reached U by then."""
     rng = keyed_rng(stream_key(s["seed"], "barrier", "law"))
     return [
@@ -97,12 +91,8 @@ def _fewest(s: Setting) -> list[Row]:
     """The fewest rollouts for an error: the exact error there and one rollout short of it."""
     reach = s["p"] ** s["depth"]
     n = barrier_rollouts(s["error"], reach)
-    row: Row = {
-        "reach": reach,
-        "fewest": str(n),
-        "at": barrier_error(n, reach),
-        "short": barrier_error(n - 1, reach),
-    }
+    row: Row = {"reach": reach, "fewest": str(n)}
+    row |= {"at": barrier_error(n, reach), "short": barrier_error(n - 1, reach)}
     if s["by"] == "sessions":
         trees = doors(s["p"], s["depth"])
         for name, rollouts in (("wrong_at", n), ("wrong_short", n - 1)):
@@ -134,51 +124,43 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 
 def _attained(rows: Sequence[Row]) -> Check:
     worst = max(abs(r["tv"] - r["exact"]) for r in rows)
-    return Check(
-        "TV(E_N(P), E_N(Q)) = 1 - (1 - R_U)^N with FULL reports",
-        worst <= EXACT,
-        f"largest difference {worst:.1e} in {len(rows)} pairs of random trees, by enumeration",
-    )
+    said = f"largest difference {worst:.1e} in {len(rows)} pairs of random trees, by enumeration"
+    return Check("TV(E_N(P), E_N(Q)) = 1 - (1 - R_U)^N with FULL reports", worst <= EXACT, said)
+
+
+def _chains(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    """The rows of each pair of trees, one of every report."""
+    return [rows[i : i + len(REPORTS)] for i in range(0, len(rows), len(REPORTS))]
 
 
 def _monotone(rows: Sequence[Row]) -> Check:
     """Each report is a function of the next one, so distances do not fall along the chain."""
-    pairs = [rows[i : i + len(REPORTS)] for i in range(0, len(rows), len(REPORTS))]
-    falls = [a["tv"] - b["tv"] for chain in pairs for a, b in pairwise(chain)]
-    less = sum(chain[0]["tv"] < chain[-1]["tv"] - EXACT for chain in pairs)
-    return Check(
-        "weaker reports show at most that much",
-        max(falls) <= EXACT,
-        f"SAMPLE ≤ LOGPROB ≤ TOPK(1) ≤ TOPK(2) ≤ FULL in {len(pairs)} pairs; SAMPLE < FULL in {less}",
-    )
+    chains = _chains(rows)
+    falls = [a["tv"] - b["tv"] for chain in chains for a, b in pairwise(chain)]
+    less = sum(chain[0]["tv"] < chain[-1]["tv"] - EXACT for chain in chains)
+    said = f"SAMPLE ≤ LOGPROB ≤ TOPK(1) ≤ TOPK(2) ≤ FULL in {len(chains)} pairs; SAMPLE < FULL in {less}"
+    return Check("weaker reports show at most that much", max(falls) <= EXACT, said)
 
 
-def _interval(wrong: int, attempts: int, points: int) -> Interval:
-    """An exact interval; all ``points`` of them miss with probability at most ``_MISS``."""
-    return clopper_pearson(wrong, attempts, 1.0 - _MISS / points)
+def _covered(points: Sequence[tuple[int, int, float]]) -> int:
+    """How many exact errors lie in the intervals of wrong of n; one is missed with ``ERROR`` at most."""
+    level = 1.0 - ERROR / len(points)
+    intervals = [(clopper_pearson(wrong, n, level), exact) for wrong, n, exact in points]
+    return sum(i.low <= exact <= i.high for i, exact in intervals)
 
 
 def _inside(rows: Sequence[Row], name: str) -> Check:
-    inside = 0
-    for r in rows:
-        low, high = _interval(r["wrong"], r["attempts"], len(rows))
-        inside += low <= r["exact"] <= high
-    return Check(
-        name,
-        inside == len(rows),
-        f"{inside} of {len(rows)} exact errors inside the intervals of {sum(r['attempts'] for r in rows):,} "
-        f"attempts (they miss one with probability {_MISS:g})",
-    )
+    inside = _covered([(r["wrong"], r["attempts"], r["exact"]) for r in rows])
+    said = f"{inside} of {len(rows)} exact errors inside the intervals of {total(rows, 'attempts'):,} attempts"
+    return Check(name, inside == len(rows), f"{said} (they miss one with probability {ERROR:g})")
 
 
 def _no_better(rows: Sequence[Row]) -> Check:
     """Counts against the limit (1 - TV)/2, whatever was reported."""
-    below = [r for r in rows if _interval(r["wrong"], r["attempts"], len(rows)).high < r["limit"]]
-    return Check(
-        "no measured error is below the limit (1 - TV)/2",
-        not below,
-        f"{len(rows) - len(below)} of {len(rows)} settings",
-    )
+    level = 1.0 - ERROR / len(rows)
+    fine = [clopper_pearson(r["wrong"], r["attempts"], level).high >= r["limit"] for r in rows]
+    said = f"{sum(fine)} of {len(rows)} settings"
+    return Check("no measured error is below the limit (1 - TV)/2", all(fine), said)
 
 
 def _fewest_by_formula(rows: Sequence[Row]) -> Check:
@@ -186,10 +168,9 @@ def _fewest_by_formula(rows: Sequence[Row]) -> Check:
     right = [
         r["at"] <= r["error"] * (1 + EXACT) and r["short"] > r["error"] * (1 - EXACT) for r in rows
     ]
+    said = f"{sum(right)} of {len(rows)} settings by the exact error at N and N - 1"
     return Check(
-        "the fewest rollouts for an error are enough, and one less is not",
-        all(right),
-        f"{sum(right)} of {len(rows)} settings by the exact error at N and N - 1",
+        "the fewest rollouts for an error are enough, and one less is not", all(right), said
     )
 
 
@@ -198,8 +179,7 @@ def _fewest_measured(rows: Sequence[Row]) -> Check:
     points = [(r["wrong_at"], r["attempts"], r["at"]) for r in rows]
     sided = where(rows, by="sessions")
     points += [(r["wrong_short"], r["attempts"], r["short"]) for r in sided]
-    intervals = [(_interval(w, n, len(points)), exact) for w, n, exact in points]
-    inside = sum(i.low <= exact <= i.high for i, exact in intervals)
+    inside = _covered(points)
     apart = sum(r["wrong_at"] < r["error"] * r["attempts"] < r["wrong_short"] for r in sided)
     return Check(
         "so it is measured",
@@ -213,8 +193,6 @@ def _fewest_measured(rows: Sequence[Row]) -> Check:
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    from ..pages.kit.html import grid
-
     return [
         grid([_error_plot(rows), _report_plot(rows), _small_plot(rows)]),
         _law_table(where(rows, kind="laws")),
@@ -222,122 +200,89 @@ def _show(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _measured(label: str, rows: Sequence[Row], x: Sequence[float], color: str, style: int) -> Line:
-    """Measured errors with 95 % intervals."""
-    intervals = [clopper_pearson(r["wrong"], r["attempts"]) for r in rows]
-    share = [r["wrong"] / r["attempts"] for r in rows]
-    low, high = [i.low for i in intervals], [i.high for i in intervals]
-    return Line(label, x, share, low, high, color, style, points=True)
+def _measured(label: str, rows: Sequence[Row], color: str, style: int, scale: float = 1.0) -> Line:
+    """Measured errors against rollouts, times ``scale``."""
+    mine = sorted(rows, key=lambda r: r["rollouts"])
+    counts = [(r["wrong"], r["attempts"]) for r in mine]
+    return Line.rates(label, [r["rollouts"] * scale for r in mine], counts, color, style)
+
+
+def _plot(name: str, caption: str, lines: Sequence[Line], x: str = "root-start rollouts N") -> str:
+    return plot(
+        name, caption, Axes(x, "error of the best test", log_x=True, y_range=(0, 0.55)), lines
+    )
 
 
 def _error_plot(rows: Sequence[Row]) -> str:
     full = where(rows, kind="test", report="full")
     lines: list[Line] = []
     for style, reach in enumerate(dict.fromkeys(r["reach"] for r in full)):
-        mine = sorted(where(full, reach=reach), key=lambda r: r["rollouts"])
-        grid = np.unique(np.geomspace(1, 12 / reach, 60).round()).astype(int).tolist()
-        exact = [barrier_error(n, reach) for n in grid]
-        lines.append(
-            Line("" if style else "exact, (1 − TV)/2", grid, exact, color="muted", exact=True)
-        )
-        x = [r["rollouts"] for r in mine]
-        lines.append(_measured(f"measured, R_U = {reach:.3g}", mine, x, "root", style))
-    axes = Axes("root-start rollouts N", "error of the best test", log_x=True, y_range=(0, 0.55))
-    return plot("barrier-error", "Telling P from Q with FULL reports", axes, lines)
+        at = np.unique(np.geomspace(1, 12 / reach, 60).round()).astype(int).tolist()
+        label = "" if style else "exact, (1 − TV)/2"
+        lines.append(Line.law(label, at, lambda n, reach=reach: barrier_error(n, reach)))
+        mine = where(full, reach=reach)
+        lines.append(_measured(f"measured, R_U = {reach:.3g}", mine, "root", style))
+    return _plot("barrier-error", "Telling P from Q with FULL reports", lines)
 
 
 def _report_plot(rows: Sequence[Row]) -> str:
     """SAMPLE beside FULL at one reach."""
-    sample = where(rows, kind="test", report="sample")
-    reach = sample[0]["reach"]
-    grid = list(range(1, math.ceil(12 / reach)))
+    reach = where(rows, kind="test", report="sample")[0]["reach"]
     lines: list[Line] = []
-    for style, (report, color, exact) in enumerate(
-        (("full", "root", barrier_error), ("sample", "chosen", sampled_error))
-    ):
-        curve = [exact(n, reach) for n in grid]
-        lines.append(Line(f"exact, {report.upper()}", grid, curve, color=color, exact=True))
-        mine = sorted(
-            where(rows, kind="test", report=report, reach=reach), key=lambda r: r["rollouts"]
-        )
-        x = [r["rollouts"] for r in mine]
-        lines.append(_measured(f"measured, {report.upper()}", mine, x, color, style))
-    axes = Axes("root-start rollouts N", "error of the best test", log_x=True, y_range=(0, 0.55))
-    return plot("barrier-report", f"What a weaker report costs, R_U = {reach:.3g}", axes, lines)
+    laws = (("full", "root", barrier_error), ("sample", "chosen", sampled_error))
+    for style, (report, color, exact) in enumerate(laws):
+        at = list(range(1, math.ceil(12 / reach)))
+        label, name = f"exact, {report.upper()}", f"measured, {report.upper()}"
+        lines.append(Line.law(label, at, lambda n, exact=exact: exact(n, reach), color))
+        mine = where(rows, kind="test", report=report, reach=reach)
+        lines.append(_measured(name, mine, color, style))
+    return _plot("barrier-report", f"What a weaker report costs, R_U = {reach:.3g}", lines)
 
 
 def _small_plot(rows: Sequence[Row]) -> str:
-    law = where(rows, kind="law")
-    x = np.geomspace(0.05, 12, 60)
-    exact = [float(v) for v in np.exp(-x) / 2]
-    lines = [Line("limit for R_U → 0: exp(−N·R_U)/2", x.tolist(), exact, color="muted", exact=True)]
+    law, x = where(rows, kind="law"), np.geomspace(0.05, 12, 60).tolist()
+    lines = [Line.law("limit for R_U → 0: exp(−N·R_U)/2", x, lambda at: np.exp(-at) / 2)]
     for style, reach in enumerate(dict.fromkeys(r["reach"] for r in law)):
-        mine = where(law, reach=reach)
-        shown = [r["rollouts"] * reach for r in mine]
         label = f"exactly in law, R_U = {from_log(math.log(reach))}"
-        lines.append(_measured(label, mine, shown, "root", style))
-    axes = Axes("N·R_U", "error of the best test", log_x=True, y_range=(0, 0.55))
-    return plot("barrier-small", "Reaches that no run will see", axes, lines)
+        lines.append(_measured(label, where(law, reach=reach), "root", style, reach))
+    return _plot("barrier-small", "Reaches that no run will see", lines, "N·R_U")
 
 
 def _law_table(rows: Sequence[Row]) -> str:
-    body: list[list[str]] = []
-    for i in range(0, len(rows), len(REPORTS)):
-        chain = rows[i : i + len(REPORTS)]
+    found: list[Row] = []
+    for chain in _chains(rows):
         r = chain[-1]
-        ends, change = "yes" if r["end"] else "no", "swapped" if r["change"] == "swap" else "fresh"
-        body.append(
-            [change, str(r["K"]), str(r["H"]), ends, str(r["prefixes"]), f"{r['reach']:.4f}",
-             str(r["rollouts"]), *(f"{each['tv']:.6f}" for each in chain), f"{r['exact']:.6f}",
-             f"{abs(r['tv'] - r['exact']):.0e}"]
-        )  # fmt: skip
-    head = ["laws in U", "K", "H", "end token", "|U|", "R<sub>U</sub>", "N",
-            *(f"TV, {report.upper()}" for report in REPORTS), "1 − (1 − R<sub>U</sub>)<sup>N</sup>",
-            "difference"]  # fmt: skip
-    return table(head, body, text=1)
+        change = "swapped" if r["change"] == "swap" else "fresh"
+        tv = {report: each["tv"] for report, each in zip(REPORTS, chain, strict=True)}
+        found.append(r | {"change": change, "all": tv, "off": abs(r["tv"] - r["exact"])})
+    names = " | ".join(f"TV, {report.upper()}" for report in REPORTS)
+    shown = " | ".join(f"{{all[{report}]:.6f}}" for report in REPORTS)
+    head = f"laws in U | K | H | end token | |U| | R<sub>U</sub> | N | {names} | "
+    head += "1 − (1 − R<sub>U</sub>)<sup>N</sup> | difference"
+    cells = f"{{change}} | {{K}} | {{H}} | {{end:yes}} | {{prefixes}} | {{reach:.4f}} | {{rollouts}} | {shown} | "
+    return table_of(head, cells + "{exact:.6f} | {off:.0e}", found)
 
 
 def _fewest_table(rows: Sequence[Row]) -> str:
-    body: list[list[str]] = []
+    head = "R<sub>U</sub> | ε | fewest N | error at N | measured | at N − 1 | measured | attempts"
+    cells = "{log:log} | {error:g} | {N:q} | {at:.6f} | {right:.4f} | {short:.6f} | {wrong} | {attempts:,}"
+    found: list[Row] = []
     for r in rows:
-        n, attempts = r["attempts"], f"{r['attempts']:,}"
-        short = r.get("wrong_short")
-        body.append(
-            [from_log(math.log(r["reach"])), f"{r['error']:g}", quantity(float(r["fewest"])),
-             f"{r['at']:.6f}", f"{r['wrong_at'] / n:.4f}", f"{r['short']:.6f}",
-             "·" if short is None else f"{short / n:.4f}", attempts]
-        )  # fmt: skip
-    head = ["R<sub>U</sub>", "ε", "fewest N", "error at N", "measured", "at N − 1", "measured",
-            "attempts"]  # fmt: skip
-    return table(head, body, text=0)
+        n, short = r["attempts"], r.get("wrong_short")
+        measured = {
+            "right": r["wrong_at"] / n,
+            "wrong": None if short is None else f"{short / n:.4f}",
+        }
+        found.append(r | measured | {"log": math.log(r["reach"]), "N": float(r["fewest"])})
+    return table_of(head, cells, found, text=0)
 
 
 # ---- settings ------------------------------------------------------------------------------------
 
-
-def _random(
-    K: int, H: int, rollouts: int, tree: int, change: str = "fresh", end: tuple[int, ...] = ()
-) -> Setting:
-    return {"kind": "laws", "K": K, "H": H, "rollouts": rollouts, "tree": tree, "change": change,
-            "end": list(end)}  # fmt: skip
-
-
-def _errors(
-    p: float, depth: int, rollouts: tuple[int, ...], attempts: int, report: str = "full"
-) -> Setting:
-    return {"kind": "test", "p": p, "depth": depth, "N": list(rollouts), "attempts": attempts,
-            "report": report}  # fmt: skip
-
-
-def _small(exponent: int, attempts: int = 20_000) -> Setting:
-    return {"kind": "law", "reach": 10.0**-exponent, "multiples": [0.1, 0.3, 1.0, 3.0, 10.0],
-            "attempts": attempts}  # fmt: skip
-
-
-def _minimal(p: float, depth: int, error: float, attempts: int, by: str) -> Setting:
-    return {"kind": "fewest", "p": p, "depth": depth, "error": error, "attempts": attempts,
-            "by": by}  # fmt: skip
-
+_random = setting_of("laws", "K H rollouts tree", change="fresh", end=())
+_errors = setting_of("test", "p depth N attempts", report="full")
+_minimal = setting_of("fewest", "p depth error attempts by")
+_in_law = setting_of("law", "reach", multiples=(0.1, 0.3, 1.0, 3.0, 10.0), attempts=20_000)
 
 EXPERIMENT = Experiment(
     id="barrier",
@@ -359,7 +304,7 @@ EXPERIMENT = Experiment(
         _random(3, 3, 1, 2, "swap", end=(2,)),
         _errors(0.3, 1, (1, 3, 10, 33), 100),
         _errors(0.3, 1, (1, 3, 10, 33), 100, "sample"),
-        *(_small(exponent) for exponent in (6, 15, 30)),
+        *(_in_law(10.0**-exponent) for exponent in (6, 15, 30)),
         _minimal(0.3, 1, 0.3, 600, "sessions"),
         *(_minimal(0.1, depth, 0.05, 20_000, "law") for depth in (3, 6, 30)),
         _random(2, 3, 3, 13, "swap"),
@@ -382,7 +327,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     quick=tuple(range(12)),
-    measure=_measure,
+    measure=by_kind(laws=_laws, test=_test, law=_law, fewest=_fewest),
     check=_check,
     show=_show,
 )

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..diagnosis.intervals import clopper_pearson
-
 Setting = Mapping[str, Any]
 """What is measured, as JSON values. ``seed`` is added by ``Experiment.setting``."""
 
@@ -73,13 +71,6 @@ def where(rows: Sequence[Row], **values: object) -> list[Row]:
     return [row for row in rows if all(row.get(name) == v for name, v in values.items())]
 
 
-def interval(k: int, n: int, digits: int = 3) -> str:
-    """The 95 % interval of a rate with k of n, in words."""
-    low, high = clopper_pearson(k, n)
-    return f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def counted(k: int, n: int) -> str:
-    """k of n with its 95 % interval, as a cell of a table."""
-    low, high = clopper_pearson(k, n)
-    return f"{k} of {n} <small>{low:.3f}–{high:.3f}</small>"
+def total(rows: Sequence[Row], name: str) -> int:
+    """The sum of a column."""
+    return sum(row[name] for row in rows)

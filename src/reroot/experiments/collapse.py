@@ -15,8 +15,8 @@ from ..access.session import Facts
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
-from ..pages.comparison.tables import table
 from ..pages.kit.formatting import listing
+from ..pages.kit.table import table_of
 from ..runs.enumerated import (
     EnumeratedRun,
     enumerate_runs,
@@ -28,7 +28,8 @@ from ..runs.run import run
 from ..tasks.base import Problem
 from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, total, where
+from .measuring import by_kind, setting_of
 
 if TYPE_CHECKING:
     from ..access.session import Session
@@ -78,11 +79,6 @@ def seen_in(enumerated: EnumeratedRun) -> Seen:
     return tuple(bits(r) for line in lines for r in replies_from_json(line["value"]))
 
 
-def _measure(setting: Setting) -> list[Row]:
-    kinds = {"served": _served, "adaptive": _served, "recorded": _recorded, "reset": _reset}
-    return kinds[setting["kind"]](setting)
-
-
 def collapse_difference(
     tree: Tabular, bound: BoundLearner, rollouts: int, report: str, sampling: Sampling
 ) -> tuple[float, int]:
@@ -92,9 +88,8 @@ def collapse_difference(
     what ``simulate`` makes of N canonical rollouts.
     """
     grants = Contract(Control.ROOT, Report.parse(report), sampling)
-    served = law_of(
-        enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True), seen_in
-    )
+    runs = enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
+    served = law_of(runs, seen_in)
     facts = Facts((), tree.vocab_size, tree.horizon, tree.stop_tokens(()), grants, Budget(), (0, 0))
     parts: dict[Seen, list[float]] = {}
     for drawn in itertools.product(canonical_rollouts(tree, sampling), repeat=rollouts):
@@ -110,16 +105,14 @@ def _served(s: Setting) -> list[Row]:
         bound, rollouts = roll(batches=tuple(s["batches"])), sum(s["batches"])
     else:
         bound, rollouts = adapt(most=s["most"]), s["most"]
-    found: list[Row] = []
+    sampling, found = Sampling.parse(s["sampling"]), list[Row]()
     for report in s["reports"]:
-        difference, transcripts = collapse_difference(
-            tree, bound, rollouts, report, Sampling.parse(s["sampling"])
-        )
+        apart, transcripts = collapse_difference(tree, bound, rollouts, report, sampling)
         found.append(
             {
                 "report": report,
                 "rollouts": rollouts,
-                "difference": difference,
+                "difference": apart,
                 "transcripts": transcripts,
             }
         )
@@ -131,15 +124,11 @@ def _recorded(s: Setting) -> list[Row]:
     tree, bound = _tree(s), roll(batches=tuple(s["batches"]))
     with tempfile.TemporaryDirectory() as folder:
         paths = {r: _record(bound, tree, r, Path(folder, r)) for r in (*REPORTS, *s["reports"])}
-        return [
-            {
-                "report": report,
-                "bytes": path.stat().st_size,
-                "same": transcript_text(weaken(paths["full"], report)).encode()
-                == path.read_bytes(),
-            }
-            for report, path in paths.items()
-        ]
+        full = paths["full"]
+        same = {
+            r: transcript_text(weaken(full, r)).encode() == paths[r].read_bytes() for r in paths
+        }
+        return [{"report": r, "bytes": paths[r].stat().st_size, "same": same[r]} for r in paths]
 
 
 def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Path:
@@ -150,20 +139,17 @@ def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Pa
 
 def _reset(s: Setting) -> list[Row]:
     """Two laws that differ at the prefix 0 alone, seen from the root and through one reset."""
-    reach = s["reach"]
-    pair = [
-        Tabular([[reach, 1.0 - reach], [inside, [0.5, 0.5]]]) for inside in ([1.0, 0.0], [0.0, 1.0])
-    ]
+    reach, ends = s["reach"], ([1.0, 0.0], [0.0, 1.0])
+    pair = [Tabular([[reach, 1.0 - reach], [inside, [0.5, 0.5]]]) for inside in ends]
 
     def distance(bound: BoundLearner, grants: str) -> float:
-        laws = [
-            law_of(
-                enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True),
-                lambda r: transcript_text(r.transcript),
-            )
+        runs = [
+            enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
             for tree in pair
         ]
-        return total_variation(*laws)
+        return total_variation(
+            *(law_of(one, lambda r: transcript_text(r.transcript)) for one in runs)
+        )
 
     inside = distance(look_inside(), "reset/sample")
     return [
@@ -196,22 +182,17 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 
 
 def _agree(rows: Sequence[Row], name: str) -> Check:
-    worst = max(r["difference"] for r in rows)
-    total = sum(r["transcripts"] for r in rows)
-    return Check(
-        name,
-        worst <= EXACT,
-        f"largest difference {worst:.1e} over {total:,} transcripts in {len(rows)} pairs of laws",
-    )
+    worst, seen = max(r["difference"] for r in rows), total(rows, "transcripts")
+    said = f"largest difference {worst:.1e} over {seen:,} transcripts in {len(rows)} pairs of laws"
+    return Check(name, worst <= EXACT, said)
 
 
 def _identical(rows: Sequence[Row]) -> Check:
-    same = sum(r["same"] for r in rows)
-    return Check(
+    name, same = (
         "a recorded canonical run holds every weaker transcript, to the byte",
-        same == len(rows),
-        f"{same} of {len(rows)} transcripts are identical",
+        total(rows, "same"),
     )
+    return Check(name, same == len(rows), f"{same} of {len(rows)} transcripts are identical")
 
 
 def _converse(rows: Sequence[Row]) -> Check:
@@ -222,8 +203,7 @@ def _converse(rows: Sequence[Row]) -> Check:
     return Check(
         "what a prefix query shows is no function of the canonical experiment",
         canonical <= EXACT and reset >= 1.0 - EXACT,
-        f"two laws at distance {canonical:.1e} from the root are at distance {reset:g} "
-        "after one prefix query",
+        f"two laws at distance {canonical:.1e} from the root are at distance {reset:g} after one prefix query",
     )
 
 
@@ -231,63 +211,34 @@ def _converse(rows: Sequence[Row]) -> Check:
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    return [_law_table(rows), _reset_table(where(rows, kind="reset"))]
+    head = "R<sub>U</sub> | N | distance from the root, FULL | after one reset, SAMPLE"
+    cells = "{reach:g} | {rollouts} | {canonical:.4g} | {reset:.4g}"
+    return [_law_table(rows), table_of(head, cells, where(rows, kind="reset"), text=0)]
 
 
 def _law_table(rows: Sequence[Row]) -> str:
     """One line per tree and learner: the largest difference over its reports."""
-    body: list[list[str]] = []
+    lines: list[Row] = []
     for seed in dict.fromkeys(r["seed"] for r in rows if "difference" in r):
-        mine = [r for r in rows if r["seed"] == seed]
-        s = mine[0]
-        asks = "adaptive" if s["kind"] == "adaptive" else " + ".join(map(str, s["batches"]))
+        mine = where(rows, seed=seed)
+        s = dict(mine[0])
         greedy = s["reports"][0].startswith("argmax")
-        reports = listing([r.upper() for r in s["reports"]]) if greedy else "SAMPLE … FULL"
-        body.append(
-            [reports, s["sampling"], asks, str(s["K"]), str(s["H"]), "yes" if s["end"] else "no",
-             str(s["rollouts"]), f"{sum(r['transcripts'] for r in mine):,}",
-             f"{max(r['difference'] for r in mine):.1e}"]
-        )  # fmt: skip
-    head = ["reports", "sampling", "asks for", "K", "H", "end token", "N", "transcripts",
-            "largest difference"]  # fmt: skip
-    return table(head, body, text=3)
-
-
-def _reset_table(rows: Sequence[Row]) -> str:
-    body = [
-        [f"{r['reach']:g}", str(r["rollouts"]), f"{r['canonical']:.4g}", f"{r['reset']:.4g}"]
-        for r in rows
-    ]
-    head = ["R<sub>U</sub>", "N", "distance from the root, FULL", "after one reset, SAMPLE"]
-    return table(head, body, text=0)
+        s["reports"] = listing([r.upper() for r in s["reports"]]) if greedy else "SAMPLE … FULL"
+        s["asks"] = "adaptive" if s["kind"] == "adaptive" else " + ".join(map(str, s["batches"]))
+        s["transcripts"] = total(mine, "transcripts")
+        lines.append(s | {"worst": max(r["difference"] for r in mine)})
+    head = (
+        "reports | sampling | asks for | K | H | end token | N | transcripts | largest difference"
+    )
+    cells = "{reports} | {sampling} | {asks} | {K} | {H} | {end:yes} | {rollouts} | {transcripts:,} | {worst:.1e}"
+    return table_of(head, cells, lines, text=3)
 
 
 # ---- settings ------------------------------------------------------------------------------------
 
-
-def _laws(
-    K: int,
-    H: int,
-    tree: int,
-    batches: tuple[int, ...],
-    end: tuple[int, ...] = (),
-    reports: tuple[str, ...] = REPORTS,
-    sampling: str = "T=1",
-) -> Setting:
-    return {"kind": "served", "K": K, "H": H, "tree": tree, "end": list(end),
-            "batches": list(batches), "reports": list(reports), "sampling": sampling}  # fmt: skip
-
-
-def _adaptive(K: int, H: int, tree: int, most: int, end: tuple[int, ...] = ()) -> Setting:
-    return {"kind": "adaptive", "K": K, "H": H, "tree": tree, "end": list(end), "most": most,
-            "reports": list(REPORTS), "sampling": "T=1"}  # fmt: skip
-
-
-def _copied(K: int, H: int, tree: int, end: tuple[int, ...] = ()) -> Setting:
-    return {"kind": "recorded", "K": K, "H": H, "tree": tree, "end": list(end),
-            "batches": [5, 1, 3], "reports": ["topk(3)"]}  # fmt: skip
-
-
+_laws = setting_of("served", "K H tree batches", end=(), reports=REPORTS, sampling="T=1")
+_adaptive = setting_of("adaptive", "K H tree most", end=(), reports=REPORTS, sampling="T=1")
+_copied = setting_of("recorded", "K H tree", end=(), batches=(5, 1, 3), reports=("topk(3)",))
 _GREEDY = ("argmax(1)", "argmax(2)")
 
 EXPERIMENT = Experiment(
@@ -325,14 +276,11 @@ EXPERIMENT = Experiment(
         _adaptive(2, 3, 18, 3),
         _adaptive(3, 2, 19, 3, end=(2,)),
         _adaptive(3, 2, 20, 2),
-        *(
-            _laws(3, 4, tree, (1, 1), end, reports=_GREEDY, sampling="T=0")
-            for tree, end in ((21, ()), (22, (0,)))
-        ),
+        *(_laws(3, 4, tree, (1, 1), end, _GREEDY, "T=0") for tree, end in ((21, ()), (22, (0,)))),
         *(_copied(3, 4, tree, (1,)) for tree in (23, 24)),
     ),
     quick=tuple(range(8)),
-    measure=_measure,
+    measure=by_kind(served=_served, adaptive=_served, recorded=_recorded, reset=_reset),
     check=_check,
     show=_show,
 )

@@ -4,55 +4,34 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from scipy import stats
 
 from .. import limits
 from ..access.learner import BoundLearner
-from ..diagnosis.intervals import clopper_pearson
 from ..families.decoy_path import DecoyPath
-from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.comparison.tables import dot, table
 from ..pages.kit.formatting import from_log, quantity
+from ..pages.kit.table import dot, table, table_of
 from ..runs.run import run
-from .base import Check, Experiment, Row, Setting, counted, interval, where
+from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import ask_all, guesses, root_plurality, root_reading
-from .formulas import (
-    at_most,
-    inside,
-    rollouts_for,
-    root_logprob_success,
-    root_plurality_failure,
-)
+from .counts import ERROR, banded, counted, rarely, rate
+from .formulas import rollouts_for, root_logprob_success, root_plurality_failure
+from .measuring import account, by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05
-_ERROR = 1e-3  # of each statistical check
 _K, _P0, _P1 = 12, 0.15, 0.13  # p1 > 1/(K - k) for k <= 4: one log-probability shows the path
 _LEVELS = (1, 2, 3, 4)
 _WALKS = ("argmax", "sample", "logprob", "full")
 
 
-def _blind(K: int, H: int, k: int, p1: float, secrets: int, everywhere: bool) -> Setting:
-    return {"kind": "blind", "K": K, "H": H, "k": k, "p1": p1, "secrets": secrets,
-            "everywhere": everywhere}  # fmt: skip
-
-
-def _guess(k: int, H: int, M: int, attempts: int) -> Setting:
-    return {"kind": "guess", "k": k, "H": H, "M": M, "attempts": attempts}
-
-
-def _walk(report: str, k: int, H: int, attempts: int) -> Setting:
-    return {"kind": "walk", "report": report, "k": k, "H": H, "attempts": attempts}
-
-
-def _root(report: str, k: int, H: int, success: float, attempts: int) -> Setting:
-    return {"kind": "root", "report": report, "k": k, "H": H, "success": success,
-            "attempts": attempts}  # fmt: skip
-
+_blind = setting_of("blind", "K H k p1 secrets everywhere")
+_guess = setting_of("guess", "k H M attempts")
+_walk = setting_of("walk", "report k H attempts")
+_root = setting_of("root", "report k H success attempts")
 
 _QUICK = (
     *(_blind(7, 3, k, 0.16, 6, True) for k in _LEVELS),
@@ -74,16 +53,11 @@ _FULL = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _measure(setting: Setting) -> list[Row]:
-    kinds = {"blind": _asked, "guess": _guessed, "walk": _walked, "root": _rooted}
-    return kinds[setting["kind"]](setting)
-
-
 def _asked(s: Setting) -> list[Row]:
     """How many different answers the secrets give, under CHOSEN control, to ARGMAX(k), (k + 1)."""
     K, H, k = s["K"], s["H"], s["k"]
-    secrets = [DecoyPath(K, H, k, 0.18 if s["everywhere"] else _P0, s["p1"], seed=i)
-               for i in range(s["secrets"])]  # fmt: skip
+    p0 = 0.18 if s["everywhere"] else _P0
+    secrets = [DecoyPath(K, H, k, p0, s["p1"], seed=i) for i in range(s["secrets"])]
     if s["everywhere"]:
         prefixes = [u for t in range(H) for u in itertools.product(range(K), repeat=t)]
     else:  # every prefix of every path: what a learner would ask that knew them all
@@ -91,12 +65,9 @@ def _asked(s: Setting) -> list[Row]:
     found: Row = {"prefixes": len(prefixes)}
     for name, report in (("blind", f"argmax({k})"), ("sees", f"argmax({k + 1})")):
         learner = ask_all(report=report, prefixes=prefixes)
-        notes = [
-            run(learner, [member.problem("it")], member, grants=f"chosen/{report}")
-            .attempts[0]
-            .metadata
-            for member in secrets
-        ]
+        asked = [(member.problem("it"), member) for member in secrets]
+        results = [run(learner, [it], member, grants=f"chosen/{report}") for it, member in asked]
+        notes = [result.attempts[0].metadata for result in results]
         found[name] = len({note["digest"] for note in notes})
         found["refused"] = sum(note["refused"] for note in notes)
     return [found]
@@ -104,8 +75,7 @@ def _asked(s: Setting) -> list[Row]:
 
 def _guessed(s: Setting) -> list[Row]:
     k, H, M = s["k"], s["H"], s["M"]
-    learner = guesses(rewards=M, decoys=k)
-    row = _run(learner, s, f"chosen/argmax({k})+reward")
+    row = _run(guesses(rewards=M, decoys=k), s, f"chosen/argmax({k})+reward")
     return [row | {"exact": math.exp(limits.log_blind_success(M, _K - k, H))}]
 
 
@@ -135,18 +105,8 @@ def _rooted(s: Setting) -> list[Row]:
 
 def _run(learner: BoundLearner, s: Setting, grants: str) -> Row:
     """One attempt on each of as many secret paths as attempts."""
-    paths = ensemble(
-        [DecoyPath(_K, s["H"], s["k"], _P0, _P1, seed=i) for i in range(s["attempts"])]
-    )
-    result = run(learner, paths.problems(), paths, grants=grants, seed=s["seed"])
-    queries = [a.cost.queries for a in result.attempts]
-    return {
-        "passed": sum(a.passed for a in result.attempts),
-        "queries": float(np.mean(queries)),
-        "least": min(queries),
-        "most": max(queries),
-        "errors": sum(a.error is not None for a in result.attempts),
-    }
+    paths = [DecoyPath(_K, s["H"], s["k"], _P0, _P1, seed=i) for i in range(s["attempts"])]
+    return account(run_each(learner, paths, s["seed"], grants))
 
 
 # ---- exact values --------------------------------------------------------------------------------
@@ -171,9 +131,8 @@ def _root_success(report: str, k: int, H: int):
 def _rollouts(report: str, k: int, H: int, success: float) -> int:
     """Rollouts for that success: exact, for SAMPLE enough by the bound of ``root_plurality``."""
     if report == "sample":
-        return rollouts_for(
-            success, lambda n: 1.0 - root_plurality_failure(n, _K - k, H, _P1, _other(k))
-        )
+        failure = root_plurality_failure
+        return rollouts_for(success, lambda n: 1.0 - failure(n, _K - k, H, _P1, _other(k)))
     if report == "full":
         return limits.root_rollouts(success, _K - k, H, _P1)
     return rollouts_for(success, _root_success(report, k, H))
@@ -183,17 +142,18 @@ def _rollouts(report: str, k: int, H: int, success: float) -> int:
 
 
 def _check(rows: Sequence[Row]) -> list[Check]:
+    read = [r for r in where(rows, kind="root") if r["report"] != "sample"]
+    drawn = where(rows, kind="root", report="sample")
+    missed, of = total(drawn, "attempts") - total(drawn, "passed"), total(drawn, "attempts")
+    enough = "ROOT/SAMPLE succeeds with the rollouts that its bound gives"
     return [
         *_blindness(where(rows, kind="blind")),
-        _within(where(rows, kind="guess"), "(M + 1)/(K − k)^H is the success of M rewards, blind"),
+        *banded("(M + 1)/(K − k)^H is the success of M rewards, blind", where(rows, kind="guess")),
         _finds(rows),
         _costs(rows),
         _waiting(where(rows, kind="walk", report="logprob")),
-        _within(
-            [r for r in where(rows, kind="root") if r["report"] != "sample"],
-            "root-start reading succeeds as its exact law says",
-        ),
-        *_root_sample(where(rows, kind="root", report="sample")),
+        *banded("root-start reading succeeds as its exact law says", read),
+        *([rarely(enough, missed, of, DELTA, "missed")] if drawn else []),
     ]
 
 
@@ -214,95 +174,79 @@ def _blindness(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _within(rows: Sequence[Row], name: str) -> Check:
-    """Counts inside exact binomial bands around the exact success, wrong with 1e-3 in all."""
-    error = _ERROR / max(1, len(rows))
-    good = [inside(r["passed"], r["attempts"], r["exact"], error) for r in rows]
-    worst = max(abs(r["passed"] / r["attempts"] - r["exact"]) for r in rows)
-    detail = f"{sum(good)} of {len(rows)} settings in their bands; largest difference {worst:.4f}"
-    return Check(name, all(good), detail)
-
-
 def _finds(rows: Sequence[Row]) -> Check:
     """Reports that show the path never fail; samples at most at rate delta."""
-    sure = [r for r in where(rows, kind="walk") if r["report"] != "sample"]
-    drawn = where(rows, kind="walk", report="sample")
-    failed = sum(r["attempts"] - r["passed"] for r in drawn)
-    total = sum(r["attempts"] for r in drawn)
-    missed = sum(r["attempts"] - r["passed"] for r in sure)
-    return Check(
+    walks = where(rows, kind="walk")
+    sure, drawn = [r for r in walks if r["report"] != "sample"], where(walks, report="sample")
+    tried, missed = total(sure, "attempts"), total(sure, "attempts") - total(sure, "passed")
+    of = total(drawn, "attempts")
+    return rarely(
         "ARGMAX(k + 1), LOGPROB and FULL find every path; SAMPLE fails at rate δ at most",
-        missed == 0
-        and at_most(failed, total, DELTA, _ERROR)
-        and not any(r["errors"] for r in (*sure, *drawn)),
-        f"{missed} of {sum(r['attempts'] for r in sure)} missed; with samples {failed} of {total} "
-        f"(interval {interval(failed, total)}, δ = {DELTA})",
+        of - total(drawn, "passed"),
+        of,
+        DELTA,
+        f"missed with samples, {missed} of {tried} with the others",
+        sound=not missed and not any(r["errors"] for r in walks),
     )
 
 
 def _costs(rows: Sequence[Row]) -> Check:
     fixed = [r for r in where(rows, kind="walk") if r["report"] != "logprob"]
     exact = [r["least"] == r["most"] == r["expected"] for r in fixed]
-    return Check(
-        "ARGMAX(k + 1) and FULL take H queries, SAMPLE takes H·m",
-        all(exact),
-        f"exact in {sum(exact)} of {len(exact)} settings",
-    )
+    name = "ARGMAX(k + 1) and FULL take H queries, SAMPLE takes H·m"
+    return Check(name, all(exact), f"exact in {sum(exact)} of {len(exact)} settings")
 
 
 def _waiting(rows: Sequence[Row]) -> Check:
     """All draws of all paths are one negative binomial: two-sided test at 1e-3 in all."""
-    tail = _ERROR / (2 * max(1, len(rows)))
+    tail = ERROR / (2 * max(1, len(rows)))
     good, shown = [], []
     for r in rows:
-        hits, total = r["H"] * r["attempts"], round(r["queries"] * r["attempts"])
+        hits, draws = r["H"] * r["attempts"], round(r["queries"] * r["attempts"])
         law = stats.nbinom(hits, _P1)
-        good.append(bool(law.ppf(tail) <= total - hits <= law.isf(tail)))
+        good.append(bool(law.ppf(tail) <= draws - hits <= law.isf(tail)))
         shown.append(f"{r['queries']:.1f} against {r['expected']:.1f} (k = {r['k']}, H = {r['H']})")
-    return Check(
-        "LOGPROB waits for each token: H geometric variables, H/p1 draws on average",
-        all(good),
-        "; ".join(shown),
-    )
-
-
-def _root_sample(rows: Sequence[Row]) -> list[Check]:
-    if not rows:
-        return []
-    passed, total = sum(r["passed"] for r in rows), sum(r["attempts"] for r in rows)
-    return [
-        Check(
-            "ROOT/SAMPLE succeeds with the rollouts that its bound gives",
-            at_most(total - passed, total, DELTA, _ERROR),
-            f"{passed} of {total} found, interval {interval(passed, total)}",
-        )
-    ]
+    name = "LOGPROB waits for each token: H geometric variables, H/p1 draws on average"
+    return Check(name, all(good), "; ".join(shown))
 
 
 # ---- showing -------------------------------------------------------------------------------------
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    return [_figure(rows), _ladder(), _measured(where(rows, kind="walk")), _guess_table(rows)]
+    walks: list[Row] = []
+    for report in _WALKS:
+        for r in where(rows, kind="walk", report=report):
+            name = f"argmax({r['k'] + 1})" if report == "argmax" else report
+            walks.append(r | {"name": name, "found": counted(r["passed"], r["attempts"])})
+    guessed = [r | {"rate": rate(r["passed"], r["attempts"])} for r in where(rows, kind="guess")]
+    head = "report | k | H | queries, mean | expected | found"
+    cells = "{name} | {k} | {H} | {queries:q} | {expected:q} | {found}"
+    blind, odds = (
+        "k | H | M rewards | (M + 1)/(K − k)<sup>H</sup> | measured",
+        "{exact:.4f} | {rate}",
+    )
+    return [
+        _figure(rows),
+        _ladder(),
+        table_of(head, cells, sorted(walks, key=lambda r: (r["k"], r["H"]))),
+        table_of(blind, "{k} | {H} | {M} | " + odds, guessed, text=0),
+    ]
 
 
 def _figure(rows: Sequence[Row]) -> str:
     k, horizons = 2, [2, 3, 4, 6, 8, 12, 16, 24, 32]
-    blind = [0.95 * float(_K - k) ** H for H in horizons]
-    lines = [Line("outcome rewards with ARGMAX(k), any control: exact", horizons, blind,
-                  color="muted", exact=True)]  # fmt: skip
-    for style, (report, what) in enumerate(
-        (("sample", "rollouts with ROOT/SAMPLE, enough"), ("full", "with ROOT/FULL, exact"))
-    ):
+    blind = "outcome rewards with ARGMAX(k), any control: exact"
+    lines = [Line.law(blind, horizons, lambda H: 0.95 * float(_K - k) ** H)]
+    labels = {"sample": "rollouts with ROOT/SAMPLE, enough", "full": "with ROOT/FULL, exact"}
+    for style, (report, what) in enumerate(labels.items()):
         y = [float(_rollouts(report, k, H, 0.95)) for H in horizons]
         lines.append(Line(what, horizons, y, color="root", style=style))
     looks = {"sample": "visited", "logprob": "visited", "argmax": "reset", "full": "reset"}
     for style, (report, color) in enumerate(looks.items()):
-        found = sorted(
-            {(r["H"], r["queries"]) for r in where(rows, kind="walk", report=report, k=k)}
-        )
-        curve = [_expected(report, k, H) for H in horizons]
-        lines.append(Line("", horizons, curve, color=color, exact=True))
+        mine = where(rows, kind="walk", report=report, k=k)
+        found = sorted({(r["H"], r["queries"]) for r in mine})
+        lines.append(Line.law("", horizons, lambda H, it=report: _expected(it, k, H), color))
         label = f"{color}/{report}{f'({k + 1})' if report == 'argmax' else ''}, measured"
         x, y = [h for h, _ in found], [q for _, q in found]
         lines.append(Line(label, x, y, color=color, style=style, points=True))
@@ -313,54 +257,30 @@ def _figure(rows: Sequence[Row]) -> str:
 
 def _ladder(H: int = 16) -> str:
     """Each report for each k at one horizon."""
-    named = {
-        "reset": f"{dot('reset')}reset/argmax(k + 1), reset/full",
-        "logprob": f"{dot('visited')}visited/logprob, on average",
-        "sample": f"{dot('visited')}visited/sample, δ = {DELTA}",
-        "full": f"{dot('root')}root/full, exact",
-        "exact": f"{dot('root')}root/logprob, exact",
-        "enough": f"{dot('root')}root/sample, enough",
-        "blind": f"{dot('chosen')}any control/argmax(k): outcome rewards",
-    }
-    body = []
-    for name, label in named.items():
-        cells = []
-        for k in _LEVELS:
-            cells.append(
-                {
-                    "reset": lambda k: quantity(H),
-                    "logprob": lambda k: quantity(_expected("logprob", k, H)),
-                    "sample": lambda k: quantity(_expected("sample", k, H)),
-                    "full": lambda k: from_log(math.log(_rollouts("full", k, H, 0.95))),
-                    "exact": lambda k: from_log(math.log(_rollouts("logprob", k, H, 0.95))),
-                    "enough": lambda k: from_log(math.log(_rollouts("sample", k, H, 0.95))),
-                    "blind": lambda k: from_log(math.log(0.95) + H * math.log(_K - k)),
-                }[name](k)
-            )
-        body.append([label, *cells])
+
+    def enough(report: str, k: int) -> str:
+        return from_log(math.log(_rollouts(report, k, H, 0.95)))
+
+    found: list[tuple[str, Callable[[int], str]]] = [
+        (f"{dot('reset')}reset/argmax(k + 1), reset/full", lambda k: quantity(H)),
+        (
+            f"{dot('visited')}visited/logprob, on average",
+            lambda k: quantity(_expected("logprob", k, H)),
+        ),
+        (
+            f"{dot('visited')}visited/sample, δ = {DELTA}",
+            lambda k: quantity(_expected("sample", k, H)),
+        ),
+        (f"{dot('root')}root/full, exact", lambda k: enough("full", k)),
+        (f"{dot('root')}root/logprob, exact", lambda k: enough("logprob", k)),
+        (f"{dot('root')}root/sample, enough", lambda k: enough("sample", k)),
+        (
+            f"{dot('chosen')}any control/argmax(k): outcome rewards",
+            lambda k: from_log(math.log(0.95) + H * math.log(_K - k)),
+        ),
+    ]
     head = [f"for success 0.95 at H = {H}", *(f"k = {k}" for k in _LEVELS)]
-    return table(head, body, text=1)
-
-
-def _measured(rows: Sequence[Row]) -> str:
-    body = []
-    for r in sorted(rows, key=lambda r: (r["k"], r["H"], _WALKS.index(r["report"]))):
-        name = f"argmax({r['k'] + 1})" if r["report"] == "argmax" else r["report"]
-        body.append(
-            [name, str(r["k"]), str(r["H"]), quantity(r["queries"]), quantity(r["expected"]),
-             counted(r["passed"], r["attempts"])]
-        )  # fmt: skip
-    return table(["report", "k", "H", "queries, mean", "expected", "found"], body, text=1)
-
-
-def _guess_table(rows: Sequence[Row]) -> str:
-    body = []
-    for r in where(rows, kind="guess"):
-        low, high = clopper_pearson(r["passed"], r["attempts"])
-        share = f"{r['passed'] / r['attempts']:.4f} <small>{low:.4f}–{high:.4f}</small>"
-        body.append([str(r["k"]), str(r["H"]), str(r["M"]), f"{r['exact']:.4f}", share])
-    head = ["k", "H", "M rewards", "(M + 1)/(K − k)<sup>H</sup>", "measured"]
-    return table(head, body, text=0)
+    return table(head, [[label, *map(cell, _LEVELS)] for label, cell in found])
 
 
 EXPERIMENT = Experiment(
@@ -379,7 +299,7 @@ EXPERIMENT = Experiment(
     ),
     settings=(*_QUICK, *_FULL),
     quick=tuple(range(len(_QUICK))),
-    measure=_measure,
+    measure=by_kind(blind=_asked, guess=_guessed, walk=_walked, root=_rooted),
     check=_check,
     show=_show,
 )

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from .. import limits
-from ..diagnosis.intervals import clopper_pearson
 from ..families.hidden_path import HiddenPath
-from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.comparison.tables import table
-from ..pages.kit.formatting import from_log, quantity
+from ..pages.kit.formatting import from_log
+from ..pages.kit.html import grid
+from ..pages.kit.table import Html, table_of
 from ..randomness import keyed_rng, stream_key
-from ..runs.run import run
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, banded, rate
+from .measuring import by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05
@@ -30,30 +31,23 @@ _WALKS = {
     "posterior": "posterior walk, p known",
     "posterior_unknown": "posterior walk, p unknown",
 }
-_MARGIN = {"(16, 0.25, 256)": 2.2}  # most times the floor that the posterior walk may need
+_MARGIN = {(16, 0.25, 256): 2.2}  # most times the floor that the posterior walk may need
 
-_SESSIONS: tuple[Setting, ...] = tuple(
-    {"kind": "session", "N": N, "K": K, "H": H, "p": p, "M": M, "attempts": attempts}
-    for N, K, H, p, M, attempts in (
-        (50, 4, 8, 0.55, 0, 400),
-        (50, 4, 8, 0.55, 20, 400),
-        (10, 2, 6, 0.6, 0, 2000),
-        (100, 3, 6, 0.5, 0, 2000),
-        (50, 4, 8, 0.55, 0, 2000),
-        (1000, 2, 12, 0.6, 0, 1000),
-        (50, 4, 8, 0.55, 20, 2000),
-        (300, 4, 10, 0.5, 5, 1000),
-    )
+_session_of = setting_of("session", "N K H p M attempts")
+_walk = setting_of("walk", "K p H walk paths", first=0)
+
+_SESSIONS = (
+    *(_session_of(50, 4, 8, 0.55, M, 400) for M in (0, 20)),
+    _session_of(10, 2, 6, 0.6, 0, 2000),
+    _session_of(100, 3, 6, 0.5, 0, 2000),
+    _session_of(50, 4, 8, 0.55, 0, 2000),
+    _session_of(1000, 2, 12, 0.6, 0, 1000),
+    _session_of(50, 4, 8, 0.55, 20, 2000),
+    _session_of(300, 4, 10, 0.5, 5, 1000),
 )
 _SIMULATED: tuple[Setting, ...] = tuple(
     {"kind": "law", "K": 4, "H": H, "p": 0.5, "attempts": 20_000} for H in (8, 16, 32, 48, 64, 96)
 )
-
-
-def _walk(K: int, p: float, H: int, walk: str, paths: int, first: int = 0) -> Setting:
-    return {"kind": "walk", "K": K, "p": p, "H": H, "walk": walk, "paths": paths, "first": first}
-
-
 _REQUIRED = ((16, 0.25, 64), (4, 0.4, 64), (2, 0.6, 64), (64, 0.1, 32))
 _QUICK_WALKS = (
     *(_walk(16, 0.25, 16, walk, 10) for walk in _WALKS),
@@ -83,16 +77,13 @@ _FULL_WALKS = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _measure(setting: Setting) -> list[Row]:
-    return {"session": _session, "law": _law, "walk": _walked}[setting["kind"]](setting)
-
-
 def _session(s: Setting) -> list[Row]:
     """The Bayes learner through a session, on as many secret paths as attempts."""
-    paths = ensemble([HiddenPath(s["K"], s["H"], s["p"], seed=i) for i in range(s["attempts"])])
-    learner = get_learner(f"root_bayes:n={s['N']},rewards={s['M']}")
-    result = run(learner, paths.problems(), paths, grants="root/topk(1)+reward", seed=s["seed"])
-    exact = limits.root_success(s["N"], s["K"], s["H"], s["p"], s["M"])
+    K, H, p, N = s["K"], s["H"], s["p"], s["N"]
+    paths = [HiddenPath(K, H, p, seed=i) for i in range(s["attempts"])]
+    learner = get_learner(f"root_bayes:n={N},rewards={s['M']}")
+    result = run_each(learner, paths, s["seed"], "root/topk(1)+reward")
+    exact = limits.root_success(N, K, H, p, s["M"])
     return [{"passed": sum(a.passed for a in result.attempts), "exact": exact}]
 
 
@@ -104,30 +95,24 @@ def _law(s: Setting) -> list[Row]:
     depth = limits.root_depths(N, H, p, rng.random(attempts))
     unknown = np.maximum(0, H - 1 - depth)
     passed = int((rng.random(attempts) < float(K) ** -unknown).sum())
-    return [
-        {
-            "log_half": math.log(N),
-            "half": str(N),
-            "passed": passed,
-            "exact": limits.root_success(N, K, H, p),
-        }
-    ]
+    exact = limits.root_success(N, K, H, p)
+    return [{"log_half": math.log(N), "half": str(N), "passed": passed, "exact": exact}]
 
 
 def _walked(s: Setting) -> list[Row]:
     """A local-reset learner on several paths: draws and whether the path was found."""
     K, H, p, first = s["K"], s["H"], s["p"], s["first"]
-    paths = ensemble([HiddenPath(K, H, p, seed=first + i) for i in range(s["paths"])])
-    result = run(
-        get_learner(_spec(s["walk"], K, H, p)),
-        paths.problems(),
-        paths,
-        grants="visited/sample+reward",
-        seed=s["seed"],
-    )
+    paths = [HiddenPath(K, H, p, seed=first + i) for i in range(s["paths"])]
+    learner = get_learner(_spec(s["walk"], K, H, p))
+    result = run_each(learner, paths, s["seed"], "visited/sample+reward")
     floor = limits.capacity_floor(K, H, p)
     return [
-        {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": a.error}
+        {
+            "draws": a.cost.queries,
+            "passed": a.passed,
+            "floor": floor,
+            "error": None if a.error is None else str(a.error),
+        }
         for a in result.attempts
     ]
 
@@ -144,36 +129,15 @@ def _spec(walk: str, K: int, H: int, p: float) -> str:
 
 
 def _check(rows: Sequence[Row]) -> list[Check]:
+    sessions = "S_root is the success of root_bayes through a session"
+    law = "S_root is the success of attempts at the N of half success, exactly in law"
     return [
-        *_within(where(rows, kind="session"), "root_bayes through a session"),
-        *_within(where(rows, kind="law"), "attempts at the N of half success, exactly in law"),
+        *banded(sessions, where(rows, kind="session"), error=ERROR),
+        *banded(law, where(rows, kind="law"), error=ERROR),
         _slope(rows),
-        *_promises(rows),
+        _promises(rows),
         *_margins(rows),
         *_linear(rows),
-    ]
-
-
-def _within(rows: Sequence[Row], what: str) -> list[Check]:
-    """Counts inside the exact binomial interval of 1 - 1e-3 around the exact success."""
-    from scipy import stats
-
-    if not rows:
-        return []
-    inside = [
-        stats.binom.ppf(5e-4, r["attempts"], r["exact"])
-        <= r["passed"]
-        <= stats.binom.ppf(1 - 5e-4, r["attempts"], r["exact"])
-        for r in rows
-    ]
-    worst = max(abs(r["passed"] / r["attempts"] - r["exact"]) for r in rows)
-    return [
-        Check(
-            f"S_root is the success of {what}",
-            all(inside),
-            f"{sum(inside)} of {len(inside)} settings inside their 99.9 % bands; "
-            f"largest difference {worst:.4f}",
-        )
     ]
 
 
@@ -199,78 +163,69 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
 def _ratio(rows: Sequence[Row]) -> tuple[float, float]:
     """Mean of draws / floor and its standard error."""
     ratios = np.array([r["draws"] / r["floor"] for r in rows])
-    return float(ratios.mean()), float(ratios.std(ddof=1) / math.sqrt(len(ratios))) if len(
-        ratios
-    ) > 1 else 0.0
+    error = float(ratios.std(ddof=1) / math.sqrt(len(ratios))) if len(ratios) > 1 else 0.0
+    return float(ratios.mean()), error
 
 
-def _promises(rows: Sequence[Row]) -> list[Check]:
+def _per_walk(rows: Sequence[Row], walk: str) -> list[tuple[int, list[Row]]]:
+    """H and rows of a walk at K = 16, p = 1/4."""
+    return sorted(
+        (key[2], r) for key, r in _groups(rows).items() if key == (16, 0.25, key[2], walk)
+    )
+
+
+def _mean(rows: Sequence[Row]) -> float:
+    return float(np.mean([r["draws"] for r in rows]))
+
+
+def _promises(rows: Sequence[Row]) -> Check:
     """Every learner fails at most at rate delta: counts against the binomial, 1e-3 for all."""
-    from scipy import stats
-
     groups = _groups(rows)
-    bad = []
+    bad: list[str] = []
     for key, found in groups.items():
-        failed = sum(not r["passed"] for r in found)
-        if failed > stats.binom.ppf(1 - 1e-3 / len(groups), len(found), DELTA):
+        failed = len(found) - total(found, "passed")
+        if failed > stats.binom.ppf(1 - ERROR / len(groups), len(found), DELTA):
             bad.append(f"{key}: {failed} of {len(found)}")
-    failed = sum(not r["passed"] for found in groups.values() for r in found)
-    total = sum(len(found) for found in groups.values())
-    return [
-        Check(
-            f"local-reset learners fail with probability at most {DELTA}",
-            not bad,
-            f"{failed} of {total} walks failed" + (f"; too often: {'; '.join(bad)}" if bad else ""),
-        )
-    ]
+    walks = where(rows, kind="walk")
+    said = f"{len(walks) - total(walks, 'passed')} of {len(walks)} walks failed"
+    said += f"; too often: {'; '.join(bad)}" if bad else ""
+    return Check(f"local-reset learners fail with probability at most {DELTA}", not bad, said)
 
 
 def _margins(rows: Sequence[Row]) -> list[Check]:
     checks: list[Check] = []
     for (K, p, H, walk), found in _groups(rows).items():
         if walk == "posterior" and len(found) >= 10 and H >= 16:
-            most = _MARGIN.get(f"({K}, {p}, {H})", 2.6)
+            most = _MARGIN.get((K, p, H), 2.6)
             mean, error = _ratio(found)
-            passed = sum(r["passed"] for r in found)
-            checks.append(
-                Check(
-                    f"posterior walk at (K, p, H) = ({K}, {p:g}, {H}): at most {most} times the floor",
-                    mean <= most,
-                    f"{mean:.2f} ± {error:.2f} times; {passed} of {len(found)} found",
-                )
+            name = (
+                f"posterior walk at (K, p, H) = ({K}, {p:g}, {H}): at most {most} times the floor"
             )
+            said = f"{mean:.2f} ± {error:.2f} times; {total(found, 'passed')} of {len(found)} found"
+            checks.append(Check(name, mean <= most, said))
     return checks
 
 
 def _linear(rows: Sequence[Row]) -> list[Check]:
     """Draws of the posterior walk per token do not grow with H."""
-    groups = _groups(rows)
-    per_token = {
-        H: float(np.mean([r["draws"] for r in found])) / H
-        for (K, p, H, walk), found in groups.items()
-        if (K, p, walk) == (16, 0.25, "posterior") and H >= 16
-    }
-    if len(per_token) < 2:
+    each = {H: _mean(found) / H for H, found in _per_walk(rows, "posterior") if H >= 16}
+    if len(each) < 2:
         return []
-    low, high = min(per_token.values()), max(per_token.values())
-    return [
-        Check(
-            "draws of the posterior walk grow linearly in H",
-            high <= 1.25 * low,
-            f"{low:.1f} to {high:.1f} draws per token for H = {min(per_token)} … {max(per_token)}",
-        )
-    ]
+    low, high = min(each.values()), max(each.values())
+    said = f"{low:.1f} to {high:.1f} draws per token for H = {min(each)} … {max(each)}"
+    return [Check("draws of the posterior walk grow linearly in H", high <= 1.25 * low, said)]
 
 
 # ---- showing -------------------------------------------------------------------------------------
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    from ..pages.kit.html import grid
-
+    sessions = [r | {"rate": rate(r["passed"], r["attempts"])} for r in where(rows, kind="session")]
+    head = "N | K | H | p | M rewards | S_root exact | measured | attempts"
+    cells = "{N} | {K} | {H} | {p:g} | {M} | {exact:.5f} | {rate} | {attempts}"
     return [
         grid([_success_plot(rows), _cost_plot(rows)]),
-        _session_table(where(rows, kind="session")),
+        table_of(head, cells, sessions, text=0),
         grid([_floor_plot(rows)]),
         _walk_table(rows),
     ]
@@ -280,16 +235,11 @@ def _success_plot(rows: Sequence[Row]) -> str:
     grid = np.unique(np.geomspace(1, 1e12, 60).astype(int)).tolist()
     lines: list[Line] = []
     for style, H in enumerate((8, 16, 24, 32)):
-        y = [limits.root_success(int(N), 4, H, 0.5) for N in grid]
         label = "" if style else "exact, H = 8, 16, 24, 32"
-        lines.append(Line(label, grid, y, color="muted", exact=True))
-        at = where(rows, kind="law", H=H)
-        if at:
-            low, high = clopper_pearson(at[0]["passed"], at[0]["attempts"])
-            N, share = math.exp(at[0]["log_half"]), at[0]["passed"] / at[0]["attempts"]
-            lines.append(
-                Line(f"measured, H = {H}", [N], [share], [low], [high], "root", style, points=True)
-            )
+        lines.append(Line.law(label, grid, lambda N, H=H: limits.root_success(int(N), 4, H, 0.5)))
+        for r in where(rows, kind="law", H=H):
+            count, at = (r["passed"], r["attempts"]), math.exp(r["log_half"])
+            lines.append(Line.rates(f"measured, H = {H}", [at], [count], "root", style))
     axes = Axes("root-start rollouts N", "success", log_x=True, y_range=(0, 1.03))
     return plot("hidden-success", "S_root(N) at K = 4, p = 1/2", axes, lines)
 
@@ -297,20 +247,14 @@ def _success_plot(rows: Sequence[Row]) -> str:
 def _cost_plot(rows: Sequence[Row]) -> str:
     """Half success from the root and success 0.95 with resets, against H."""
     law = sorted((r["H"], math.exp(r["log_half"])) for r in where(rows, kind="law"))
-    horizons = list(range(2, 97, 2))
-    exact = [float(limits.root_rollouts(0.5, 4, H, 0.5)) for H in horizons]
+    horizons, checked = list(range(2, 97, 2)), "checked by attempts drawn in law"
+    exact = "half success from the root, exact (K = 4, p = 1/2)"
     lines = [
-        Line("half success from the root, exact (K = 4, p = 1/2)", horizons, exact, color="muted",
-             exact=True),
-        Line("checked by attempts drawn in law", [h for h, _ in law], [n for _, n in law],
-             color="root", points=True),
-    ]  # fmt: skip
+        Line.law(exact, horizons, lambda H: limits.root_rollouts(0.5, 4, H, 0.5)),
+        Line(checked, [h for h, _ in law], [n for _, n in law], color="root", points=True),
+    ]
     for style, (walk, label) in enumerate(_WALKS.items()):
-        points = sorted(
-            (H, float(np.mean([r["draws"] for r in found])))
-            for (K, p, H, name), found in _groups(rows).items()
-            if (K, p, name) == (16, 0.25, walk) and max(horizons) >= H
-        )
+        points = [(H, _mean(found)) for H, found in _per_walk(rows, walk) if max(horizons) >= H]
         if len(points) > 2:
             x, y = zip(*points, strict=True)
             lines.append(Line(f"{label} (K = 16, p = 1/4)", x, y, color="visited", style=style))
@@ -318,52 +262,32 @@ def _cost_plot(rows: Sequence[Row]) -> str:
     return plot("hidden-cost", "What finding the path costs", axes, lines)
 
 
-def _session_table(rows: Sequence[Row]) -> str:
-    body = []
-    for r in rows:
-        low, high = clopper_pearson(r["passed"], r["attempts"])
-        measured = f"{r['passed'] / r['attempts']:.4f} <small>{low:.4f}–{high:.4f}</small>"
-        body.append(
-            [str(r["N"]), str(r["K"]), str(r["H"]), f"{r['p']:g}", str(r["M"]),
-             f"{r['exact']:.5f}", measured, str(r["attempts"])]
-        )  # fmt: skip
-    head = ["N", "K", "H", "p", "M rewards", "S_root exact", "measured", "attempts"]
-    return table(head, body, text=0)
-
-
 def _floor_plot(rows: Sequence[Row]) -> str:
     lines: list[Line] = []
     for style, (walk, label) in enumerate(_WALKS.items()):
-        points = sorted(
-            (H, *_ratio(found))
-            for (K, p, H, name), found in _groups(rows).items()
-            if (K, p, name) == (16, 0.25, walk)
-        )
+        points = [(H, *_ratio(found)) for H, found in _per_walk(rows, walk)]
         if points:
             x, y, e = zip(*points, strict=True)
             low = [a - 2 * b for a, b in zip(y, e, strict=True)]
             high = [a + 2 * b for a, b in zip(y, e, strict=True)]
             color = "chosen" if walk.startswith("posterior") else "visited"
             lines.append(Line(label, x, y, low, high, color, style))
-    axes = Axes("horizon H", "draws / capacity floor", log_x=True, log_y=True, horizontal=1.0,
-                x_ticks=(4, 16, 64, 256, 1024))  # fmt: skip
-    return plot(
-        "hidden-floor", "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05", axes, lines
-    )
+    ticks = (4, 16, 64, 256, 1024)
+    axes = Axes("horizon H", "draws / capacity floor", True, True, x_ticks=ticks, horizontal=1.0)
+    caption = "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05"
+    return plot("hidden-floor", caption, axes, lines)
 
 
 def _walk_table(rows: Sequence[Row]) -> str:
-    body = []
-    for (K, p, H, walk), found in _groups(rows).items():
+    shown: list[Row] = []
+    for (*_, walk), found in _groups(rows).items():
         mean, error = _ratio(found)
-        passed = sum(r["passed"] for r in found)
-        body.append(
-            [_WALKS[walk], str(K), f"{p:g}", str(H),
-             quantity(float(np.mean([r["draws"] for r in found]))), quantity(found[0]["floor"]),
-             f"{mean:.2f} <small>± {error:.2f}</small>", f"{passed} of {len(found)}"]
-        )  # fmt: skip
-    head = ["learner", "K", "p", "H", "draws", "floor", "times", "found"]
-    return table(head, body, text=1)
+        counts = {"draws": _mean(found), "found": total(found, "passed"), "of": len(found)}
+        times = Html(f"{mean:.2f} <small>± {error:.2f}</small>")
+        shown.append(found[0] | counts | {"learner": _WALKS[walk], "times": times})
+    head = "learner | K | p | H | draws | floor | times | found"
+    cells = "{learner} | {K} | {p:g} | {H} | {draws:q} | {floor:q} | {times} | {found} of {of}"
+    return table_of(head, cells, shown)
 
 
 def _statement() -> tuple[str, ...]:
@@ -386,7 +310,7 @@ EXPERIMENT = Experiment(
     statement=_statement(),
     settings=(*_SESSIONS, *_SIMULATED, *_QUICK_WALKS, *_FULL_WALKS),
     quick=(0, 1, *range(8, 14 + len(_QUICK_WALKS))),
-    measure=_measure,
+    measure=by_kind(session=_session, law=_law, walk=_walked),
     check=_check,
     show=_show,
 )

@@ -11,7 +11,7 @@ from ..generators.tabular import Tabular
 from ..objective.estimators import bias_table
 from ..objective.exact import gibbs_policy, gradient, kl, soft_values, value
 from ..objective.tree import Tree
-from ..pages.comparison.tables import table
+from ..pages.kit.table import table
 from ..randomness import keyed_rng, stream_key
 from .base import Check, Experiment, Row, Setting, where
 
@@ -81,17 +81,14 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     wrong = [r for r in root if (r["estimator"], r["place"]) not in _UNBIASED]
     values = [abs(r["value_bias"]) for r in root if r["estimator"] in ("k1", "k3")]
     k3 = [r for r in root if (r["estimator"], r["place"]) == ("k3", "loss")]
-    prefix = [
-        r
-        for r in where(rows, kind="bias")
-        if r["start"] != "root" and (r["estimator"], r["place"]) in _UNBIASED
-    ]
+    found = [r for r in where(rows, kind="bias") if r["start"] != "root"]
+    prefix = [r for r in found if (r["estimator"], r["place"]) in _UNBIASED]
+    apart, error = ("induction", "telescope", "attained"), [r["gradient_error"] for r in k3]
     return [
         Check(
             "backward induction equals enumeration, soft values telescope, π* attains J*",
-            all(max(r["induction"], r["telescope"], r["attained"]) < 1e-12 for r in optimum),
-            f"largest differences {max(r['induction'] for r in optimum):.1e}, "
-            f"{max(r['telescope'] for r in optimum):.1e}, {max(r['attained'] for r in optimum):.1e}",
+            all(max(r[name] for name in apart) < 1e-12 for r in optimum),
+            "largest differences " + ", ".join(f"{max(r[x] for r in optimum):.1e}" for x in apart),
         ),
         Check(
             "k1 in the reward and the sequence's k2 in the loss have the gradient of the KL",
@@ -101,8 +98,7 @@ def _check(rows: Sequence[Row]) -> list[Check]:
         Check(
             "every other way is biased, k3 in the loss among them",
             all(r["gradient_error"] > 1e-3 for r in wrong),
-            f"k3 in the loss: relative error {min(r['gradient_error'] for r in k3):.2f} to "
-            f"{max(r['gradient_error'] for r in k3):.2f}",
+            f"k3 in the loss: relative error {min(error):.2f} to {max(error):.2f}",
         ),
         Check(
             "k1 and k3 estimate the value of the KL without bias from root-start samples",
@@ -120,10 +116,8 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 def _show(rows: Sequence[Row]) -> list[str]:
     scales = sorted({r["scale"] for r in rows})
     parts: list[str] = []
-    for start, words in (
-        ("root", "root-start samples"),
-        ("prefix", "samples that start at prefixes"),
-    ):
+    starts = {"root": "root-start samples", "prefix": "samples that start at prefixes"}
+    for start, words in starts.items():
         body: list[list[str]] = []
         ways = {(r["estimator"], r["place"]) for r in where(rows, kind="bias", start=start)}
         for estimator, place in sorted(ways, key=lambda w: (w not in _UNBIASED, w)):
@@ -135,8 +129,8 @@ def _show(rows: Sequence[Row]) -> list[str]:
                 cells.append(_number([r["cosine"] for r in at]))
             largest = [r for r in mine if r["scale"] == scales[-1]]
             body.append([*cells, _number([r["value_bias"] / r["kl"] for r in largest])])
-        head = ["estimator", "placed", *(f"{what}, θ ~ N(0, {s:g}²)" for s in scales
-                for what in ("error", "cosine")), "bias of the value / KL"]  # fmt: skip
+        ways = [f"{what}, θ ~ N(0, {s:g}²)" for s in scales for what in ("error", "cosine")]
+        head = ["estimator", "placed", *ways, "bias of the value / KL"]
         parts += [f"<h3>Expected gradient against ∇KL: {words}</h3>", table(head, body, text=2)]
     return parts
 

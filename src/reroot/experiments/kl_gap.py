@@ -10,56 +10,37 @@ import numpy as np
 
 from .. import limits
 from ..families.hidden_path import HiddenPath
-from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.comparison.tables import table
-from ..pages.kit.formatting import from_log, quantity
 from ..pages.kit.html import grid
-from ..runs.run import run
+from ..pages.kit.table import table_of
 from ..types import FloatArray
-from .base import Check, Experiment, Row, Setting, where
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, banded, rarely
+from .measuring import by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 K, P, DELTA = 4, 0.5, 0.05
 _HORIZONS = (8, 16, 24, 32, 48, 64)
 
-_EXACT: tuple[Setting, ...] = tuple({"kind": "exact", "H": H} for H in _HORIZONS)
-_ROOT: tuple[Setting, ...] = tuple(
-    {"kind": "root", "K": k, "H": H, "p": p, "N": N, "attempts": attempts}
-    for k, H, p, N, attempts in (
-        (2, 5, 0.6, 1, 200),
-        (2, 5, 0.6, 4, 200),
-        (2, 5, 0.6, 16, 200),
-        (3, 4, 0.5, 4, 1000),
-        (3, 4, 0.5, 20, 1000),
-        (2, 6, 0.7, 2, 1000),
-        (2, 6, 0.7, 8, 1000),
-    )
+_root_of = setting_of("root", "K H p N attempts")
+_reset_of = setting_of("reset", "H learner paths")
+
+_EXACT = tuple(setting_of("exact", "H")(H) for H in _HORIZONS)
+_ROOT = (
+    *(_root_of(2, 5, 0.6, N, 200) for N in (1, 4, 16)),
+    *(_root_of(3, 4, 0.5, N, 1000) for N in (4, 20)),
+    *(_root_of(2, 6, 0.7, N, 1000) for N in (2, 8)),
 )
-_RESET: tuple[Setting, ...] = (
-    *({"kind": "reset", "H": H, "learner": "posterior", "paths": 20} for H in (8, 16)),
-    *({"kind": "reset", "H": H, "learner": "posterior", "paths": 20} for H in (24, 32, 48, 64)),
-    *(
-        {"kind": "reset", "H": H, "learner": f"plurality:{m}", "paths": paths}
-        for H, m, paths in (
-            (8, 5, 400),
-            (8, 15, 400),
-            (16, 10, 400),
-            (16, 20, 400),
-            (32, 15, 200),
-            (32, 30, 200),
-            (64, 20, 100),
-            (64, 40, 100),
-        )
-    ),
+_RESET = (
+    *(_reset_of(H, "posterior", 20) for H in (8, 16, 24, 32, 48, 64)),
+    *(_reset_of(8, f"plurality:{m}", 400) for m in (5, 15)),
+    *(_reset_of(16, f"plurality:{m}", 400) for m in (10, 20)),
+    *(_reset_of(32, f"plurality:{m}", 200) for m in (15, 30)),
+    *(_reset_of(64, f"plurality:{m}", 100) for m in (20, 40)),
 )
 
 
 # ---- measuring -----------------------------------------------------------------------------------
-
-
-def _measure(setting: Setting) -> list[Row]:
-    return {"exact": _exact, "root": _root, "reset": _reset}[setting["kind"]](setting)
 
 
 def _exact(s: Setting) -> list[Row]:
@@ -95,25 +76,20 @@ def _root(s: Setting) -> list[Row]:
     """
     k, H, p, N = s["K"], s["H"], s["p"], s["N"]
     beta = limits.balancing_beta(H, p)
-    paths = ensemble([HiddenPath(k, H, p, seed=i) for i in range(s["attempts"])])
-    result = run(
-        get_learner(f"root_bayes:n={N}"), paths.problems(), paths, grants="root/topk(1)",
-        seed=s["seed"],
-    )  # fmt: skip
+    paths = [HiddenPath(k, H, p, seed=i) for i in range(s["attempts"])]
+    result = run_each(get_learner(f"root_bayes:n={N}"), paths, s["seed"], "root/topk(1)")
     known = [int(a.metadata["known"]) for a in result.attempts]
     explicit = {d: _explicit_worth(k, H, p, d, beta) for d in set(known)}
     steered = {d: _steered_worth(k, H, p, d, beta) for d in set(known)}
-    rows: list[Row] = []
+    best, rows = limits.optimal_value(k, H, p, beta), list[Row]()
     for name, worth, limit in (
         ("explicit law", explicit, limits.root_value(N, k, H, p, beta)),
         ("steered generator", steered, limits.steered_root_value(N, k, H, p, beta)),
     ):
         values = np.array([worth[d] for d in known])
-        error = float(values.std(ddof=1) / math.sqrt(len(values)))
-        rows.append(
-            {"policy": name, "mean": float(values.mean()), "error": error, "limit": limit,
-             "best": limits.optimal_value(k, H, p, beta)}
-        )  # fmt: skip
+        row: Row = {"policy": name, "mean": float(values.mean())}
+        row["error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+        rows.append(row | {"limit": limit, "best": best})
     return rows
 
 
@@ -153,10 +129,8 @@ def _reset(s: Setting) -> list[Row]:
     H = s["H"]
     name, _, m = s["learner"].partition(":")
     spec = f"plurality_walk:draws_per_token={m}" if m else f"posterior_walk:p={P},delta={DELTA}"
-    paths = ensemble([HiddenPath(K, H, P, seed=i) for i in range(s["paths"])])
-    result = run(
-        get_learner(spec), paths.problems(), paths, grants="visited/sample", seed=s["seed"]
-    )
+    paths = [HiddenPath(K, H, P, seed=i) for i in range(s["paths"])]
+    result = run_each(get_learner(spec), paths, s["seed"], "visited/sample")
     beta = limits.balancing_beta(H, P)
     best = limits.optimal_value(K, H, P, beta)
     exact = None
@@ -201,56 +175,45 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 
 
 def _reset_checks(rows: Sequence[Row]) -> list[Check]:
-    from scipy import stats
-
-    fixed = [r for r in rows if r["exact"] is not None]
-    inside = [
-        stats.binom.ppf(5e-4, r["paths"], r["exact"] / r["best"])
-        <= r["passed"]
-        <= stats.binom.ppf(1 - 5e-4, r["paths"], r["exact"] / r["best"])
-        for r in fixed
-    ]
-    walks = [r for r in rows if r["exact"] is None]
-    failed, total = sum(r["paths"] - r["passed"] for r in walks), sum(r["paths"] for r in walks)
-    checks = [
-        Check(
-            "the posterior walk's policy is worth (1 - δ)·J* or more",
-            bool(failed <= stats.binom.ppf(1 - 1e-3, total, DELTA)),
-            f"{failed} of {total} walks missed; δ = {DELTA}",
-        )
-    ]
-    if fixed:
-        checks.append(
-            Check(
-                "fixed m: the value is the exact plurality success times J*",
-                all(inside),
-                f"{sum(inside)} of {len(inside)} settings inside their 99.9 % bands",
-            )
-        )
-    return checks
+    fixed = [r | {"exact": r["exact"] / r["best"]} for r in rows if r["exact"] is not None]
+    walks = where(rows, exact=None)
+    missed, of = total(walks, "paths") - total(walks, "passed"), total(walks, "paths")
+    name = "the posterior walk's policy is worth (1 - δ)·J* or more"
+    known = "fixed m: the value is the exact plurality success times J*"
+    return [rarely(name, missed, of, DELTA, "walks missed"), *banded(known, fixed, "paths", ERROR)]
 
 
 # ---- showing -------------------------------------------------------------------------------------
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    budgets = [_budget_plot(H, rows) for H in (8, 16, 32, 64)]
-    return [grid([_half_plot(rows)]), _half_table(where(rows, kind="exact")), grid(budgets),
-            _root_table(where(rows, kind="root"))]  # fmt: skip
+    halves = "H | β | J* | rollouts N½ to J*/2 | within | steered limit at N½ | "
+    halves += "reset: H·m + 1 queries | reset: value"
+    half = "{H} | {beta:.5f} | {best:.6f} | {log_half:log3} | 2<sup>{power}</sup> | {steered_at_half:.4f} | "
+    half += "{draws:,} | {reset_value:.5f}"
+    head = "policy returned | N | K | H | p | J measured | exact limit | J*"
+    cells = "{policy} | {N} | {K} | {H} | {p:g} | {mean:+.5f} <small>± {error:.5f}</small> | "
+    return [
+        grid([_half_plot(rows)]),
+        table_of(halves, half, where(rows, kind="exact"), text=0),
+        grid([_budget_plot(H, rows) for H in (8, 16, 32, 64)]),
+        table_of(head, cells + "{limit:+.5f} | {best:.5f}", where(rows, kind="root")),
+    ]
 
 
 def _half_plot(rows: Sequence[Row]) -> str:
-    exact = where(rows, kind="exact")
-    horizons = [r["H"] for r in exact]
-    walks = [r for r in where(rows, kind="reset") if r["exact"] is None]
+    exact, walks = where(rows, kind="exact"), where(rows, kind="reset", exact=None)
+    half, reset, walk = (
+        "root-start rollouts to J*/2, exact",
+        "local reset: H·m + 1 queries for (1 − δ)J*, exact",
+        "posterior walk and one reward, measured",
+    )
+    at, x, draws = [r["H"] for r in exact], [r["H"] for r in walks], [r["draws"] for r in walks]
     lines = [
-        Line("root-start rollouts to J*/2, exact", horizons, [math.exp(r["log_half"]) for r in exact],
-             color="root", points=False),
-        Line("local reset: H·m + 1 queries for (1 − δ)J*, exact", horizons,
-             [r["draws"] for r in exact], color="reset", style=1),
-        Line("posterior walk and one reward, measured", [r["H"] for r in walks],
-             [r["draws"] for r in walks], color="visited", style=2, points=True),
-    ]  # fmt: skip
+        Line(half, at, [math.exp(r["log_half"]) for r in exact], color="root"),
+        Line(reset, at, [r["draws"] for r in exact], color="reset", style=1),
+        Line(walk, x, draws, color="visited", style=2, points=True),
+    ]
     axes = Axes("horizon H", "rollouts or queries", log_y=True)
     return plot("kl-half", "Budget for the KL-regularized objective, K = 4, p = 1/2", axes, lines)
 
@@ -262,51 +225,29 @@ def _budget_plot(H: int, rows: Sequence[Row]) -> str:
     N = np.unique(np.geomspace(1, max(1e4, 40.0 * 2.0**H), 90).astype(object)).tolist()
     counts = [int(n) for n in N]
     tokens = [float(n) * H for n in counts]
+    steered = [limits.steered_root_value(n, K, H, P, beta) for n in counts]
+    root = [limits.root_value(n, K, H, P, beta) for n in counts]
     m = list(range(1, 60))
+    spent = [float(H * i + 1) for i in m]
     reset = [(1.0 - limits.plurality_error(K, P, i)) ** H * best for i in m]
+    named = "root-start, steered generator (exact limit)"
     lines = [
-        Line("root-start, explicit law (exact limit)", tokens,
-             [limits.root_value(n, K, H, P, beta) for n in counts], color="root", style=1, exact=True),
-        Line("root-start, steered generator (exact limit)", tokens,
-             [limits.steered_root_value(n, K, H, P, beta) for n in counts], color="muted", exact=True),
-        Line("local reset, m draws per token (exact)", [float(H * i + 1) for i in m], reset,
-             color="reset", exact=True),
-    ]  # fmt: skip
+        Line("root-start, explicit law (exact limit)", tokens, root, exact=True),
+        Line(named, tokens, steered, color="muted", exact=True),
+        Line("local reset, m draws per token (exact)", spent, reset, color="reset", exact=True),
+    ]
     mine = where(rows, kind="reset", H=H)
-    for color, style, walks in (
-        ("reset", 1, [r for r in mine if r["exact"] is not None]),
-        ("visited", 2, [r for r in mine if r["exact"] is None]),
+    for color, style, name, walks in (
+        ("reset", 1, "plurality", [r for r in mine if r["exact"] is not None]),
+        ("visited", 2, "posterior", where(mine, exact=None)),
     ):
         if walks:
-            share = [r["passed"] / r["paths"] * r["best"] for r in walks]
-            label = "plurality walk, measured" if style == 1 else "posterior walk, measured"
-            x = [r["draws"] for r in walks]
-            lines.append(Line(label, x, share, color=color, style=style, points=True))
+            x, share = [r["draws"] for r in walks], [r["passed"] / r["paths"] * best for r in walks]
+            lines.append(
+                Line(f"{name} walk, measured", x, share, (), (), color, style, points=True)
+            )
     axes = Axes("generated tokens", "J_β", log_x=True, horizontal=best)
     return plot(f"kl-budget-{H}", f"J_β against budget at H = {H}; dashed: J*", axes, lines)
-
-
-def _half_table(rows: Sequence[Row]) -> str:
-    body = [
-        [str(r["H"]), f"{r['beta']:.5f}", f"{r['best']:.6f}", from_log(r["log_half"], 3),
-         f"2<sup>{r['power']}</sup>", f"{r['steered_at_half']:.4f}", quantity(r["draws"]),
-         f"{r['reset_value']:.5f}"]
-        for r in rows
-    ]  # fmt: skip
-    head = ["H", "β", "J*", "rollouts N½ to J*/2", "within", "steered limit at N½",
-            "reset: H·m + 1 queries", "reset: value"]  # fmt: skip
-    return table(head, body, text=0)
-
-
-def _root_table(rows: Sequence[Row]) -> str:
-    body = [
-        [r["policy"], str(r["N"]), str(r["K"]), str(r["H"]), f"{r['p']:g}",
-         f"{r['mean']:+.5f} <small>± {r['error']:.5f}</small>", f"{r['limit']:+.5f}",
-         f"{r['best']:.5f}"]
-        for r in rows
-    ]  # fmt: skip
-    head = ["policy returned", "N", "K", "H", "p", "J measured", "exact limit", "J*"]
-    return table(head, body, text=1)
 
 
 EXPERIMENT = Experiment(
@@ -325,7 +266,7 @@ EXPERIMENT = Experiment(
     ),
     settings=(*_EXACT, *_ROOT, *_RESET),
     quick=(*range(9), 13, 14),
-    measure=_measure,
+    measure=by_kind(exact=_exact, root=_root, reset=_reset),
     check=_check,
     show=_show,
 )

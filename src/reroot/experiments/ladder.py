@@ -7,28 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..families.many import ensemble
 from ..generators.base import Generator
-from ..pages.comparison.tables import dot, table
 from ..pages.kit.formatting import from_log, quantity
+from ..pages.kit.table import dot, note, table, table_of
 from ..runs.run import RunResult, run
 from ..types import CURRENCIES
-from .base import Check, Experiment, Row, Setting, counted, where
+from .base import Check, Experiment, Row, Setting, where
 from .baseline_learners import found_leaves
-from .formulas import at_most, inside
-from .ladder_cells import (
-    CONTROLS,
-    DECOYS,
-    REPORTS,
-    SUCCESS,
-    Cell,
-    Ladder,
-    PathLadder,
-    Trial,
-)
+from .counts import ERROR, banded, counted
+from .formulas import at_most
+from .ladder_cells import CONTROLS, DECOYS, REPORTS, SUCCESS, Cell, Ladder, PathLadder, Trial
 from .ladder_more import ParityLadder, TrieLadder
-
-_ERROR = 1e-3  # of each statistical check
+from .measuring import run_each
 
 FAMILIES: dict[str, Ladder] = {
     "hidden-path": PathLadder(
@@ -63,33 +53,22 @@ FAMILIES: dict[str, Ladder] = {
     ),
 }  # fmt: skip
 
-_WALKS = ("greedy rollout", "root sample", "root logprob", "root topk", "root full", "sample",
-          "visited logprob", "visited full", "reset argmax", "reset logprob", "reset full",
-          "blind visited/argmax(1)", "blind visited/argmax(3)")  # fmt: skip
+_LISTS = ("argmax(1)", "argmax(3)")
+_FROM_VISITED = tuple(f"blind visited/{report}" for report in _LISTS)
+_FROM_ROOT = tuple(f"blind root/{report}" for report in _LISTS)
+_READ = ("visited logprob", "visited full", "reset argmax", "reset logprob", "reset full")
+_WALKS = ("greedy rollout", "root sample", "root logprob", "root topk", "root full", "sample")
+_WALKS = (*_WALKS, *_READ, *_FROM_VISITED)
+_SEEN = ("root sample", "root logprob", "root full", "sample")
+_PROBES = ("reset probe", "reset sample", "chosen probe", "chosen logprob", "chosen sample")
 _TRIALS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("hidden-path", _WALKS),
     ("small-advantage", _WALKS),
     ("two-tokens", _WALKS),
-    (
-        "decoy-path",
-        ("root sample", "root logprob", "root full", "sample", "visited logprob", "visited full",
-         "reset argmax", "reset logprob", "reset full", "blind root/argmax(1)",
-         "blind root/argmax(3)", "blind visited/argmax(1)", "blind visited/argmax(3)",
-         "blind chosen/argmax(1)"),
-    ),
-    (
-        "hidden-trie",
-        ("root sample", "root logprob", "root full", "sample", "logprob", "listed", "law", "top-1",
-         "blind root/argmax(1)", "blind root/argmax(3)", "blind visited/argmax(1)",
-         "blind visited/argmax(3)"),
-    ),
-    (
-        "noisy-parity",
-        ("root sample", "root logprob", "visited sample", "reset probe", "reset sample",
-         "chosen probe", "chosen logprob", "chosen sample", "blind root/argmax(1)",
-         "blind root/argmax(3)", "blind visited/argmax(1)", "blind visited/argmax(3)"),
-    ),
-)  # fmt: skip
+    ("decoy-path", (*_SEEN, *_READ, *_FROM_ROOT, *_FROM_VISITED, "blind chosen/argmax(1)")),
+    ("hidden-trie", (*_SEEN, "logprob", "listed", "law", "top-1", *_FROM_ROOT, *_FROM_VISITED)),
+    ("noisy-parity", (*_SEEN[:2], "visited sample", *_PROBES, *_FROM_ROOT, *_FROM_VISITED)),
+)
 """Append-only, like the settings that are made of it."""
 
 _SETTINGS: tuple[Setting, ...] = tuple(
@@ -97,12 +76,22 @@ _SETTINGS: tuple[Setting, ...] = tuple(
 )
 _QUICK_TRIALS = {
     "two-tokens": ("reset full",),
-    "decoy-path": ("root full", "reset argmax", "blind root/argmax(3)", "blind visited/argmax(3)",
-                   "blind chosen/argmax(1)"),
-    "hidden-trie": ("root full", "law", "blind root/argmax(1)", "blind visited/argmax(1)"),
-    "noisy-parity": ("root sample", "root logprob", "chosen probe", "blind root/argmax(1)",
-                     "blind visited/argmax(1)"),
-}  # fmt: skip
+    "decoy-path": (
+        "root full",
+        "reset argmax",
+        _FROM_ROOT[1],
+        _FROM_VISITED[1],
+        "blind chosen/argmax(1)",
+    ),
+    "hidden-trie": ("root full", "law", _FROM_ROOT[0], _FROM_VISITED[0]),
+    "noisy-parity": (
+        "root sample",
+        "root logprob",
+        "chosen probe",
+        _FROM_ROOT[0],
+        _FROM_VISITED[0],
+    ),
+}
 _QUICK = tuple(
     i for i, s in enumerate(_SETTINGS) if s["trial"] in _QUICK_TRIALS.get(s["family"], ())
 )
@@ -115,9 +104,7 @@ def _measure(setting: Setting) -> list[Row]:
     members = trial.instances()
     if trial.learner.name == "ask_all":
         return [_answers(trial, members, setting["seed"])]
-    laws = ensemble(members)
-    result = run(trial.learner, laws.problems(), laws, grants=trial.grants, budget=trial.budget,
-                 seed=setting["seed"])  # fmt: skip
+    result = run_each(trial.learner, members, setting["seed"], trial.grants, budget=trial.budget)
     return [_account(trial, members, result)]
 
 
@@ -130,6 +117,9 @@ def _account(trial: Trial, members: Sequence[Generator], result: RunResult) -> R
         ]
     costs = {c: np.array([getattr(a.cost, c) for a in result.attempts]) for c in CURRENCIES}
     queries = costs["queries"]
+    most, least = (
+        {c: int(f(costs[c])) for c in ("rollouts", "queries", "rewards")} for f in (max, min)
+    )
     return {
         "learner": trial.learner.label,
         "grants": trial.grants,
@@ -138,8 +128,8 @@ def _account(trial: Trial, members: Sequence[Generator], result: RunResult) -> R
         "passed": sum(passed),
         "exact": trial.exact,
         "budget": trial.budget.to_dict(),
-        "most": {c: int(costs[c].max()) for c in ("rollouts", "queries", "rewards")},
-        "least": {c: int(costs[c].min()) for c in ("rollouts", "queries", "rewards")},
+        "most": most,
+        "least": least,
         "queries": float(queries.mean()),
         "deviation": float(queries.std(ddof=1) / math.sqrt(len(queries))),
         "errors": sum(a.error is not None for a in result.attempts),
@@ -170,7 +160,10 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     return [
         _backed(runs),
         _fixed(runs),
-        *_known([r for r in runs if r["exact"] is not None]),
+        *banded(
+            "the exact formulas of the root row hold where they can be run",
+            [r for r in runs if r["exact"] is not None],
+        ),
         *_blindness([r for r in rows if "answers" in r]),
         *_particular(rows),
     ]
@@ -178,19 +171,20 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 
 def _backed(rows: Sequence[Row]) -> Check:
     """Success 0.95 is not refuted in any run: exact binomial, wrong with 1e-3 in all."""
-    error = _ERROR / max(1, len(rows))
-    short = [
-        r for r in rows
-        if not at_most(r["attempts"] - r["passed"], r["attempts"], 1 - SUCCESS, error)
-    ]  # fmt: skip
+    error = ERROR / max(1, len(rows))
+    missed = [(r, r["attempts"] - r["passed"]) for r in rows]
+    short = [r for r, n in missed if not at_most(n, r["attempts"], 1 - SUCCESS, error)]
     worst = min(rows, key=lambda r: r["passed"] / r["attempts"])
-    names = "; ".join(f"{r['family']}: {r['trial']}" for r in short)
-    return Check(
-        "the numbers of the table suffice for success 0.95, as budgets that cannot be passed",
-        not short and not any(r["errors"] for r in rows),
-        f"{len(rows)} runs; the least success is {worst['passed']} of {worst['attempts']} "
-        f"({worst['family']}: {worst['trial']})" + (f"; too few: {names}" if short else ""),
+    said = f"{len(rows)} runs; the least success is {worst['passed']} of {worst['attempts']} "
+    said += f"({_run_name(worst)})" + (
+        f"; too few: {'; '.join(map(_run_name, short))}" if short else ""
     )
+    name = "the numbers of the table suffice for success 0.95, as budgets that cannot be passed"
+    return Check(name, not short and not any(r["errors"] for r in rows), said)
+
+
+def _run_name(row: Row) -> str:
+    return f"{row['family']}: {row['trial']}"
 
 
 def _fixed(rows: Sequence[Row]) -> Check:
@@ -201,24 +195,9 @@ def _fixed(rows: Sequence[Row]) -> Check:
         if kinds == {"exact"} and not r["size"]:
             count += 1
             paid = {c: r["budget"].get(c, 0) for c in r["most"]}
-            off += [] if r["most"] == r["least"] == paid else [f"{r['family']}: {r['trial']}"]
+            off += [] if r["most"] == r["least"] == paid else [_run_name(r)]
     detail = f"{count} runs" + (f"; not so: {'; '.join(off)}" if off else "")
     return Check("exact numbers are what every attempt took", not off, detail)
-
-
-def _known(rows: Sequence[Row]) -> list[Check]:
-    """Root-start runs at a small size against exact probabilities, wrong with 1e-3 in all."""
-    if not rows:
-        return []
-    error = _ERROR / len(rows)
-    good = [inside(r["passed"], r["attempts"], r["exact"], error) for r in rows]
-    return [
-        Check(
-            "the exact formulas of the root row hold where they can be run",
-            all(good),
-            f"{sum(good)} of {len(rows)} runs in their bands",
-        )
-    ]
 
 
 def _blindness(rows: Sequence[Row]) -> list[Check]:
@@ -245,21 +224,15 @@ def _particular(rows: Sequence[Row]) -> list[Check]:
     pairs = [(two[c, "logprob"], two[c, "full"]) for c in CONTROLS]
     equal = [(a.rollouts, a.queries) == (b.rollouts, b.queries) for a, b in pairs]
     shown = [str(a.queries or a.rollouts) for a, _ in pairs]
-    checks = [
-        Check("at K = 2 LOGPROB equals FULL at every control level", all(equal), ", ".join(shown))
-    ]
+    same = "at K = 2 LOGPROB equals FULL at every control level"
+    checks = [Check(same, all(equal), ", ".join(shown))]
     for row in where(rows, family="small-advantage", trial="sample"):
         path = FAMILIES["small-advantage"]
         assert isinstance(path, PathLadder)
-        per_token, square = row["queries"] / path.H, (path.p - path.q) ** -2
-        checks.append(
-            Check(
-                "with a small advantage a token takes about 1/Δ² samples, and one law",
-                0.25 * square <= per_token <= 4 * square,
-                f"{per_token:.0f} draws per token, 1/Δ² = {square:.0f}; "
-                f"{row['queries'] / path.H:.0f} times FULL",
-            )
-        )
+        each, square = row["queries"] / path.H, (path.p - path.q) ** -2
+        name = "with a small advantage a token takes about 1/Δ² samples, and one law"
+        said = f"{each:.0f} draws per token, 1/Δ² = {square:.0f}; {each:.0f} times FULL"
+        checks.append(Check(name, 0.25 * square <= each <= 4 * square, said))
     return checks
 
 
@@ -290,7 +263,7 @@ def _cells(family: Ladder, rows: Sequence[Row]) -> list[str]:
             line.append(f"{_number(cell, control, rows)}<sup> {letter}</sup>")
         body.append(line)
     notes = "; ".join(f"<b>{chr(ord('a') + i)}</b> {why}" for i, why in enumerate(reasons))
-    return [table(["", *map(str.upper, REPORTS)], body, text=1), f'<p class="note">{notes}.</p>']
+    return [table(["", *map(str.upper, REPORTS)], body), note(f"{notes}.")]
 
 
 def _number(cell: Cell, control: str, rows: Sequence[Row]) -> str:
@@ -320,20 +293,19 @@ def _amount(value: int) -> str:
 
 def _runs(rows: Sequence[Row]) -> str:
     """What backs the table."""
-    body = []
+    shown: list[Row] = []
     for r in rows:
-        control = r["grants"].partition("/")[0]
-        name = f"{dot(control)}{r['grants']}"
+        paid = "no limit"
         if "answers" in r:
-            told = f"{r['answers']} answer of {r['secrets']} secrets"
-            asked = f"{quantity(r['answered'])} answered, {quantity(r['refused'])} refused"
-            body.append([name, "ask_all", "", asked, told])
-            continue
-        paid = ", ".join(f"{_amount(v)} {c}" for c, v in r["budget"].items()) or "no limit"
-        found = counted(r["passed"], r["attempts"])
-        body.append([name, r["learner"].partition("(")[0], r["size"], paid, found])
-    head = ["run under", "learner", "smaller size", "budget", "found"]
-    return table(head, body, text=2)
+            paid = f"{quantity(r['answered'])} answered, {quantity(r['refused'])} refused"
+            found = f"{r['answers']} answer of {r['secrets']} secrets"
+        else:
+            found = counted(r["passed"], r["attempts"])
+            paid = ", ".join(f"{_amount(v)} {c}" for c, v in r["budget"].items()) or paid
+        name = r.get("learner", "ask_all").partition("(")[0]
+        shown.append({"size": "", **r, "learner": name, "paid": paid, "found": found})
+    head = "run under | learner | smaller size | budget | found"
+    return table_of(head, "{grants:name} | {learner} | {size} | {paid} | {found}", shown, text=2)
 
 
 EXPERIMENT = Experiment(

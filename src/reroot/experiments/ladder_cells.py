@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -42,6 +42,7 @@ class Cell:
             ``never``.
         trial: name of the run behind it.
         why: the learner, or why it is impossible; HTML.
+        run: the learner, where the run is at full size with the numbers as its budget.
         rollouts, queries, rewards: the numbers; queries of ``mean`` come from the run.
         low: lower bound for any learner, of rollouts under root control, else of queries.
     """
@@ -49,6 +50,7 @@ class Cell:
     kind: str
     trial: str
     why: str
+    run: str | BoundLearner = ""
     rollouts: int = 0
     queries: int = 0
     rewards: int = 0
@@ -78,13 +80,53 @@ class Trial:
     leaves: bool = False
 
 
-class Ladder(Protocol):
-    """A family of the ladder.
+def exact(trial: str, why: str, run: str | BoundLearner = "", **numbers: int) -> Cell:
+    """A fixed cost, or one that is exact by formula."""
+    return Cell("exact", trial, why, run, **numbers)
 
-    Attributes:
-        title: its parameters in words; HTML.
-        remark: what is particular about it; HTML.
-    """
+
+def bound(trial: str, why: str, run: str = "", **numbers: int) -> Cell:
+    """Numbers that suffice, and a lower bound."""
+    return Cell("bound", trial, why, run, **numbers)
+
+
+def waits(trial: str, why: str, run: str, queries: int) -> Cell:
+    """The exact quantile of a law of waiting."""
+    return Cell("quantile", trial, why, run, queries=queries)
+
+
+def dark(control: str, why: str) -> list[Cell]:
+    """Lists that show nothing, whatever is asked."""
+    return [Cell("never", f"blind {control}/{report}", why) for report in REPORTS[:2]]
+
+
+def by_control(rows: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
+    """Cells by control and report, from a row for each control."""
+    return {
+        (control, report): cell
+        for control, row in zip(CONTROLS, rows, strict=True)
+        for report, cell in zip(REPORTS, row, strict=True)
+    }
+
+
+def full_runs(
+    cells: Mapping[tuple[str, str], Cell],
+    instances: Callable[[], Sequence[Generator]],
+    **more: object,
+) -> dict[str, Trial]:
+    """The trials of the cells that say their run."""
+    found: dict[str, Trial] = {}
+    for cell in cells.values():
+        if cell.run:
+            learner = get_learner(cell.run) if isinstance(cell.run, str) else cell.run
+            paid = {"rollouts": cell.rollouts, "queries": cell.queries, "rewards": cell.rewards}
+            budget = Budget(**{name: amount for name, amount in paid.items() if amount})
+            found[cell.trial] = under(learner, instances=instances, budget=budget, **more)
+    return found
+
+
+class Ladder(Protocol):
+    """A family of the ladder: ``title`` and ``remark`` are its parameters, and what is particular; HTML."""
 
     @property
     def title(self) -> str: ...
@@ -112,6 +154,14 @@ def blind(
     """All instances must answer alike, wherever the contract lets one ask."""
     report = contract.partition("/")[2]
     return Trial(ask_all(report=report, prefixes=prefixes), contract, instances)
+
+
+def blind_runs(
+    instances: Callable[[], Sequence[Generator]], prefixes: Sequence[Sequence[int]]
+) -> dict[str, Trial]:
+    """The trials of ``dark`` from the root and with VISITED control."""
+    contracts = [f"{control}/{report}" for control in CONTROLS[:2] for report in REPORTS[:2]]
+    return {f"blind {contract}": blind(contract, instances, prefixes) for contract in contracts}
 
 
 @dataclass(frozen=True)
@@ -169,9 +219,8 @@ class PathLadder:
 
     def root_sample(self, H: int) -> int:
         """Rollouts with SAMPLE reports, enough."""
-        return rollouts_for(
-            SUCCESS, lambda N: 1.0 - root_plurality_failure(N, self.n, H, self.p, self.q)
-        )
+        failure = root_plurality_failure
+        return rollouts_for(SUCCESS, lambda N: 1.0 - failure(N, self.n, H, self.p, self.q))
 
     @cached_property
     def floor(self) -> int:
@@ -203,91 +252,79 @@ class PathLadder:
 
     def cells(self) -> dict[tuple[str, str], Cell]:
         """(control, report) → cell."""
-        rows = {"root": self._root(), "visited": self._visited(), "reset": self._reset()}
-        rows["chosen"] = rows["reset"]  # what to choose is not known before it is reset to
-        return {
-            (control, report): cell
-            for control, row in rows.items()
-            for report, cell in zip(REPORTS, row, strict=True)
-        }
+        reset = self._reset()  # what to choose is not known before it is reset to
+        return by_control([self._root(), self._visited(), reset, reset])
 
     def _root(self) -> list[Cell]:
-        H, logprob, full = self.H, self.root_logprob(self.H), self.root_full(self.H)
-        read = Cell("exact", "root logprob", "the Bayes rule: the deepest rollout, less what was drawn there",
-                    rollouts=logprob)  # fmt: skip
-        seen = Cell("exact", "root full", "the Bayes rule: the law at the end of the deepest rollout",
-                    rollouts=full)  # fmt: skip
-        greedy = Cell(
-            "exact", "greedy rollout", "the law at temperature 0 walks down the path", rollouts=1
+        logprob, full = self.root_logprob(self.H), self.root_full(self.H)
+        deepest = "the Bayes rule: the deepest rollout, less what was drawn there"
+        plurality = "plurality of the rollouts at each prefix; below: LOGPROB"
+        end = "the Bayes rule: the law at the end of the deepest rollout"
+        votes = bound("root sample", plurality, rollouts=self.root_sample(self.H), low=logprob)
+        read = exact("root logprob", deepest, rollouts=logprob)
+        seen = exact("root full", end, rollouts=full)
+        if self.k:
+            decoy = "the greedy rollout follows decoy 0, at temperature 0 without doubt"
+            return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
+        once = "the law at temperature 0 walks down the path"
+        greedy = exact("greedy rollout", once, greedy_rollout(), rollouts=1)
+        listed = exact(
+            "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
         )
-        votes = Cell("bound", "root sample", "plurality of the rollouts at each prefix; below: LOGPROB",
-                     rollouts=self.root_sample(H), low=logprob)  # fmt: skip
-        if not self.k:
-            listed = Cell(
-                "exact",
-                "root topk",
-                "the Bayes rule: the list shows what the law does",
-                rollouts=full,
-            )
-            return [greedy, greedy, votes, read, listed, seen]
-        why = f"the greedy rollout follows decoy 0, at temperature 0 without doubt: {self._odds(H)}"
-        dark = [Cell("never", f"blind root/{report}", why) for report in REPORTS[:2]]
-        return [*dark, votes, read, read, seen]
+        return [greedy, greedy, votes, read, listed, seen]
 
     def _visited(self) -> list[Cell]:
-        dark = [
-            Cell("never", f"blind visited/{report}", self._why_not(report))
-            for report in REPORTS[:2]
-        ]
-        waits = Cell("quantile", "visited full", "the law walk waits until the generator emits the next token",
-                     queries=self.waiting)  # fmt: skip
-        draws = Cell("quantile", "visited logprob", "the log-probability walk draws until it sees the next token",
-                     queries=self.waiting_all)  # fmt: skip
-        one = Cell(
-            "quantile",
-            "visited logprob",
-            "at K = 2 one log-probability is the law",
-            queries=self.waiting,
-        )
-        return [
-            *dark,
-            self._sample(),
-            one if self.K == 2 else draws,
-            draws if self.k else waits,
-            waits,
-        ]
+        blind = [Cell("never", f"blind visited/{r}", self._why_not(r)) for r in REPORTS[:2]]
+        until = "the law walk waits until the generator emits the next token"
+        law = waits("visited full", until, self._law("visited"), self.waiting)
+        draw = self._drawn("visited")
+        return [*blind, self._sample(), draw, draw if self.k else law, law]
 
     def _reset(self) -> list[Cell]:
-        H = self.H
-        walk = Cell("exact", "reset argmax", "the greedy walk", queries=H)
-        dark = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
-        law = Cell("exact", "reset full", "the law walk", queries=H)
-        one = Cell("exact", "reset logprob", "at K = 2 one log-probability is the law", queries=H)
-        scores = Cell("quantile", "reset logprob", "the log-probability walk draws once and scores the others",
-                      queries=self.scoring)  # fmt: skip
-        logprob = one if self.K == 2 else scores
-        return [
-            dark if self.k else walk,
-            walk,
-            self._sample(),
-            logprob,
-            scores if self.k else law,
-            law,
-        ]
+        greedy = f"greedy_walk:decoys={self.k}"
+        walk = exact("reset argmax", "the greedy walk", greedy, queries=self.H)
+        blind = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
+        law = exact("reset full", "the law walk", self._law(), queries=self.H)
+        draw = self._drawn("reset")
+        return [blind if self.k else walk, walk, self._sample(), draw, draw if self.k else law, law]
+
+    def _drawn(self, control: str) -> Cell:
+        """Log-probabilities of what was drawn, and with resets of what is scored."""
+        trial, law = f"{control} logprob", "at K = 2 one log-probability is the law"
+        one, free = self.K == 2, control == "reset"
+        walk = "law_walk:report=logprob" if one else f"logprob_walk:decoys={self.k}"
+        walk += f",control={control}"
+        if free:
+            if one:
+                return exact(trial, law, walk, queries=self.H)
+            return waits(
+                trial,
+                "the log-probability walk draws once and scores the others",
+                walk,
+                self.scoring,
+            )
+        draws = "the log-probability walk draws until it sees the next token"
+        return waits(trial, law if one else draws, walk, self.waiting if one else self.waiting_all)
+
+    def _law(self, control: str = "") -> str:
+        """The law walk, on the report that shows the law."""
+        seen = "report=full" if self.k else "report=logprob" if self.K == 2 else "report=topk(1)"
+        return f"law_walk:decoys={self.k},{seen}" + (f",control={control}" if control else "")
 
     def _sample(self) -> Cell:
-        if self.k:
-            return Cell("bound", "sample", "the plurality walk that leaves decoys out; below: the capacity floor",
-                        queries=self.H * self.draws, low=self.floor)  # fmt: skip
-        return Cell(
-            "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
-        )
+        if not self.k:
+            return Cell(
+                "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
+            )
+        why = "the plurality walk that leaves decoys out; below: the capacity floor"
+        walk = f"plurality_walk:draws_per_token={self.draws},decoys={self.k}"
+        return bound("sample", why, walk, queries=self.H * self.draws, low=self.floor)
 
     def _why_not(self, report: str) -> str:
         if self.k and report == REPORTS[0]:
             return f"the decoys lead the list at every prefix: {self._odds(self.H)}"
-        return ("nothing is emitted (@T=0 would emit the mode), so only ∅ may be asked: "
-                f"{self._odds(self.H - 1)}")  # fmt: skip
+        why = "nothing is emitted (@T=0 would emit the mode), so only ∅ may be asked"
+        return f"{why}: {self._odds(self.H - 1)}"
 
     def _odds(self, unknown: int) -> str:
         return f"success at most (M + 1)/{self.n}<sup>{unknown}</sup> with M rewards"
@@ -296,61 +333,31 @@ class PathLadder:
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        decoys = f"decoys={self.k}"
-        law = "report=logprob" if self.K == 2 else "report=topk(1)"
-        full = f"law_walk:{decoys},{'report=full' if self.k else law}"
-        logprob = f"law_walk:{law}" if self.K == 2 else f"logprob_walk:{decoys}"
-        posterior = get_learner(f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}")
-        walk = Budget(queries=self.H)
-        found = {
-            **self._root_trials(),
-            "visited logprob": self._walk(f"{logprob},control=visited",
-                                          self.waiting if self.K == 2 else self.waiting_all),
-            "visited full": self._walk(f"{full},control=visited", self.waiting),
-            "reset argmax": self._walk(f"greedy_walk:{decoys}", self.H),
-            "reset logprob": self._walk(f"{logprob},control=reset",
-                                        self.H if self.K == 2 else self.scoring),
-            "reset full": under(get_learner(full), instances=self.paths(self.H), budget=walk),
-            **self._blind_trials(),
-        }  # fmt: skip
-        if self.k:
-            spec = f"plurality_walk:draws_per_token={self.draws},{decoys}"
-            found["sample"] = self._walk(spec, self.H * self.draws)
-        else:
-            paths = self.paths(self.H)
+        paths = self.paths(self.H)
+        found = self._root_trials() | full_runs(self.cells(), paths) | self._blind_trials()
+        if not self.k:
+            posterior = get_learner(f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}")
             found["sample"] = under(posterior, instances=lambda: paths()[: self.walks])
         return found
-
-    def _walk(self, spec: str, queries: int) -> Trial:
-        return under(
-            get_learner(spec), instances=self.paths(self.H), budget=Budget(queries=queries)
-        )
 
     def _root_trials(self) -> dict[str, Trial]:
         """At a small horizon, by the same formulas."""
         h, k = self.short, self.k
-        size = f"H = {h}"
         votes, read, seen = self.root_sample(h), self.root_logprob(h), self.root_full(h)
-        exact = limits.root_success(seen, self.n, h, self.p)
+        law = limits.root_success(seen, self.n, h, self.p)
+        odds = root_logprob_success(read, self.n, h, self.p, self.q)
         made = {
             "root sample": (root_plurality(n=votes, decoys=k), votes, None),
-            "root logprob": (root_reading(n=read, report="logprob", decoys=k), read,
-                             root_logprob_success(read, self.n, h, self.p, self.q)),
-            "root full": (root_reading(n=seen, report="full", decoys=k), seen, exact),
-        }  # fmt: skip
-        if not k:
-            made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, exact)
-        found = {
-            name: under(
-                learner, instances=self.paths(h), budget=Budget(rollouts=n), size=size, exact=sure
-            )
-            for name, (learner, n, sure) in made.items()
+            "root logprob": (root_reading(n=read, report="logprob", decoys=k), read, odds),
+            "root full": (root_reading(n=seen, report="full", decoys=k), seen, law),
         }
         if not k:
-            found["greedy rollout"] = under(
-                greedy_rollout(), instances=self.paths(self.H), budget=Budget(rollouts=1)
-            )
-        return found
+            made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, law)
+        size, paths = f"H = {h}", self.paths(h)
+        return {
+            name: under(learner, instances=paths, budget=Budget(rollouts=n), size=size, exact=sure)
+            for name, (learner, n, sure) in made.items()
+        }
 
     def _blind_trials(self) -> dict[str, Trial]:
         """Secrets that differ behind their first token, or with decoys everywhere."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .. import limits
+from ..access.learner import BoundLearner
 from ..families.hidden_trie import HiddenTrie
 from ..families.noisy_parity import NoisyParity
 from ..generators.base import Generator
-from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
 from .baseline_learners import root_trie, trie_by_top1
@@ -24,17 +24,21 @@ from .formulas import (
     quantile,
     rollouts_for,
 )
-from .ladder_cells import CONTROLS, REPORTS, SUCCESS, Cell, Trial, blind, under
+from .ladder_cells import (
+    REPORTS,
+    SUCCESS,
+    Cell,
+    Trial,
+    blind_runs,
+    bound,
+    by_control,
+    dark,
+    exact,
+    full_runs,
+    under,
+)
 
 _DELTA = 2 * (1 - SUCCESS)  # trie_search leaves half of its delta to noisy rewards
-
-
-def _by_control(rows: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
-    return {
-        (control, report): cell
-        for control, row in zip(CONTROLS, rows, strict=True)
-        for report, cell in zip(REPORTS, row, strict=True)
-    }
 
 
 @dataclass(frozen=True)
@@ -127,29 +131,30 @@ class TrieLadder:
         low = self.met(self.trie, self.guessed)
         once = f"the greedy rollout shows one of {len(self.trie.leaves)} leaves"
         empty = "nothing is emitted, so only ∅ may be asked"
-        dark = {c: [Cell("never", f"blind {c}/{r}", why) for r in REPORTS[:2]]
-                for c, why in (("root", once), ("visited", empty))}  # fmt: skip
-        votes = Cell("bound", "root sample", "frequencies at every node; below: FULL",
-                     rollouts=self.frequent(self.trie), low=low)  # fmt: skip
-        drawn = Cell("bound", "root logprob", "every leaf is drawn; below: FULL",
-                     rollouts=self.collected(self.trie), low=low)  # fmt: skip
-        passed = Cell("exact", "root full", "every last node is passed; less helps a guess only",
-                      rollouts=self.met(self.trie))  # fmt: skip
-        root = [*dark["root"], votes, drawn, drawn, passed]
-        out = "; below: until all nodes are emitted"
+        every, nodes = (
+            "every leaf is drawn; below: FULL",
+            "every last node is passed; less helps a guess only",
+        )
+        inside = (
+            "every child of every node is asked whether it is inside; of the leaves below "
+            "a last node the list shows one, outcome rewards the others (without them ∞)"
+        )
+        rolled, share = self.frequent(self.trie), "frequencies at every node; below: FULL"
+        votes = bound("root sample", share, rollouts=rolled, low=low)
+        drawn = bound("root logprob", every, rollouts=self.collected(self.trie), low=low)
+        passed = exact("root full", nodes, rollouts=self.met(self.trie))
+        root = [*dark("root", once), votes, drawn, drawn, passed]
         frequency = f"trie_search, m = {self.draws}"
         seen = f"trie_search, m = {self.sightings}: every child is drawn"
-        visited = [*dark["visited"], *self._two(frequency + out, seen + out, self.emitted)]
-        top1 = Cell("exact", "top-1", "every child of every node is asked whether it is inside; of the leaves below "
-                    "a last node the list shows one, outcome rewards the others (without them ∞)",
-                    queries=1 + self.K * (S - last), rewards=(self.K - 1) * last)  # fmt: skip
-        listed = Cell(
-            "exact", "listed", "trie_search: a list as long as a node has children", queries=S
-        )
-        law = Cell("exact", "law", "trie_search, one query per node", queries=S)
-        below = "; below: one query per node"
+        out, below = "; below: until all nodes are emitted", "; below: one query per node"
+        visited = [*dark("visited", empty), *self._two(frequency + out, seen + out, self.emitted)]
+        asked = {"queries": 1 + self.K * (S - last), "rewards": (self.K - 1) * last}
+        top1, children = self._top1(), "trie_search: a list as long as a node has children"
+        top1 = exact("top-1", inside, top1, **asked)
+        listed = exact("listed", children, self._search(REPORTS[1]), queries=S)
+        law = exact("law", "trie_search, one query per node", self._search("full"), queries=S)
         reset = [top1, listed, *self._two(frequency + below, seen + below, S)[:3], law]
-        return _by_control([root, visited, reset, reset])
+        return by_control([root, visited, reset, reset])
 
     def total(self, m: int) -> int:
         """S·m."""
@@ -157,51 +162,46 @@ class TrieLadder:
 
     def _two(self, frequency: str, seen: str, low: int) -> list[Cell]:
         """SAMPLE, and what LOGPROB, TOPK(1) and FULL share."""
-        sample = Cell("bound", "sample", frequency, queries=self.total(self.draws), low=low)
-        logprob = Cell("bound", "logprob", seen, queries=self.total(self.sightings), low=low)
+        draws, sightings = self.total(self.draws), self.total(self.sightings)
+        sample = bound("sample", frequency, self._search("sample"), queries=draws, low=low)
+        logprob = bound("logprob", seen, self._search("logprob"), queries=sightings, low=low)
         return [sample, logprob, logprob, logprob]
+
+    @property
+    def threshold(self) -> float:
+        """Between children and other tokens."""
+        return (self.a + self.b) / 2
+
+    def _search(self, report: str) -> str:
+        size = f"nodes={self.trie.internal_nodes},a={self.a},b={self.b},delta={_DELTA:.2g}"
+        return f"trie_search:{size},report={report}"
+
+    def _top1(self) -> BoundLearner:
+        return trie_by_top1(threshold=self.threshold)
 
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        S, threshold = self.trie.internal_nodes, (self.a + self.b) / 2
-        last = len(nodes_at(self.trie, self.H - 1))
-        search = f"trie_search:nodes={S},a={self.a},b={self.b},delta={_DELTA:.2g},report="
-        found: dict[str, Trial] = {}
-        for name, report, queries in (
-            ("sample", "sample", self.total(self.draws)),
-            ("logprob", "logprob", self.total(self.sightings)),
-            ("listed", REPORTS[1], S),
-            ("law", "full", S),
-        ):
-            found[name] = under(get_learner(search + report), instances=self._same(self.trie),
-                                budget=Budget(queries=queries), leaves=True)  # fmt: skip
-        asked = Budget(queries=1 + self.K * (S - last), rewards=(self.K - 1) * last)
-        found["top-1"] = under(trie_by_top1(threshold=threshold), instances=lambda: [self.trie] * self.certain,
-                               budget=asked, leaves=True)  # fmt: skip
-        h = f"H = {self.short[0]}, S = {self.short[1]}"
-        last_small = len(nodes_at(self.small, self.small.horizon - 1))
+        found = full_runs(self.cells(), self._same(self.trie), leaves=True)
+        certain = [self.trie] * self.certain
+        found["top-1"] = replace(found["top-1"], instances=lambda: certain)
+        h, leaves = self.short[0], len(self.small.leaves)
+        nodes, small = len(nodes_at(self.small, h - 1)), self._same(self.small)
         for report, n, events, each in (
             ("sample", self.frequent(self.small), 0, 0.0),
-            (
-                "logprob",
-                self.collected(self.small),
-                len(self.small.leaves),
-                self.a ** self.short[0],
-            ),
-            ("full", self.met(self.small), last_small, self.a ** (self.short[0] - 1)),
+            ("logprob", self.collected(self.small), leaves, self.a**h),
+            ("full", self.met(self.small), nodes, self.a ** (h - 1)),
         ):
             found[f"root {report}"] = under(
-                root_trie(n=n, threshold=threshold, report=report), instances=self._same(self.small),
-                budget=Budget(rollouts=n), size=h, leaves=True,
+                root_trie(n=n, threshold=self.threshold, report=report),
+                instances=small,
+                budget=Budget(rollouts=n),
+                size=f"H = {h}, S = {self.short[1]}",
+                leaves=True,
                 exact=all_met(n, events, each) if events else None,
-            )  # fmt: skip
-        for control in CONTROLS[:2]:
-            for report in REPORTS[:2]:
-                contract = f"{control}/{report}"
-                found[f"blind {contract}"] = blind(contract, self._alike, self._prefixes())
-        return found
+            )
+        return found | blind_runs(self._alike, self._prefixes())
 
     def _same(self, trie: HiddenTrie) -> Callable[[], list[Generator]]:
         return lambda: [trie] * self.attempts
@@ -257,73 +257,58 @@ class ParityLadder:
         """(control, report) → cell."""
         bits, delta = self.T - 1, 1 - SUCCESS
         low = parity_floor(bits, self.noise, SUCCESS)
-        zeros = ("the greedy rollout is 0…0 whatever the secret is, and says nothing: "
-                 f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards")  # fmt: skip
-        empty = ("nothing is emitted, so only ∅ may be asked, where all is uniform: "
-                 f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards")  # fmt: skip
-        dark = {c: [Cell("never", f"blind {c}/{r}", why) for r in REPORTS[:2]]
-                for c, why in (("root", zeros), ("visited", empty))}  # fmt: skip
-        floor = "; below: Fano for noisy parities"
-        hard = Cell("bound", "root sample", f"the likeliest secret: few samples, but {bits}·2<sup>{bits}</sup> "
-                    f"additions to read them (hard to compute){floor}",
-                    rollouts=likelihood_draws(bits, self.noise, delta), low=low)  # fmt: skip
-        ranks = Cell("exact", "root logprob", "linear algebra on noiseless parities, one per rollout: the Bayes rule",
-                     rollouts=self.ranks)  # fmt: skip
-        again = Cell("bound", "visited sample", f"majorities after independent rollouts, then linear algebra{floor}",
-                     rollouts=self.spanning, queries=self.majority(delta / 2), low=low)  # fmt: skip
-        walk = 2 * bits - 1
-        probe = Cell("exact", "reset probe", "the probe, for certain; two thirds of it for histories that may be asked",
-                     queries=bits + walk)  # fmt: skip
-        draws = Cell("bound", "reset sample", f"the probe with majorities{floor}",
-                     queries=self.majority(delta) + walk, low=low)  # fmt: skip
-        chosen = Cell("exact", "chosen probe", "the probe, for certain; fewer bits do not name the secret",
-                      queries=bits)  # fmt: skip
-        free = Cell("bound", "chosen sample", f"the probe with majorities{floor}",
-                    queries=self.majority(delta), low=low)  # fmt: skip
-        return _by_control(
+        odds = f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards"
+        zeros = f"the greedy rollout is 0…0 whatever the secret is, and says nothing: {odds}"
+        empty = f"nothing is emitted, so only ∅ may be asked, where all is uniform: {odds}"
+        floor, walk, samples = (
+            "; below: Fano for noisy parities",
+            2 * bits - 1,
+            self.majority(delta),
+        )
+        likely = (
+            f"the likeliest secret: few samples, but {bits}·2<sup>{bits}</sup> additions to read them "
+            f"(hard to compute){floor}"
+        )
+        algebra = "linear algebra on noiseless parities, one per rollout: the Bayes rule"
+        again = f"majorities after independent rollouts, then linear algebra{floor}"
+        probe = "the probe, for certain; two thirds of it for histories that may be asked"
+        sure, votes = (
+            "the probe, for certain; fewer bits do not name the secret",
+            f"the probe with majorities{floor}",
+        )
+        draws = likelihood_draws(bits, self.noise, delta)
+        solve = "parity_elimination:"
+        read, ask = "parity_probe:report=argmax(1),control=", "parity_probe:report=sample,"
+        told = f"noise={self.noise},delta={delta:.2g}"
+        hard = bound("root sample", likely, f"parity_root:n={draws}", rollouts=draws, low=low)
+        ranks = exact("root logprob", algebra, f"{solve}n={self.ranks}", rollouts=self.ranks)
+        paid = {"rollouts": self.spanning, "queries": self.majority(delta / 2)}
+        asked = bound("visited sample", again, f"{solve}report=sample,{told}", low=low, **paid)
+        reset = exact("reset probe", probe, f"{read}reset", queries=bits + walk)
+        there = f"{ask}{told},control="
+        drawn = bound("reset sample", votes, f"{there}reset", queries=samples + walk, low=low)
+        chosen = exact("chosen probe", sure, f"{read}chosen", queries=bits)
+        free = bound("chosen sample", votes, f"{there}chosen", queries=samples, low=low)
+        logprob = exact(
+            "chosen logprob", sure, "parity_probe:report=logprob,control=chosen", queries=bits
+        )
+        return by_control(
             [
-                [*dark["root"], hard, ranks, ranks, ranks],
-                [*dark["visited"], again, ranks, ranks, ranks],
-                [probe, probe, draws, ranks, ranks, ranks],
-                [chosen, chosen, free, replace(chosen, trial="chosen logprob"), chosen, chosen],
+                [*dark("root", zeros), hard, ranks, ranks, ranks],
+                [*dark("visited", empty), asked, ranks, ranks, ranks],
+                [reset, reset, drawn, ranks, ranks, ranks],
+                [chosen, chosen, free, logprob, chosen, chosen],
             ]
         )
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        noise, delta = f"noise={self.noise}", 1 - SUCCESS
-        likely = likelihood_draws(self.T - 1, self.noise, delta)
-        walk = 2 * (self.T - 1) - 1
-        probe, sample = "parity_probe:report=argmax(1)", f"parity_probe:report=sample,{noise}"
-        found: dict[str, Trial] = {}
-        for name, spec, budget in (
-            ("root sample", f"parity_root:n={likely}", Budget(rollouts=likely)),
-            ("root logprob", f"parity_elimination:n={self.ranks}", Budget(rollouts=self.ranks)),
-            ("visited sample", f"parity_elimination:report=sample,{noise},delta={delta:.2g}",
-             Budget(rollouts=self.spanning, queries=self.majority(delta / 2))),
-            ("reset probe", f"{probe},control=reset", Budget(queries=self.T - 1 + walk)),
-            ("reset sample", f"{sample},control=reset,delta={delta:.2g}",
-             Budget(queries=self.majority(delta) + walk)),
-            ("chosen probe", f"{probe},control=chosen", Budget(queries=self.T - 1)),
-            ("chosen logprob", "parity_probe:report=logprob,control=chosen", Budget(queries=self.T - 1)),
-            ("chosen sample", f"{sample},control=chosen,delta={delta:.2g}",
-             Budget(queries=self.majority(delta))),
-        ):  # fmt: skip
-            found[name] = under(get_learner(spec), instances=self._secrets, budget=budget)
-        exact = elimination_success(self.ranks, self.T - 1)
-        ranked = found["root logprob"]
-        found["root logprob"] = replace(ranked, exact=exact)
+        found = full_runs(self.cells(), self._secrets)
+        law = elimination_success(self.ranks, self.T - 1)
+        found["root logprob"] = replace(found["root logprob"], exact=law)
         # every unit string and some more: what probes and samplers ask
-        asked = [
-            u
-            for t in range(self.T)
-            for u in {(0,) * t, (1,) * t, (0,) * max(0, t - 1) + (1,) * min(1, t)}
-        ]
-        for control in CONTROLS[:2]:
-            for report in REPORTS[:2]:
-                contract = f"{control}/{report}"
-                found[f"blind {contract}"] = blind(contract, self._secrets_few, sorted(asked))
-        return found
+        asked = {u for t in range(self.T) for u in ((0,) * t, (1,) * t, (0,) * (t - 1) + (1,))}
+        return found | blind_runs(self._secrets_few, sorted(asked))
 
     def _secrets(self) -> list[Generator]:
         return [NoisyParity(self.T, self.noise, seed=seed) for seed in range(self.attempts)]

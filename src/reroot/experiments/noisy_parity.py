@@ -9,42 +9,27 @@ import numpy as np
 
 from .. import limits
 from ..access.learner import BoundLearner
-from ..diagnosis.intervals import clopper_pearson
-from ..families.many import ensemble
 from ..families.noisy_parity import NoisyParity, fidelity
 from ..learners.registry import get_learner
-from ..pages.comparison.tables import dot, table
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
-from ..runs.run import run
-from .base import Check, Experiment, Row, Setting, counted, interval, where
+from ..pages.kit.table import Html, table_of
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, counted, rarely
 from .formulas import at_most, elimination_success, inside, likelihood_draws
+from .measuring import account, by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05
-_ERROR = 1e-3  # of each statistical check
 _SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)  # of the information floor
 
 
-def _fidelity(T: int, alpha: float) -> Setting:
-    return {"kind": "fidelity", "T": T, "alpha": alpha}
-
-
-def _probe(control: str, report: str, T: int, alpha: float, secrets: int) -> Setting:
-    return {"kind": "probe", "control": control, "report": report, "T": T, "alpha": alpha,
-            "secrets": secrets}  # fmt: skip
-
-
-def _samples(T: int, alpha: float, share: float | None, secrets: int) -> Setting:
-    """``share`` of the floor as rollouts; ``None``: what Chernoff promises."""
-    return {"kind": "samples", "T": T, "alpha": alpha, "share": share, "secrets": secrets}
-
-
-def _elimination(report: str, T: int, alpha: float, spare: int | None, secrets: int) -> Setting:
-    """``spare`` rollouts more than T - 1; ``None``: as many as the learner takes itself."""
-    return {"kind": "elimination", "report": report, "T": T, "alpha": alpha, "spare": spare,
-            "secrets": secrets}  # fmt: skip
-
+_fidelity = setting_of("fidelity", "T alpha")
+_probe = setting_of("probe", "control report T alpha secrets")
+_samples = setting_of("samples", "T alpha share secrets")
+"""``share`` of the floor as rollouts; ``None``: what Chernoff promises."""
+_elimination = setting_of("elimination", "report T alpha spare secrets")
+"""``spare`` rollouts more than T - 1; ``None``: as many as the learner takes itself."""
 
 _QUICK = (
     _fidelity(6, 0.2),
@@ -70,12 +55,6 @@ _FULL = (
 )
 
 # ---- measuring -----------------------------------------------------------------------------------
-
-
-def _measure(setting: Setting) -> list[Row]:
-    kinds = {"fidelity": _fidelities, "probe": _probed, "samples": _sampled,
-             "elimination": _eliminated}  # fmt: skip
-    return kinds[setting["kind"]](setting)
 
 
 def _fidelities(s: Setting) -> list[Row]:
@@ -106,8 +85,12 @@ def _sampled(s: Setting) -> list[Row]:
     n = likelihood_draws(T - 1, alpha, DELTA)
     if s["share"] is not None:
         n = math.ceil(s["share"] * floor)
-    fano = (n / floor * (T - 1) + 1) * math.log(2) / math.log(2 ** (T - 1) - 1)
-    return [_run(get_learner(f"parity_root:n={n}"), s) | {"n": n, "fano": min(1.0, fano)}]
+    return [_run(get_learner(f"parity_root:n={n}"), s) | {"n": n, "fano": _fano(n / floor, T)}]
+
+
+def _fano(share: float, T: int) -> float:
+    """The most success with that share of the information floor as samples."""
+    return min(1.0, (share * (T - 1) + 1) * math.log(2) / math.log(2 ** (T - 1) - 1))
 
 
 def _eliminated(s: Setting) -> list[Row]:
@@ -120,17 +103,17 @@ def _eliminated(s: Setting) -> list[Row]:
 
 
 def _run(learner: BoundLearner, s: Setting) -> Row:
-    laws = ensemble([NoisyParity(s["T"], s["alpha"], seed=i) for i in range(s["secrets"])])
-    grants = str(learner.requires)
-    result = run(learner, laws.problems(), laws, grants=grants, seed=s["seed"])
-    queries = [a.cost.queries for a in result.attempts]
+    secrets = [NoisyParity(s["T"], s["alpha"], seed=i) for i in range(s["secrets"])]
+    result = run_each(learner, secrets, s["seed"])
+    row = account(result)
+    rollouts = float(np.mean([a.cost.rollouts for a in result.attempts]))
     return {
-        "grants": grants,
-        "passed": sum(a.passed for a in result.attempts),
-        "rollouts": float(np.mean([a.cost.rollouts for a in result.attempts])),
-        "queries": float(np.mean(queries)),
-        "same": min(queries) == max(queries),
-        "errors": sum(a.error is not None for a in result.attempts),
+        "grants": str(learner.requires),
+        "passed": row["passed"],
+        "rollouts": rollouts,
+        "queries": row["queries"],
+        "same": row["least"] == row["most"],
+        "errors": row["errors"],
     }
 
 
@@ -170,18 +153,13 @@ def _fidelity_checks(rows: Sequence[Row]) -> list[Check]:
 
 def _probe_checks(rows: Sequence[Row]) -> list[Check]:
     sure, drawn = where(rows, report="logprob"), where(rows, report="sample")
-    failed, total = _failed(drawn), sum(r["secrets"] for r in drawn)
     return [
         Check(
             "a few conditional histories tell the secret: for certain with log-probabilities",
             not _failed(sure) and not any(r["errors"] for r in rows),
-            f"{sum(r['passed'] for r in sure)} of {sum(r['secrets'] for r in sure)} secrets",
+            f"{total(sure, 'passed')} of {total(sure, 'secrets')} secrets",
         ),
-        Check(
-            "with samples the probe fails at rate δ at most",
-            at_most(failed, total, DELTA, _ERROR),
-            f"{failed} of {total} secrets, interval {interval(failed, total)}; δ = {DELTA}",
-        ),
+        _rare("with samples the probe fails at rate δ at most", drawn, "secrets"),
         Check(
             "the probe takes (T − 1)·m queries, and 2(T − 1) − 1 more under RESET",
             all(r["same"] and r["queries"] == r["expected"] for r in rows),
@@ -191,62 +169,57 @@ def _probe_checks(rows: Sequence[Row]) -> list[Check]:
 
 
 def _sample_checks(rows: Sequence[Row]) -> list[Check]:
-    enough = [r for r in rows if r["share"] is None]
-    few = [r for r in rows if r["share"] is not None]
-    failed, total = _failed(enough), sum(r["secrets"] for r in enough)
-    below = [at_most(r["passed"], r["secrets"], r["fano"], _ERROR / len(few)) for r in few]
+    enough, few = where(rows, share=None), [r for r in rows if r["share"] is not None]
+    below = [at_most(r["passed"], r["secrets"], r["fano"], ERROR / len(few)) for r in few]
     ratio = max(r["n"] / limits.parity_sample_floor(r["T"], r["alpha"]) for r in enough)
+    most = f"wrong with at most {ratio:.1f} times the information floor, linear in T (its "
+    most += f"{quantity(work(12))} additions at T = 12 are {quantity(work(64))} at T = 64)"
+    fano = [(r["n"], r["passed"] / r["secrets"], r["fano"]) for r in few if r["fano"] < 1]
+    shown = "; ".join(f"{n}: {rate:.2f} ≤ {most:.2f}" for n, rate, most in fano)
     return [
-        Check(
+        _rare(
             "root-start samples hold the secret: the likeliest one is right with 1 − δ",
-            at_most(failed, total, DELTA, _ERROR),
-            f"{failed} of {total} wrong, interval {interval(failed, total)}, with at most "
-            f"{ratio:.1f} times the information floor, linear in T; its {quantity(work(12))} additions at "
-            f"T = 12 are {quantity(work(64))} at T = 64",
+            enough,
+            most,
         ),
-        Check(
-            "with fewer samples no better than Fano allows",
-            all(below),
-            "; ".join(
-                f"{r['n']}: {r['passed'] / r['secrets']:.2f} ≤ {r['fano']:.2f}"
-                for r in few
-                if r["fano"] < 1
-            ),
-        ),
+        Check("with fewer samples no better than Fano allows", all(below), shown),
     ]
 
 
 def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
     exact, asked = where(rows, report="logprob"), where(rows, report="sample")
-    error = _ERROR / max(1, len(exact))
+    error = ERROR / max(1, len(exact))
     # that the secret is not 0 helps only where all parities seen are 0
     good = [
         inside(r["passed"], r["secrets"], r["exact"], error)
         or inside(r["passed"], r["secrets"], r["exact"] + 2.0 ** -r["rollouts"], error)
         for r in exact
     ]
-    failed, total = _failed(asked), sum(r["secrets"] for r in asked)
+    shown = "; ".join(
+        f"T = {r['T']}, {r['rollouts']:g} rollouts: {r['passed'] / r['secrets']:.3f} ({r['exact']:.3f})"
+        for r in where(exact, spare=4)
+    )
     return [
         Check(
             "ROOT/LOGPROB breaks it: linear algebra on T − 1 and a few rollouts, as the law of ranks says",
             all(good) and not any(r["errors"] for r in exact),
-            "; ".join(
-                f"T = {r['T']}, {r['rollouts']:g} rollouts: {r['passed'] / r['secrets']:.3f} "
-                f"({r['exact']:.3f})"
-                for r in exact
-                if r["spare"] == 4
-            ),
+            shown,
         ),
-        Check(
+        _rare(
             "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away",
-            at_most(failed, total, DELTA, _ERROR) and not any(r["errors"] for r in asked),
-            f"{failed} of {total} wrong, interval {interval(failed, total)}; δ = {DELTA}",
+            asked,
+            sound=not any(r["errors"] for r in asked),
         ),
     ]
 
 
 def _failed(rows: Sequence[Row]) -> int:
-    return sum(r["secrets"] - r["passed"] for r in rows)
+    return total(rows, "secrets") - total(rows, "passed")
+
+
+def _rare(name: str, rows: Sequence[Row], what: str = "wrong", sound: bool = True) -> Check:
+    """The secrets are missed at rate δ at most."""
+    return rarely(name, _failed(rows), total(rows, "secrets"), DELTA, what, sound=sound)
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -256,7 +229,12 @@ def _show(rows: Sequence[Row]) -> list[str]:
     return [
         grid([_curve(rows), _growth(rows)]),
         _interfaces(rows),
-        _fidelity_table(where(rows, kind="fidelity")),
+        table_of(
+            "T | α | fidelity | (1 − 2α)²",
+            "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}",
+            where(rows, kind="fidelity"),
+            text=0,
+        ),
     ]
 
 
@@ -264,52 +242,40 @@ def _curve(rows: Sequence[Row]) -> str:
     """Success at T = 12 against rollouts: maximum likelihood on samples, elimination on log P."""
     T, alpha = 12, 0.2
     floor, ns = limits.parity_sample_floor(T, alpha), list(range(4, 110, 2))
-    fano = [min(1.0, (n / floor * (T - 1) + 1) * math.log(2) / math.log(2 ** (T - 1) - 1))
-            for n in ns]  # fmt: skip
-    rank = [elimination_success(n, T - 1) for n in ns]
+    rank = "rank law of n log-probabilities, exact"
     lines = [
-        Line("Fano: most that n samples allow", ns, fano, color="muted", exact=True),
-        Line("rank law of n log-probabilities, exact", ns, rank, color="root", exact=True),
+        Line.law("Fano: most that n samples allow", ns, lambda n: _fano(n / floor, T)),
+        Line.law(rank, ns, lambda n: elimination_success(n, T - 1), "root"),
     ]
-    for style, (kind, label) in enumerate(
+    read = where(rows, kind="elimination", report="logprob")
+    for style, (mine, label) in enumerate(
         (
-            ("samples", "parity_root, root/sample"),
-            ("elimination", "parity_elimination, root/logprob"),
+            (where(rows, kind="samples"), "parity_root, root/sample"),
+            (read, "parity_elimination, root/logprob"),
         )
     ):
-        mine = [r for r in where(rows, kind=kind, T=T, alpha=alpha)
-                if kind == "samples" or r["report"] == "logprob"]  # fmt: skip
-        best = {r["rollouts"]: r for r in sorted(mine, key=lambda r: r["secrets"])}
-        points = [best[n] for n in sorted(best)]
-        bounds = [clopper_pearson(r["passed"], r["secrets"]) for r in points]
-        lines.append(
-            Line(label, [r["rollouts"] for r in points],
-                 [r["passed"] / r["secrets"] for r in points], [b.low for b in bounds],
-                 [b.high for b in bounds], "root", style, points=True)
-        )  # fmt: skip
+        found = sorted(where(mine, T=T, alpha=alpha), key=lambda r: r["secrets"])
+        best = {r["rollouts"]: (r["passed"], r["secrets"]) for r in found}
+        at = sorted(best)
+        lines.append(Line.rates(label, at, [best[n] for n in at], "root", style))
     axes = Axes("root-start rollouts", "success", y_range=(0, 1.03))
     return plot("parity-success", f"Naming the secret at T = {T}, α = {alpha}", axes, lines)
 
 
 def _growth(rows: Sequence[Row]) -> str:
     sizes = [4, 8, 12, 16, 24, 32, 48, 64]
+    samples = [float(likelihood_draws(T - 1, 0.2, DELTA)) for T in sizes]
     lines = [
-        Line("additions of parity_root on root/sample", sizes, [float(work(T)) for T in sizes],
-             color="muted", exact=True),
-        Line("its samples, enough for 1 − δ", sizes,
-             [float(likelihood_draws(T - 1, 0.2, DELTA)) for T in sizes], color="root"),
-    ]  # fmt: skip
+        Line.law("additions of parity_root on root/sample", sizes, work),
+        Line("its samples, enough for 1 − δ", sizes, samples, color="root"),
+    ]
     for style, (kind, values, label, color) in enumerate(_SERIES, 1):
-        points = sorted(
-            {
-                (r["T"], r["queries"] + r["rollouts"])
-                for r in where(rows, kind=kind, alpha=0.2, **values)
-            }
-        )
+        mine = where(rows, kind=kind, alpha=0.2, **values)
+        points = sorted({(r["T"], r["queries"] + r["rollouts"]) for r in mine})
         x, y = [T for T, _ in points], [cost for _, cost in points]
         lines.append(Line(label, x, y, color=color, style=style))
-    axes = Axes("length T", "queries, rollouts or additions", log_x=True, log_y=True,
-                x_ticks=(4, 8, 16, 32, 64), y_range=(1, 1e13))  # fmt: skip
+    ticks = (4, 8, 16, 32, 64)
+    axes = Axes("length T", "queries, rollouts or additions", True, True, None, (1, 1e13), ticks)
     return plot("parity-growth", "What grows: α = 0.2, δ = 0.05", axes, lines)
 
 
@@ -324,43 +290,21 @@ _SERIES = (
 
 def _interfaces(rows: Sequence[Row]) -> str:
     """What each interface takes, and what its reader computes."""
-    works = {"samples": "(T − 1)·2<sup>T−1</sup> additions", "elimination": "T² words of T bits",
-             "probe": "T² bits"}  # fmt: skip
-    body = []
-    for r in rows:
-        if r["kind"] == "fidelity" or r.get("share") is not None:
-            continue
-        if r["kind"] == "elimination" and r["spare"] not in (None, 4):
-            continue
-        control = r["grants"].partition("/")[0]
-        body.append(
-            [f"{dot(control)}{r['grants']}", works[r["kind"]], str(r["T"]), f"{r['alpha']:g}",
-             quantity(r["rollouts"]), quantity(r["queries"]),
-             quantity(work(r["T"])) if r["kind"] == "samples" else "·",
-             counted(r["passed"], r["secrets"])]
-        )  # fmt: skip
+    works = {"samples": "(T − 1)·2<sup>T−1</sup> additions", "elimination": "T² words of T bits"}
     order = ["root/sample", "root/logprob", "visited/sample"]
-    body.sort(
-        key=lambda row: (next((i for i, o in enumerate(order) if row[0].endswith(o)), 9), row[0])
-    )
-    head = [
-        "interface",
-        "work of the reader",
-        "T",
-        "α",
-        "rollouts",
-        "queries",
-        "additions",
-        "right",
-    ]
-    return table(head, body, text=2)
-
-
-def _fidelity_table(rows: Sequence[Row]) -> str:
-    body = [
-        [str(r["T"]), f"{r['alpha']:g}", f"{r['fidelity']:.6f}", f"{r['exact']:.6f}"] for r in rows
-    ]
-    return table(["T", "α", "fidelity", "(1 − 2α)²"], body, text=0)
+    shown: list[Row] = []
+    for r in rows:
+        if r["kind"] == "fidelity" or r.get("share") is not None or r.get("spare") not in (None, 4):
+            continue
+        more: Row = {"work": Html(works.get(r["kind"], "T² bits"))}
+        more["additions"] = float(work(r["T"])) if r["kind"] == "samples" else None
+        more["right"] = counted(r["passed"], r["secrets"])
+        more["place"] = order.index(r["grants"]) if r["grants"] in order else 9
+        shown.append(r | more)
+    shown.sort(key=lambda r: (r["place"], r["grants"]))
+    head = "interface | work of the reader | T | α | rollouts | queries | additions | right"
+    cells = "{grants:name} | {work} | {T} | {alpha:g} | {rollouts:q} | {queries:q} | {additions:q} | {right}"
+    return table_of(head, cells, shown, text=2)
 
 
 EXPERIMENT = Experiment(
@@ -380,7 +324,7 @@ EXPERIMENT = Experiment(
     ),
     settings=(*_QUICK, *_FULL),
     quick=tuple(range(len(_QUICK))),
-    measure=_measure,
+    measure=by_kind(fidelity=_fidelities, probe=_probed, samples=_sampled, elimination=_eliminated),
     check=_check,
     show=_show,
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from ..pages.comparison.tables import table
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import document
-from ..runs.folder import write_atomically
-from .base import Check, Experiment
+from ..pages.kit.html import write_page as write
+from ..pages.kit.table import mark, prose, table
+from .base import Experiment
 from .runner import PAGE, Reproduction, command
 from .suite import get_experiment
 
@@ -26,10 +26,7 @@ def write_page(found: Reproduction) -> Path:
     parts = [_header(found), _overview(found)]
     for experiment in experiments:
         parts += _section(experiment, found, quick)
-    page = document("reroot reproduce", parts)
-    path = found.folder / PAGE
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
-    return path
+    return write(found.folder / PAGE, document("reroot reproduce", parts))
 
 
 def _header(found: Reproduction) -> str:
@@ -49,7 +46,7 @@ def _overview(found: Reproduction) -> str:
         [
             f'<a href="#{entry["id"]}">{entry["id"]}</a>',
             escape(entry["claim"]),
-            _mark(entry["holds"]),
+            mark(entry["holds"]),
             quantity(entry["seconds"]),
         ]
         for entry in found.summary["experiments"]
@@ -63,20 +60,10 @@ def _section(experiment: Experiment, found: Reproduction, quick: bool) -> list[s
         f'<h2 id="{experiment.id}">{experiment.id}: {escape(experiment.claim)}</h2>',
         *(f"<p>{paragraph}</p>" for paragraph in experiment.statement),
         *experiment.show(rows),
-        _checks(checks),
+        table(
+            ["", "check", "measured"],
+            [[mark(c.holds), *map(prose, (c.name, c.detail))] for c in checks],
+            3,
+        ),
         f"<pre>{escape(command([experiment.id], quick))}</pre>",
     ]
-
-
-def _checks(checks: list[Check]) -> str:
-    rows = [[_mark(c.holds), _prose(c.name), _prose(c.detail)] for c in checks]
-    return table(["", "check", "measured"], rows, text=3)
-
-
-def _mark(holds: bool) -> str:
-    return '<span class="yes">holds</span>' if holds else '<span class="off">fails</span>'
-
-
-def _prose(text: str) -> str:
-    """Text in a cell that breaks into lines."""
-    return f'<div class="prose">{escape(text)}</div>'

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import numpy as np
 
+from ..diagnosis.intervals import clopper_pearson
 from ..pages.kit import plots as svg
 from ..pages.kit.html import figure
 
@@ -36,6 +37,26 @@ class Line:
     style: int = 0
     exact: bool = False
     points: bool = False
+
+    @classmethod
+    def law(
+        cls, label: str, x: Sequence[float], f: Callable[[Any], float], color: str = "muted"
+    ) -> Line:
+        """An exact law, at these points."""
+        return cls(label, x, [float(f(at)) for at in x], color=color, exact=True)
+
+    @classmethod
+    def rates(
+        cls,
+        label: str,
+        x: Sequence[float],
+        counts: Sequence[tuple[int, int]],
+        color: str,
+        style: int,
+    ) -> Line:
+        """Measured rates, k of n each, with 95 % intervals."""
+        low, high = zip(*(clopper_pearson(k, n) for k, n in counts), strict=True)
+        return cls(label, x, [k / n for k, n in counts], low, high, color, style, points=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +100,7 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
         ax.set_ylim(*axes.y_range)
     if len(axes.x_ticks):
         ax.set_xticks(list(axes.x_ticks), [f"{x:g}" for x in axes.x_ticks])
-        ax.xaxis.set_minor_locator(_nothing())
+        ax.set_xticks([], minor=True)
     svg.label(ax, axes.x, axes.y)
     entries = [f"{_swatch(line)}{escape(line.label)}" for line in lines if line.label]
     return figure(escape(caption), svg.to_svg(drawing, name, caption), entries)
@@ -103,9 +124,3 @@ def _swatch(line: Line) -> str:
     if line.exact:
         return f'<span class="band" style="background: var(--{line.color})"></span>'
     return svg.swatch(line.color, line.style, line=not line.points)
-
-
-def _nothing() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()

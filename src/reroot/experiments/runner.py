@@ -82,10 +82,11 @@ def reproduce(
         jobs = [(e, n) for e in experiments for n in e.numbers(quick)]
         left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
         on_start(len(jobs), len(jobs) - len(left))
-        for experiment, number, rows, seconds in _measured(left, workers):
-            name = _name(experiment, number)
-            journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
-            on_setting(name, seconds)
+        with spread(_measure, [(e.id, n) for e, n in left], workers) as measured:
+            for (id, number), (rows, seconds) in measured:
+                name = _name(get_experiment(id), number)
+                journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
+                on_setting(name, seconds)
         lines = [journal.lines[_name(e, n)] for e, n in jobs]
         found = _reproduction(folder, experiments, quick, lines)
         _write_results(folder, found.rows)
@@ -129,12 +130,6 @@ def _reproduction(
 
 def _name(experiment: Experiment, number: int) -> str:
     return f"{experiment.id}/{number}"
-
-
-def _measured(jobs: Sequence[tuple[Experiment, int]], workers: int):
-    """(experiment, number, rows, seconds) of each job as it is done."""
-    for (id, number), (rows, seconds) in spread(_measure, [(e.id, n) for e, n in jobs], workers):
-        yield get_experiment(id), number, rows, seconds
 
 
 def _measure(id: str, number: int) -> tuple[list[Row], float]:

@@ -10,9 +10,9 @@ from html import escape
 import numpy as np
 
 from .. import limits
-from ..pages.comparison.tables import table
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
+from ..pages.kit.table import table
 from .base import Row, where
 from .fits import Growth
 from .plots import Axes, Line, plot

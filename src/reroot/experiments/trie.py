@@ -11,16 +11,14 @@ from .. import limits
 from ..families.hidden_trie import HiddenTrie
 from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.comparison.tables import dot, table
-from ..pages.kit.formatting import quantity
+from ..pages.kit.table import table_of
 from ..runs.run import run
-from .base import Check, Experiment, Row, Setting, interval, where
+from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import found_leaves
-from .formulas import at_most
+from .counts import rarely
 from .plots import Axes, Line, plot
 
 DELTA = 0.1
-_ERROR = 1e-3  # of each statistical check
 _GRANTS = {"sample": "visited/sample", "logprob": "visited/logprob", "full": "reset/full"}
 
 
@@ -28,8 +26,8 @@ def _search(
     K: int, H: int, a: float, b: float, S: int, tries: int, report: str = "sample", short: int = 0
 ) -> Setting:
     """``short``: how many nodes fewer than the trie has the learner is told."""
-    return {"K": K, "H": H, "a": a, "b": b, "S": S, "tries": tries, "report": report,
-            "short": short}  # fmt: skip
+    told = {"tries": tries, "report": report, "short": short}
+    return {"K": K, "H": H, "a": a, "b": b, "S": S} | told
 
 
 _QUICK = (
@@ -41,11 +39,7 @@ _FULL = (
     *(_search(16, 8, a, b, 24, 60) for a, b in ((0.3, 0.2), (0.2, 0.1), (0.45, 0.1))),
     _search(64, 8, 0.2, 0.05, 32, 60),
     *(_search(16, 8, 0.3, 0.1, 24, 100, report) for report in ("logprob", "full")),
-    *(
-        _search(16, 8, 0.3, 0.1, 24, 60, report, short)
-        for report in _GRANTS
-        for short in (1, 8, 16, 23)
-    ),
+    *(_search(16, 8, 0.3, 0.1, 24, 60, r, short) for r in _GRANTS for short in (1, 8, 16, 23)),
 )
 
 # ---- measuring -----------------------------------------------------------------------------------
@@ -53,21 +47,18 @@ _FULL = (
 
 def _measure(s: Setting) -> list[Row]:
     """One row for the tries of a setting: what was found of each, and what it cost."""
-    members = [
-        HiddenTrie(s["K"], s["H"], s["a"], s["b"], nodes=s["S"], seed=i) for i in range(s["tries"])
-    ]
+    K, H, a, b = s["K"], s["H"], s["a"], s["b"]
+    members = [HiddenTrie(K, H, a, b, nodes=s["S"], seed=i) for i in range(s["tries"])]
     told = [member.internal_nodes - s["short"] for member in members]
     tries = ensemble(members)
     problems = tries.problems()
-    row: Row = {
-        "exact": 0, "wrong": 0, "reported": 0, "nodes": 0, "misread": 0, "queries": 0, "bound": 0,
-        "over": 0, "errors": 0,
-    }  # fmt: skip
+    row: Row = dict.fromkeys(("exact", "wrong", "reported", "nodes", "misread"), 0)
+    row |= dict.fromkeys(("queries", "bound", "over", "errors"), 0)
     for S in sorted(set(told)):
-        spec = f"trie_search:nodes={S},a={s['a']},b={s['b']},delta={DELTA},report={s['report']}"
+        spec = f"trie_search:nodes={S},a={a},b={b},delta={DELTA},report={s['report']}"
         mine = [i for i, nodes in enumerate(told) if nodes == S]
-        result = run(get_learner(spec), [problems[i] for i in mine], tries,
-                     grants=_GRANTS[s["report"]], seed=s["seed"])  # fmt: skip
+        asked, grants = [problems[i] for i in mine], _GRANTS[s["report"]]
+        result = run(get_learner(spec), asked, tries, grants=grants, seed=s["seed"])
         most = S * _draws(s, S)
         for i, attempt in zip(mine, result.attempts, strict=True):
             found = found_leaves(attempt.metadata)
@@ -131,43 +122,35 @@ def _exact_failure(s: Setting) -> float:
 def _check(rows: Sequence[Row]) -> list[Check]:
     enough, small = where(rows, short=0), [r for r in rows if r["short"]]
     drawn = [r for r in enough if r["report"] != "full"]
-    tries, failed = sum(r["tries"] for r in drawn), sum(r["tries"] - r["exact"] for r in drawn)
-    nodes, misread = sum(r["nodes"] for r in drawn), sum(r["misread"] for r in drawn)
-    least = min(r["S"] for r in drawn)
-    laws = where(enough, report="full")
-    runs = sum(r["tries"] for r in small)
+    failed, laws = total(drawn, "tries") - total(drawn, "exact"), where(enough, report="full")
+    low, misread = DELTA / (2 * min(r["S"] for r in drawn)), total(drawn, "misread")
+    nodes, fine = total(drawn, "nodes"), not any(r["errors"] for r in rows)
+    missed = "with draws the trie is missed at rate δ/2 at most"
+    runs, reported, wrong = (total(small, name) for name in ("tries", "reported", "wrong"))
     return [
-        Check(
-            "with draws the trie is missed at rate δ/2 at most",
-            at_most(failed, tries, DELTA / 2, _ERROR) and not any(r["errors"] for r in rows),
-            f"{failed} of {tries} tries, interval {interval(failed, tries, 5)}; δ = {DELTA}",
-        ),
-        Check(
-            "a node is misread at rate δ/(2S) at most",
-            at_most(misread, nodes, DELTA / (2 * least), _ERROR),
-            f"{misread} of {nodes:,} nodes, interval {interval(misread, nodes, 5)}",
-        ),
+        rarely(missed, failed, total(drawn, "tries"), DELTA / 2, "tries", sound=fine, digits=5),
+        rarely("a node is misread at rate δ/(2S) at most", misread, nodes, low, "nodes", digits=5),
         Check(
             "laws show every trie exactly",
             all(r["exact"] == r["tries"] for r in laws),
-            f"{sum(r['exact'] for r in laws)} of {sum(r['tries'] for r in laws)} tries",
+            f"{total(laws, 'exact')} of {total(laws, 'tries')} tries",
         ),
         Check(
             "no run takes more than S·m queries, and a trie with S nodes takes S·m",
             not any(r["over"] for r in rows)
             and all(r["queries"] == r["bound"] for r in enough if r["exact"] == r["tries"]),
-            f"{sum(r['queries'] for r in enough):,} queries, S·m in all "
-            f"{sum(r['bound'] for r in enough):,}; over S·m: {sum(r['over'] for r in rows)} runs",
+            f"{total(enough, 'queries'):,} queries, S·m in all "
+            f"{total(enough, 'bound'):,}; over S·m: {total(rows, 'over')} runs",
         ),
         Check(
             "where S is too small every run reports failure",
             all(r["reported"] == r["tries"] for r in small),
-            f"{sum(r['reported'] for r in small)} of {runs} runs",
+            f"{reported} of {runs} runs",
         ),
         Check(
             "where S is too small no wrong trie is returned as right",
-            not any(r["wrong"] for r in small),
-            f"{sum(r['wrong'] for r in small)} of {runs} runs",
+            not wrong,
+            f"{wrong} of {runs} runs",
         ),
     ]
 
@@ -176,17 +159,38 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    return [_figure(rows), _found_table(where(rows, short=0)), _short_table(rows)]
+    known = [
+        r
+        | {
+            "grants": _GRANTS[r["report"]],
+            "m": float(_draws(r, r["S"])),
+            "told": r["S"] - r["short"],
+            "each": r["queries"] / r["tries"],
+            "most": r["bound"] / r["tries"],
+            "failure": _exact_failure(r) if r["report"] == "sample" else None,
+        }
+        for r in rows
+    ]
+    found = "interface | K | H | a | b | S | m | queries | S·m | found | nodes misread | failure, exact bound"
+    cells = "{grants:name} | {K} | {H} | {a:g} | {b:g} | {S} | {m:q} | {each:q} | {most:q} | {exact} of {tries} | "
+    cells += "{misread} of {nodes} | {failure:q}"
+    few = "S too small | nodes | S told | queries | failure reported | wrong, as right"
+    fewer = "{grants:name} | {S} | {told} | {each:q} | {reported} of {tries} | {wrong}"
+    small = [r for r in known if r["short"]]
+    return [
+        _figure(rows),
+        table_of(found, cells, where(known, short=0)),
+        table_of(few, fewer, small),
+    ]
 
 
 def _figure(rows: Sequence[Row]) -> str:
-    sizes = [4, 8, 12, 16, 24, 32, 48, 64]
     lines: list[Line] = []
     colors = {"sample": "visited", "logprob": "visited", "full": "reset"}
     for style, (report, color) in enumerate(colors.items()):
         mine = {"K": 16, "a": 0.3, "b": 0.1, "report": report}
-        curve = [float(S * _draws(mine, S)) for S in sizes]
-        lines.append(Line("", sizes, curve, color=color, exact=True))
+        sizes = [4, 8, 12, 16, 24, 32, 48, 64]
+        lines.append(Line.law("", sizes, lambda S, mine=mine: S * _draws(mine, S), color))
         points = sorted({(r["S"], r["queries"] / r["tries"]) for r in where(rows, short=0, **mine)})
         x, y = [S for S, _ in points], [q for _, q in points]
         label = f"{_GRANTS[report]}, measured over S·m"
@@ -194,36 +198,6 @@ def _figure(rows: Sequence[Row]) -> str:
     axes = Axes("internal nodes S", "queries", log_x=True, log_y=True, x_ticks=(4, 8, 16, 32, 64))
     caption = f"Queries for the whole trie, K = 16, a = 0.3, b = 0.1, δ = {DELTA}"
     return plot("trie-queries", caption, axes, lines)
-
-
-def _name(report: str) -> str:
-    control = _GRANTS[report].partition("/")[0]
-    return f"{dot(control)}{_GRANTS[report]}"
-
-
-def _found_table(rows: Sequence[Row]) -> str:
-    body = []
-    for r in rows:
-        failure = quantity(_exact_failure(r)) if r["report"] == "sample" else "·"
-        body.append(
-            [_name(r["report"]), str(r["K"]), str(r["H"]), f"{r['a']:g}", f"{r['b']:g}",
-             str(r["S"]), quantity(_draws(r, r["S"])), quantity(r["queries"] / r["tries"]),
-             quantity(r["bound"] / r["tries"]), f"{r['exact']} of {r['tries']}",
-             f"{r['misread']} of {r['nodes']}", failure]
-        )  # fmt: skip
-    head = ["interface", "K", "H", "a", "b", "S", "m", "queries", "S·m", "found", "nodes misread",
-            "failure, exact bound"]  # fmt: skip
-    return table(head, body, text=1)
-
-
-def _short_table(rows: Sequence[Row]) -> str:
-    body = [
-        [_name(r["report"]), str(r["S"]), str(r["S"] - r["short"]),
-         quantity(r["queries"] / r["tries"]), f"{r['reported']} of {r['tries']}", str(r["wrong"])]
-        for r in rows if r["short"]
-    ]  # fmt: skip
-    head = ["S too small", "nodes", "S told", "queries", "failure reported", "wrong, as right"]
-    return table(head, body, text=1)
 
 
 EXPERIMENT = Experiment(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from ..access.learner import learner
 from ..contract import Contract, Control, Report
@@ -161,15 +162,7 @@ def sampled_error(rollouts: int, reach: float) -> float:
     Of h rollouts that pass the door, each shows a bit that is right with probability ``BIAS``: the
     majority decides, a coin on ties.
     """
-
-    def minority(h: int) -> float:
-        return math.fsum(
-            (1.0 if 2 * right < h else 0.5) * _binomial(h, right, BIAS)
-            for right in range(h // 2 + 1)
-        )
-
-    return math.fsum(_binomial(rollouts, h, reach) * minority(h) for h in range(rollouts + 1))
-
-
-def _binomial(n: int, k: int, p: float) -> float:
-    return math.comb(n, k) * p**k * (1.0 - p) ** (n - k)
+    h = np.arange(rollouts + 1)
+    half = h // 2
+    tie = np.where(h % 2, 0.0, stats.binom.pmf(half, h, BIAS) / 2)
+    return float(stats.binom.pmf(h, rollouts, reach) @ (stats.binom.cdf(half, h, BIAS) - tie))

@@ -73,7 +73,7 @@ class CharNgram(SteppingGenerator):
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # not UTF-8, or NUL in the path
             raise InvalidInput(f"can't read the text file {str(path)!r}: {error}") from None
         return cls(text, order, smoothing, separator)
 

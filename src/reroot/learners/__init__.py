@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..access.learner import BoundLearner, LearnerFactory, learner
-from .registry import DEFAULT_COMPARISON, get_learner, list_learners
+from .registry import DEFAULT_COMPARISON, find_learner, get_learner, list_learners
 
 __all__ = [
     "DEFAULT_COMPARISON",
     "BoundLearner",
     "LearnerFactory",
+    "find_learner",
     "get_learner",
     "learner",
     "list_learners",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .. import specs
 from ..access.learner import BoundLearner, LearnerFactory
-from ..errors import InvalidInput, nearest
+from ..errors import InvalidInput
 from .demonstration import demo_prefix
 from .logprob_walks import law_walk, logprob_walk
 from .parity import parity_elimination, parity_probe, parity_root
@@ -31,7 +32,7 @@ from .sequential import plurality_walk_sequential
 from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
 
-_LEARNERS: tuple[LearnerFactory, ...] = (
+_LEARNERS: tuple[LearnerFactory[...], ...] = (
     best_of_n,
     first_success,
     self_consistency,
@@ -82,46 +83,40 @@ DEFAULT_COMPARISON: tuple[str, ...] = (
 """What ``reroot compare`` runs by default: root-start learners with and without the verifier, walks
 that use no oracle, and learners that steer by the verifier or by a demonstration."""
 
-_WORDS = {"none": None, "true": True, "false": False}
 
-
-def list_learners() -> dict[str, LearnerFactory]:
+def list_learners() -> dict[str, LearnerFactory[...]]:
     """Name → learner, in the order of the registry."""
     return {learner.name: learner for learner in _LEARNERS}
 
 
-def get_learner(spec: str) -> BoundLearner:
+def find_learner(name: str) -> LearnerFactory[...]:
+    """The learner ``name``: one of ``list_learners``, ``FILE.py:NAME``, or an entry point.
+
+    Raises:
+        InvalidInput: an unknown name (the nearest is suggested), or no learner.
+    """
+    found = specs.find("learner", name, list_learners())
+    if not isinstance(found, LearnerFactory):
+        raise InvalidInput(f"{name!r} is no learner made with @reroot.learner, but {found!r}")
+    return found if found.name == name else found.named(name)
+
+
+def get_learner(spec: str | BoundLearner | LearnerFactory[...]) -> BoundLearner:
     """Read ``name`` or ``name:parameter=value,…``, as in ``"best_of_n:n=16,oracle=verifier"``.
 
-    Values are read as ``none``, ``true``, ``false``, an integer, a number, or else text.
+    A learner is taken as it is, and a factory with its defaults.
 
     Raises:
         InvalidInput: unknown learner or parameter (the nearest name is suggested), a malformed
-            item, or a value the learner refuses.
+            item, a value the learner refuses, or what is no learner.
     """
-    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"a learner is named by text, got {spec!r}")
-    name, colon, rest = spec.partition(":")
-    name, known = name.strip(), list_learners()
-    if name not in known:
-        raise InvalidInput(f"unknown learner {name!r}.{nearest(name, known)}")
-    params: dict[str, object] = {}
-    for item in rest.split(",") if colon else ():
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not (key and equals and value):
-            raise InvalidInput(f"learner {spec!r}: expected 'parameter=value', got {item!r}")
-        if key in params:
-            raise InvalidInput(f"learner {spec!r} gives {key!r} twice")
-        params[key] = _value(value)
-    return known[name](**params)
-
-
-def _value(text: str) -> object:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    if isinstance(spec, BoundLearner):
+        return spec
+    if isinstance(spec, LearnerFactory):
+        return spec()
+    if not isinstance(spec, str):
+        raise InvalidInput(
+            f"a learner is named by text, or made with @reroot.learner, got {spec!r}"
+        )
+    read = specs.parse(spec, "learner")
+    return find_learner(read.name)(**read.settings)

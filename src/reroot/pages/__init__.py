@@ -1,9 +1,48 @@
-"""What a comparison shows: summary.json, a table for the terminal, one self-contained page."""
+"""What runs show: tables for the terminal, and one self-contained page for each kind of folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..errors import RunFolderError
+from ..runs.folder import read_config
 from ..runs.summary import summarize
-from .comparison.page import write_report
 from .comparison.terminal import terminal_table
 
-__all__ = ["summarize", "terminal_table", "write_report"]
+__all__ = ["report", "summarize", "terminal_table"]
+
+
+def report(folder: str | Path) -> Path:
+    """Write ``report.html`` of a run folder again: of a comparison, suite, training run (or a record of
+    some) or certificates.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunFolderError: no such folder (a reproduction writes its page itself), or it cannot be
+            written.
+        MissingDependency: matplotlib is not installed.
+    """
+    path = Path(folder)
+    if path.suffix == ".parquet" and path.is_file():  # a record of training runs
+        kind = "train"
+    else:
+        kind = read_config(path).get("kind")
+    if kind == "suite":
+        from .suite.page import write_suite_page
+
+        return write_suite_page(path)
+    if kind == "train":
+        from .training.page import write_training_page
+
+        return write_training_page([path])
+    if kind == "certificates":
+        from .certificates.page import read_certificates, write_certificates
+
+        return write_certificates(path, read_certificates(path))
+    if kind == "reproduce":
+        raise RunFolderError(f"{path} is a reproduction: reroot.reproduce writes its page")
+    from .comparison.page import write_report
+
+    return write_report(path)

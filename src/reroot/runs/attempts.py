@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..access.failures import Failure
 from ..access.runner import Attempt, Job, Log
 from ..access.transcript import read_transcript
 from ..errors import RunFolderError
@@ -181,7 +182,8 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
 def attempt_from_json(data: dict[str, Any]) -> Attempt:
     """The inverse of ``attempt_to_json``."""
     output = None if data["output"] is None else Prefix(tuple(data["output"]))
-    return Attempt(**{**data, "output": output, "cost": Cost(**data["cost"])})
+    error = None if data["error"] is None else Failure(**data["error"])
+    return Attempt(**{**data, "output": output, "error": error, "cost": Cost(**data["cost"])})
 
 
 def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
@@ -197,7 +199,8 @@ def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
         "text": attempt.text,
         "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
         "surprisal": attempt.surprisal,
-        "error": attempt.error,
+        "error": None if attempt.error is None else str(attempt.error),
+        "error_kind": None if attempt.error is None else attempt.error.kind,
         "stopped": attempt.stopped,
         "metadata": json.dumps(attempt.metadata) if attempt.metadata else None,
         **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
@@ -210,8 +213,9 @@ def _column_types() -> dict[str, Any]:
 
     return {
         **dict.fromkeys(
-            ("learner", "contract", "problem", "text", "error", "stopped", "metadata"), pl.String
+            ("learner", "contract", "problem", "text", "stopped", "metadata"), pl.String
         ),
+        **dict.fromkeys(("error", "error_kind"), pl.String),
         **dict.fromkeys(("reward", "surprisal"), pl.Float64),
         **dict.fromkeys(("passed", "complete"), pl.Boolean),
         **dict.fromkeys(("seed", *(f"cost_{c}" for c in CURRENCIES)), pl.Int64),

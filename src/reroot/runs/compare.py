@@ -13,9 +13,22 @@ from ..access.runner import Attempt, check_concurrency, execute
 from ..checks import check_float
 from ..contract import Contract, Control, Oracle
 from ..errors import InvalidInput
+from ..generators.base import Generator
+from ..specs import check_text
+from ..tasks.base import Problem, Task
 from .attempts import RunFolder, attempt_to_row
 from .folder import write_atomically, write_json
-from .plan import Plan, attempt_key, budgets_of, contracts_of, learners_of
+from .inputs import generator_of
+from .plan import (
+    AnyLearner,
+    Plan,
+    attempt_key,
+    budgets_of,
+    contracts_of,
+    learners_of,
+    several,
+    tasks_of,
+)
 from .workload import Cell, Workload, build_workload
 
 if TYPE_CHECKING:
@@ -41,15 +54,16 @@ class Comparison:
 
 def compare(
     *,
-    model: str,
-    task: str | Sequence[str] = (),
+    model: str | None = None,
+    generator: Generator | None = None,
+    task: str | Task | Sequence[str | Task] = (),
     horizons: Sequence[int] = (),
     grants: Contract | str | Sequence[Contract | str] = DEFAULT_GRANTS,
-    learners: BoundLearner | str | Sequence[BoundLearner | str] = (),
+    learners: AnyLearner | Sequence[AnyLearner] = (),
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
     seeds: int = 3,
-    problems: int | None = None,
+    problems: int | Sequence[Problem] | None = None,
     beta: float = 0.02,
     out: str | Path,
     concurrency: int = 256,
@@ -64,9 +78,10 @@ def compare(
     """Run every learner that each contract permits, on the same problems within the same budget.
 
     Args:
-        model: an exact family (``hidden_path:K=4,H=16,p=0.4``), ``ngram:FILE``, ``smollm2``, a
-            model folder or a hub id.
-        task: task name or names; none for an exact family.
+        model: an exact family (``hidden_path:K=4,H=16,p=0.4``), ``ngram:FILE``, ``FILE.py:FACTORY``,
+            ``smollm2``, a model folder or a hub id.
+        generator: a generator, in place of a model.
+        task: task or tasks, by name or as objects; none for an exact family, or with ``problems``.
         horizons: task sizes.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
@@ -79,7 +94,8 @@ def compare(
         budget_calls: rollouts and queries together, per learner and cell, shared in the same way:
             instead of the tokens, or beside them.
         seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
-        problems: problems per cell (default: 8, for exact families 32).
+        problems: problems per cell (default: 8, for exact families 32), or the problems, in place
+            of a task.
         beta: temperature β of J_β in reward per nat.
         out: run folder; a folder of the same configuration is continued.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
@@ -93,14 +109,23 @@ def compare(
         InvalidInput: an unknown name or a value out of range.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
-    tasks = (task,) if isinstance(task, str) else tuple(task)
-    contracts = contracts_of([grants] if isinstance(grants, (str, Contract)) else grants)
-    bound = learners_of([learners] if isinstance(learners, (str, BoundLearner)) else learners)
+    if (model is None) == (generator is None):
+        raise InvalidInput("give a model or a generator")
+    source = generator_of(generator) if model is None else check_text(model, "a model")
+    contracts, bound = contracts_of(grants), learners_of(learners)
     budgets = budgets_of(budget_tokens, budget_calls)
     check_float("beta", beta, 0.0)
     check_concurrency(concurrency)
     load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    workload = build_workload(model, tasks, horizons, seeds, problems, **load)
+    workload = build_workload(
+        source,
+        tasks_of(task),
+        several("horizons", horizons, int),
+        seeds,
+        problems,
+        **load,
+        budgets=budgets,
+    )
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
 
@@ -124,7 +149,7 @@ def compare_on(
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and so on with which the workload was built.
+        load: ``chat``, ``dtype`` and so on, with which the workload was built.
         learners, grants, seeds, beta, out, concurrency, on_start, on_attempt: see ``compare``.
 
     Raises:

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._version import __version__
-from ..access.learner import BoundLearner
+from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Job
 from ..checks import check_int
 from ..contract import Contract
 from ..errors import InvalidInput
+from ..tasks.base import Task
 from ..types import Budget
+from .inputs import check_shares
 from .run import problems_digest
-from .workload import Workload, is_family
+from .workload import DEFAULT_LOAD, Workload, is_family
+
+AnyLearner = BoundLearner | LearnerFactory[...] | str
 
 DEFAULT_BUDGET_TOKENS = 200_000
 
@@ -35,12 +39,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
         largest = max(len(cell.episodes) for cell in self.workload.cells)
-        for currency, amount in self.budgets.items():
-            if amount < largest:
-                raise InvalidInput(
-                    f"budget_{currency}={amount} leaves no {currency.removesuffix('s')} for each "
-                    f"of {largest} problems"
-                )
+        check_shares(self.budgets, largest)
         for contract in self.grants:
             refused = self.workload.generator.capabilities.refusal(contract)
             if refused is not None:
@@ -95,17 +94,13 @@ class Plan:
             "kind": "compare",
             "version": __version__,
             "model": work.model,
+            **({"code": dict(work.code)} if work.code else {}),
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
             "learners": [
-                {
-                    "name": x.name,
-                    "params": {k: str(v) for k, v in x.params.items()},
-                    "label": x.label,
-                    "requires": str(x.requires),
-                }
+                {**x.identity(), "label": x.label, "requires": str(x.requires)}
                 for x in self.learners
             ],
             "budget": _shared(self.budgets, work.count),
@@ -118,7 +113,7 @@ class Plan:
         }
 
     def command(self) -> str:
-        """A shell command that makes the same comparison."""
+        """A shell command that makes the same comparison; what it cannot say it names at the end."""
         work = self.workload
         parts = ["reroot", "compare", "--model", work.model]
         if not is_family(work.model):
@@ -132,10 +127,11 @@ class Plan:
         parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
         parts += ["--beta", repr(self.beta)]
         parts += [f"--{n.replace('_', '-')}" for n in ("chat", "trust_remote_code") if self.load[n]]
-        for option, default in (("dtype", "float32"), ("device", "cpu")):
-            if self.load[option] != default:
+        for option in ("dtype", "device"):
+            if self.load[option] != DEFAULT_LOAD[option]:
                 parts += [f"--{option}", self.load[option]]
-        return shlex.join(parts)
+        objects = [*work.objects, *(x.label for x in self.learners if x.is_object)]
+        return shlex.join(parts) + (f"  # from Python: {', '.join(objects)}" if objects else "")
 
 
 def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
@@ -153,8 +149,8 @@ def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:
     return {currency: amount // count for currency, amount in budgets.items()}
 
 
-def contracts_of(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:
-    contracts = tuple(g if isinstance(g, Contract) else Contract.parse(g) for g in grants)
+def contracts_of(grants: Contract | str | Sequence[Contract | str]) -> tuple[Contract, ...]:
+    contracts = tuple(map(Contract.parse, several("grants", grants, Contract)))
     if not contracts:
         raise InvalidInput("compare needs at least one contract in grants")
     if len(set(contracts)) != len(contracts):
@@ -162,18 +158,30 @@ def contracts_of(grants: Sequence[Contract | str]) -> tuple[Contract, ...]:
     return contracts
 
 
-def learners_of(learners: Sequence[BoundLearner | str]) -> tuple[BoundLearner, ...]:
+def learners_of(learners: AnyLearner | Sequence[AnyLearner]) -> tuple[BoundLearner, ...]:
     from ..learners import DEFAULT_COMPARISON, get_learner
 
-    chosen = learners or DEFAULT_COMPARISON
-    bound = tuple(get_learner(x) if isinstance(x, str) else x for x in chosen)
-    for learner in bound:
-        if not isinstance(learner, BoundLearner):
-            raise InvalidInput(f"expected a learner or its spec, got {learner!r}")
+    chosen = several("learners", learners, BoundLearner, LearnerFactory) or DEFAULT_COMPARISON
+    bound = tuple(map(get_learner, chosen))
     labels = [learner.label for learner in bound]
     if len(set(labels)) != len(labels):
         raise InvalidInput(f"learners repeat: {', '.join(labels)}")
     return bound
+
+
+def tasks_of(tasks: str | Task | Sequence[str | Task]) -> tuple[str | Task, ...]:
+    if callable(getattr(tasks, "problems", tasks)):
+        return (tasks,)  # type: ignore[return-value]
+    return several("task", tasks)
+
+
+def several(name: str, value: Any, *kinds: type) -> tuple[Any, ...]:
+    """One or more, as a tuple (``InvalidInput`` for what is neither)."""
+    if isinstance(value, (str, *kinds)):
+        return (value,)
+    if not isinstance(value, Sequence):
+        raise InvalidInput(f"{name} must be one or a list of them, got {value!r}")
+    return tuple(value)
 
 
 def attempt_key(learner: BoundLearner, sampling: object, problem: str) -> str:

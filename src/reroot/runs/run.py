@@ -19,10 +19,12 @@ from ..access.runner import Attempt, Job, check_concurrency, execute
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput
 from ..generators.base import Generator
+from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from .attempts import RunFolder, attempt_to_row
 from .folder import write_json
+from .inputs import budget_of, generator_of, problems_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,12 +60,12 @@ class RunResult:
 
 
 def run(
-    learner: BoundLearner | LearnerFactory,
+    learner: BoundLearner | LearnerFactory[...] | str,
     problems: Sequence[Problem],
     generator: Generator,
     *,
     grants: Contract | str,
-    budget: Budget | None = None,
+    budget: Budget | str | None = None,
     seed: int = 0,
     concurrency: int = 64,
     out: str | Path | None = None,
@@ -73,11 +75,13 @@ def run(
     """Run a learner on every problem and judge what it returns.
 
     Args:
-        learner: a learner, or its factory when every parameter has a default.
+        learner: a learner, its factory when every parameter has a default, or its spec, as in
+            ``best_of_n:n=16`` and ``FILE.py:NAME``.
         problems: the problems; ids must differ.
         generator: what is behind the door.
         grants: the contract granted to every session, as an object or as text.
-        budget: the most each attempt may spend; ``None``: unlimited.
+        budget: the most each attempt may spend, as an object or as text (``tokens=5000``);
+            ``None``: unlimited.
         seed: run seed; with the problem ids it determines every random number.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
         out: a run folder to write and to resume from.
@@ -90,9 +94,8 @@ def run(
             does not have, ids repeat, or a problem does not fit the generator.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
-    bound = learner() if isinstance(learner, LearnerFactory) else learner
-    contract = (Contract.parse(grants) if isinstance(grants, str) else grants).resolved
-    budget = budget or Budget()
+    bound, contract = get_learner(learner), Contract.parse(grants).resolved
+    generator, problems, budget = generator_of(generator), problems_of(problems), budget_of(budget)
     check_run(bound, contract, generator, seed)
     check_concurrency(concurrency)
     jobs = [
@@ -147,8 +150,6 @@ def _execute_in(
 
 def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
     """Refuse what cannot be run, before anything runs (see ``run``)."""
-    if not isinstance(learner, BoundLearner):
-        raise InvalidInput(f"expected a learner made with @reroot.learner, got {learner!r}")
     if not learner.requires <= contract:
         raise AccessDenied(
             f"learner {learner}",
@@ -163,12 +164,8 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
 
 
 def check_problems(problems: Sequence[Problem], contract: Contract) -> None:
-    """Refuse repeated ids and oracles that a problem does not have (``InvalidInput``)."""
-    seen: set[str] = set()
+    """Refuse oracles that a problem does not have (``InvalidInput``)."""
     for problem in problems:
-        if problem.id in seen:
-            raise InvalidInput(f"two problems have the id {problem.id!r}")
-        seen.add(problem.id)
         check_oracles(problem, contract)
 
 
@@ -184,7 +181,7 @@ def run_config(
     return {
         "kind": "run",
         "version": __version__,
-        "learner": {"name": learner.name, "params": {k: str(v) for k, v in learner.params.items()}},
+        "learner": learner.identity(),
         "grants": str(contract),
         "budget": budget.to_dict(),
         "seed": seed,

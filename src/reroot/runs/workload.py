@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
+from .. import specs
 from ..access.episode import Episode, bind
 from ..checks import check_int
 from ..contract import Oracle
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
-from ..tasks.base import Problem
+from ..tasks.base import Problem, Task
+from .inputs import check_shares, generator_of, problems_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
+_MOST = 1_000_000
+_DTYPES = ("float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
+DEFAULT_LOAD = {"chat": False, "dtype": "float32", "device": "cpu", "trust_remote_code": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +41,13 @@ class Workload:
     """A generator and its cells.
 
     Attributes:
-        model: the model as the user named it.
+        model: the model as the user named it; of an object, the name of its class.
         generator: what is behind the door.
         tasks, horizons: what the cells range over.
         cells: one per task, horizon and seed.
         count: problems per cell.
+        code: name of what is not reroot's own → fingerprint of its code.
+        objects: what was given as an object, so that no command line says it.
     """
 
     model: str
@@ -45,6 +56,8 @@ class Workload:
     horizons: tuple[int, ...]
     cells: tuple[Cell, ...]
     count: int
+    code: Mapping[str, str] = field(default_factory=dict[str, str])
+    objects: tuple[str, ...] = ()
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
@@ -60,55 +73,114 @@ class Workload:
 
 
 def build_workload(
-    model: str,
-    tasks: Sequence[str],
+    model: str | Generator,
+    tasks: Sequence[str | Task],
     horizons: Sequence[int],
     seeds: int,
-    count: int | None,
+    problems: int | Sequence[Problem] | None,
     *,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    budgets: Mapping[str, int] | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
 
     Args:
-        model: an exact family such as ``hidden_path:K=4,H=16,p=0.4``, ``ngram:FILE:order=4``,
-            ``smollm2``, a model folder, or a hub id.
-        tasks: task names; empty for exact families, which bring their task.
+        model: an exact family such as ``hidden_path:K=4,H=16,p=0.4``, what ``load_text_generator``
+            takes, or a generator.
+        tasks: task names or tasks; empty for exact families, which bring their task.
         horizons: task sizes; empty for a family takes its own H.
         seeds: number of seeds 0…seeds−1.
-        count: problems per cell (``None``: 32 for families, 8 otherwise).
+        problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
+            place of tasks; cells are then their horizons.
+        chat, dtype, device, trust_remote_code: how to load a language model.
+        budgets: currency → what a cell may spend, so that too many problems are refused early.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
+    family = isinstance(model, str) and is_family(model)
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    check_load(model, **load)
+    count, given = _DEFAULT_COUNT[family], None
+    if isinstance(problems, Integral):
+        count = check_int("problems", problems, 1)
+    elif problems is not None:
+        given = problems_of(problems)
+        count = check_int("the number of problems", len(given), 1)
     check_int("seeds", seeds, 1)
-    if count is not None:
-        check_int("problems", count, 1)
     for horizon in horizons:
         check_int("a horizon", horizon, 1)
     if len(set(horizons)) != len(horizons):
         raise InvalidInput(f"horizons repeat: {list(horizons)}")
-    if is_family(model):
-        if tasks:
+    if given is not None and (tasks or horizons):
+        raise InvalidInput("problems bring their own horizons; leave out tasks and horizons")
+    total = seeds * count * max(1, len(horizons)) * max(1, len(tasks))
+    if total > _MOST:
+        raise InvalidInput(f"{seeds=}, problems={count} make {total:,} problems; at most {_MOST:,}")
+    if family:
+        if tasks or given:
+            named = ", ".join(map(str, tasks)) or "problems"
             raise InvalidInput(
-                f"{model!r} is an exact family and brings its own task; leave out {', '.join(tasks)}"
+                f"{model!r} is an exact family and brings its own task; leave out {named}"
             )
-        return _family_workload(model, horizons, seeds, count or _DEFAULT_COUNT[True])
-    if not tasks:
-        raise InvalidInput(f"model {model!r} needs a task; see 'reroot list tasks'")
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    return _text_workload(model, tasks, horizons, seeds, count or _DEFAULT_COUNT[False], load)
+        check_shares(budgets or {}, count)
+        return _family_workload(str(model), horizons, seeds, count)
+    if not tasks and given is None:
+        raise InvalidInput(_needs_a_task(model))
+    return _task_workload(model, tasks, given, horizons, seeds, count, load)
 
 
 def is_family(model: str) -> bool:
     """Whether ``model`` is (or is meant to be) the spec of an exact family."""
     from .. import families
 
-    name, _, rest = model.partition(":")
-    return name in families.catalogue() or ("=" in rest and name != "ngram")
+    read = specs.parse(model, "model")
+    if read.name in families.catalogue():
+        return True
+    other = ":" in read.name or specs.is_file(read.name) or read.name in specs.plugins("model")
+    return bool(read.settings) and not other
+
+
+def check_load(
+    model: str | Generator, *, chat: bool, dtype: str, device: str, trust_remote_code: bool
+) -> None:
+    """Refuse ways to load a model that do not exist, or not for this one (``InvalidInput``)."""
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    for name in ("chat", "trust_remote_code"):
+        if not isinstance(load[name], bool):
+            raise InvalidInput(f"{name} must be True or False, got {load[name]!r}")
+    if dtype not in _DTYPES:
+        raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
+        raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {device!r}")
+    if isinstance(model, str) and not _loads_itself(model):
+        return
+    for name, value in load.items():
+        if value != DEFAULT_LOAD[name]:
+            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
+
+
+def _loads_itself(model: str) -> bool:
+    name = specs.parse(model, "model").name
+    own = specs.is_file(name) or name in specs.plugins("model")
+    return own or name.startswith("ngram:") or is_family(model)
+
+
+def _needs_a_task(model: str | Generator) -> str:
+    name = model if isinstance(model, str) else type(model).__name__
+    needs = "needs a task; see 'reroot list tasks'"
+    if not isinstance(model, str) or "/" in name or ":" in name or name == "smollm2":
+        return f"model {name!r} {needs}"
+    if Path(name).is_dir() or name in specs.plugins("model"):
+        return f"model {name!r} {needs}"
+    from .. import families
+
+    known = ["smollm2", *families.catalogue(), *specs.plugins("model")]
+    wrong = specs.unknown("model", name, known)
+    return f"{wrong} It is no folder either; a model of the hub {needs}"
 
 
 def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int) -> Workload:
@@ -146,32 +218,87 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
     return Workload(model, generator, (spec.family,), grid, cells, count)
 
 
-def _text_workload(
-    model: str,
-    tasks: Sequence[str],
+def _task_workload(
+    model: str | Generator,
+    tasks: Sequence[str | Task],
+    given: list[Problem] | None,
     horizons: Sequence[int],
     seeds: int,
     count: int,
-    load: dict[str, Any],
+    load: Mapping[str, Any],
 ) -> Workload:
+    code: dict[str, str] = {}
+    objects = [] if isinstance(model, str) else ["generator"]
+    if given is None:
+        if not horizons:
+            raise InvalidInput("a task needs horizons (sizes), as in --horizons 2,4,6,8")
+        named = _named(tasks, code)
+        objects += ["task"] if any(not isinstance(t, str) for t in tasks) else []
+    else:
+        horizons = sorted({p.horizon for p in given})
+        named = {"problems": _Given(given)}
+        objects.append("problems")
+    if isinstance(model, str):
+        generator = load_text_generator(model, **load, code=code)
+    else:
+        generator = generator_of(model)
+        _note(code, type(generator).__name__, type(generator))
+    cells = tuple(
+        Cell(
+            name,
+            horizon,
+            seed,
+            tuple(
+                bind(replace(p, id=_id(name, horizon, seed, p.id)), generator)
+                for p in task.problems(horizon, count, seed)
+            ),
+        )
+        for name, task in named.items()
+        for horizon in horizons
+        for seed in range(seeds)
+    )
+    name = model if isinstance(model, str) else type(model).__name__
+    return Workload(
+        name, generator, tuple(named), tuple(horizons), cells, count, code, tuple(objects)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Problems that are there already, as a task."""
+
+    all: list[Problem]
+    name: str = "problems"
+
+    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
+        return [p for p in self.all if p.horizon == horizon]
+
+
+def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:
+    """Name → task; what is not reroot's own is checked as it makes problems, and its code noted."""
+    from ..tasks.files import OwnTask
     from ..tasks.registry import get_task
 
-    if not horizons:
-        raise InvalidInput("a task needs horizons (sizes), as in --horizons 2,4,6,8")
-    named = [(spec, get_task(spec)) for spec in dict.fromkeys(tasks)]
-    generator = load_text_generator(model, **load)
-    cells: list[Cell] = []
-    for spec, task in named:
-        for horizon in horizons:
-            for seed in range(seeds):
-                problems: Sequence[Problem] = task.problems(horizon, count, seed)
-                episodes = tuple(
-                    bind(replace(p, id=_id(spec, horizon, seed, p.id)), generator) for p in problems
-                )
-                cells.append(Cell(spec, horizon, seed, episodes))
-    return Workload(
-        model, generator, tuple(spec for spec, _ in named), tuple(horizons), tuple(cells), count
-    )
+    named: dict[str, Task] = {}
+    for task in tasks:
+        made = get_task(task) if isinstance(task, str) else OwnTask.of(_name_of(task), task, {})
+        if made.name in named and not isinstance(task, str):
+            raise InvalidInput(f"two tasks have the name {made.name!r}")
+        name = task if isinstance(task, str) else made.name
+        named[name] = made
+        if isinstance(made, OwnTask):
+            _note(code, name, made.function)
+    return named
+
+
+def _name_of(task: Any) -> str:
+    name = getattr(task, "name", None) or getattr(task, "__name__", None)
+    return name if isinstance(name, str) else type(task).__name__
+
+
+def _note(code: dict[str, str], name: str, thing: Any) -> None:
+    if mark := specs.fingerprint(thing):
+        code[name] = mark
 
 
 def _id(task: str, horizon: int, seed: int, problem: str) -> str:
@@ -185,23 +312,36 @@ def load_text_generator(
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    code: dict[str, str] | None = None,
 ) -> Generator:
-    """A generator over text: ``ngram:FILE[:order=N]``, ``smollm2``, a model folder, or a hub id.
+    """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
+    package brings by name, ``smollm2``, a model folder, or a hub id.
+
+    Args:
+        code: told the fingerprint of code that is not reroot's own.
 
     Raises:
         InvalidInput: no such model, or not a model.
         MissingDependency: the optional group it needs is not installed.
     """
-    if model.startswith("ngram:"):
+    read = specs.parse(model, "model")
+    if read.name.startswith("ngram:"):
         from ..generators.ngram import CharNgram
 
-        path, _, option = model.removeprefix("ngram:").rpartition(":order=")
-        order = option if path else "4"
-        if not order.isdecimal():
-            raise InvalidInput(f"{model!r}: order must be an integer >= 1, got {order!r}")
         # blank lines separate documents, so that a line break is a character like others
-        file = path or model.removeprefix("ngram:")
-        return CharNgram.from_file(file, order=int(order), separator="\n\n")
+        settings = {"order": 4, **read.settings}
+        file = read.name.removeprefix("ngram:")
+        order = check_int(f"{model!r}: order", settings.pop("order"), 1)
+        if settings:
+            raise InvalidInput(f"{model!r} takes order alone, got {', '.join(settings)}")
+        return CharNgram.from_file(file, order=order, separator="\n\n")
+    if specs.is_file(read.name) or read.name in specs.plugins("model"):
+        factory = specs.find("model", read.name, {})
+        _note(code if code is not None else {}, read.name, factory)
+        made = (
+            specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
+        )
+        return generator_of(made, f"model {model!r}")
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 

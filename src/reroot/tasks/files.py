@@ -1,7 +1,9 @@
 """A user's tasks: a Python file with a function, or a JSONL file of prompts and answers.
 
 ``path/to/file.py:function`` (``file.py`` alone: the function ``problems``) is called by keyword as
-``function(horizon=…, count=…, seed=…)`` and returns a list of at most ``count`` ``Problem``.
+``function(horizon=…, count=…, seed=…)`` and returns a list of at most ``count`` ``Problem``. It may
+be an object whose method ``problems`` does that. Settings (``file.py:function:digits=3``) are passed
+as well.
 
 ``path/to/file.jsonl`` has one object per line::
 
@@ -16,18 +18,13 @@ slack.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
 import json
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput, nearest
 from ..randomness import keyed_rng, stream_key
@@ -84,33 +81,33 @@ class JsonlTask:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionTask:
-    """Problems made by a user's function.
+class OwnTask:
+    """Problems made by a user's function, checked.
 
     Attributes:
         name: the specification.
-        function: called by keyword with horizon, count and seed.
+        function: called by keyword with horizon, count, seed and the settings.
+        settings: further keyword arguments.
     """
 
     name: str
     function: Callable[..., Any]
+    settings: Mapping[str, specs.Value] = field(default_factory=dict[str, specs.Value])
 
     @classmethod
-    def load(cls, spec: str) -> FunctionTask:
-        """Import ``file.py`` or ``file.py:function``; the file's folder is importable meanwhile.
+    def of(cls, name: str, found: Any, settings: Mapping[str, specs.Value]) -> OwnTask:
+        """The task that ``found`` is: a function, or an object with a method ``problems``.
 
         Raises:
-            InvalidInput: no such file or function, or importing the file raises.
+            InvalidInput: it is neither.
         """
-        path, function = _split(spec)
-        module = _import(spec, path)
-        found = getattr(module, function, None)
-        if not callable(found):
-            names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        function = getattr(found, "problems", found)
+        if not callable(function) or isinstance(found, type):
             raise InvalidInput(
-                f"task {spec!r}: {path} has no function {function!r}.{nearest(function, names)}"
+                f"task {name!r} must be a function (horizon, count, seed) or have a method "
+                f"'problems', got {found!r}"
             )
-        return cls(spec, found)
+        return cls(name, function, settings)
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
         """What the function returns, checked.
@@ -119,40 +116,42 @@ class FunctionTask:
             InvalidInput: the function raises, or returns something else than a list of at least 1
                 and at most ``count`` problems with distinct ids.
         """
-        horizon, count, seed = (
-            check_int("horizon", horizon),
-            check_int("count", count, 1),
-            check_int("seed", seed),
-        )
-        path, _ = _split(self.name)
-        try:
-            with _importable(path.parent):
-                made = self.function(horizon=horizon, count=count, seed=seed)
-        except (Exception, SystemExit) as error:
-            raise InvalidInput(f"task {self.name!r} raised {_told(error, path)}") from error
+        asked = {
+            "horizon": check_int("horizon", horizon),
+            "count": check_int("count", count, 1),
+            "seed": check_int("seed", seed),
+        }
+        at = f"task {self.name!r}"
+        made = specs.call(at, self.function, {**asked, **self.settings})
         if not isinstance(made, (list, tuple)):
             raise InvalidInput(
-                f"task {self.name!r} must return a list of Problem, got {type(made).__name__}: {made!r}"
+                f"{at} must return a list of Problem, got {type(made).__name__}: {made!r}"
             )
         for index, problem in enumerate(made):
             if not isinstance(problem, Problem):
                 raise InvalidInput(
-                    f"task {self.name!r} must return a list of Problem; item {index} is {problem!r}"
+                    f"{at} must return a list of Problem; item {index} is {problem!r}"
                 )
         if not 1 <= len(made) <= count:
-            raise InvalidInput(
-                f"task {self.name!r} must return 1…{count} problems (count), got {len(made)}"
-            )
-        ids = [problem.id for problem in made]
-        twice = next((i for n, i in enumerate(ids) if i in ids[:n]), None)
-        if twice is not None:
-            raise InvalidInput(f"task {self.name!r} returned two problems with the id {twice!r}")
+            raise InvalidInput(f"{at} must return 1…{count} problems (count), got {len(made)}")
+        distinct_ids(made, at)
         return list(made)
+
+
+def distinct_ids(problems: Sequence[Problem], at: str) -> None:
+    """Refuse two problems of one id (``InvalidInput``)."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise InvalidInput(f"{at}: two problems have the id {problem.id!r}")
+        seen.add(problem.id)
 
 
 def _read(path: str) -> bytes:
     try:
-        return Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return (
+            Path(specs.check_text(path, "a task file")).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        )
     except OSError as error:
         raise InvalidInput(f"cannot read the task file {path!r}: {error.strerror}") from None
 
@@ -162,7 +161,7 @@ def _parse(line: bytes, at: str) -> dict[str, Any]:
         record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits among them
         raise InvalidInput(f"{at}: not a JSON object: {error}") from None
     if not isinstance(record, dict):
         raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {record!r}")
@@ -201,55 +200,3 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
         stop=stop,
         answer=answer,
     )
-
-
-def is_function(spec: str) -> bool:
-    """Whether ``spec`` looks like ``file.py`` or ``file.py:function``."""
-    return _split(spec)[0].suffix == ".py"
-
-
-def _split(spec: str) -> tuple[Path, str]:
-    """``file.py:function`` → (file, function)."""
-    path, colon, function = spec.rpartition(":")
-    return (Path(path), function) if colon and path.endswith(".py") else (Path(spec), "problems")
-
-
-def _import(spec: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InvalidInput(f"task {spec!r}: there is no file {str(path)!r}")
-    mark = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
-    found = importlib.util.spec_from_file_location(f"reroot_task_{path.stem}_{mark}", path)
-    assert found is not None  # the name ends in .py
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # dataclasses and pickle look the module up by its name
-    try:
-        with _importable(path.parent):
-            found.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[found.name]
-        raise InvalidInput(f"task {spec!r}: importing it raised {_told(error, path)}") from error
-    return module
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let a user's file import its neighbours."""
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)
-
-
-def _told(error: BaseException, path: Path) -> str:
-    """The error and, where it is known, the line of the user's file it came from."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == path.resolve()
-    ]
-    at = f" (line {lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{at}"

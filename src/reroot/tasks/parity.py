@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from operator import xor
 
+from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
@@ -138,15 +139,13 @@ def parse(spec: str) -> ParityTask:
     Raises:
         InvalidInput: another parameter, or a width that is no integer in 1…1000.
     """
-    kind, colon, setting = spec.partition(":")
-    plain = PARITY_TASKS[kind]
-    if not colon:
-        return plain
-    parameter, _, value = (part.strip() for part in setting.partition("="))
-    if parameter != "width":
-        raise InvalidInput(f"task {spec!r}: expected width=W after the colon, got {setting!r}")
-    width = int(value) if value.isascii() and value.isdigit() else value
-    return replace(plain, width=check_int(f"task {spec!r}: width", width, 1, LONGEST))
+    read = specs.parse(spec, "task")
+    task = PARITY_TASKS[read.name]
+    for name, value in read.settings.items():
+        if name != "width":
+            raise InvalidInput(f"task {spec!r} has no parameter {name!r}. Known: width.")
+        task = replace(task, width=check_int(f"task {spec!r}: width", value, 1, LONGEST))
+    return task
 
 
 def _bits(seed: int, id: str, purpose: str, n: int) -> tuple[int, ...]:

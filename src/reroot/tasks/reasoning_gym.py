@@ -30,10 +30,11 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
+from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput, MissingDependency, RerootError, nearest
 from ..randomness import stream_key
@@ -41,12 +42,10 @@ from ..types import Output
 from .base import Problem
 
 PREFIX = "reasoning_gym:"
-Value = int | float | bool | str
-Request = tuple[str, tuple[tuple[str, Value], ...]]
+Request = tuple[str, tuple[tuple[str, specs.Value], ...]]
 """Data set name and configuration, sorted by parameter."""
 
 _STYLES = ("raw", "chat")
-_OWN = ("style", "max_tokens")
 _SET_BY_REROOT = ("seed", "size")
 _CHAT_TOKENS = 512
 _RAW_TOKENS = 64  # least horizon of a raw answer
@@ -86,7 +85,7 @@ class ReasoningGymTask:
 
     name: str
     dataset: str
-    params: tuple[tuple[str, Value], ...] = ()
+    params: tuple[tuple[str, specs.Value], ...] = ()
     style: str = "raw"
     max_tokens: int | None = None
 
@@ -98,12 +97,12 @@ class ReasoningGymTask:
             MissingDependency: reasoning-gym is not installed.
             InvalidInput: no such data set or parameter, or a setting that cannot be read.
         """
-        dataset, colon, settings = spec.removeprefix(PREFIX).partition(":")
-        known = dataset_names()
+        read = specs.parse(spec, "task")
+        dataset, known = read.name.removeprefix(PREFIX), dataset_names()
         if dataset not in known:
             hint = nearest(dataset, known)
             raise InvalidInput(f"task {spec!r}: reasoning-gym has no data set {dataset!r}.{hint}")
-        params = _settings(spec, settings) if colon else {}
+        params = dict(read.settings)
         _check_names(spec, dataset, params)
         style = params.pop("style", "raw")
         if style not in _STYLES:
@@ -250,38 +249,24 @@ def dataset_names() -> list[str]:
     return sorted(_package().factory.DATASETS)
 
 
-def _settings(spec: str, text: str) -> dict[str, Value]:
-    params: dict[str, Value] = {}
-    for item in text.split(","):
-        name, equals, value = (part.strip() for part in item.partition("="))
-        if not (name and equals and value):
-            raise InvalidInput(f"task {spec!r}: {item!r} must look like param=value")
-        if name in params:
-            raise InvalidInput(f"task {spec!r}: {name!r} is set twice")
-        params[name] = _value(value)
-    return params
-
-
-def _value(text: str) -> Value:
-    """The integer, number or truth value that ``text`` spells, else the text."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def own_settings(dataset: str) -> dict[str, tuple[str, str]]:
+    """Name → (meaning, default) of what a spec may set: reroot's two, then the data set's own."""
+    config = _package().factory.DATASETS[dataset][1]
+    own = {f.name: ("", "" if f.default is MISSING else str(f.default)) for f in fields(config)}
+    reroots = {
+        "style": ("raw: question and answer; chat: the answer between <answer> tags", "raw"),
+        "max_tokens": ("most tokens of an output", "by the reference answer"),
+    }
+    return {**reroots, **{k: v for k, v in own.items() if k not in _SET_BY_REROOT}}
 
 
 def _check_names(spec: str, dataset: str, params: Iterable[str]) -> None:
-    config = _package().factory.DATASETS[dataset][1]
-    known = [f.name for f in fields(config) if f.name not in _SET_BY_REROOT]
+    known = own_settings(dataset)
     for name in params:
         if name in _SET_BY_REROOT:
             raise InvalidInput(
                 f"task {spec!r}: {name!r} is set by the number of problems and the seed asked for"
             )
-        if name not in known and name not in _OWN:
-            hint = nearest(name, [*known, *_OWN])
+        if name not in known:
+            hint = nearest(name, known)
             raise InvalidInput(f"task {spec!r}: {dataset} has no parameter {name!r}.{hint}")

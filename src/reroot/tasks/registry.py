@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
 from .base import Task
-from .files import FunctionTask, JsonlTask, is_function
+from .files import JsonlTask, OwnTask
 from .parity import PARITY_TASKS, parse
 from .reasoning_gym import PREFIX, ReasoningGymTask, dataset_names
 from .strings import STRING_TASKS
+
+WIDTH = "bits of the prompt, else as many as steps"
 
 
 def get_task(spec: str) -> Task:
@@ -17,19 +20,24 @@ def get_task(spec: str) -> Task:
         InvalidInput: no such task (with the nearest name), or a bad parameter or file.
         MissingDependency: a reasoning-gym task without the package.
     """
-    if not isinstance(spec, str):
-        raise InvalidInput(f"a task is named by text, got {spec!r}")
-    if spec in STRING_TASKS:
-        return STRING_TASKS[spec]
-    if spec.partition(":")[0] in PARITY_TASKS:
+    read = specs.parse(spec, "task")
+    if read.name in STRING_TASKS and not read.settings:
+        return STRING_TASKS[read.name]
+    if read.name in PARITY_TASKS:
         return parse(spec)
-    if spec.startswith(PREFIX):
+    if read.name.startswith(PREFIX):
         return ReasoningGymTask.parse(spec)
-    if spec.endswith(".jsonl"):
-        return JsonlTask.read(spec)
-    if is_function(spec):
-        return FunctionTask.load(spec)
-    raise InvalidInput(f"unknown task {spec!r}.{_hint(spec)}")
+    if read.name.endswith(".jsonl") and not read.settings:
+        return JsonlTask.read(read.name)
+    if specs.is_file(read.name):
+        return OwnTask.of(spec, specs.load(read.name, "task", default="problems"), read.settings)
+    offered = specs.plugins("task")
+    if read.name in offered:
+        return OwnTask.of(spec, specs.load_plugin("task", offered[read.name]), read.settings)
+    if read.name in STRING_TASKS:
+        raise InvalidInput(f"task {read.name!r} takes no settings, got {spec!r}")
+    names = [*STRING_TASKS, *PARITY_TASKS, *offered]
+    raise specs.unknown("task", read.name, names, _hint(read.name, names))
 
 
 def list_tasks() -> dict[str, str]:
@@ -41,9 +49,7 @@ def list_tasks() -> dict[str, str]:
         name: f"{task.description} (horizon: {task.unit})" for name, task in STRING_TASKS.items()
     }
     for name, task in PARITY_TASKS.items():
-        listed[f"{name}[:width=W]"] = (
-            f"{task.description} (horizon: {task.unit}; width=W: bits of the prompt, else as many as steps)"
-        )
+        listed[f"{name}[:width=W]"] = f"{task.description} (horizon: {task.unit}; width: {WIDTH})"
     try:
         names = f"NAME is one of {', '.join(dataset_names())}"
     except MissingDependency:
@@ -54,7 +60,7 @@ def list_tasks() -> dict[str, str]:
     )
     listed["path/to/file.py[:function]"] = (
         "function(horizon, count, seed) returns a list of Problem; the function is 'problems' "
-        "unless named"
+        "unless named; settings, as in file.py:function:digits=3, are passed as well"
     )
     listed["path/to/file.jsonl"] = (
         'lines {"prompt": …, "answer": …}, optional "id", "max_tokens", "stop"'
@@ -62,14 +68,14 @@ def list_tasks() -> dict[str, str]:
     return listed
 
 
-def _hint(spec: str) -> str:
+def _hint(spec: str, names: list[str]) -> str:
     try:
         gym = dataset_names()
     except MissingDependency:
         gym = []
     if spec in gym:
         return f" Did you mean {PREFIX + spec!r}?"
-    hint = nearest(spec, [*STRING_TASKS, *PARITY_TASKS, *(PREFIX + name for name in gym)])
+    hint = nearest(spec, [*names, *(PREFIX + name for name in gym)])
     if "Did you mean" in hint:
         return hint
-    return f" Known: {', '.join([*STRING_TASKS, *PARITY_TASKS])}, {PREFIX}NAME, a file .py[:function] or .jsonl."
+    return f" Known: {', '.join(names)}, {PREFIX}NAME, a file .py[:function] or .jsonl."

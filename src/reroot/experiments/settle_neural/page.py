@@ -8,9 +8,9 @@ from html import escape
 
 import numpy as np
 
-from ...pages.comparison.tables import table
 from ...pages.kit.formatting import quantity
 from ...pages.kit.html import grid
+from ...pages.kit.table import table
 from ..base import Row, where
 from ..plots import Axes, Line, plot
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, SIZE, TARGET

@@ -64,7 +64,7 @@ th, td {{ padding: .28rem .9rem .28rem 0; text-align: right; white-space: nowrap
 th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: bottom; white-space: normal; }}
 th.text, td.text {{ text-align: left; }}
 .dense th, .dense td {{ padding-right: .4rem; font-size: .8rem; }}
-.dense .second {{ padding-left: .8rem; border-left: 1px solid var(--line); }}
+.halves :is(th, td):nth-child(6) {{ padding-left: .8rem; border-left: 1px solid var(--line); }}
 td .prose {{ white-space: normal; min-width: 15rem; max-width: 30rem; }}
 .dense td .prose {{ min-width: 0; max-width: 13rem; }}
 td small {{ font-size: .92em; }}
