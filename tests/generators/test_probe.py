@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
+from tokenizers import processors
 from transformers.models.bert import BertConfig, BertLMHeadModel
 from transformers.models.doge import DogeConfig, DogeForCausalLM
 from transformers.models.llama4 import Llama4ForCausalLM, Llama4TextConfig
@@ -158,3 +159,19 @@ def test_branches_and_cached_steps_are_compared() -> None:
     asked: list[int] = []
     known.check(lambda strings: asked.append(max(map(len, strings))) or at_once(strings))
     assert asked == [longest // 2, longest - 1, longest]
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    """Its end token could never be drawn, and what it puts before a prompt could not be asked."""
+    words = tiny_lm.tokenizer()
+    words.add_special_tokens({"eos_token": "<end>"})
+    assert words.eos_token_id == K
+    with pytest.raises(InvalidInput, match=f"'<end>' is number {K}, .*vocabulary is 0…{K - 1}"):
+        Transformers((tiny_lm.model("llama"), words))
+    begins = tiny_lm.tokenizer()
+    begins.add_special_tokens({"bos_token": "<begin>"})
+    begins.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", K)]
+    )
+    with pytest.raises(InvalidInput, match=f"'<begin>' is number {K}"):
+        Transformers((tiny_lm.model("llama"), begins))

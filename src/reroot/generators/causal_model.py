@@ -15,6 +15,8 @@ from ..errors import InvalidInput
 
 def refusal(model: Any, config: Any) -> str | None:
     """Why keys and values of all past tokens are not this model's whole state, if they are not."""
+    if config.vocab_size < 1:
+        return "its vocabulary is empty"
     if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
         return "it is no decoder-only model"
     if any(getattr(module, "is_causal", True) is False for module in model.modules()):

@@ -21,7 +21,7 @@ from ..errors import BackendError, InvalidInput, MissingDependency
 from ..types import FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
 from .models import Progress, load
-from .stepping import Room, SteppingGenerator
+from .stepping import BatchCapacity, SteppingGenerator
 from .tokenizer import Text
 
 try:
@@ -97,7 +97,8 @@ class Transformers(SteppingGenerator):
         if not isinstance(model, tuple):  # nobody else has it, so its weights stay as they are
             self._weights = fingerprint(self._model)
             pack_linears(self._model)
-        self._text = Text(tokenizer, chat, end_ids(self._model, self._config.vocab_size))
+        ends = end_ids(self._model, self._config.vocab_size)
+        self._text = Text(tokenizer, chat, ends, self._config.vocab_size)
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
@@ -286,8 +287,8 @@ class Transformers(SteppingGenerator):
             for module in training:
                 module.training = True
 
-    def _room(self) -> Room:
-        return Room(len(self._buffer), self._tree.limit)
+    def _capacity(self) -> BatchCapacity:
+        return BatchCapacity(len(self._buffer), self._tree.limit)
 
     def _look_ahead(self, requests: Sequence[Request]) -> None:
         """Note the paths of forced tokens, so that each is computed in one pass."""
