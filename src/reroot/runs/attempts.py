@@ -196,6 +196,7 @@ def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
         "reward": attempt.reward,
         "passed": attempt.passed,
         "complete": attempt.complete,
+        "accepted": attempt.accepted,
         "text": attempt.text,
         "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
         "surprisal": attempt.surprisal,
@@ -217,7 +218,7 @@ def _column_types() -> dict[str, Any]:
         ),
         **dict.fromkeys(("error", "error_kind"), pl.String),
         **dict.fromkeys(("reward", "surprisal"), pl.Float64),
-        **dict.fromkeys(("passed", "complete"), pl.Boolean),
+        **dict.fromkeys(("passed", "complete", "accepted"), pl.Boolean),
         **dict.fromkeys(("seed", *(f"cost_{c}" for c in CURRENCIES)), pl.Int64),
         "tokens_out": pl.List(pl.Int64),
     }

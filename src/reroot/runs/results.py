@@ -141,6 +141,17 @@ def load_run(folder: str | Path) -> RunData:
     return RunData(path, config, results, problems, _extras(path), learners, tasks, cells)
 
 
+def accepted_failures(run: RunData) -> dict[str, Any] | None:
+    """Complete outputs that the verifier accepts though their reward fails: how many, and one of them."""
+    rows = run.results
+    if "accepted" not in rows.columns or not (wrong := rows.filter(rows["accepted"])).height:
+        return None
+    keys = ["learner", "law", "task", "horizon", *UNIT]
+    wrong = wrong.unique(keys, keep="first", maintain_order=True)
+    shown = wrong.select("problem", "learner", "text", "reward").row(0, named=True)
+    return {"attempts": wrong.height, **shown}
+
+
 def _read(file: Path, schema: Mapping[str, Any], empty: str) -> pl.DataFrame:
     import polars as pl
 

@@ -17,7 +17,7 @@ from ..errors import RunFolderError
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
 from .folder import read_config
-from .results import UNIT, Learner, RunData, load_run
+from .results import UNIT, Learner, RunData, accepted_failures, load_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,6 +62,7 @@ def summarize_suite(folder: str | Path) -> dict[str, Any]:
         "groups": [_group(runs, methods, group) for group in _grouped(config["oracles"], tasks)],
         "rewards": [_rewards(runs, x, tasks) for x in methods],
         "speed": {part: _speed(load_run(path / part)) for part in (*BUDGETS, "rollouts")},
+        "accepted_failures": {b: accepted_failures(run) for b, run in runs.items()},
         "errors": sum(_errors(run) for run in runs.values()),
     }
 

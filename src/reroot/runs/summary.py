@@ -22,7 +22,7 @@ from ..diagnosis.verdict import Arm, Verdict, decide
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
 from .folder import SUMMARY, write_json
-from .results import Learner, RunData, load_run
+from .results import Learner, RunData, accepted_failures, load_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,6 +72,7 @@ def summary_of(run: RunData) -> dict[str, Any]:
         "differences": [row for t, h in _places(run) for row in _differences(run, t, h)],
         "exact": [row for cell in _cells(run) for row in _exact_rows(run, *cell)],
         "reach": [reach(run, t, h) for t, h in _places(run)],
+        "accepted_failures": accepted_failures(run),
         **run.extras,
     }
 

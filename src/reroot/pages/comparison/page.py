@@ -12,9 +12,9 @@ from ...runs.folder import SUMMARY, write_json
 from ...runs.results import RunData, load_run
 from ...runs.summary import summary_of
 from ..kit.contracts import where
-from ..kit.formatting import listing, plural, points, quantity, share, shares
+from ..kit.formatting import listing, plural, points, quantity, share, shares, verifier_warning
 from ..kit.html import document, write_page
-from ..kit.table import configuration, dot, facts, named, note
+from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
 from .methodology import NOTES
@@ -46,6 +46,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
     title = f"{model} on {listing(own)}" if own else model
     parts = [
         _header(run, summary, title),
+        warning(verifier_warning(summary["accepted_failures"])),
         _verdicts(run, summary),
         sections.success(run, summary, series),
         sections.budget(run, series),

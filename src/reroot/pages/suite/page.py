@@ -12,9 +12,9 @@ from ...runs.folder import SUMMARY, write_json
 from ...runs.suite_summary import BUDGETS, lacking, summarize_suite
 from ...types import CURRENCIES
 from ..kit.contracts import SHORT, allowed
-from ..kit.formatting import listing, plural, quantity, rounded, share, shares
+from ..kit.formatting import listing, plural, quantity, rounded, share, shares, verifier_warning
 from ..kit.html import document, write_page
-from ..kit.table import facts, named, note, prose, table, table_of, with_interval
+from ..kit.table import facts, named, note, prose, table, table_of, warning, with_interval
 
 _MOST_NAMED = 3
 _AT = {"tokens": "equal tokens", "calls": "equal calls"}
@@ -54,7 +54,11 @@ def write_suite_page(folder: str | Path) -> Path:
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
     title = f"{summary['suite']} methods on {summary['model']}"
-    parts = [_header(summary, title), *(note(escape(line)) for line in errors(summary))]
+    parts = [
+        _header(summary, title),
+        *map(warning, disagreements(summary)),
+        *(note(escape(line)) for line in errors(summary)),
+    ]
     parts += [_ranking(summary, group) for group in summary["groups"]]
     parts += [_permissions(summary), _rewards(summary)]
     parts += ["<h2>What each method cost</h2>"]
@@ -113,6 +117,12 @@ def errors(summary: Mapping[str, Any]) -> list[str]:
         return []
     first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
     return [f"Attempts with errors count as not passed: {listed}.", f"The first one: {first}"]
+
+
+def disagreements(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each part in which the verifier accepts what the reward refuses."""
+    found = {b: verifier_warning(summary["accepted_failures"][b]) for b in BUDGETS}
+    return [f"At equal {budget}: {text}" for budget, text in found.items() if text]
 
 
 def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
