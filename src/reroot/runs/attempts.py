@@ -64,7 +64,7 @@ class Execution:
         """Refuse what is out of range (``InvalidInput``)."""
         check_concurrency(self.concurrency)
         for name in ("attempt_timeout", "judge_timeout"):
-            seconds: object = getattr(self, name)
+            seconds: Any = getattr(self, name)
             if seconds is not None and not (type(seconds) in (int, float) and seconds > 0):
                 raise InvalidInput(f"{name} must be seconds > 0 or None, got {seconds!r}")
 
