@@ -5,14 +5,12 @@ from pathlib import Path
 
 import reroot
 from reroot.families import HiddenPath
-from reroot.learners import get_learner
 
 generator = HiddenPath(vocab_size=4, horizon=6, p=0.6)
 
 with tempfile.TemporaryDirectory() as folder:
-    walk = get_learner("greedy_walk")
     reroot.run(
-        walk,
+        "greedy_walk",
         [generator.problem()],
         generator,
         grants="reset/argmax(1)",

@@ -1,11 +1,11 @@
 """A learner of your own: an async function over a session, with the contract it requires."""
 
 import reroot
-from reroot import Contract, Control, Report, learner
+from reroot import learner
 from reroot.families import HiddenPath
 
 
-@learner(requires=Contract(Control.RESET, Report.FULL))
+@learner(requires="reset/full")
 async def most_informed_walk(session):
     """Append the token with the highest probability; one law query per token."""
     prefix = session.root

@@ -1,9 +1,8 @@
 """A task of your own on a small text model: problems with a reward, a verifier and a stop text."""
 
 import reroot
-from reroot.generators.ngram import CharNgram
-from reroot.learners import get_learner
-from reroot.tasks.base import Problem
+from reroot import Problem
+from reroot.generators import CharNgram
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a cat and a dog ran. " * 20
 generator = CharNgram(TEXT, order=4)
@@ -24,7 +23,6 @@ for spec, grants in [
     ("best_of_n:n=32", "root/sample+reward"),
     ("tokenwise_rejection", "visited/sample+verifier"),
 ]:
-    budget = reroot.Budget(tokens=5_000)
-    result = reroot.run(get_learner(spec), problems, generator, grants=grants, budget=budget)
+    result = reroot.run(spec, problems, generator, grants=grants, budget="tokens=5000")
     for attempt in result.attempts:
         print(f"{attempt.learner:45} {attempt.text!r:24} passed={attempt.passed}")

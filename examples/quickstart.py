@@ -2,15 +2,14 @@
 
 import reroot
 from reroot.families import HiddenPath
-from reroot.learners import get_learner
 
 generator = HiddenPath(vocab_size=4, horizon=16, p=0.4)
 problem = generator.problem()
 budget = reroot.Budget(tokens=20_000)
 
 for learner, grants in [
-    (get_learner("first_success"), "root/full+reward"),  # richest reports, rollouts only
-    (get_learner("plurality_walk:p=0.4"), "reset/sample"),  # poorest reports, local resets
+    ("first_success", "root/full+reward"),  # richest reports, rollouts only
+    ("plurality_walk:p=0.4", "reset/sample"),  # poorest reports, local resets
 ]:
     attempt = reroot.run(learner, [problem], generator, grants=grants, budget=budget).attempts[0]
     print(f"{attempt.contract:24} {attempt.learner:40} passed={attempt.passed}")

@@ -23,42 +23,55 @@ from .errors import (
 
 if TYPE_CHECKING:
     from . import (
+        certify,
+        diagnosis,
         families,
         generators,
         learners,
         limits,
         objective,
+        pages,
         tasks,
         testing,
+        training,
     )
     from .access.learner import learner
     from .access.runner import Attempt
     from .access.session import Session
     from .access.transcript import audit
+    from .cli.describe import describe
     from .contract import Contract, Control, Oracle, Report, Sampling
     from .experiments import reproduce
-    from .pages import write_report
-    from .runs.compare import compare
+    from .pages import report
+    from .runs.compare import Comparison, compare
     from .runs.run import RunResult, run
-    from .tasks.base import Problem
+    from .tasks.base import Problem, Task
+    from .training import train
     from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
 
 _LAZY = {
     **dict.fromkeys(("Contract", "Control", "Oracle", "Report", "Sampling"), ".contract"),
     **dict.fromkeys(("Budget", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"),
+    **dict.fromkeys(("Comparison", "compare"), ".runs.compare"),
+    **dict.fromkeys(("Problem", "Task"), ".tasks.base"),
+    **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
-    "Problem": ".tasks.base",
-    "RunResult": ".runs.run",
     "Session": ".access.session",
     "audit": ".access.transcript",
-    "compare": ".runs.compare",
+    "describe": ".cli.describe",
     "learner": ".access.learner",
+    "report": ".pages",
     "reproduce": ".experiments",
-    "run": ".runs.run",
-    "write_report": ".pages",
+    "train": ".training",
 }
-_MODULES = frozenset(
-    {"families", "generators", "learners", "limits", "objective", "tasks", "testing"}
+"""Where what users hold is; each command has a function of its name here, but for ``certify``, which
+its package holds, and ``list``."""
+
+_PACKAGES = frozenset(
+    {
+        *("certify", "diagnosis", "families", "generators", "learners", "limits", "objective"),
+        *("pages", "tasks", "testing", "training"),
+    }
 )
 
 __all__ = [
@@ -67,6 +80,7 @@ __all__ = [
     "BackendError",
     "Budget",
     "BudgetExceeded",
+    "Comparison",
     "Contract",
     "Control",
     "Cost",
@@ -86,25 +100,32 @@ __all__ = [
     "RunResult",
     "Sampling",
     "Session",
+    "Task",
     "__version__",
     "audit",
+    "certify",
     "compare",
+    "describe",
+    "diagnosis",
     "families",
     "generators",
     "learner",
     "learners",
     "limits",
     "objective",
+    "pages",
+    "report",
     "reproduce",
     "run",
     "tasks",
     "testing",
-    "write_report",
+    "train",
+    "training",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _PACKAGES:
         return importlib.import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name], __name__), name)

@@ -29,7 +29,7 @@ from reroot.diagnosis import (
     UNDETERMINED,
 )
 from reroot.errors import MissingDependency, RunFolderError
-from reroot.pages import write_report
+from reroot.pages import report
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a small comparison whose texts try to break out of it."""
     what = replace(SMALL, hostile="</pre><script>alert(1)</script>&\"'$x^2$[red]")
     folder = write_fixture(tmp_path_factory.mktemp("page"), what)
-    return write_report(folder).read_text(encoding="utf-8")
+    return report(folder).read_text(encoding="utf-8")
 
 
 # -- page --------------------------------------------------------------------------------------
@@ -111,8 +111,8 @@ def test_page_says_what_was_found(page: str) -> None:
 def test_page_is_deterministic(tmp_path: Path) -> None:
     what = replace(SMALL, horizons=(4,), learners=LEARNERS[4:6] + LEARNERS[:1])
     folder = write_fixture(tmp_path, what)
-    first = write_report(folder).read_bytes()
-    assert write_report(folder).read_bytes() == first
+    first = report(folder).read_bytes()
+    assert report(folder).read_bytes() == first
 
 
 SHAPES = {
@@ -133,7 +133,7 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_degenerate_comparisons(tmp_path: Path, shape: str) -> None:
     folder = write_fixture(tmp_path, SHAPES[shape])
-    text = write_report(folder).read_text(encoding="utf-8")
+    text = report(folder).read_text(encoding="utf-8")
     summary = json.loads((folder / "summary.json").read_text())
     assert "NaN" not in (folder / "summary.json").read_text()
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL).replace(
@@ -216,7 +216,7 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="is not a folder"):
         summarize(tmp_path / "nowhere")
     with pytest.raises(RunFolderError, match=r"not a run folder.*config\.json"):
-        write_report(tmp_path)
+        report(tmp_path)
     folder = write_fixture(tmp_path / "run", replace(SMALL, horizons=(2,)))
     config = json.loads((folder / "config.json").read_text())
     results, problems = folder / "results.parquet", folder / "problems.parquet"
@@ -252,7 +252,7 @@ def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,)))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependency, match=r"pip install reroot\[report\]"):
-        write_report(folder)
+        report(folder)
     assert summarize(folder)["cells"]  # numbers and the terminal table need no matplotlib
 
 
@@ -262,7 +262,7 @@ def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
     code = (
         "import sys, reroot.pages\n"
         "assert 'matplotlib' not in sys.modules\n"
-        f"reroot.pages.write_report({str(folder)!r})\n"
+        f"reroot.report({str(folder)!r})\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)
@@ -271,7 +271,7 @@ def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_full_page(full: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = full
-    text = write_report(folder).read_text(encoding="utf-8")
+    text = report(folder).read_text(encoding="utf-8")
     checker = Checker()
     checker.feed(text)
     assert checker.open == []

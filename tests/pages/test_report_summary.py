@@ -28,7 +28,7 @@ from reroot.diagnosis import (
     ROOT_LIMIT,
     clopper_pearson,
 )
-from reroot.pages import write_report
+from reroot.pages import report
 from reroot.pages.kit.formatting import from_log, quantity, share, signed
 from reroot.runs.results import short_names
 from reroot.types import CURRENCIES, Physical
@@ -166,7 +166,7 @@ def test_impossible_outputs_have_no_lower_bound(tmp_path: Path) -> None:
     assert cell(summary, "running_sum", 6, "plurality_walk")["j_beta"] == "-inf"
     assert cell(summary, "running_sum", 6, "best_of_n(reward)")["j_beta"] is None
     assert cell(summary, "running_sum", 6, "best_of_n(reward)")["j_beta_attempts"] == 0
-    assert "−∞" in write_report(folder).read_text(encoding="utf-8")
+    assert "−∞" in report(folder).read_text(encoding="utf-8")
 
 
 # -- terminal ----------------------------------------------------------------------------------

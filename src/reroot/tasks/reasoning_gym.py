@@ -30,7 +30,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -46,7 +46,6 @@ Request = tuple[str, tuple[tuple[str, specs.Value], ...]]
 """Data set name and configuration, sorted by parameter."""
 
 _STYLES = ("raw", "chat")
-_OWN = ("style", "max_tokens")
 _SET_BY_REROOT = ("seed", "size")
 _CHAT_TOKENS = 512
 _RAW_TOKENS = 64  # least horizon of a raw answer
@@ -250,14 +249,24 @@ def dataset_names() -> list[str]:
     return sorted(_package().factory.DATASETS)
 
 
-def _check_names(spec: str, dataset: str, params: Iterable[str]) -> None:
+def own_settings(dataset: str) -> dict[str, tuple[str, str]]:
+    """Name → (meaning, default) of what a spec may set: reroot's two, then the data set's own."""
     config = _package().factory.DATASETS[dataset][1]
-    known = [f.name for f in fields(config) if f.name not in _SET_BY_REROOT]
+    own = {f.name: ("", "" if f.default is MISSING else str(f.default)) for f in fields(config)}
+    reroots = {
+        "style": ("raw: question and answer; chat: the answer between <answer> tags", "raw"),
+        "max_tokens": ("most tokens of an output", "by the reference answer"),
+    }
+    return {**reroots, **{k: v for k, v in own.items() if k not in _SET_BY_REROOT}}
+
+
+def _check_names(spec: str, dataset: str, params: Iterable[str]) -> None:
+    known = own_settings(dataset)
     for name in params:
         if name in _SET_BY_REROOT:
             raise InvalidInput(
                 f"task {spec!r}: {name!r} is set by the number of problems and the seed asked for"
             )
-        if name not in known and name not in _OWN:
-            hint = nearest(name, [*known, *_OWN])
+        if name not in known:
+            hint = nearest(name, known)
             raise InvalidInput(f"task {spec!r}: {dataset} has no parameter {name!r}.{hint}")

@@ -10,6 +10,8 @@ from .parity import PARITY_TASKS, parse
 from .reasoning_gym import PREFIX, ReasoningGymTask, dataset_names
 from .strings import STRING_TASKS
 
+WIDTH = "bits of the prompt, else as many as steps"
+
 
 def get_task(spec: str) -> Task:
     """The task that ``spec`` names; ``list_tasks`` shows the forms.
@@ -47,9 +49,7 @@ def list_tasks() -> dict[str, str]:
         name: f"{task.description} (horizon: {task.unit})" for name, task in STRING_TASKS.items()
     }
     for name, task in PARITY_TASKS.items():
-        listed[f"{name}[:width=W]"] = (
-            f"{task.description} (horizon: {task.unit}; width=W: bits of the prompt, else as many as steps)"
-        )
+        listed[f"{name}[:width=W]"] = f"{task.description} (horizon: {task.unit}; width: {WIDTH})"
     try:
         names = f"NAME is one of {', '.join(dataset_names())}"
     except MissingDependency:

@@ -1,0 +1,281 @@
+"""``reroot describe``: what a name stands for, what it requires, its parameters and its source."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .. import specs
+from ..errors import InvalidInput, MissingDependency, nearest
+from .app import app, console
+
+if TYPE_CHECKING:
+    from ..access.learner import LearnerFactory
+    from ..training.strategies import Strategy
+
+
+PAPER = "arXiv 2604.04855"
+"""The paper that reroot is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter: its meaning, and its default as text ("" where it has none)."""
+
+    meaning: str = ""
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of a name.
+
+    Attributes:
+        kind: learner, strategy, task, model or experiment.
+        about: what it does; the first line says it shortly.
+        requires: the weakest contract it needs, as text; "" where that makes no sense.
+        parameters: name → parameter.
+        source: the papers it is from.
+    """
+
+    kind: str
+    name: str
+    about: str
+    requires: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict[str, Parameter])
+    source: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind} {self.name}", "", self.about]
+        lines += ["", f"Requires: {self.requires}"] if self.requires else []
+        lines += ["", "Parameters:"] if self.parameters else []
+        for name, parameter in self.parameters.items():
+            default = f" = {parameter.default}" if parameter.default else ""
+            lines.append(f"    {name}{default}: {parameter.meaning}".rstrip(": "))
+        lines += ["", f"Source: {self.source}"] if self.source else []
+        return "\n".join(lines)
+
+
+def describe(name: str) -> str:
+    """What ``name`` stands for: a learner, strategy, task, model, family or experiment.
+
+    A name of several kinds is told of in all of them. ``FILE.py:NAME`` and names that packages
+    bring are described as well.
+
+    Raises:
+        InvalidInput: nothing has this name (the nearest is suggested), or it cannot be loaded.
+    """
+    read = specs.parse(name, "name")
+    if specs.is_file(read.name):
+        return str(_of_object(read.name, specs.load(read.name, "name"), read.settings))
+    own = {kind: list_() for kind, (list_, _) in _KINDS.items()}
+    found = [
+        tell(read.name, own[kind][read.name], read.settings)
+        for kind, (_, tell) in _KINDS.items()
+        if read.name in own[kind]
+    ]
+    brought = {kind: specs.plugins(kind) for kind in specs.GROUPS}
+    for kind, entries in brought.items():
+        if read.name in entries:
+            thing = specs.load_plugin(kind, entries[read.name])
+            found.append(_of_object(read.name, thing, read.settings))
+    if read.name.startswith("reasoning_gym:"):
+        found.append(_data_set(read.name))
+    if not found:
+        known = {n for names in (*own.values(), *brought.values()) for n in names}
+        raise InvalidInput(f"nothing is called {read.name!r}.{nearest(read.name, known)}")
+    return f"\n\n{'─' * 60}\n\n".join(map(str, found))
+
+
+@app.command("describe")
+def _describe(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A learner, strategy, task, model, family or experiment, or FILE.py:NAME."
+        ),
+    ],
+) -> None:
+    """What a name stands for: what it does, requires and takes, and where it is from.
+
+    Example:
+
+        reroot describe smc
+    """
+    console.say(describe(name))
+
+
+def documented(doc: str | None) -> tuple[str, dict[str, str]]:
+    """A docstring's text before its sections, and its ``Args`` as name → meaning."""
+    text = inspect.cleandoc(doc or "")
+    about, *parts = re.split(r"^(Args|Attributes|Returns|Raises|Example)s?::?\n", text, flags=re.M)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    meanings: dict[str, str] = {}
+    for item in re.findall(r"^    (\w[^\n]*(?:\n {5,}[^\n]*)*)", sections.get("Args", ""), re.M):
+        names, _, meaning = item.partition(":")
+        for name in names.split(","):
+            meanings[name.strip()] = re.sub(r"\s+", " ", meaning.replace("``", "")).strip()
+    return about.strip().replace("``", ""), meanings
+
+
+def _parameters(
+    known: Iterable[inspect.Parameter], doc: str | None, given: Mapping[str, Any]
+) -> dict[str, Parameter]:
+    meanings = documented(doc)[1]
+    return {
+        p.name: Parameter(
+            meanings.get(p.name, ""),
+            str(given.get(p.name, "" if p.default is p.empty else p.default)),
+        )
+        for p in known
+        if p.name not in ("self", "demonstrations")
+    }
+
+
+def papers(*docs: str | None) -> str:
+    """The papers that texts cite."""
+    found = (x for doc in docs for x in re.findall(r"arXiv[: ]\d{4}\.\d{4,5}", doc or ""))
+    return ", ".join(dict.fromkeys(found))
+
+
+def _learner(name: str, found: LearnerFactory[...], given: Mapping[str, Any]) -> Description:
+    try:
+        requires = str(found(**given).requires)
+    except InvalidInput as error:
+        if given:
+            raise
+        requires = f"depends on the parameters ({error})"
+    module = inspect.getmodule(found.function)
+    return Description(
+        "learner",
+        name,
+        documented(found.__doc__)[0],
+        requires,
+        _parameters(found.parameters.values(), found.__doc__, given),
+        papers(found.__doc__) or papers(module.__doc__ if module else ""),
+    )
+
+
+def _strategy(name: str, found: type[Strategy], given: Mapping[str, Any]) -> Description:
+    doc = found.__doc__
+    parameters = _parameters(inspect.signature(found).parameters.values(), doc, given)
+    requires = str(found.requires)
+    return Description("strategy", name, documented(doc)[0], requires, parameters, papers(doc))
+
+
+def _task(name: str, found: Any, given: Mapping[str, Any]) -> Description:
+    from ..tasks.registry import WIDTH
+
+    about = f"{_sentence(found.description)}\nHorizon: {found.unit}."
+    parameters = {"width": Parameter(WIDTH, str(found.width))} if hasattr(found, "width") else {}
+    return Description("task", name, about, "", parameters, papers(_module_doc(type(found))))
+
+
+def _data_set(name: str) -> Description:
+    from ..tasks.reasoning_gym import ReasoningGymTask, own_settings
+
+    task = ReasoningGymTask.parse(name)
+    parameters = {key: Parameter(*said) for key, said in own_settings(task.dataset).items()}
+    about = f"The data set {task.dataset} of reasoning-gym, with its own scorer."
+    return Description(
+        "task", name, about, "", parameters, "https://github.com/open-thought/reasoning-gym"
+    )
+
+
+def _family(name: str, found: Any, given: Mapping[str, Any]) -> Description:
+    parameters = {k: Parameter(p.meaning, p.default) for k, p in found.parameters.items()}
+    about = f"{_sentence(found.description)}\nAs in {found.example}."
+    return Description("family", name, about, "", parameters, found.source)
+
+
+def _model(name: str, found: str, given: Mapping[str, Any]) -> Description:
+    return Description("model", name, _sentence(found))
+
+
+def _experiment(name: str, found: Any, given: Mapping[str, Any]) -> Description:
+    about = f"{found.claim}\nSettings: {len(found.settings)}, of which --quick takes {len(found.quick)}."
+    return Description("experiment", name, about, source=papers(*found.statement) or PAPER)
+
+
+def _of_object(name: str, found: Any, given: Mapping[str, Any]) -> Description:
+    """What a thing of the user's is, by what it looks like."""
+    from ..access.learner import LearnerFactory
+    from ..training.strategies import Strategy
+
+    if isinstance(found, LearnerFactory):
+        return _learner(name, found, given)
+    if isinstance(found, type) and issubclass(found, Strategy):
+        return _strategy(name, found, given)
+    function = getattr(found, "problems", found)
+    if not callable(function):
+        raise InvalidInput(f"{name!r} is neither learner, strategy, task nor model, but {found!r}")
+    known = inspect.signature(function).parameters
+    task = {"horizon", "count", "seed"} <= known.keys()
+    shown = [p for n, p in known.items() if not (task and n in ("horizon", "count", "seed"))]
+    doc = inspect.getdoc(found)
+    parameters = _parameters(shown, doc, given)
+    return Description(
+        "task" if task else "model", name, documented(doc)[0], "", parameters, papers(doc)
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _module_doc(thing: Any) -> str:
+    module = inspect.getmodule(thing)
+    return f"{module.__doc__ if module else ''} {thing.__doc__}"
+
+
+def _learners() -> Mapping[str, Any]:
+    from ..learners import list_learners
+
+    return list_learners()
+
+
+def _strategies() -> Mapping[str, Any]:
+    from ..training.strategies import STRATEGIES
+
+    return STRATEGIES
+
+
+def _tasks() -> Mapping[str, Any]:
+    from ..tasks.registry import PARITY_TASKS, STRING_TASKS
+
+    return {**STRING_TASKS, **PARITY_TASKS}
+
+
+def _families() -> Mapping[str, Any]:
+    from ..families import FAMILIES
+
+    return FAMILIES
+
+
+def _models() -> Mapping[str, Any]:
+    from .listing import MODELS
+
+    return {name.partition(":")[0]: about for name, about in MODELS.items() if "." not in name}
+
+
+def _experiments() -> Mapping[str, Any]:
+    try:
+        from ..experiments import list_experiments
+    except (ImportError, MissingDependency):
+        return {}
+    return list_experiments()
+
+
+_KINDS: dict[str, tuple[Callable[[], Mapping[str, Any]], Callable[..., Description]]] = {
+    "learner": (_learners, _learner),
+    "strategy": (_strategies, _strategy),
+    "task": (_tasks, _task),
+    "family": (_families, _family),
+    "model": (_models, _model),
+    "experiment": (_experiments, _experiment),
+}
