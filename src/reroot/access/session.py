@@ -237,7 +237,8 @@ class Session:
         return cast("list[Reply]", value)
 
     async def _one(self, query: Query) -> Reply:
-        return (await self.ask([query]))[0]
+        value = await self._send(Ask((query,)))
+        return cast("list[Reply]", value)[0]
 
     async def rollouts(self, n: int, *, report: Report | None = None) -> Reply:
         """``n`` complete outputs from the root."""
@@ -368,6 +369,6 @@ class Session:
 
 def _prefix(prefix: object) -> Prefix:
     """A fresh, checked prefix: a learner's object is never trusted beyond its tokens."""
-    if not isinstance(prefix, (Prefix, tuple, list)):
+    if type(prefix) is not Prefix and not isinstance(prefix, (Prefix, tuple, list)):
         raise InvalidInput(f"expected a Prefix or a sequence of tokens, got {prefix!r}")
-    return Prefix(as_tokens(prefix))  # type: ignore[arg-type]
+    return Prefix.of(as_tokens(prefix))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ transcripts/     messages of finished attempts, when transcripts are kept
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 from collections import Counter
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ..access.failures import Failure
 from ..access.runner import Attempt, Job, check_concurrency, execute
 from ..access.sealing import read_sealed, sealed
-from ..errors import InvalidInput, RunFolderError
+from ..checks import check_between
+from ..errors import RunFolderError
 from ..generators.base import Generator
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
@@ -64,9 +66,8 @@ class Execution:
         """Refuse what is out of range (``InvalidInput``)."""
         check_concurrency(self.concurrency)
         for name in ("attempt_timeout", "judge_timeout"):
-            seconds: Any = getattr(self, name)
-            if seconds is not None and not (type(seconds) in (int, float) and seconds > 0):
-                raise InvalidInput(f"{name} must be seconds > 0 or None, got {seconds!r}")
+            if getattr(self, name) is not None:
+                check_between(name, getattr(self, name), 0.0, math.inf)
 
 
 class RunFolder(JournalFolder):

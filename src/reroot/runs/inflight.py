@@ -157,9 +157,7 @@ def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:
         if type(count) is not int or count < 0:
             raise ValueError(f"its number is {count!r}")
         if "i" in line and not (
-            isinstance(line["message"], dict)
-            and isinstance(line["error"], str | None)
-            and "value" in line
+            isinstance(line["message"], dict) and {"error", "value"} <= set(line)
         ):
             raise ValueError("it holds no message and answer")
     elif "end" not in line:
