@@ -200,7 +200,7 @@ def tell_comparison(comparison: Comparison) -> None:
         shown = f"report: {write_report(comparison)}"
     except MissingDependency as error:  # the comparison itself is complete
         shown = f"no page: {error}; then: reroot report {comparison.folder}"
-    console.line(shown)
+    console.say(shown)
 
 
 def _default_name(model: str, task: str) -> str:

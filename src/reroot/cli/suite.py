@@ -43,7 +43,7 @@ def end_with(failures: str | None) -> None:
     """Say what failed, if anything did, and end with the status for it."""
     if failures is not None:
         text = f"{failures}. The same command tries them again, unless with --keep-errors."
-        console.line(text, "red")
+        console.say(text, "red")
         raise typer.Exit(FAILED)
 
 
@@ -53,4 +53,4 @@ def tell_suite(run: SuiteRun) -> None:
     from ..pages.suite.terminal import suite_table
 
     console.print(suite_table(run.summary))
-    console.line(f"report: {write_suite_page(run)}")
+    console.say(f"report: {write_suite_page(run)}")

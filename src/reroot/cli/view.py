@@ -100,8 +100,8 @@ def _training(folders: list[Path], out: Path | None, record: Path | None) -> Non
     runs = load_runs(folders)
     console.print(training_table(runs, console.width))
     if record is not None:
-        console.line(f"record: {write_record(runs, record)}")
-    console.line(f"report: {write_training_page(folders, out)}")
+        console.say(f"record: {write_record(runs, record)}")
+    console.say(f"report: {write_training_page(folders, out)}")
 
 
 @app.command()
@@ -117,7 +117,7 @@ def audit(
     from ..access.transcript import audit as run_audit
 
     refused = run_audit(transcript, contract)
-    console.line("permitted" if refused is None else str(refused))
+    console.say("permitted" if refused is None else str(refused))
     raise typer.Exit(0 if refused is None else 1)
 
 

@@ -89,6 +89,7 @@ class RunFolder(JournalFolder):
         kept = self.path / "transcripts" if self._how.transcripts else None
         self._inflight = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
+        self._writing = 0
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
@@ -142,18 +143,26 @@ class RunFolder(JournalFolder):
     def flush(self) -> None:
         """Write down what finished, and what was said by attempts that have not."""
         unwritten, self._unwritten = self._unwritten, []
-        if unwritten:
-            self._journal.add(b"".join(unwritten))
-            self._journal.sync(SYNCED)
-        self._inflight.flush()
+        self._writing = len(unwritten)
+        try:
+            self._inflight.flush()  # first, so that no attempt is in the journal and under way
+        finally:
+            if unwritten:
+                self._journal.add(b"".join(unwritten))
+                self._journal.sync(SYNCED)
+            self._writing = 0
+
+    def _safe(self) -> str:
+        waiting = self._writing + len(self._unwritten)
+        return f"What is finished ({len(self.lines) - waiting}) is safe."
 
     def on_round(self, running: int) -> None:
         """Before the generator is asked again: write down what would be missed after a kill."""
-        started = time.monotonic()
-        if started >= self._next_flush:
+        if time.monotonic() >= self._next_flush:
+            before = time.thread_time()
             self.flush()
-            ended = time.monotonic()
-            self._next_flush = ended + max(_FLUSH, _SHARE * (ended - started))
+            spent = time.thread_time() - before
+            self._next_flush = time.monotonic() + max(_FLUSH, _SHARE * spent)
 
     def note_usage(self, physical: Physical, seconds: float) -> None:
         """What this process has computed so far; on disk within a second, or when the run ends."""
