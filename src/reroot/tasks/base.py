@@ -17,6 +17,8 @@ from ..types import Output, as_tokens
 RewardFunction = Callable[[Output], float]
 Verifier = Callable[[Output], bool]
 ValueFunction = Callable[[Output], float]
+_MOST = 1_000_000_000
+"""Tokens of an output, or units of a horizon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,8 @@ class Problem:
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
         set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, least=1))
-        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon))
+        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, _MOST))
+        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, _MOST))
         if not isinstance(self.unique, (bool, np.bool_)):
             raise InvalidInput(f"{at}: unique must be True or False, got {self.unique!r}")
         if not callable(self.reward):
