@@ -11,8 +11,9 @@ PINNED = $(shell grep '^$(1)==' constraints.txt)
 export HF_HUB_OFFLINE := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-# Two processes with one thread each: the tests are many and small.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two processes with one thread each: the tests are many and small. What shares a fixture runs in one
+# process, the longest first (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \

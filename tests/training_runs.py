@@ -71,7 +71,7 @@ def _step(
         "spent": spent, "building": built // step,
         "root": skill + 0.02 * rng.random() if rooted or step % 3 == 0 else None,
         "prefix": None if rooted else min(1.0, skill + 0.1), "kl": 0.01 * step - 0.005,
-        "silent": int(rng.integers(0, 5)), "groups": 4, "start": 0.0 if rooted else 6.0 - step / 20,
+        "zero_variance": int(rng.integers(0, 5)), "groups": 4, "start": 0.0 if rooted else 6.0 - step / 20,
         "longest": 0 if rooted else 7, "loss": None if step == 1 else 0.1, "grad_norm": 1.0,
         "seconds": 2.0,
     }  # fmt: skip

@@ -7,8 +7,11 @@ stream is entered at any place at no cost.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import struct
 import threading
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,13 +20,44 @@ import numpy.typing as npt
 Key = tuple[int, int]
 """A Philox key: two unsigned 64-bit words."""
 
+_KEY = struct.Struct("<2Q")
+
 
 def stream_key(seed: int, problem: str, purpose: str, tokens: Sequence[int] = ()) -> Key:
     """The key of one stream: a 128-bit hash of (seed, problem, purpose, prefix tokens)."""
-    head = f"{seed}\x1f{len(problem)}\x1f{problem}\x1f{purpose}\x1f".encode()
-    body = np.asarray(tokens, dtype="<i8").tobytes()
-    digest = hashlib.blake2b(head + body, digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+    return Streams(seed, problem, purpose).key(tokens)
+
+
+def _head(seed: int, problem: str, purpose: str) -> bytes:
+    return f"{seed}\x1f{len(problem)}\x1f{problem}\x1f{purpose}\x1f".encode()
+
+
+class Streams:
+    """``stream_key`` of one purpose at many prefixes: what they share is hashed once."""
+
+    def __init__(self, seed: int, problem: str, purpose: str) -> None:
+        self._head = hashlib.blake2b(_head(seed, problem, purpose), digest_size=16)
+
+    def key(self, tokens: Sequence[int]) -> Key:
+        """The key at one prefix."""
+        h = self._head.copy()
+        h.update(array("q", tokens).tobytes())
+        return _KEY.unpack(h.digest())  # type: ignore[return-value]
+
+
+def learner_key(seed: int, problem: str) -> Key:
+    """The key of a learner's own choices: it is shown, and does not lead to any other key.
+
+    It is hashed from the seed as ``_stretched``, so that trying seeds against it is slow.
+    """
+    data = problem.encode("utf-8", "surrogatepass")
+    return _KEY.unpack(hashlib.blake2b(data, digest_size=16, key=_stretched(seed)).digest())  # type: ignore[return-value]
+
+
+@functools.lru_cache(maxsize=4096)
+def _stretched(seed: int) -> bytes:
+    """32 bytes from a seed, at the price of some milliseconds."""
+    return hashlib.scrypt(str(seed).encode(), salt=b"reroot learner", n=1 << 12, r=8, p=1, dklen=32)
 
 
 def keyed_rng(key: Key) -> np.random.Generator:

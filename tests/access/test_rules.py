@@ -295,15 +295,17 @@ def test_a_refused_request_builds_nothing() -> None:
     assert gate.meter.spent == Cost()
 
 
-def test_a_request_that_failed_was_asked_but_emitted_nothing() -> None:
+def test_a_request_that_failed_built_nothing() -> None:
+    """While it is under way its children may be asked, in the same breath; afterwards not."""
     generator = Failing(lambda q: q.n == 64, RuntimeError("down"))
     generator.inner = TREE
     gate = desk_for(Contract.parse("reset/sample"), generator)
     admitted = gate.admit(Ask((Query(n=64, length=1),)))
     with pytest.raises(RuntimeError):
         generator.answer(admitted.requests)
-    gate.cancel(admitted, BackendError("down"))
     assert gate.rules.weakest_control(at(1), set()) == Control.RESET
+    gate.cancel(admitted)
+    assert gate.rules.weakest_control(at(1), set()) == Control.CHOSEN
     assert gate.meter.spent == Cost()
 
 

@@ -20,7 +20,7 @@ from reroot import (
     Query,
     Report,
 )
-from reroot.access import runner
+from reroot.access import runner, running
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session
 from reroot.generators.base import Capabilities
@@ -216,7 +216,7 @@ def test_one_batch_for_all_that_is_asked_at_the_same_moment() -> None:
 def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MOST_IDLE", 500)
+    monkeypatch.setattr(running, "MOST_IDLE", 500)
 
     async def spin(session: Session) -> None:
         while kind == "free":
@@ -238,7 +238,7 @@ def test_a_learner_that_never_pays_is_given_up_and_holds_up_nobody(
 
 
 def test_refusals_between_paid_messages_are_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_IDLE", 50)
+    monkeypatch.setattr(running, "MOST_IDLE", 50)
 
     async def body(session: Session) -> Prefix:
         for _ in range(20):

@@ -174,9 +174,9 @@ def test_a_generator_that_cannot_decode() -> None:
             raise LookupError("no such token")
 
     async def read(session: Session) -> Prefix:
-        with pytest.raises(BackendError, match="the generator failed: LookupError: no such token"):
+        with pytest.raises(BackendError, match="the generator failed; the record"):
             await session.text(session.root)
-        with pytest.raises(BackendError, match="no such token"):
+        with pytest.raises(BackendError, match="the generator failed; the record"):
             await session.verify(session.root)
         return await one_rollout(session)
 

@@ -99,18 +99,18 @@ def test_task_settings_are_split_right() -> None:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(8)
 def test_ctrl_c_keeps_finished_attempts(tmp_path: Path) -> None:
     """A real SIGINT: exit code 130, a line that says what to do, and the same command finishes."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "10", "--out", str(folder)]
+    command = [sys.executable, "-m", "reroot", *COMPARE, "--seeds", "4", "--out", str(folder)]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
     )
     journal = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -118,8 +118,9 @@ def test_the_page_shows_every_arm_and_what_was_not_reached() -> None:
     assert "none came" in parts
 
 
-@pytest.mark.slow
-def test_a_small_run_reaches_its_target() -> None:
+@pytest.mark.slow(20)
+@pytest.mark.xdist_group("settle-neural")
+def test_a_small_run_reaches_its_target(shared_cache: Path) -> None:
     pytest.importorskip("trl")
     quick = get_experiment("settle-neural")
     (number,) = [

@@ -130,7 +130,7 @@ def test_finished_settings_are_not_measured_again(tmp_path: Path) -> None:
 def test_kill_and_continue(tmp_path: Path) -> None:
     """kill -9 in the middle of a run with two workers; the same command finishes the rest."""
     folder = tmp_path / "run"
-    arguments = ["reproduce", "hidden-path", "--quick", "--workers", "2", "--out", str(folder)]
+    arguments = ["reproduce", "noisy-parity", "--quick", "--workers", "2", "--out", str(folder)]
     process = subprocess.Popen(
         [sys.executable, "-m", "reroot", *arguments], start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -138,14 +138,14 @@ def test_kill_and_continue(tmp_path: Path) -> None:
     journal = folder / "journal.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (journal.exists() and journal.stat().st_size):
-        time.sleep(0.05)
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = journal.read_bytes()
     assert before
     with pytest.raises(RunFolderError, match="no finished reproduction"):
         load_reproduction(folder)
-    found = reproduce("hidden-path", quick=True, out=folder)
+    found = reproduce("noisy-parity", quick=True, out=folder, workers=1)
     assert journal.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
     assert found.holds
 

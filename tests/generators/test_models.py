@@ -229,7 +229,7 @@ def test_smollm2_is_converted_once(cache: Path, fake: TinyGGUF) -> None:
 def test_leftovers_and_damage_are_cleaned_up(cache: Path, fake: TinyGGUF) -> None:
     found = models.resolve("smollm2")
     (found / "model.safetensors").unlink()
-    leftover = cache / ".partial-of-a-killed-run"
+    leftover = cache / f".partial-{found.name}-of-a-killed-run"
     leftover.mkdir()
     (leftover / "config.json").write_text("{}")
     assert models.resolve("smollm2") == found
@@ -299,7 +299,7 @@ def test_a_killed_conversion_leaves_nothing_half_done(cache: Path, fake: TinyGGU
     script = """
 import time
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from reroot import models
+from reroot.generators import models
 class Slow:
     def save_pretrained(self, folder):
         (folder / "config.json").write_text("{}")
@@ -320,11 +320,12 @@ models.resolve("smollm2")
     assert [path for path in cache.iterdir() if path.is_dir()] == [found]
 
 
-@pytest.mark.slow
-def test_the_real_conversion(cache: Path) -> None:
+@pytest.mark.slow(25)
+@pytest.mark.xdist_group("smollm2")
+def test_the_real_conversion(shared_cache: Path) -> None:
     pytest.importorskip("gguf")
     model, tokenizer = models.load("smollm2")
-    assert list(cache.glob("smollm2-*/model.safetensors"))
+    assert list(shared_cache.glob("smollm2-*/model.safetensors"))
     assert sum(weight.numel() for weight in model.parameters()) == 134_515_008
     tokens = tuple(tokenizer("The capital of France is")["input_ids"])
     assert tokenizer.decode([int(tiny_lm.plain_law(model, tokens).argmax())]) == " Paris"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,16 +16,21 @@ from reroot.generators.transformers import Transformers
 from reroot.testing import GeneratorConformance
 from tiny_lm import plain_law
 
-# ---- SmolLM2 -------------------------------------------------------------------------------
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smollm2")]
 
 
-@pytest.fixture(scope="module")
-def smollm2() -> Transformers:
+KEPT: list[Transformers] = []
+
+
+@pytest.fixture
+def smollm2(shared_cache: Path) -> Transformers:
+    """One generator for this module; the fixture that says where its weights are is one of each test."""
     pytest.importorskip("gguf")
-    return Transformers("smollm2")
+    if not KEPT:
+        KEPT.append(Transformers("smollm2"))
+    return KEPT[0]
 
 
-@pytest.mark.slow
 def test_smollm2_knows_a_capital(smollm2: Transformers) -> None:
     law = smollm2.log_laws(smollm2.encode("The capital of France is"), [()])[0]
     assert smollm2.decode((int(law.argmax()),)) == " Paris"
@@ -35,7 +42,6 @@ def test_smollm2_knows_a_capital(smollm2: Transformers) -> None:
     assert smollm2.encode_continuation("\n")[0] in newline
 
 
-@pytest.mark.slow
 def test_smollm2_cached_equals_uncached(smollm2: Transformers) -> None:
     rng = np.random.default_rng(0)
     shots = "Input: 3 4 5\nOutput: 6 7 8\n"
@@ -54,7 +60,6 @@ def test_smollm2_cached_equals_uncached(smollm2: Transformers) -> None:
                 )
 
 
-@pytest.mark.slow
 class TestSmolLM2Conforms(GeneratorConformance):
     prompts = ("Input: 1 2\nOutput: 3\n\nInput: 4 5\nOutput:",)
     tolerance = 1e-3

@@ -42,7 +42,7 @@ def test_its_columns_are_the_numbers(runs: list[TrainingRun], tmp_path: Path) ->
         assert set(mine["arm"]) == {run.arm}
         assert set(mine["command"]) == {run.config["command"]}
         steps = mine.filter(pl.col("name").str.starts_with("step/"))
-        for key in ("step", "tokens", "root", "prefix", "silent", "groups", "start"):
+        for key in ("step", "tokens", "root", "prefix", "zero_variance", "groups", "start"):
             assert steps[key].to_list() == [line[key] for line in run.steps]
         evaluations = mine.filter(pl.col("name").str.starts_with("eval/"))
         assert evaluations["tokens"].to_list() == [line["tokens"] for line in run.evaluations]
@@ -99,9 +99,9 @@ def test_the_committed_curves_are_of_the_documented_commands_and_bear_the_claim_
         last = last_passes(found[name])
         assert last is not None
         assert last.root_k == 0
-        silent = found[name].silent()
-        assert silent is not None
-        assert silent > 0.98
+        equal = found[name].zero_variance()
+        assert equal is not None
+        assert equal > 0.98
     last = last_passes(found["r3"], within=least)
     assert last is not None
     assert last.root is not None

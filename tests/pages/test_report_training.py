@@ -18,9 +18,10 @@ from commands import call
 from html_checks import Checker
 from reroot.contract import Contract
 from reroot.errors import MissingDependency
+from reroot.pages.kit.contracts import may
 from reroot.pages.training.data import last_passes, passes
 from reroot.pages.training.page import load_runs, write_training_page
-from reroot.pages.training.tables import common_tokens, may_ask
+from reroot.pages.training.tables import common_tokens
 from reroot.pages.training.terminal import training_table
 from training_runs import HOSTILE, journal, table_of, write_run
 
@@ -72,11 +73,11 @@ def test_the_page_shows_the_last_steps(folders: list[Path], page: str) -> None:
     for folder, row in zip(folders, shown.values(), strict=True):
         steps = journal(folder, "step")
         for counted, column in (
-            (steps, "zero-signal, all steps, %"),
-            (steps[-10:], "zero-signal groups, %"),
+            (steps, "zero-variance, all steps, %"),
+            (steps[-10:], "zero-variance groups, %"),
         ):
-            silent = sum(x["silent"] for x in counted) / sum(x["groups"] for x in counted)
-            assert row[column] == f"{100 * silent:.0f}"
+            equal = sum(x["zero_variance"] for x in counted) / sum(x["groups"] for x in counted)
+            assert row[column] == f"{100 * equal:.0f}"
         assert row["KL, nats per output"] == f"{np.mean([x['kl'] for x in steps[-10:]]):.3g}"
         assert row["longest"] == f"{steps[-1]['longest']}"
     assert shown["root"]["reward, prefixes"] == "·"
@@ -124,17 +125,17 @@ def test_costs_and_what_building_prefixes_took(folders: list[Path], page: str) -
 def test_contracts_in_words(page: str) -> None:
     shown = table_of(page, "what it may ask")
     assert shown["root"]["what it may ask"] == (
-        "Where: only complete rollouts from the empty prefix. Sees of a token: the drawn token. "
-        "Oracles: outcome rewards of complete outputs."
+        "It may start at the beginning only. It sees what is drawn. "
+        "Beside the generator it may have outputs scored."
     )
     assert (
-        "any prefix. Sees of a token: the drawn token and its log-probability"
+        "start anywhere. It sees what is drawn and how likely that was"
         in (shown["adaback"]["what it may ask"])
     )
-    assert "demonstrations" in shown["adaback"]["what it may ask"]
-    assert "the 5 most likely" in may_ask(Contract.parse("reset/topk(5)"))
+    assert "be shown a right output" in shown["adaback"]["what it may ask"]
+    assert "the 5 most likely" in may(Contract.parse("reset/topk(5)"))
     for report in ("none", "sample", "logprob", "full", "argmax(2)"):
-        assert may_ask(Contract.parse(f"reset/{report}")).endswith("Oracles: none.")
+        assert may(Contract.parse(f"reset/{report}")).endswith("It may ask nothing else.")
 
 
 def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None:
@@ -148,7 +149,7 @@ def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None
     body = page[page.index("</style>") :]
     assert not re.search(r"#[0-9a-fA-F]{6}\b", body)
     assert "nan" not in body.replace("dominan", "")
-    # reward, gap, KL, zero-signal, start length, and pass@k at one horizon
+    # reward, gap, KL, zero-variance, start length, and pass@k at one horizon
     assert page.count('role="img"') == 6
     assert "reroot train --strategy plurality --seed 0" in page
 
@@ -186,7 +187,7 @@ def _no_numbers(line: dict[str, Any]) -> None:
         "root",
         "prefix",
         "kl",
-        "silent",
+        "zero_variance",
         "start",
         "longest",
         "loss",

@@ -19,8 +19,8 @@ from reroot.pages.training.figures import (
     gap_panel,
     moving_mean,
     series_of,
-    silent_shares,
     window_of,
+    zero_variance_shares,
 )
 from reroot.pages.training.page import load_runs
 from training_runs import CONTRACTS, journal, write_run
@@ -212,7 +212,8 @@ def test_curves_are_means_of_the_steps_that_have_the_number(folders: list[Path])
     assert x.tolist() == [line["tokens"] for line in known]
     assert y[-1] == pytest.approx(np.mean([line["root"] for line in known[-4:]]))
     np.testing.assert_allclose(
-        silent_shares(run), [line["silent"] / 4 for line in journal(folders[1], "step")]
+        zero_variance_shares(run),
+        [line["zero_variance"] / 4 for line in journal(folders[1], "step")],
     )
     x, gap = evaluated(run, "gap")
     lines = journal(folders[1], "eval")

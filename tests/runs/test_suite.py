@@ -249,7 +249,20 @@ def test_another_configuration_is_refused(family: SuiteRun) -> None:
 def test_the_command_line(
     family: SuiteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["compare", "--suite", "sampling", "--model", FAMILY, "--quick", "--out", str(tmp_path)])
+    main(
+        [
+            "compare",
+            "--suite",
+            "sampling",
+            "--model",
+            FAMILY,
+            "--quick",
+            "--problems",
+            "2",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     printed = capsys.readouterr().out
     assert "pairs change places" in printed
     assert "Tokens per second: " in printed

@@ -22,8 +22,8 @@ from reroot.errors import OracleError
 from reroot.training import KL, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.collector import BudgetSpent
-from reroot.training.trl.native_generation import OwnGeneration, OwnTrainer
-from reroot.training.trl.run import command, train_run
+from reroot.training.trl.native_generation import NativeGeneration, NativeTrainer
+from reroot.training.trl.train import train_run
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +40,8 @@ def own_trainer(
 ) -> Any:
     model, tokenizer = trl_toys.fresh()
     what = what or [replace(p, stop=("\n",)) for p in trl_toys.problems()]
-    rollouts = OwnGeneration(strategies.Root(), None, budget, what, 0, 0)
-    return OwnTrainer(
+    rollouts = NativeGeneration(strategies.Root(), None, budget, what, 0, 0)
+    return NativeTrainer(
         model=model,
         processing_class=tokenizer,
         args=trl_toys.settings(out, **changes),
@@ -162,7 +162,8 @@ def test_both_arms_see_the_same_prompts_and_start_equal(model: Path, tmp_path: P
     for i in range(1, 7):
         assert theirs[f"step/{i}"]["spent"]["prefill"] == ours[f"step/{i}"]["spent"]["prefill"]
         assert theirs[f"step/{i}"]["prefix"] is None
-    assert "--generation trl" in command(config(model, strategy="root", beta=0.0, generation="trl"))
+    known = config(model, strategy="root", beta=0.0, generation="trl")
+    assert "--generation trl" in known.command()
 
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been(model: Path, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from test_training import Case
 
-from reroot import AccessDenied, Contract, InvalidInput, run
+from reroot import AccessDenied, Contract, InvalidInput, run, specs
 from reroot.generators.tabular import Tabular
 from reroot.runs.enumerated import EnumeratedRun, enumerate_runs
 from reroot.tasks.base import Problem
@@ -138,9 +139,9 @@ def test_the_kl_is_refused_from_a_prefix() -> None:
         token_advantages([found], {0: np.zeros((2, 1))}, 0.1)
 
 
-def test_equal_rewards_are_silent_and_move_nothing() -> None:
+def test_equal_rewards_have_no_variance_and_move_nothing() -> None:
     found = Group((), Start(Prefix()), [[0, 1], [1]], None, [0.25, 0.25], None, Cost(), Cost())
-    assert found.silent
+    assert found.zero_variance
     assert not token_advantages([found], {}, 0.0)[0].any()
 
 
@@ -306,11 +307,11 @@ def test_pope_finds_the_shortest_sufficient_prefix() -> None:
 def test_state_goes_through_json(strategy: Strategy) -> None:
     import json
 
-    fresh = strategies.parse(spec(strategy))
+    fresh = strategies.get_strategy(spec(strategy))
     assert str(fresh) == str(strategy)
     for share, mean in ((0.5, 0.0), (0.75, 1.0), (0.0, 1.0)):
         learnt(fresh, share, mean)
-    again = strategies.parse(spec(strategy))
+    again = strategies.get_strategy(spec(strategy))
     again.restore(json.loads(json.dumps(fresh.state())))
     assert again.state() == fresh.state()
 
@@ -328,12 +329,62 @@ def spec(strategy: Strategy) -> str:
         ("adaback:tau=0", r"tau must lie in \(0, 1\]"),
         ("plurality:draws=0", "draws must be an integer >= 1"),
         ("r3:schedule=late", "'mixed' or 'staged'"),
-        ("root:n=3", "no setting"),
+        ("root:n=3", "has no parameter 'n'"),
+        ("adaback:tau=0.5,tau=0.6", "twice"),
+        ("adaback:tau", "expected 'key=value'"),
+        ("adaback:demonstrations=x", "must map prompts to texts"),
     ],
 )
 def test_bad_descriptions_are_refused(text: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
-        strategies.parse(text)
+        strategies.get_strategy(text)
+
+
+def test_no_margin_is_said_in_one_way() -> None:
+    found = [strategies.get_strategy(f"plurality:margin={text}") for text in ("none", "None")]
+    assert {str(strategy) for strategy in found} == {"plurality(draws=31, margin=None)"}
+
+
+MINE = """
+from reroot.training import strategies
+
+class Halfway(strategies.Root):
+    name = "halfway"
+    def __init__(self, share=0.5):
+        self.share = share
+
+fixed = Halfway(0.25)
+number = 3
+"""
+
+
+def test_strategies_of_ones_own_are_found_in_files(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    found = [
+        strategies.get_strategy(f"{file}:{text}")
+        for text in ("Halfway:share=0.75", "Halfway", "fixed")
+    ]
+    assert [str(s) for s in found] == [f"halfway(share={x})" for x in (0.75, 0.5, 0.25)]
+    assert strategies.get_strategy(found[0]) is found[0]
+    for text, said in (
+        ("Halfwy", "Did you mean 'Halfway'"),
+        ("number", "must be a Strategy, got 3|takes no settings"),
+        ("fixed:share=1", "takes no settings"),
+        ("Halfway:shore=1", "Did you mean 'share'"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            strategies.get_strategy(f"{file}:{text}")
+
+
+def test_packages_bring_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    entry = EntryPoint("theirs", "reroot.training.strategies:SelfReset", "reroot.strategies")
+    monkeypatch.setattr(specs, "plugins", lambda kind: {"theirs": entry})
+    assert isinstance(strategies.get_strategy("theirs"), strategies.SelfReset)
+    with pytest.raises(InvalidInput, match="Did you mean 'theirs'"):
+        strategies.get_strategy("their")
 
 
 def test_kl_settings_are_checked() -> None:

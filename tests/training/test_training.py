@@ -21,16 +21,17 @@ from reroot import (
     run,
 )
 from reroot.access.runner import Attempt
+from reroot.experiments.settle import ARMS
 from reroot.families import HiddenPath
 from reroot.generators.softmax_policy import SoftmaxPolicy
 from reroot.generators.tabular import IntegerGenerator, Tabular
 from reroot.objective import Tree
 from reroot.randomness import keyed_rng, stream_key
 from reroot.tasks.base import Problem
-from reroot.training import ARMS, Rule, train
+from reroot.training import Rule, tabular_training
 from reroot.training.advantages import centred
 from reroot.training.policy_gradient import Rows, kl_rows, reward_rows, step
-from reroot.training.starts import WalkStarts
+from reroot.training.strategies import Argmax, Plurality, PluralityFront, Root, Strategy, VineValues
 from reroot.types import PAD, FloatArray, Prefix, Reply
 from toys import play
 
@@ -200,18 +201,17 @@ def path_run(
     policy: SoftmaxPolicy | None = None,
     share: float = 0.5,
     rule: Rule | None = None,
-    **changes: Any,
 ) -> tuple[Attempt, SoftmaxPolicy]:
     base = HiddenPath(4, H, 0.5, seed=seed)
     policy = policy or SoftmaxPolicy(base)
     beta = limits.balancing_beta(H, 0.5)
-    learner = train(
+    learner = tabular_training(
         policy=policy,
         rule=rule or Rule(beta),
         objective=lambda: policy.value(base.path, beta),
         target=share * limits.optimal_value(4, H, 0.5, beta),
-        arm=arm,
-        **changes,
+        strategy=ARMS[arm].strategy,
+        update=ARMS[arm].update,
     )
     result = run(
         learner, [problem or base.problem()], policy,
@@ -226,9 +226,10 @@ def one_step(arm: str, seed: int, start: SoftmaxPolicy, rule: Rule) -> SoftmaxPo
     """A copy of ``start`` after one step of the trainer."""
     policy, base = copy.deepcopy(start), start.base
     assert isinstance(base, HiddenPath)
-    learner = train(
-        policy=policy, rule=rule, objective=lambda: 0.0, target=1.0, arm=arm, window=99
-    )  # fmt: skip
+    strategy = Root() if arm == "root" else PluralityFront(window=99)
+    learner = tabular_training(
+        policy=policy, rule=rule, objective=lambda: 0.0, target=1.0, strategy=strategy
+    )
     limit = Budget(tokens=(rule.groups * rule.size + rule.kl_batch) * base.horizon)
     run(learner, [base.problem()], policy, grants=learner.requires, budget=limit, seed=seed)
     return policy
@@ -270,7 +271,7 @@ def test_the_step_of_the_trainer_follows_the_gradient_of_J(arm: str) -> None:
 @pytest.mark.parametrize("arm", list(ARMS))
 @pytest.mark.parametrize("reward", [0.0, 0.7])
 def test_equal_rewards_at_the_base_give_exactly_no_step(arm: str, reward: float) -> None:
-    if reward and ARMS[arm].uses != "rollouts":
+    if reward and ARMS[arm].update != "rollouts":
         return  # those arms follow every output that was rewarded
     same = Problem("same", (), 8, reward=lambda output: reward, horizon=8)
     attempt, policy = path_run(arm, H=8, problem=same, tokens=20_000, share=2.0)
@@ -301,7 +302,7 @@ def test_arms_work_under_exactly_the_contract_they_require(arm: str) -> None:
     assert attempt.metadata["reached"] is not None
     assert attempt.contract.startswith(REQUIRED[arm])
     weaker = ["root/sample", "visited/sample"]
-    if ARMS[arm].starts == "walk":
+    if not ARMS[arm].strategy.from_root:
         weaker.append("root/sample+reward")
         assert attempt.metadata["starts"]["reward"][1] > 0
         assert attempt.cost.queries > 0
@@ -317,7 +318,6 @@ def test_arms_work_under_exactly_the_contract_they_require(arm: str) -> None:
 def test_every_arm_learns_and_says_what_it_shares() -> None:
     found = {arm: path_run(arm, H=8)[0].metadata for arm in ARMS}
     assert len({repr(notes["equal"]) for notes in found.values()}) == 1
-    assert len({notes["arm"]["law"] for notes in found.values()}) == len(ARMS)
     assert found["root"]["equal"]["budget"] == {"tokens": 60_000}
     assert found["root"]["equal"]["rule"]["beta"] == limits.balancing_beta(8, 0.5)
     for notes in found.values():
@@ -384,7 +384,9 @@ def test_a_spent_budget_ends_a_run_with_its_notes(arm: str, tokens: int) -> None
 def test_a_budget_in_rewards_ends_a_run_too() -> None:
     base = HiddenPath(4, 6, 0.5)
     policy = SoftmaxPolicy(base)
-    learner = train(policy=policy, rule=Rule(0.1), objective=lambda: 0.0, target=1.0)
+    learner = tabular_training(
+        policy=policy, rule=Rule(0.1), objective=lambda: 0.0, target=1.0, strategy=Root()
+    )
     (attempt,) = run(
         learner, [base.problem()], policy, grants=learner.requires, budget=Budget(rewards=130)
     ).attempts
@@ -394,42 +396,81 @@ def test_a_budget_in_rewards_ends_a_run_too() -> None:
 
 
 def test_walks_move_up_and_are_kept_while_they_are_rewarded() -> None:
-    starts, paid = WalkStarts(10, 5, 2), []
+    front, paid = PluralityFront(5, 2), []
     tree = Tabular.random(3, 10, seed=1)
     policy = SoftmaxPolicy(tree)
 
     async def body(session: Any) -> None:
         for good in (0, 1, 2, 4):
-            places = await starts.draw(session, 3)
-            paid.append((session.spent.queries, starts.front, {len(u) for u in places}))
-            for u in places:
-                starts.learn(u, [1.0] * good + [0.0] * (8 - good))
+            starts = [await front.start(session) for _ in range(3)]
+            paid.append((session.spent.queries, {len(u.prefix) for u in starts}))
+            for u in starts:
+                front.learn((), u, [1.0] * good + [0.0] * (8 - good))
 
     problem = Problem("walk", (), 10, reward=lambda output: 0.0, horizon=10)
     result = play(body, "visited/sample", generator=policy, task=problem, seed=3)
     assert [a.error for a in result] == [None]
-    spent = [queries for queries, _, _ in paid]
+    spent = [queries for queries, _ in paid]
     assert spent[:2] == [45, 90]  # nothing was rewarded: another walk of nine tokens
     assert spent[2:] == [90, 90]  # kept
-    assert [front for _, front, _ in paid][:3] == [9, 9, 9]  # one in eight is too few
-    assert starts.front == min(min(lengths) for _, _, lengths in paid[2:])
-    assert all(front - 2 <= min(lengths) for _, front, lengths in paid)
+    assert all(7 <= min(lengths) <= 9 for _, lengths in paid[:3])  # one in eight is too few
+    moved = min(paid[2][1])  # two in eight are enough
+    assert moved < 9
+    assert all(moved - 2 <= length <= moved for length in paid[3][1])
+
+
+def test_one_reward_in_a_step_keeps_the_walk_of_all_its_groups() -> None:
+    front, paid = PluralityFront(5, 2), []
+
+    async def body(session: Any) -> None:
+        for rewards in ([1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]):
+            starts = [await front.start(session) for _ in rewards]
+            paid.append(session.spent.queries)
+            for u, r in zip(starts, rewards, strict=True):
+                front.learn((), u, [r] + [0.0] * 7)
+
+    problem = Problem("walk", (), 10, reward=lambda output: 0.0, horizon=10)
+    policy = SoftmaxPolicy(Tabular.random(3, 10, seed=1))
+    assert play(body, "visited/sample", generator=policy, task=problem)[0].error is None
+    assert paid == [45, 45, 45, 90]
+
+
+@pytest.mark.parametrize("strategy", [Plurality(draws=8), Argmax()])
+def test_strategies_of_language_models_train_tables_too(strategy: Strategy) -> None:
+    base = HiddenPath(4, 6, 0.5)
+    policy, beta = SoftmaxPolicy(base), limits.balancing_beta(6, 0.5)
+    learner = tabular_training(
+        policy=policy,
+        rule=Rule(beta),
+        objective=lambda: policy.value(base.path, beta),
+        target=limits.optimal_value(4, 6, 0.5, beta) / 2,
+        strategy=strategy,
+    )
+    assert learner.requires == strategy.requires
+    (attempt,) = run(
+        learner, [base.problem()], policy, grants=strategy.requires, budget=Budget(tokens=10**6)
+    ).attempts
+    assert attempt.error is None
+    assert attempt.metadata["reached"] is not None
+    assert attempt.metadata["starts"]["reward"][1] > 0
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"arm": "rot"},
+        {"strategy": "root"},
+        {"strategy": VineValues()},
+        {"update": "rollout"},
         {"rule": 3},
         {"target": math.inf},
-        {"draws_per_token": 0},
-        {"window": -1},
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(changes: dict[str, Any]) -> None:
-    given: dict[str, Any] = {"policy": None, "rule": Rule(0.1), "objective": float, "target": 1.0}
+    given = {"policy": None, "rule": Rule(0.1), "objective": float, "target": 1.0}
     with pytest.raises(InvalidInput):
-        train(**{**given, **changes})
+        tabular_training(**{**given, "strategy": Root(), **changes})
+    with pytest.raises(InvalidInput):
+        PluralityFront(window=-1)
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import reroot
 import trl_toys
 from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
+from reroot.training import Callbacks, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.bridge import STATE
-from reroot.training.trl.config import TrainConfig, read_config
-from reroot.training.trl.run import MODEL, Watch, train_run
-from reroot.training.trl.setup import CHECKPOINTS, last_checkpoint
+from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig
+from reroot.training.trl.setup import last_checkpoint
+from reroot.training.trl.train import train_run
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,8 @@ def final(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    watch = Watch(*[lambda line: told.append(line["name"])] * 3)
-    summary = train_run(config(model), tmp_path / "r", watch)
+    callbacks = Callbacks(*[lambda line: told.append(line["name"])] * 3)
+    summary = train_run(config(model), tmp_path / "r", callbacks)
     assert [n for n in told if n.startswith("step/")] == [f"step/{i}" for i in range(1, 7)]
     assert [n for n in told if n.startswith("eval/")] == ["eval/0", "eval/3", "eval/6"]
     known = lines(tmp_path / "r")
@@ -87,12 +89,13 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> N
         line = known[f"step/{step}"]
         assert line["root"] is not None  # a group of each step starts there, as β > 0
         assert line["kl"] is not None
-        assert 0 <= line["silent"] <= line["groups"] == 4
+        assert 0 <= line["zero_variance"] <= line["groups"] == 4
     evaluation = known["eval/6"]
     assert evaluation["gap"] == pytest.approx(evaluation["prefix"]["1"] - evaluation["root"]["1"])
     again: list[str] = []
     assert (
-        train_run(config(model), tmp_path / "r", Watch(lambda line: again.append("x"))) == summary
+        train_run(config(model), tmp_path / "r", Callbacks(lambda line: again.append("x")))
+        == summary
     )
     assert not again
     with pytest.raises(RunFolderError, match="another configuration"):
@@ -189,15 +192,15 @@ def forget_the_end(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_silence_is_counted_through_a_kill(
+def test_steps_without_signal_are_counted_through_a_kill(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "QUIET", 3)
+    monkeypatch.setattr(run_module, "NO_SIGNAL", 3)
     folder = tmp_path / "r"
-    silent = config(
+    steady = config(
         model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7, save_every=4
     )
-    train_run(silent, folder)
+    train_run(steady, folder)
     known = lines(folder)
     assert {"event/3", "event/6"} <= set(known)
     forget_the_end(folder)
@@ -208,20 +211,22 @@ def test_silence_is_counted_through_a_kill(
     assert earlier is not None
     assert (
         3 < int(earlier.name.removeprefix("checkpoint-")) < 7
-    )  # in the midst of the second silence
-    train_run(silent, folder)
+    )  # in the midst of the second stretch
+    train_run(steady, folder)
     assert lines(folder) == known
 
 
 @pytest.mark.slow
-def test_long_silence_is_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "QUIET", 2)
+def test_many_steps_without_signal_are_told(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "NO_SIGNAL", 2)
     told: list[dict[str, Any]] = []
-    silent = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)
-    train_run(silent, tmp_path / "r", Watch(event=told.append))
+    steady = config(model, horizon=12, strategy="root", beta=0.0, eval_problems=0, steps=7)
+    train_run(steady, tmp_path / "r", Callbacks(event=told.append))
     assert [line["step"] for line in told] == [2, 4]
     assert "no signal for 4 steps" in told[1]["text"]
-    assert lines(tmp_path / "r")["step/7"]["silent"] == 4
+    assert lines(tmp_path / "r")["step/7"]["zero_variance"] == 4
 
 
 @pytest.mark.slow
@@ -293,33 +298,36 @@ def test_a_run_that_could_not_start_leaves_its_folder_free(model: Path, tmp_path
         train_run(config(model, steps=2), folder)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"size": 1}, "size must be an integer >= 2"),
-        ({"strategy": "rot"}, "Did you mean 'root'"),
-        ({"beta": -1.0}, "beta"),
-        ({"kl": "k2"}, "unknown KL estimator 'k2'"),
-        ({"target": 1.5}, "target"),
-        ({"roots": 9}, "roots must be an integer in 0…4"),
-    ],
-)
-def test_bad_settings_are_refused(model: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
-        config(model, **changes)
+@pytest.mark.slow
+def test_a_run_takes_objects(tmp_path: Path) -> None:
+    """A loaded model, problems and a strategy; the folder knows them again."""
+    problems = trl_toys.problems()
+    given: dict[str, Any] = {
+        "problems": problems[:2],
+        "eval_problems": problems[2:],
+        "strategy": strategies.R3(stages=2),
+        "steps": 2,
+        "groups": 2,
+        "size": 2,
+        "eval_size": 2,
+        "out": tmp_path / "r",
+    }
+    model, tokenizer = trl_toys.fresh()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    summary = reroot.train((model, tokenizer), **given, learning_rate=1e-2)
+    assert summary["steps"] == 2
+    assert summary["evaluation"]["problems"] == 2
+    assert any(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert reroot.train(trl_toys.fresh(), **given, learning_rate=1e-2) == summary
+    for changes in ({"strategy": strategies.R3(stages=3)}, {"problems": problems[:1]}):
+        with pytest.raises(RunFolderError, match="another configuration"):
+            reroot.train(trl_toys.fresh(), **(given | changes), learning_rate=1e-2)
+    with pytest.raises(RunFolderError, match="another configuration"):
+        reroot.train((model, tokenizer), **given, learning_rate=1e-2)  # other weights now
+    assert main(["report", str(tmp_path / "r")]) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("steps: [", "is no YAML"),
-        ("- 1", "must map names to values"),
-        ("stepz: 3", "Did you mean 'steps'"),
-        ("steps: 3", "needs model and task and horizon"),
-    ],
-)
-def test_bad_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
-    file = tmp_path / "t.yaml"
-    file.write_text(text)
-    with pytest.raises(InvalidInput, match=said):
-        read_config(file, {})
+@pytest.mark.slow
+def test_prompts_go_through_the_chat_template(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no chat template"):
+        train_run(config(model, chat=True), tmp_path / "r")

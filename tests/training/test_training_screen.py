@@ -7,8 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from reroot.cli.console import PlainConsole
 from reroot.cli.training_screen import TrainingScreen
 
 CONFIG = {
@@ -24,7 +24,7 @@ def step(number: int, **more: Any) -> dict[str, Any]:
     return {
         "name": f"step/{number}", "step": number, "tokens": 1000 * number, "spent": {},
         "root": number / 100, "prefix": 0.5 + number / 100, "kl": 0.01 * number,
-        "silent": number % 4, "groups": 4, "start": 3.25, "longest": 7, "loss": None,
+        "zero_variance": number % 4, "groups": 4, "start": 3.25, "longest": 7, "loss": None,
         "grad_norm": None, "seconds": 6.0, **more,
     }  # fmt: skip
 
@@ -35,9 +35,9 @@ EVALUATION = {
 }  # fmt: skip
 
 
-def recorded(*, terminal: bool, width: int = 100) -> tuple[Console, StringIO]:
+def recorded(*, terminal: bool, width: int = 100) -> tuple[PlainConsole, StringIO]:
     out = StringIO()
-    console = Console(
+    console = PlainConsole(
         file=out, width=width, height=40, force_terminal=terminal, color_system=None, legacy_windows=False
     )  # fmt: skip
     return console, out
@@ -70,7 +70,7 @@ def test_the_screen_says_how_the_run_stands() -> None:
     assert rows["tokens"] == "20,000 of 200,000 (10 %)"
     silent = sum(n % 4 for n in range(11, 21))
     share = f"{100 * silent / 40:.0f} %"
-    assert rows["zero-signal groups"] == f"0 of 4, in the last 10 steps {share}"
+    assert rows["zero-variance groups"] == f"0 of 4, in the last 10 steps {share}"
     assert rows["start prefix"] == "3.250 tokens on average, longest 7"
     assert "evaluation, step 20" in text
     assert rows["root"] == "pass@1 25.0 %, pass@8 62.5 %"
@@ -104,12 +104,14 @@ def test_the_sparkline_rises_with_the_reward() -> None:
 
 
 def test_numbers_that_are_missing() -> None:
-    nothing = dict.fromkeys(("root", "prefix", "kl", "silent", "start", "longest", "seconds"))
+    nothing = dict.fromkeys(
+        ("root", "prefix", "kl", "zero_variance", "start", "longest", "seconds")
+    )
     evaluation = {**EVALUATION, "prefix": None}
     text = shown([step(1, **nothing), evaluation])
     assert "no rollouts from the root yet" in text
     assert rows_of(text)["reward, root"] == "·, mean of the last 1: ·"
-    assert rows_of(text)["zero-signal groups"] == "· of 4, in the last 1 steps ·"
+    assert rows_of(text)["zero-variance groups"] == "· of 4, in the last 1 steps ·"
     assert "left -:--:--" in text
     assert rows_of(text)["training prefixes"] == "not evaluated"
     assert "gap" not in text
@@ -142,7 +144,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         "adaback: smollm2 on [red]sum, horizon 8: 24 steps",
         *(
             f"step {n}/24: reward root {n / 100:.3f}, prefixes {0.5 + n / 100:.3f}, KL {n / 100:.3f}, "
-            f"{n % 4} of 4 groups without signal, {1000 * n:,} tokens"
+            f"{n % 4} of 4 groups zero-variance, {1000 * n:,} tokens"
             for n in (1, 10, 20, 24)
         ),
         "evaluation at step 20: root pass@1 25.0 %, pass@8 62.5 %; "

@@ -203,7 +203,7 @@ def test_at_the_base_the_kl_moves_nothing(tmp_path: Path) -> None:
     after = trl_toys.weights(trainer)
     assert trainer.kl_estimate == pytest.approx(0.0, abs=1e-5)
     assert max(float((after[k] - before[k]).abs().max()) for k in before) < 1e-4
-    assert all(g.silent for g in trainer.rollouts.batch.groups)
+    assert all(g.zero_variance for g in trainer.rollouts.batch.groups)
 
 
 def test_the_start_gets_no_gradient(tmp_path: Path) -> None:

@@ -4,65 +4,52 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import BackendError
 from ..generators.base import Generator, Request, ShowsHiddenStates
 from ..types import Reply
-from .failures import backend_error
-from .gate import Admitted, Gate
-from .hidden_states import Inspected
-from .session import Answer
+from .gate import Admitted
+from .running import Waiting
+from .session import AskHiddenStates
 
 
-@dataclass(slots=True, eq=False)
-class Pending:
-    """What a gate has admitted and the generator has to answer."""
-
-    gate: Gate
-    admitted: Admitted | Inspected
-    answer: Answer | None = None
-
-
-def answer_all(generator: Generator, pending: Sequence[Pending]) -> None:
+def answer_all(generator: Generator, waiting: Sequence[Waiting]) -> None:
     """Answer everything: one call for all queries, one for all features, and one for all laws of as
     many layers."""
-    groups: dict[object, list[Pending]] = {}
-    for one in pending:
-        admitted = one.admitted
-        kind = "queries" if isinstance(admitted, Admitted) else admitted.message.layers
-        groups.setdefault(kind, []).append(one)
+    groups: dict[object, list[Waiting]] = {}
+    for item in waiting:
+        if item.admitted is not None and item.answer is None:
+            groups.setdefault(item.admitted.kind, []).append(item)
     for group in groups.values():
         _answer(generator, group)
 
 
-def _answer(generator: Generator, group: Sequence[Pending]) -> None:
+def _answer(generator: Generator, group: Sequence[Waiting]) -> None:
+    admitted = [cast("Admitted", item.admitted) for item in group]
     parts: Sequence[object] | None = None
     try:
-        parts = _call(generator, group)
+        parts = _call(generator, admitted)
     except Exception as error:
         if len(group) == 1:
-            _fail(group[0], error)
+            group[0].fail(error)
             return
-    for i, one in enumerate(group):
+    for i, (item, one) in enumerate(zip(group, admitted, strict=True)):
         try:
             own = _call(generator, [one])[0] if parts is None else parts[i]
-            one.answer = _complete(one, own)
+            item.answer = item.running.gate.complete(one, own)
         except Exception as error:
-            _fail(one, error)
+            item.fail(error)
 
 
-def _call(generator: Generator, group: Sequence[Pending]) -> Sequence[object]:
+def _call(generator: Generator, admitted: Sequence[Admitted]) -> Sequence[object]:
     """What one call answers, part by part."""
-    queries = [one.admitted for one in group if isinstance(one.admitted, Admitted)]
-    if queries:
-        found = iter(replies(generator, [r for admitted in queries for r in admitted.requests]))
-        return [list(itertools.islice(found, len(admitted.requests))) for admitted in queries]
-    asked = [(one.gate.episode.prompt, cast("Inspected", one.admitted).message) for one in group]
+    if admitted[0].kind == "queries":
+        found = iter(replies(generator, [r for one in admitted for r in one.requests]))
+        return [list(itertools.islice(found, len(one.requests))) for one in admitted]
+    asked = [(one.prompt, cast("AskHiddenStates", one.message)) for one in admitted]
     prompts = [prompt for prompt, message in asked for _ in message.prefixes]
     prefixes = [prefix.tokens for _, message in asked for prefix in message.prefixes]
     layers, inner = asked[0][1].layers, cast("ShowsHiddenStates", generator)
@@ -76,19 +63,9 @@ def _call(generator: Generator, group: Sequence[Pending]) -> Sequence[object]:
     return np.split(shown, ends[:-1])
 
 
-def _complete(one: Pending, own: object) -> Answer:
-    if isinstance(one.admitted, Admitted):
-        return one.gate.complete(one.admitted, cast("list[Reply]", own))
-    return one.gate.complete_hidden_states(one.admitted, cast("npt.NDArray[np.floating[Any]]", own))
-
-
 def replies(generator: Generator, requests: Sequence[Request]) -> list[Reply]:
     """The generator's replies, one per request (``BackendError`` otherwise)."""
     found = generator.answer(requests)
     if len(found) != len(requests):
         raise BackendError(f"{len(requests)} requests got {len(found)} replies")
     return found
-
-
-def _fail(one: Pending, error: Exception) -> None:
-    one.answer = one.gate.cancel(one.admitted, backend_error(error))

@@ -10,6 +10,7 @@ from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator, Request, check_prefix
 from ..tasks.base import Problem
 from ..types import Output, Prefix
+from .failures import backend_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,11 @@ class Episode:
         return len(tokens) >= self.horizon or (len(tokens) > 0 and tokens[-1] in self.stop)
 
     def output(self, tokens: Sequence[int]) -> Output:
-        """What rewards and verifiers see of ``tokens``."""
-        text = self.generator.decode(tokens)
+        """What rewards and verifiers see of ``tokens`` (``BackendError`` if there is no text)."""
+        try:
+            text = self.generator.decode(tokens)
+        except Exception as error:
+            raise backend_error(error) from error
         for stop in self.problem.stop:
             text = text.partition(stop)[0]
         return Output(tuple(tokens), text, self.is_complete(tokens))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import site
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 from .. import errors
 from ..errors import BackendError, OracleError
@@ -41,6 +41,10 @@ class Failure:
     file: str | None = None
     line: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """The inverse of ``Failure(**data)``."""
+        return asdict(self)
+
     def __str__(self) -> str:
         text = f"{self.kind}: {self.message}" if self.message else self.kind
         if self.file is None or hasattr(errors, self.kind):  # reroot's own say where by themselves
@@ -54,7 +58,7 @@ def failure_of(error: BaseException) -> Failure:
         first, message = _first_leaf(error), _text(error)
         if first is not error:
             message = f"{message}: {type(first).__name__}: {_text(first)}"
-        file, line = _place(first.__traceback__)
+        file, line = _place((first.__cause__ or first).__traceback__)
         who = "generator" if isinstance(first, BackendError) else "learner"
         who = "task" if isinstance(first, OracleError) else who
         return Failure(readable(type(error).__name__), readable(message), who, file, line)

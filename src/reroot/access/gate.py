@@ -6,24 +6,28 @@ One gate per session. It runs in the runner's thread and is never reachable from
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ..contract import Contract, Oracle, Report
-from ..errors import AccessDenied, BudgetExceeded, InvalidInput, RerootError
+from ..errors import (
+    AccessDenied,
+    BackendError,
+    BudgetExceeded,
+    InvalidInput,
+    OracleError,
+    RerootError,
+)
 from ..generators.base import Request
-from ..randomness import stream_key
+from ..randomness import Key, Streams, learner_key
 from ..tasks.base import Problem, check, estimate, score
-from ..types import Budget, Cost, Output, Prefix, Query, Reply
+from ..types import Budget, Cost, Output, Prefix, Query
 from .coarsen import coarsen
 from .episode import Episode
-from .hidden_states import Inspected, check_inspection, checked_hidden_states, price
+from .failures import Failure
+from .hidden_states import check_inspection, checked_hidden_states, price
 from .meter import Meter
-from .rules import PrefixRules, no_oracle
+from .rules import Marks, PrefixRules, no_oracle
 from .session import (
     Answer,
     Ask,
@@ -35,7 +39,7 @@ from .session import (
     Message,
 )
 
-_JUDGES: dict[Oracle, tuple[str, Callable[[Problem, Output], float]]] = {
+_JUDGES: dict[Oracle, tuple[str, Callable[[Problem, Output, float | None], float]]] = {
     Oracle.REWARD: ("rewards", score),
     Oracle.VERIFIER: ("verifications", check),
     Oracle.VALUE: ("values", estimate),
@@ -44,28 +48,51 @@ MAX_CELLS = 1 << 28
 """Most array entries (draws x length x reported values) that one request may ask for."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Admitted:
-    """An ``Ask`` that was permitted and paid for in advance."""
+    """A message that was permitted and paid for in advance.
 
-    queries: tuple[Query, ...]
-    requests: list[Request]
+    Attributes:
+        message: what the generator has to answer.
+        kind: what can be answered in one call is of one kind.
+        prompt: of its episode.
+        worst: what is set aside for it.
+        marks: identities of the prefixes at which it asks, query by query.
+        requests: of an ``Ask``, one per query.
+    """
+
+    message: Ask | AskHiddenStates
+    kind: object
+    prompt: tuple[int, ...]
     worst: Cost
-    lengths: list[int] = field(default_factory=list[int])
+    marks: Marks
+    requests: Sequence[Request] = ()
 
 
 class Gate:
     """Contract, budget and memory of one session."""
 
-    def __init__(self, episode: Episode, contract: Contract, budget: Budget, seed: int) -> None:
+    def __init__(
+        self,
+        episode: Episode,
+        contract: Contract,
+        budget: Budget,
+        seed: int,
+        judge_timeout: float | None = None,
+    ) -> None:
         self.episode = episode
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
-        self.contract = deepcopy(contract.resolved)
+        self.contract = _copy(contract.resolved)
         self.meter = Meter(replace(budget))
         self.rules = PrefixRules(episode.horizon, self.contract.sampling)
         self.seed = seed
-        self._drawn: dict[tuple[int, int], int] = {}  # continuations drawn so far, per stream
+        self._limit = judge_timeout
+        self._streams = Streams(seed, episode.problem.id, "draws")
+        self._drawn: dict[Key, int] = {}  # continuations drawn so far, per stream
         self._revealed = 0
+        self._causes: dict[
+            str, tuple[Failure, RerootError]
+        ] = {}  # by kind: what failed behind here
 
     def facts(self) -> Facts:
         """What the learner may know from the start, in copies: nothing of the gate's own."""
@@ -74,76 +101,93 @@ class Gate:
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
             stop=self.episode.stop,
-            contract=deepcopy(self.contract),
+            contract=_copy(self.contract),
             budget=replace(self.meter.budget),
-            rng_key=stream_key(self.seed, self.episode.problem.id, "learner"),
+            rng_key=learner_key(self.seed, self.episode.problem.id),
         )
 
-    # ---- queries ---------------------------------------------------------------------------
+    # ---- what the generator answers ----------------------------------------------------------
 
-    def admit(self, message: Ask) -> Admitted:
+    def admit(self, message: Ask | AskHiddenStates) -> Admitted:
         """Check and reserve; nothing is remembered or reserved when it raises.
 
         Raises:
-            InvalidInput, AccessDenied, BudgetExceeded: see ``Session.ask``.
+            InvalidInput, AccessDenied, BudgetExceeded: see ``Session.ask``, ``Session.layer_laws``
+                and ``Session.features``.
         """
+        if isinstance(message, AskHiddenStates):
+            return self._admit_hidden_states(message)
         queries = message.queries
         for query in queries:
             self._check(query)
-        self.rules.check(self.contract, queries)
+        marks = self.rules.check(self.contract, queries)
         lengths = [self._length(query) for query in queries]
         self._check_size(queries, lengths)
-        worst = sum(map(self._worst_case, queries, lengths), Cost())
+        most = [query.n * length for query, length in zip(queries, lengths, strict=True)]
+        worst = self._cost(queries, most)
         self.meter.reserve(worst)
-        self.rules.note_asked(queries)
+        self.rules.ask(marks)
         requests = [self._request(q, n) for q, n in zip(queries, lengths, strict=True)]
-        return Admitted(queries, requests, worst, lengths)
+        return Admitted(message, "queries", self.episode.prompt, worst, marks, requests)
 
-    def complete(self, admitted: Admitted, replies: Sequence[Reply]) -> Answer:
-        """Charge what was used, remember what was built, coarsen what is shown.
-
-        Raises:
-            BackendError: a reply breaks the generator protocol.
-        """
-        vocab_size = self.episode.generator.vocab_size
-        shown = [
-            coarsen(reply, query, length, vocab_size)
-            for query, length, reply in zip(
-                admitted.queries, admitted.lengths, replies, strict=True
-            )
-        ]
-        self.meter.settle(admitted.worst, sum(map(self._actual, admitted.queries, shown), Cost()))
-        for query, seen in zip(admitted.queries, shown, strict=True):
-            self.rules.note_reply(query, seen)
-        return self.answer(shown)
-
-    def admit_hidden_states(self, message: AskHiddenStates) -> Inspected:
-        """As ``admit``, for hidden states."""
+    def _admit_hidden_states(self, message: AskHiddenStates) -> Admitted:
         what = "layer laws" if message.layers is not None else "features"
         self._granted(Oracle.HIDDEN, f"{what} at {len(message.prefixes)} prefixes")
         check_inspection(message, self.episode, self.contract, self.rules)
         worst = price(message, len(self.episode.prompt))
         self.meter.reserve(worst)
-        if message.layers is not None:
-            self.rules.note_inspected(message.prefixes)
-        return Inspected(message, worst)
+        marks = [] if message.layers is None else self.rules.marks_of(message.prefixes)
+        self.rules.ask(marks)
+        return Admitted(message, message.layers, self.episode.prompt, worst, marks)
 
-    def complete_hidden_states(
-        self, inspected: Inspected, shown: npt.NDArray[np.floating[Any]]
-    ) -> Answer:
-        """Charge what was set aside; a copy of what is shown (``BackendError`` if it is no answer)."""
-        value = checked_hidden_states(shown, inspected.message, self.episode.generator.vocab_size)
-        self.meter.settle(inspected.worst, inspected.worst)
-        return self.answer(value)
+    def complete(self, admitted: Admitted, found: Any) -> Answer:
+        """Charge what was used, remember what was built, copy or coarsen what is shown.
 
-    def cancel(self, admitted: Admitted | Inspected, error: RerootError) -> Answer:
-        """Give the reservation back after the generator failed."""
+        Args:
+            admitted: what was asked.
+            found: the replies of an ``Ask``, or the hidden states.
+
+        Raises:
+            BackendError: the generator protocol is broken.
+        """
+        message, vocab_size = admitted.message, self.episode.generator.vocab_size
+        if isinstance(message, AskHiddenStates):
+            states = checked_hidden_states(found, message, vocab_size)
+            self.meter.settle(admitted.worst, admitted.worst)
+            self.rules.answered(admitted.marks)
+            return self.answer(states)
+        shown = [
+            coarsen(reply, query, request.length, vocab_size)
+            for query, request, reply in zip(message.queries, admitted.requests, found, strict=True)
+        ]
+        used = [r.n if r.tokens.shape[1] == 1 else int(r.lengths.sum()) for r in shown]
+        self.meter.settle(admitted.worst, self._cost(message.queries, used))
+        self.rules.answered(admitted.marks)
+        for query, seen, marks in zip(message.queries, shown, admitted.marks, strict=True):
+            self.rules.note_reply(query, seen, marks[0])
+        return self.answer(shown)
+
+    def cancel(self, admitted: Admitted) -> None:
+        """The generator failed: the reservation is given back, and nothing was built."""
         self.meter.settle(admitted.worst, Cost())
-        return self.answer(None, error)
+        self.rules.failed(admitted.marks)
 
-    def answer(self, value: object, error: RerootError | None = None) -> Answer:
-        """What the learner gets: a value or an error, and the account."""
-        return Answer(value, None if error is None else bare(error), self.meter.spent)
+    def answer(self, value: object) -> Answer:
+        """What the learner gets: a value, and the account."""
+        return Answer(value, None, self.meter.spent)
+
+    def refuse(self, error: RerootError, failure: Failure) -> Answer:
+        """What the learner gets instead: an error, and the account; ``failure`` is what to record."""
+        if isinstance(error, (BackendError, OracleError)):
+            self._causes[failure.kind] = (failure, error)
+        return Answer(None, bare(error), self.meter.spent)
+
+    def cause(self, failure: Failure) -> tuple[Failure, RerootError | None]:
+        """What was behind a learner's failure, and the exception, if what failed was behind here."""
+        known = self._causes.get(failure.kind)
+        if known is None or failure.message != _TOLD[type(known[1])]:
+            return failure, None
+        return known
 
     def _check(self, query: Query) -> None:
         """Refuse queries that make no sense, under whatever contract (``InvalidInput``)."""
@@ -189,7 +233,7 @@ class Gate:
 
     def _request(self, query: Query, length: int) -> Request:
         prefix = query.prefix.tokens
-        key = stream_key(self.seed, self.episode.problem.id, "draws", prefix)
+        key = self._streams.key(prefix)
         first = self._drawn.get(key, 0)
         if query.report.draws and query.forced is None:
             self._drawn[key] = first + query.n
@@ -208,19 +252,21 @@ class Gate:
             forced=query.forced,
         )
 
-    def _cost(self, query: Query, tokens: int) -> Cost:
-        submitted = len(self.episode.prompt) + len(query.prefix)
-        if query.forced is not None:
-            return Cost(queries=len(query.forced), prefill=submitted + len(query.forced))
-        if self.rules.is_rollout(query):
-            return Cost(rollouts=query.n, tokens=tokens, prefill=submitted)
-        return Cost(queries=query.n, tokens=tokens, prefill=submitted)
-
-    def _worst_case(self, query: Query, length: int) -> Cost:
-        return self._cost(query, query.n * length)
-
-    def _actual(self, query: Query, reply: Reply) -> Cost:
-        return self._cost(query, int(reply.lengths.sum()))
+    def _cost(self, queries: Sequence[Query], generated: Sequence[int]) -> Cost:
+        """What queries cost that had so many tokens generated each."""
+        rollouts = asked = tokens = prefill = 0
+        for query, amount in zip(queries, generated, strict=True):
+            prefill += len(self.episode.prompt) + len(query.prefix)
+            if query.forced is not None:
+                asked += len(query.forced)
+                prefill += len(query.forced)
+                continue
+            tokens += amount
+            if self.rules.is_rollout(query):
+                rollouts += query.n
+            else:
+                asked += query.n
+        return Cost(rollouts, asked, tokens, prefill)
 
     # ---- oracles and text ------------------------------------------------------------------
 
@@ -260,7 +306,7 @@ class Gate:
         self.meter.settle(cost, cost)  # a call that fails inside the task is paid all the same
         if recorded is not None:
             return recorded
-        return [ask(self.episode.problem, output) for output in outputs]
+        return [ask(self.episode.problem, output, self._limit) for output in outputs]
 
     def _judged(self, oracle: Oracle, prefix: Prefix):
         self.episode.check_tokens(prefix.tokens)
@@ -286,11 +332,27 @@ class Gate:
         return shown[:length]
 
 
+def _copy(contract: Contract) -> Contract:
+    sampling = contract.sampling
+    return replace(
+        contract,
+        report=replace(contract.report),
+        sampling=None if sampling is None else replace(sampling),
+    )
+
+
+_TOLD: dict[type[RerootError], str] = {
+    BackendError: "the generator failed; the record of the attempt says how",
+    OracleError: "a function of the task failed; the record of the attempt says how",
+}
+"""What a learner is told: texts of generators and tasks may hold a law or an answer."""
+
+
 def bare(error: RerootError) -> RerootError:
-    """The same kind of error with the same text, new: no frame, cause or object travels with it."""
+    """The same kind of error, new: no frame, cause or object travels with it, and no foreign text."""
     if isinstance(error, AccessDenied):
         return AccessDenied(error.query, error.rule, error.weakest)
     if isinstance(error, BudgetExceeded):
         return BudgetExceeded(error.currency, error.requested, error.remaining)
     kind = next(k for k in type(error).__mro__ if k.__module__ == RerootError.__module__)
-    return kind(str(error))
+    return kind(_TOLD.get(kind, str(error)))

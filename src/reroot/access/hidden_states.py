@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,14 +11,6 @@ from ..types import Cost, FloatArray
 from .episode import Episode
 from .rules import PrefixRules
 from .session import AskHiddenStates
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """An ``AskHiddenStates`` that was permitted; ``worst`` is its price."""
-
-    message: AskHiddenStates
-    worst: Cost
 
 
 def check_inspection(

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import ctypes
 import itertools
 import json
+import math
+import operator
+import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, cast
 
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Finding, Prefix, as_tokens
 from .failures import Failure, failure_of, leaves
-from .session import Answer, Envelope, Facts, Message, Session, plain
+from .learner_loop import CLEANUP, Loop, Parked, quietly
+from .session import Answer, Envelope, Facts, Message, Session, sanitize
 
 PATIENCE = 600.0
 """Seconds a learner may go on without asking its session before it is given up."""
-
-_ROUNDS = 1000  # a task that spins on sleep(0) cannot hold back what was asked for longer
 
 Start = Callable[[Session], Awaitable[Any]]
 
@@ -50,48 +52,15 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What comes out of a learner's turn: numbered messages, or how it ended."""
+    """What comes out of a learner's turn: numbered messages, what it waits for, or how it ended.
 
-    sent: tuple[tuple[int, Message], ...] = ()
+    Nothing of these: it goes on by itself, and wants another turn. ``seconds``: what it took.
+    """
+
+    sent: Sequence[tuple[int, Message]] = ()
+    parked: Parked | None = None
     finished: Finished | None = None
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that can be run until nothing is left to do at this moment."""
-
-    def __init__(self) -> None:
-        self._scheduled_calls = 0
-        self._waiting = False
-        super().__init__()
-
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None):  # type: ignore[override]
-        self._scheduled_calls += 1
-        if self._waiting:
-            self._waiting = False
-            self.stop()
-        return super().call_soon(callback, *args, context=context)
-
-    def run_until_idle(self, box: Sequence[Envelope], deadline: float) -> None:
-        """Run every callback that is ready, and those they make ready.
-
-        Callbacks that make each other ready for ever are left after a number of rounds if there is
-        something in the box, or at the deadline.
-        """
-        for rounds in itertools.count():
-            super().call_soon(self.stop)
-            before = self._scheduled_calls
-            self.run_forever()
-            idle = self._scheduled_calls == before
-            if idle or (box and rounds >= _ROUNDS) or time.monotonic() > deadline:
-                return
-
-    def wait(self, deadline: float) -> None:
-        """Sleep until something becomes ready (a timer, a thread), or the deadline has come."""
-        self._waiting = True
-        expiry = self.call_later(max(0.0, deadline - time.monotonic()), self.stop)
-        self.run_forever()
-        expiry.cancel()
-        self._waiting = False
+    seconds: float = 0.0
 
 
 class LearnerTask:
@@ -104,36 +73,29 @@ class LearnerTask:
         self._keep = keep
         self._facts = facts
         self._box: list[Envelope] = []
-        self._loop: _Loop | None = None
+        self._loop: Loop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._numbers = itertools.count()
         self._unanswered: dict[int, asyncio.Future[Answer]] = {}
 
     def step(self, answers: Sequence[tuple[int, Answer]]) -> Finished | list[tuple[int, object]]:
-        """Deliver answers, run until the learner waits for its session or ends; its new messages.
+        """Deliver answers, run until the learner waits or ends; its new messages.
 
         Raises:
             BaseException: whatever a task of the learner raised that stops an event loop.
         """
         if self._loop is None:
-            self._loop = _Loop()
+            self._loop = Loop()
             session = Session(self._facts, self._loop, self._box)
             self._task = self._loop.create_task(_run(self._start, session))
         for number, answer in answers:
             future = self._unanswered.pop(number)
             if not future.done():
                 future.set_result(answer)
-        loop, task, deadline = self._loop, self._task, time.monotonic() + PATIENCE
-        assert task is not None
-        loop.run_until_idle(self._box, deadline)
-        while not (task.done() or self._box or self._unanswered):
-            if time.monotonic() > deadline:
-                why = f"went on for {PATIENCE:g} s without asking its session"
-                return Finished(error=Failure("stalled", why))
-            loop.wait(deadline)
-            loop.run_until_idle(self._box, deadline)
-        if task.done():
-            return self._outcome(task)
+        Loop.burst(self._loop)
+        assert self._task is not None
+        if self._task.done():
+            return self._outcome(self._task)
         sent: list[tuple[int, object]] = []
         for envelope in self._box:
             number = next(self._numbers)
@@ -141,6 +103,10 @@ class LearnerTask:
             sent.append((number, envelope.message))
         self._box.clear()
         return sent
+
+    def park(self) -> Parked | None:
+        """What it waits for, if neither its session nor itself."""
+        return None if self._unanswered or self._loop is None else self._loop.park()
 
     def _outcome(self, task: asyncio.Task[Any]) -> Finished:
         if task.cancelled():
@@ -155,18 +121,16 @@ class LearnerTask:
 
     def failed(self, error: BaseException) -> Finished:
         """The end of a learner by an exception."""
+        if self._task is not None and self._task.done():
+            quietly(self._task.exception)  # told here: asyncio need not say it again
         raised = error if self._keep else None
         return Finished(error=failure_of(error), out_of_budget=_is_budget(error), raised=raised)
 
     def close(self) -> None:
         """Cancel what is left and let go of all that the learner made; safe to call twice."""
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            with suppress(BaseException):  # whatever a cancelled task may raise
-                loop.run_until_idle((), time.monotonic() + 1.0)
-            loop.close()
+        if self._loop is not None:
+            quietly(Loop.end, self._loop)
+            quietly(setattr, self._loop, "_closed", True)  # for its finalizer, whatever went wrong
         self._loop = self._task = None
         self._unanswered.clear()
         self._box.clear()
@@ -204,54 +168,106 @@ def _is_budget(error: BaseException) -> bool:
     return all(isinstance(leaf, BudgetExceeded) for leaf in leaves(error))
 
 
-Work = tuple[LearnerTask, Sequence[tuple[int, Answer]] | None]
-"""A task and the answers to step it with (``None``: close it)."""
-
-
-def _take_turn(work: Work) -> Turn:
-    task, answers = work
+def _take_turn(task: LearnerTask, answers: Sequence[tuple[int, Answer]]) -> Turn:
+    started = time.monotonic()
     try:
-        result: Finished | list[tuple[int, object]] = Finished()
-        if answers is not None:
-            result = task.step(answers)
-        if not isinstance(result, Finished):
-            return Turn(tuple((number, plain(message)) for number, message in result))
+        result = task.step(answers)
+        if isinstance(result, Finished):
+            return Turn(finished=result, seconds=time.monotonic() - started)
+        sent = [(number, sanitize(message)) for number, message in result]
+        parked = None if sent else task.park()
+        return Turn(sent, parked, seconds=time.monotonic() - started)
     except BaseException as error:  # SystemExit and the like, or something forged in the box
-        result = task.failed(error)
-    task.close()
-    return Turn(finished=result)
+        return Turn(finished=task.failed(error), seconds=time.monotonic() - started)
+
+
+def _close(task: LearnerTask) -> bool:
+    quietly(task.close)
+    return True
+
+
+_Call = tuple[Callable[..., Any], *tuple[Any, ...]]
+
+_CLOSING = 5 * CLEANUP  # seconds that the clean-up of a learner may keep the thread
+_DIED = Turn(finished=Finished(error=Failure("stalled", "the thread that it ran on died")))
+_STUCK = Turn(seconds=math.inf)
 
 
 class LearnerThread:
     """The thread on which all learners of a run take turns.
 
     It is a chain of iterators, not a Python loop: below the frames of a learner there is none that
-    holds the queues, where other learners' turns wait.
+    holds the queues, where other learners' turns wait. A thread that dies, or to which a learner
+    does not give control back in time, is left behind for a new one.
     """
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[Work | None] = SimpleQueue()
-        self._turns: SimpleQueue[Turn | None] = SimpleQueue()
-        turns = itertools.chain(map(_take_turn, iter(self._work.get, None)), (None,))
-        _thread.start_new_thread(deque, (map(self._turns.put, turns), 0))
+        self._begin()
 
-    def step_all(self, work: Sequence[tuple[LearnerTask, list[tuple[int, Answer]]]]) -> list[Turn]:
-        """Step every task with its answers; what came out of each turn, in order."""
-        for item in work:
-            self._work.put(item)
-        turns = [self._turns.get() for _ in work]
-        return [turn for turn in turns if turn is not None]
+    def _begin(self) -> None:
+        self._calls: SimpleQueue[list[_Call] | None] = SimpleQueue()
+        self._results: deque[Turn | bool | None] = deque()
+        self._over = _thread.allocate_lock()
+        self._over.acquire()
+        calls = itertools.chain.from_iterable(iter(self._calls.get, None))
+        made = cast("Iterator[Any]", itertools.starmap(operator.call, calls))
+        results = map(self._results.append, made)
+        self._ident = _thread.start_new_thread(deque, (results, 0))
 
-    def drop(self, task: LearnerTask) -> None:
-        """End one learner."""
-        self._work.put((task, None))
-        self._turns.get()
+    def step_all(
+        self, work: Sequence[tuple[LearnerTask, Sequence[tuple[int, Answer]], float]]
+    ) -> list[Turn]:
+        """Step every task with its answers; what came out of each turn, in order.
+
+        The third of each is how many seconds it may keep the thread; a turn of infinitely many is
+        that of one that did not give it back.
+        """
+        calls = [(_take_turn, task, answers) for task, answers, _ in work]
+        return self._call(calls, [limit for _, _, limit in work])
 
     def close(self, tasks: Sequence[LearnerTask]) -> None:
+        """End these learners."""
+        self._call([(_close, task) for task in tasks], [_CLOSING] * len(tasks))
+
+    def end(self, tasks: Sequence[LearnerTask]) -> None:
         """End the thread after closing ``tasks``; a learner that never pauses is left behind."""
-        for task in tasks:
-            self._work.put((task, None))
-        self._work.put(None)
-        with suppress(Empty):
-            while self._turns.get(timeout=10.0) is not None:
-                pass
+        over = _thread.allocate_lock()  # of its own: Ctrl-C may have cut a batch short
+        over.acquire()
+        self._calls.put([*((_close, task) for task in tasks), (over.release,)])
+        self._calls.put(None)
+        over.acquire(timeout=2 * _CLOSING)
+
+    def _call(self, calls: Sequence[_Call], limits: Sequence[float]) -> list[Any]:
+        """What each call returned, or ``_STUCK``, or ``_DIED``."""
+        results: list[Any] = []
+        while len(results) < len(calls):
+            left = slice(len(results), None)
+            batch = [*calls[left], (self._over.release,)]
+            self._calls.put(batch)
+            lost = self._wait(batch, limits[left])
+            results += filter(None, [*self._results])  # None: what releasing the lock returned
+            self._results.clear()
+            if lost is not None:
+                self._begin()
+                if len(results) < len(calls):
+                    results.append(lost)
+        return results
+
+    def _wait(self, batch: list[_Call], limits: Sequence[float]) -> Turn | None:
+        """Wait for the end of a batch; how the call in progress failed, if the thread is lost."""
+        seen, since, pause = 0, time.monotonic(), 0.5
+        while not self._over.acquire(timeout=min(pause, 0.5)):
+            done, now = len([*filter(None, [*self._results])]), time.monotonic()
+            if done > seen:
+                seen, since = done, now
+            pause = max(0.01, since + limits[done] - now) if done < len(limits) else 0.5
+            died = self._ident not in sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+            if died or pause <= 0.01:
+                batch.clear()  # nothing more of it is begun
+                self._calls.put(None)
+                if died:
+                    return _DIED
+                stop = ctypes.py_object(SystemExit)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), stop)
+                return _STUCK
+        return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
@@ -28,6 +29,10 @@ FEATURES_RULE = (
     "below chosen control features are of outputs whose every token the generator itself emitted in "
     "this session"
 )
+
+
+Marks = list[list[bytes]]
+"""Identities of the prefixes at which queries ask, query by query, its own prefix first."""
 
 
 def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
@@ -57,6 +62,7 @@ class PrefixRules:
         self.horizon = horizon
         self._greedy = sampling is not None and sampling.temperature == 0.0
         self._asked: set[bytes] = set()
+        self._open: Counter[bytes] = Counter()  # asked, and not answered yet
         self._emitted: dict[bytes, set[int]] = {}  # prefix → tokens that were emitted there
         self._unread: list[_Paths] = []  # replies whose prefixes nobody has needed yet
 
@@ -89,7 +95,7 @@ class PrefixRules:
             return Control.VISITED
         # from its first prefix on, a string is a chain of children of asked prefixes
         known = {*digests(tokens[:-1], tokens[-1:])}
-        if not tokens or known & self._asked or known & asked:
+        if not tokens or any(known & built for built in (self._asked, self._open.keys(), asked)):
             return Control.RESET
         if self._were_emitted(tokens, ()) or (tokens[1:] and self._were_emitted(tokens[:-1], ())):
             return Control.RESET
@@ -103,13 +109,17 @@ class PrefixRules:
         places = zip(digests(tokens[:-1], last[:-1]), last, strict=True)
         return all(token in self._emitted.get(parent, ()) for parent, token in places)
 
-    def check(self, contract: Contract, queries: Sequence[Query]) -> None:
+    def check(self, contract: Contract, queries: Sequence[Query]) -> Marks:
         """Refuse the first query that ``contract`` does not permit.
+
+        Returns:
+            The identities of the prefixes at which the queries ask, for ``ask`` and the like.
 
         Raises:
             AccessDenied: names the query, the rule and the weakest contract that allows it.
         """
         asked: set[bytes] = set()
+        marks: Marks = []
         for query in queries:
             reports = query.report <= contract.report
             if not reports or contract.control < Control.CHOSEN:
@@ -123,7 +133,9 @@ class PrefixRules:
                     if walks and self.is_rollout(query):
                         weakest = Contract(Control.ROOT, query.report, Sampling(0.0))
                     raise AccessDenied(str(query), rule, str(weakest))
-            asked.update(self._start_digests(query))
+            marks.append(_marks(query))
+            asked.update(marks[-1])
+        return marks
 
     def check_hidden_states(self, contract: Contract, prefix: Prefix) -> None:
         """Refuse hidden states at a prefix at which ``contract`` permits no question (``AccessDenied``)."""
@@ -142,34 +154,47 @@ class PrefixRules:
             asked = f"the features of {output}"
             raise AccessDenied(asked, FEATURES_RULE, _hidden(Control.CHOSEN))
 
-    def note_inspected(self, prefixes: Sequence[Prefix]) -> None:
-        """Remember prefixes whose hidden states were permitted: that is a question there."""
-        self.note_asked([_law_at(prefix) for prefix in prefixes])
+    @staticmethod
+    def marks_of(prefixes: Sequence[Prefix]) -> Marks:
+        """Identities of prefixes whose hidden states are asked: that is a question there."""
+        return [_marks(_law_at(prefix)) for prefix in prefixes]
 
-    def note_asked(self, queries: Sequence[Query]) -> None:
-        """Remember the prefixes at which permitted queries ask."""
-        for query in queries:
-            self._asked.update(self._start_digests(query))
+    def ask(self, marks: Marks) -> None:
+        """Permitted queries are under way: to be ``answered``, or ``failed``."""
+        for one in marks:
+            self._open.update(one)
 
-    def note_reply(self, query: Query, reply: Reply) -> None:
-        """Remember the prefixes that the generator emitted, or passed through, to answer."""
+    def answered(self, marks: Marks) -> None:
+        """The prefixes at which they asked count from now on."""
+        self.failed(marks)
+        for one in marks:
+            self._asked.update(one)
+
+    def failed(self, marks: Marks) -> None:
+        """What the generator did not answer builds nothing."""
+        for one in marks:
+            for mark in one:
+                if self._open[mark] > 1:
+                    self._open[mark] -= 1
+                else:
+                    del self._open[mark]
+
+    def note_reply(self, query: Query, reply: Reply, start: bytes) -> None:
+        """Remember the prefixes that the generator emitted, or passed through, to answer.
+
+        ``start`` is the identity of the query's prefix.
+        """
         if query.forced is not None:
             return
         drawn = self._draws(query)
         if reply.tokens.shape[1] > 1:
             self._unread.append(_Paths(query, reply, drawn))
         elif drawn:
-            (start,) = digests(query.prefix.tokens)
             self._emitted.setdefault(start, set()).update(reply.tokens[:, 0].tolist())
 
     def _draws(self, query: Query) -> bool:
         """Whether its tokens follow the sampling law; ARGMAX follows the mode instead."""
         return query.report.draws or self._greedy
-
-    @staticmethod
-    def _start_digests(query: Query) -> Iterator[bytes]:
-        """The prefixes at which the query asks; scoring asks at each prefix of the forced tokens."""
-        return digests(query.prefix.tokens, (query.forced or ())[:-1])
 
     def _read_replies(self) -> None:
         for paths in self._unread:
@@ -179,6 +204,11 @@ class PrefixRules:
                 else:  # a walk along the mode emits nothing, but asks at every prefix it passes
                     self._asked.add(parent)
         self._unread.clear()
+
+
+def _marks(query: Query) -> list[bytes]:
+    """The prefixes at which the query asks; scoring asks at each prefix of the forced tokens."""
+    return [*digests(query.prefix.tokens, (query.forced or ())[:-1])]
 
 
 def _law_at(prefix: Prefix) -> Query:

@@ -86,7 +86,7 @@ class AskHiddenStates:
 Message = Ask | Consult | Demonstrate | Decode | AskHiddenStates
 
 
-def plain(message: object) -> Message:
+def sanitize(message: object) -> Message:
     """The message once more, made of nothing but new plain values.
 
     What a learner makes stops here, in its own thread: what is checked behind the door is what is
@@ -131,8 +131,10 @@ def _query(query: object) -> Query:
 
 
 def _integer(value: object, name: str) -> int | None:
+    if value is None or type(value) is int:
+        return value
     try:
-        return None if value is None else as_tokens((value,))[0]  # type: ignore[arg-type]
+        return as_tokens((value,))[0]  # type: ignore[arg-type]
     except InvalidInput:
         raise InvalidInput(f"{name} must be an integer, got {value!r}") from None
 
@@ -344,8 +346,13 @@ class Session:
         return Report.SAMPLE if granted.draws else granted
 
     async def _send(self, message: Message) -> object:
+        if asyncio._get_running_loop() is not self._loop:
+            raise InvalidInput(
+                "a session serves the learner it was made for, in its own event loop: it was used by "
+                "another learner, or in another thread"
+            )
         future: asyncio.Future[Answer] = self._loop.create_future()
-        self._box.append(Envelope(plain(message), future))
+        self._box.append(Envelope(sanitize(message), future))
         answer = await future
         self._spent = answer.spent
         if answer.error is not None:

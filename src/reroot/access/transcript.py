@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,12 @@ from ..errors import (
 from ..generators.law import most_likely
 from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
+from .failures import Failure
 from .rules import PrefixRules, no_oracle
 from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
+
+DAMAGED = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
+"""What reading a line raises that is JSON but does not say what it should."""
 
 _REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
@@ -210,7 +215,7 @@ def _audit(
 
 def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
     error, message = line["error"], line["message"]
-    if error is not None and error.partition(":")[0] in _REFUSALS:
+    if error is not None and failure_from_json(error).kind in _REFUSALS:
         return  # refused at the time: nothing was asked
     for oracle in Oracle:
         if oracle.value in message and oracle not in contract.oracles:
@@ -220,11 +225,13 @@ def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) ->
     if "ask" not in message:
         return
     queries = [_query_from_json(q) for q in message["ask"]]
-    rules.check(contract, queries)
-    rules.note_asked(queries)
-    replies = [] if error is not None else replies_from_json(line["value"])
-    for query, reply in zip(queries, replies, strict=error is None):
-        rules.note_reply(query, reply)
+    marks = rules.check(contract, queries)
+    if error is not None:  # what failed builds nothing
+        return
+    rules.ask(marks)
+    rules.answered(marks)
+    for query, reply, own in zip(queries, replies_from_json(line["value"]), marks, strict=True):
+        rules.note_reply(query, reply, own[0])
 
 
 def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
@@ -233,7 +240,9 @@ def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRule
     for place in places:
         (rules.check_features if features else rules.check_hidden_states)(contract, place)
     if not features:
-        rules.note_inspected(places)
+        marks = rules.marks_of(places)
+        rules.ask(marks)
+        rules.answered(marks)
 
 
 def weaken(
@@ -296,8 +305,9 @@ def _weaker_line(line: dict[str, Any], report: Report) -> dict[str, Any]:
             for old, new, reply in zip(queries, asked, replies_from_json(value), strict=True)
         ]
         value = value_to_json(replies)
-    elif error.partition(":")[0] != BudgetExceeded.__name__:
-        raise InvalidInput(f"message {line['i']} failed, and why names its report: {error}")
+    elif failure_from_json(error).kind != BudgetExceeded.__name__:
+        why = failure_from_json(error)
+        raise InvalidInput(f"message {line['i']} failed, and why names its report: {why}")
     return {**line, "message": message_to_json(Ask(tuple(asked))), "value": value}
 
 
@@ -345,7 +355,37 @@ def same_message(recorded: dict[str, Any], message: Message) -> bool:
     return recorded == json.loads(json.dumps(message_to_json(message)))
 
 
-def error_from_text(text: str) -> RerootError:
-    """A recorded error that the generator or an oracle was the cause of."""
-    kind, _, said = text.partition(": ")
-    return OracleError(said) if kind == OracleError.__name__ else BackendError(said)
+def recorded_answer(message: Message, line: dict[str, Any]) -> tuple[Any, Failure | None]:
+    """What a line has recorded as the answer of ``message``, and the failure if it was one.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no answer to this message.
+    """
+    if line["error"] is not None:
+        return None, failure_from_json(line["error"])
+    value = line["value"]
+    if isinstance(message, Ask):
+        return replies_from_json(value), None
+    if isinstance(message, AskHiddenStates):
+        return array_from_json(value), None
+    if isinstance(message, Consult):
+        said = cast("list[Any]", value) if isinstance(value, list) else [None]
+        kind = bool if message.oracle == Oracle.VERIFIER else float
+        fits = all(type(v) is kind and math.isfinite(v) for v in said)
+        if not fits or len(said) != len(message.prefixes):
+            raise ValueError(f"no verdicts about {len(message.prefixes)} prefixes: {value!r:.80}")
+    return value, None
+
+
+def recorded_error(failure: Failure) -> RerootError:
+    """A recorded failure of the generator or of an oracle, as an exception."""
+    kind = OracleError if failure.kind == OracleError.__name__ else BackendError
+    return kind(failure.message)
+
+
+def failure_from_json(data: Any) -> Failure:
+    """A recorded failure (``TypeError`` if it is none)."""
+    failure = Failure(**data)
+    if not isinstance(failure.kind, str) or not isinstance(failure.message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{data!r:.80} is no failure")
+    return failure

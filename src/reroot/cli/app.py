@@ -29,7 +29,7 @@ console = PlainConsole()
 
 def _version(show: bool) -> None:
     if show:
-        console.line(f"reroot {__version__}")
+        console.say(f"reroot {__version__}")
         raise typer.Exit
 
 
@@ -65,5 +65,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 2
         if usage.ctx is not None:
             message += f" (see {usage.ctx.command_path} --help)"
-    PlainConsole(stderr=True).line(f"error: {message}", "red")
+    PlainConsole(stderr=True).say(f"error: {message}", "red")
     return 2

@@ -96,7 +96,7 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
 
     console.print(overview(found) if short else certificates_table(found))
     if folder is not None:
-        console.line(f"report: {folder / PAGE}")
+        console.say(f"report: {folder / PAGE}")
 
 
 def tell_certificates(folder: Path) -> None:

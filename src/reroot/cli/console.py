@@ -28,6 +28,6 @@ class PlainConsole(Console):
             shown = segment.text if segment.control else visible(segment.text)
             yield Segment(shown, segment.style, segment.control)
 
-    def line(self, text: str, style: str | None = None) -> None:
+    def say(self, text: str, style: str | None = None) -> None:
         """Print a text that the terminal may wrap, but that is one line to a program."""
         self.print(text, style=style, soft_wrap=True)

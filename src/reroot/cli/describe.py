@@ -107,7 +107,7 @@ def _describe(
 
         reroot describe smc
     """
-    console.line(describe(name))
+    console.say(describe(name))
 
 
 def documented(doc: str | None) -> tuple[str, dict[str, str]]:

@@ -38,7 +38,7 @@ def bar(
     shown = PlainConsole(stderr=True)
     if not shown.is_terminal:
         count = _Count(what, waiting)
-        with ticking(lambda: shown.line(count.line())):
+        with ticking(lambda: shown.say(count.line())):
             yield count.start, count.advance
         return
     progress = _Bar(

@@ -82,8 +82,8 @@ def tell(found: Reproduction) -> None:
     for id, checks in found.checks.items():
         for check in checks:
             if not check.holds:
-                console.line(f"fails: {id}: {check.name}: {check.detail}", "red")
+                console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
     try:
-        console.line(f"report: {write_page(found)}")
+        console.say(f"report: {write_page(found)}")
     except MissingDependency as error:  # the measurements are complete
-        console.line(f"no page: {error}; then: reroot report {found.folder}")
+        console.say(f"no page: {error}; then: reroot report {found.folder}")

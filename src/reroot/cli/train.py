@@ -2,93 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..errors import MissingDependency, need
+from ..errors import MissingDependency
+from ..training.trl.config import TrainConfig, read_config
 from .app import app, console
 
+_ENDED = {
+    "steps": "all steps taken",
+    "budget": "the budget is spent",
+    "target": "target reached",
+}
+_CONFIG = "YAML file of these settings (with _ for -), and 'trl:' for GRPOConfig."
+_OUT = "Run folder; the same command on the same folder continues it."
 
-@app.command()
+
 def train(
-    model: Annotated[str | None, typer.Option(help="smollm2, a model folder, or a hub id.")] = None,
-    task: Annotated[str | None, typer.Option(help="A task (see 'reroot list tasks').")] = None,
-    horizon: Annotated[int | None, typer.Option(help="Task size.")] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            help="Where groups start, as in adaback:tau=0.5 (see 'reroot list strategies'; default "
-            "root)."
-        ),
-    ] = None,
-    grants: Annotated[
-        str | None,
-        typer.Option(
-            help="Contract of every session, as in chosen/logprob (default: what the strategy "
-            "requires). One that names no oracle grants those of the task."
-        ),
-    ] = None,
-    generation: Annotated[
-        str | None,
-        typer.Option(
-            help="session (default), or trl: TRL's own, from the root without a session, to compare "
-            "with."
-        ),
-    ] = None,
-    beta: Annotated[float | None, typer.Option(help="β, reward per nat of KL (default 0).")] = None,
-    kl: Annotated[
-        str | None,
-        typer.Option(help="k1_reward (the gradient of the KL; default) or k3_loss (as in GRPO)."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps (default 200).")] = None,
-    groups: Annotated[int | None, typer.Option(help="Start prefixes per step (default 8).")] = None,
-    size: Annotated[int | None, typer.Option(help="Rollouts of each group (default 8).")] = None,
-    roots: Annotated[
-        int | None,
-        typer.Option(help="Groups of each step that start at the root whatever the strategy."),
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Of AdamW, constant (default 1e-5).")
-    ] = None,
-    problems: Annotated[int | None, typer.Option(help="Training prompts (default 64).")] = None,
-    eval_problems: Annotated[
-        int | None, typer.Option(help="Held-out prompts (default 16); 0: no evaluation.")
-    ] = None,
-    eval_size: Annotated[
-        int | None, typer.Option(help="Samples of each held-out prompt (default 8).")
-    ] = None,
-    eval_every: Annotated[
-        int | None, typer.Option(help="Steps between evaluations (default 25).")
-    ] = None,
-    save_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints (default 25).")
-    ] = None,
-    budget_tokens: Annotated[
-        int | None, typer.Option(help="Generated tokens that training may spend.")
-    ] = None,
-    target: Annotated[
-        float | None, typer.Option(help="Root pass@1 of an evaluation at which training ends.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of problems, draws and order.")] = None,
-    chat: Annotated[
-        bool | None, typer.Option("--chat", help="Use the model's chat template.")
-    ] = None,
-    lora: Annotated[
-        int | None, typer.Option(help="Rank of LoRA adapters; 0: all weights (default).")
-    ] = None,
-    last_layers: Annotated[
-        int | None, typer.Option(help="Train the last so many layers alone (default: all weights).")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of these settings (with _ for -), and 'trl:' for GRPOConfig."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; the same command on the same folder continues it."),
-    ] = None,
+    *,
+    config: Annotated[Path | None, typer.Option(help=_CONFIG)] = None,
+    out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
+    **settings: Any,
 ) -> None:
     """Post-train a model from the root or from prefixes, through a metered session, on TRL.
 
@@ -101,30 +40,43 @@ def train(
         reroot train --model smollm2 --task running_sum --horizon 8 --strategy adaback \\
             --beta 0.01 --out runs/t1
     """
-    given = {k: v for k, v in locals().items() if k not in ("config", "out")}
-    need("train", "torch", "transformers", "trl", "tensorboard")
-    from ..pages.training.page import write_training_page
-    from ..training.trl.config import read_config
-    from ..training.trl.run import Watch, run_config, train_run
+    chosen = read_config(config, settings)
+    from ..training.trl.callbacks import Callbacks
+    from ..training.trl.train import train_run
     from .training_screen import TrainingScreen
 
-    settings = read_config(config, given)
-    folder = (
-        out or Path("runs") / f"train-{Path(settings.model).name}-{settings.task}-{settings.arm}"
-    )
-    with TrainingScreen(run_config(settings), settings.steps) as screen:
-        summary = train_run(settings, folder, Watch(screen.step, screen.evaluation, screen.event))
-    ended = {
-        "steps": "all steps taken",
-        "budget": "the budget is spent",
-        "target": "target reached",
-    }
-    spent = summary["spent"]["tokens"]
-    console.line(
-        f"{ended[summary['reason']]}: {summary['steps']} steps, {spent:,} generated tokens; "
+    folder = out or chosen.folder
+    with TrainingScreen(chosen.identity(), chosen.steps) as screen:
+        shown = Callbacks(screen.step, screen.evaluation, screen.event)
+        summary = train_run(chosen, folder, shown)
+    steps, spent = summary["steps"], summary["spent"]["tokens"]
+    console.say(
+        f"{_ENDED[summary['reason']]}: {steps} steps, {spent:,} generated tokens; "
         f"model: {folder / 'model'}"
     )
+    from ..pages.training.page import write_training_page
+
     try:
-        console.line(f"report: {write_training_page([folder])}")
+        console.say(f"report: {write_training_page([folder])}")
     except MissingDependency as error:  # the run itself is complete
-        console.line(f"no page: {error}; then: reroot report {folder}")
+        console.say(f"no page: {error}; then: reroot report {folder}")
+
+
+def _options() -> Iterator[inspect.Parameter]:
+    """An option for each setting; ``None``: not given."""
+    for f in dataclasses.fields(TrainConfig):
+        if not f.metadata:
+            continue
+        kind, text = f.metadata["kind"], f.metadata["help"]
+        if kind is not bool and f.default not in (None, dataclasses.MISSING):
+            text = f"{text.removesuffix('.')} (default {f.default})."
+        names = [f"--{f.name}"] if kind is bool else []  # on or not given: no --no-…
+        option = Annotated[kind | None, typer.Option(*names, help=text)]
+        yield inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option
+        )
+
+
+_own = inspect.signature(train, eval_str=True).parameters
+train.__signature__ = inspect.Signature([*_options(), _own["config"], _own["out"]])  # type: ignore[attr-defined]
+app.command()(train)

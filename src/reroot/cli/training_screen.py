@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from . import progress
 from .console import PlainConsole
+from .progress import clock
 
 TAIL = 10
 """Numbers of "the last steps" are over this many; so often a plain line is printed."""
@@ -30,7 +32,8 @@ class TrainingScreen:
     """Shows a run as it goes on: a context manager that is told of every line of the journal.
 
     On a terminal there is one screen, redrawn in place, that stays when the run ends; elsewhere a
-    plain line per ``TAIL`` steps, evaluation and event. All of it goes to stderr.
+    plain line per ``TAIL`` steps, evaluation and event, and one when nothing was said for long. All
+    of it goes to stderr.
 
     Args:
         config: the run's configuration; read are arm, task, model, horizon and budget.
@@ -49,7 +52,8 @@ class TrainingScreen:
         self._roots: list[float | None] = []
         self._evaluation: Line | None = None
         self._event: Line | None = None
-        self._since = time.monotonic()
+        self._since = self._said = time.monotonic()
+        self._until_end = ExitStack()
         self._body: RenderableType = Text("waiting for the first step", style="dim")
         self._live = Live(get_renderable=self._screen, console=self._console, auto_refresh=True)
 
@@ -59,6 +63,7 @@ class TrainingScreen:
             self._live.start()
         else:
             self._print(f"{self._title}: {self._total} steps")
+            self._until_end.enter_context(progress.ticking(self._still))
         return self
 
     def __exit__(
@@ -67,6 +72,7 @@ class TrainingScreen:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._until_end.close()
         if self._live.is_started:
             self._live.stop()
 
@@ -94,8 +100,13 @@ class TrainingScreen:
         elif worth_a_line:
             self._print(text)
 
+    def _still(self) -> None:
+        if time.monotonic() - self._said >= progress.EVERY / 2:
+            self._print(f"at step {self._done()}/{self._total}, {self._times()}")
+
     def _print(self, text: str) -> None:
-        self._console.line(text)
+        self._said = time.monotonic()
+        self._console.say(text)
 
     # -- the screen ------------------------------------------------------------------------------
 
@@ -104,20 +115,25 @@ class TrainingScreen:
 
     def _bar(self) -> RenderableType:
         """The bar, with the time taken and the time left."""
-        done = self._last[-1]["step"] if self._last else 0
+        done = self._done()
         row = Table.grid(padding=(0, 2, 0, 0), expand=True)
         row.add_column(no_wrap=True)
         row.add_column(ratio=1)
         row.add_column(no_wrap=True)
-        times = f"{_clock(time.monotonic() - self._since)}, left {self._left(done)}"
-        row.add_row(f"step {done}/{self._total}", ProgressBar(self._total, done), times)
+        row.add_row(f"step {done}/{self._total}", ProgressBar(self._total, done), self._times())
         return row
 
-    def _left(self, done: int) -> str:
+    def _done(self) -> int:
+        return self._last[-1]["step"] if self._last else 0
+
+    def _times(self) -> str:
+        return f"{clock(time.monotonic() - self._since)}, left {self._left()}"
+
+    def _left(self) -> str:
         seconds = [line["seconds"] for line in list(self._last) if line.get("seconds") is not None]
         if not seconds:
             return "-:--:--"
-        return _clock(max(self._total - done, 0) * sum(seconds) / len(seconds))
+        return clock(max(self._total - self._done(), 0) * sum(seconds) / len(seconds))
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -134,7 +150,7 @@ class TrainingScreen:
             yield "reward, prefixes", self._both("prefix")
             yield "KL, nats", self._both("kl")
             yield "tokens", self._tokens()
-            yield "zero-signal groups", self._silent()
+            yield "zero-variance groups", self._zero_variance()
             yield "start prefix", self._starts()
         if self._evaluation is not None:
             yield f"evaluation, step {self._evaluation['step']}", ""
@@ -157,12 +173,12 @@ class TrainingScreen:
             return f"{spent:,}"
         return f"{spent:,} of {self._budget:,} ({100 * spent / self._budget:.0f} %)"
 
-    def _silent(self) -> str:
-        last = self._last[-1]
-        known = [x for x in self._last if x.get("silent") is not None and x.get("groups")]
-        silent, groups = (sum(line[name] for line in known) for name in ("silent", "groups"))
-        share = f"{100 * silent / groups:.0f} %" if known else "·"
-        now = f"{_number(last.get('silent'))} of {_number(last.get('groups'))}"
+    def _zero_variance(self) -> str:
+        last, name = self._last[-1], "zero_variance"
+        known = [x for x in self._last if x.get(name) is not None and x.get("groups")]
+        equal, groups = (sum(line[key] for line in known) for key in (name, "groups"))
+        share = f"{100 * equal / groups:.0f} %" if known else "·"
+        now = f"{_number(last.get(name))} of {_number(last.get('groups'))}"
         return f"{now}, in the last {len(self._last)} steps {share}"
 
     def _starts(self) -> str:
@@ -185,17 +201,13 @@ def _number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
 
 
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
-
-
 def _step_text(line: Line, total: int) -> str:
     """A step in one line."""
     named = {"root": "reward root", "prefix": "prefixes", "kl": "KL"}
     shown = [f"{text} {_number(line.get(name))}" for name, text in named.items()]
-    silent = f"{_number(line.get('silent'))} of {_number(line.get('groups'))} groups without signal"
+    equal = f"{_number(line.get('zero_variance'))} of {_number(line.get('groups'))} groups zero-variance"
     tokens = f"{line.get('tokens') or 0:,} tokens"
-    return f"step {line['step']}/{total}: {', '.join([*shown, silent, tokens])}"
+    return f"step {line['step']}/{total}: {', '.join([*shown, equal, tokens])}"
 
 
 def _passes(line: Line) -> Iterator[tuple[str, str]]:

@@ -17,8 +17,10 @@ from ..pages.kit.table import table_of
 from ..randomness import keyed_rng, stream_key
 from ..runs.enumerated import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..tasks.base import Problem
-from .base import ERROR, Check, Experiment, Row, Setting, by_kind, setting_of, total, where
+from .base import Check, Experiment, Row, Setting, total, where
 from .collapse import EXACT, REPORTS, roll
+from .counts import ERROR
+from .measuring import by_kind, setting_of
 from .plots import Axes, Line, plot
 from .two_laws import doors, random_pair, reach_of, sampled_error, wrong_guesses
 

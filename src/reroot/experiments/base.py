@@ -6,19 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..access.learner import BoundLearner
-from ..diagnosis.intervals import clopper_pearson
-from ..families.many import ensemble
-from ..generators.base import Generator
-from ..pages.kit.table import Html
-from ..runs.run import RunResult, run
-from .formulas import at_most, inside
-
-ERROR = 1e-3
-"""Probability that a statistical check fails though all is right."""
-
 Setting = Mapping[str, Any]
 """What is measured, as JSON values. ``seed`` is added by ``Experiment.setting``."""
 
@@ -79,43 +66,6 @@ class Experiment:
         return {"seed": number, **self.settings[number]}
 
 
-def setting_of(kind: str, names: str, **usual: object) -> Callable[..., Setting]:
-    """Makes settings of one kind: ``setting_of("walk", "K H", first=0)(16, 4)``."""
-    keys = (*names.split(), *usual)
-
-    def made(*values: object, **more: object) -> Setting:
-        given = dict(zip(keys, values, strict=False)) | more
-        return {"kind": kind, **dict.fromkeys(keys), **usual, **given}
-
-    return made
-
-
-def by_kind(**kinds: Callable[[Setting], list[Row]]) -> Callable[[Setting], list[Row]]:
-    """What measures settings of several kinds."""
-    return lambda s: kinds[s["kind"]](s)
-
-
-def run_each(
-    learner: BoundLearner, secrets: Sequence[Generator], seed: int, grants: str = "", **more: Any
-) -> RunResult:
-    """One attempt on each secret, under ``grants`` or just what the learner requires."""
-    laws = ensemble(secrets)
-    grants = grants or str(learner.requires)
-    return run(learner, laws.problems(), laws, grants=grants, seed=seed, **more)
-
-
-def account(result: RunResult) -> Row:
-    """What the attempts found, and the queries they took."""
-    queries = [a.cost.queries for a in result.attempts]
-    return {
-        "passed": sum(a.passed for a in result.attempts),
-        "queries": float(np.mean(queries)),
-        "least": min(queries),
-        "most": max(queries),
-        "errors": sum(a.error is not None for a in result.attempts),
-    }
-
-
 def where(rows: Sequence[Row], **values: object) -> list[Row]:
     """The rows that have these values."""
     return [row for row in rows if all(row.get(name) == v for name, v in values.items())]
@@ -124,46 +74,3 @@ def where(rows: Sequence[Row], **values: object) -> list[Row]:
 def total(rows: Sequence[Row], name: str) -> int:
     """The sum of a column."""
     return sum(row[name] for row in rows)
-
-
-# ---- checks of counts --------------------------------------------------------------------------------
-
-
-def rarely(
-    name: str, failed: int, of: int, rate: float, what: str, *, sound: bool = True, digits: int = 3
-) -> Check:
-    """``failed`` of so many is compatible with a rate of at most that (and ``sound``)."""
-    low, high = clopper_pearson(failed, of)
-    detail = f"{failed} of {of:,} {what}, interval {low:.{digits}f} to {high:.{digits}f}"
-    return Check(name, sound and at_most(failed, of, rate, ERROR), f"{detail}; at most {rate:g}")
-
-
-def banded(
-    name: str, rows: Sequence[Row], n: str = "attempts", error: float | None = None
-) -> list[Check]:
-    """``passed`` of ``n`` lies in the binomial band around ``exact`` in every row; none without rows.
-
-    ``error``: of each band; by default those of all rows together fail with probability ``ERROR``.
-    """
-    if not rows:
-        return []
-    error = ERROR / len(rows) if error is None else error
-    good = [inside(r["passed"], r[n], r["exact"], error) for r in rows]
-    worst = max(abs(r["passed"] / r[n] - r["exact"]) for r in rows)
-    detail = f"{sum(good)} of {len(rows)} settings in their bands; largest difference {worst:.4f}"
-    return [Check(name, all(good), detail)]
-
-
-# ---- cells of tables ---------------------------------------------------------------------------------
-
-
-def counted(k: int, n: int) -> Html:
-    """k of n with its 95 % interval."""
-    low, high = clopper_pearson(k, n)
-    return Html(f"{k} of {n} <small>{low:.3f}–{high:.3f}</small>")
-
-
-def rate(k: int, n: int) -> Html:
-    """The rate of k of n with its 95 % interval."""
-    low, high = clopper_pearson(k, n)
-    return Html(f"{k / n:.4f} <small>{low:.4f}–{high:.4f}</small>")

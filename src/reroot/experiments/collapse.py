@@ -28,7 +28,8 @@ from ..runs.run import run
 from ..tasks.base import Problem
 from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
-from .base import Check, Experiment, Row, Setting, by_kind, setting_of, total, where
+from .base import Check, Experiment, Row, Setting, total, where
+from .measuring import by_kind, setting_of
 
 if TYPE_CHECKING:
     from ..access.session import Session

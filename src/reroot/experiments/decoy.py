@@ -15,25 +15,11 @@ from ..learners.registry import get_learner
 from ..pages.kit.formatting import from_log, quantity
 from ..pages.kit.table import dot, table, table_of
 from ..runs.run import run
-from .base import (
-    ERROR,
-    Check,
-    Experiment,
-    Row,
-    Setting,
-    account,
-    banded,
-    by_kind,
-    counted,
-    rarely,
-    rate,
-    run_each,
-    setting_of,
-    total,
-    where,
-)
+from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import ask_all, guesses, root_plurality, root_reading
+from .counts import ERROR, banded, counted, rarely, rate
 from .formulas import rollouts_for, root_logprob_success, root_plurality_failure
+from .measuring import account, by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05

@@ -16,20 +16,9 @@ from ..pages.kit.formatting import from_log
 from ..pages.kit.html import grid
 from ..pages.kit.table import Html, table_of
 from ..randomness import keyed_rng, stream_key
-from .base import (
-    ERROR,
-    Check,
-    Experiment,
-    Row,
-    Setting,
-    banded,
-    by_kind,
-    rate,
-    run_each,
-    setting_of,
-    total,
-    where,
-)
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, banded, rate
+from .measuring import by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05

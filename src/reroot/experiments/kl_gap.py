@@ -14,20 +14,9 @@ from ..learners.registry import get_learner
 from ..pages.kit.html import grid
 from ..pages.kit.table import table_of
 from ..types import FloatArray
-from .base import (
-    ERROR,
-    Check,
-    Experiment,
-    Row,
-    Setting,
-    banded,
-    by_kind,
-    rarely,
-    run_each,
-    setting_of,
-    total,
-    where,
-)
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, banded, rarely
+from .measuring import by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 K, P, DELTA = 4, 0.5, 0.05

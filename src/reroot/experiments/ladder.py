@@ -12,11 +12,13 @@ from ..pages.kit.formatting import from_log, quantity
 from ..pages.kit.table import dot, note, table, table_of
 from ..runs.run import RunResult, run
 from ..types import CURRENCIES
-from .base import ERROR, Check, Experiment, Row, Setting, banded, counted, run_each, where
+from .base import Check, Experiment, Row, Setting, where
 from .baseline_learners import found_leaves
+from .counts import ERROR, banded, counted
 from .formulas import at_most
 from .ladder_cells import CONTROLS, DECOYS, REPORTS, SUCCESS, Cell, Ladder, PathLadder, Trial
 from .ladder_more import ParityLadder, TrieLadder
+from .measuring import run_each
 
 FAMILIES: dict[str, Ladder] = {
     "hidden-path": PathLadder(

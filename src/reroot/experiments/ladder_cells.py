@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -42,6 +42,7 @@ class Cell:
             ``never``.
         trial: name of the run behind it.
         why: the learner, or why it is impossible; HTML.
+        run: the learner, where the run is at full size with the numbers as its budget.
         rollouts, queries, rewards: the numbers; queries of ``mean`` come from the run.
         low: lower bound for any learner, of rollouts under root control, else of queries.
     """
@@ -49,6 +50,7 @@ class Cell:
     kind: str
     trial: str
     why: str
+    run: str | BoundLearner = ""
     rollouts: int = 0
     queries: int = 0
     rewards: int = 0
@@ -78,19 +80,19 @@ class Trial:
     leaves: bool = False
 
 
-def exact(trial: str, why: str, **numbers: int) -> Cell:
+def exact(trial: str, why: str, run: str | BoundLearner = "", **numbers: int) -> Cell:
     """A fixed cost, or one that is exact by formula."""
-    return Cell("exact", trial, why, **numbers)
+    return Cell("exact", trial, why, run, **numbers)
 
 
-def bound(trial: str, why: str, **numbers: int) -> Cell:
+def bound(trial: str, why: str, run: str = "", **numbers: int) -> Cell:
     """Numbers that suffice, and a lower bound."""
-    return Cell("bound", trial, why, **numbers)
+    return Cell("bound", trial, why, run, **numbers)
 
 
-def waits(trial: str, why: str, queries: int) -> Cell:
+def waits(trial: str, why: str, run: str, queries: int) -> Cell:
     """The exact quantile of a law of waiting."""
-    return Cell("quantile", trial, why, queries=queries)
+    return Cell("quantile", trial, why, run, queries=queries)
 
 
 def dark(control: str, why: str) -> list[Cell]:
@@ -105,6 +107,22 @@ def by_control(rows: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
         for control, row in zip(CONTROLS, rows, strict=True)
         for report, cell in zip(REPORTS, row, strict=True)
     }
+
+
+def full_runs(
+    cells: Mapping[tuple[str, str], Cell],
+    instances: Callable[[], Sequence[Generator]],
+    **more: object,
+) -> dict[str, Trial]:
+    """The trials of the cells that say their run."""
+    found: dict[str, Trial] = {}
+    for cell in cells.values():
+        if cell.run:
+            learner = get_learner(cell.run) if isinstance(cell.run, str) else cell.run
+            paid = {"rollouts": cell.rollouts, "queries": cell.queries, "rewards": cell.rewards}
+            budget = Budget(**{name: amount for name, amount in paid.items() if amount})
+            found[cell.trial] = under(learner, instances=instances, budget=budget, **more)
+    return found
 
 
 class Ladder(Protocol):
@@ -136,6 +154,14 @@ def blind(
     """All instances must answer alike, wherever the contract lets one ask."""
     report = contract.partition("/")[2]
     return Trial(ask_all(report=report, prefixes=prefixes), contract, instances)
+
+
+def blind_runs(
+    instances: Callable[[], Sequence[Generator]], prefixes: Sequence[Sequence[int]]
+) -> dict[str, Trial]:
+    """The trials of ``dark`` from the root and with VISITED control."""
+    contracts = [f"{control}/{report}" for control in CONTROLS[:2] for report in REPORTS[:2]]
+    return {f"blind {contract}": blind(contract, instances, prefixes) for contract in contracts}
 
 
 @dataclass(frozen=True)
@@ -240,7 +266,8 @@ class PathLadder:
         if self.k:
             decoy = "the greedy rollout follows decoy 0, at temperature 0 without doubt"
             return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
-        greedy = exact("greedy rollout", "the law at temperature 0 walks down the path", rollouts=1)
+        once = "the law at temperature 0 walks down the path"
+        greedy = exact("greedy rollout", once, greedy_rollout(), rollouts=1)
         listed = exact(
             "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
         )
@@ -249,27 +276,40 @@ class PathLadder:
     def _visited(self) -> list[Cell]:
         blind = [Cell("never", f"blind visited/{r}", self._why_not(r)) for r in REPORTS[:2]]
         until = "the law walk waits until the generator emits the next token"
-        law, draw = waits("visited full", until, self.waiting), self._drawn("visited")
+        law = waits("visited full", until, self._law("visited"), self.waiting)
+        draw = self._drawn("visited")
         return [*blind, self._sample(), draw, draw if self.k else law, law]
 
     def _reset(self) -> list[Cell]:
-        walk = exact("reset argmax", "the greedy walk", queries=self.H)
+        greedy = f"greedy_walk:decoys={self.k}"
+        walk = exact("reset argmax", "the greedy walk", greedy, queries=self.H)
         blind = Cell("never", "blind chosen/argmax(1)", self._why_not(REPORTS[0]))
-        law, draw = exact("reset full", "the law walk", queries=self.H), self._drawn("reset")
+        law = exact("reset full", "the law walk", self._law(), queries=self.H)
+        draw = self._drawn("reset")
         return [blind if self.k else walk, walk, self._sample(), draw, draw if self.k else law, law]
 
     def _drawn(self, control: str) -> Cell:
         """Log-probabilities of what was drawn, and with resets of what is scored."""
         trial, law = f"{control} logprob", "at K = 2 one log-probability is the law"
-        if control == "visited":
-            draws = "the log-probability walk draws until it sees the next token"
-            one = self.K == 2
-            return waits(trial, law if one else draws, self.waiting if one else self.waiting_all)
-        if self.K == 2:
-            return exact(trial, law, queries=self.H)
-        return waits(
-            trial, "the log-probability walk draws once and scores the others", self.scoring
-        )
+        one, free = self.K == 2, control == "reset"
+        walk = "law_walk:report=logprob" if one else f"logprob_walk:decoys={self.k}"
+        walk += f",control={control}"
+        if free:
+            if one:
+                return exact(trial, law, walk, queries=self.H)
+            return waits(
+                trial,
+                "the log-probability walk draws once and scores the others",
+                walk,
+                self.scoring,
+            )
+        draws = "the log-probability walk draws until it sees the next token"
+        return waits(trial, law if one else draws, walk, self.waiting if one else self.waiting_all)
+
+    def _law(self, control: str = "") -> str:
+        """The law walk, on the report that shows the law."""
+        seen = "report=full" if self.k else "report=logprob" if self.K == 2 else "report=topk(1)"
+        return f"law_walk:decoys={self.k},{seen}" + (f",control={control}" if control else "")
 
     def _sample(self) -> Cell:
         if not self.k:
@@ -277,7 +317,8 @@ class PathLadder:
                 "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
             )
         why = "the plurality walk that leaves decoys out; below: the capacity floor"
-        return bound("sample", why, queries=self.H * self.draws, low=self.floor)
+        walk = f"plurality_walk:draws_per_token={self.draws},decoys={self.k}"
+        return bound("sample", why, walk, queries=self.H * self.draws, low=self.floor)
 
     def _why_not(self, report: str) -> str:
         if self.k and report == REPORTS[0]:
@@ -292,34 +333,12 @@ class PathLadder:
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        decoys, one = f"decoys={self.k}", self.K == 2
-        law = "report=logprob" if one else "report=topk(1)"
-        full = f"law_walk:{decoys},{'report=full' if self.k else law}"
-        logprob = f"law_walk:{law}" if one else f"logprob_walk:{decoys}"
-        emitted, scored = self.waiting if one else self.waiting_all, self.H if one else self.scoring
-        found = {
-            **self._root_trials(),
-            "visited logprob": self._walk(f"{logprob},control=visited", emitted),
-            "visited full": self._walk(f"{full},control=visited", self.waiting),
-            "reset argmax": self._walk(f"greedy_walk:{decoys}", self.H),
-            "reset logprob": self._walk(f"{logprob},control=reset", scored),
-            "reset full": self._walk(full, self.H),
-            **self._blind_trials(),
-        }
-        if self.k:
-            spec = f"plurality_walk:draws_per_token={self.draws},{decoys}"
-            found["sample"] = self._walk(spec, self.H * self.draws)
-        else:
-            posterior, paths = (
-                f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}",
-                self.paths(self.H),
-            )
-            found["sample"] = under(get_learner(posterior), instances=lambda: paths()[: self.walks])
+        paths = self.paths(self.H)
+        found = self._root_trials() | full_runs(self.cells(), paths) | self._blind_trials()
+        if not self.k:
+            posterior = get_learner(f"posterior_walk:p={self.p},delta={1 - SUCCESS:.2g}")
+            found["sample"] = under(posterior, instances=lambda: paths()[: self.walks])
         return found
-
-    def _walk(self, spec: str, queries: int) -> Trial:
-        budget = Budget(queries=queries)
-        return under(get_learner(spec), instances=self.paths(self.H), budget=budget)
 
     def _root_trials(self) -> dict[str, Trial]:
         """At a small horizon, by the same formulas."""
@@ -334,15 +353,11 @@ class PathLadder:
         }
         if not k:
             made["root topk"] = (get_learner(f"root_bayes:n={seen}"), seen, law)
-        size, paths, once = f"H = {h}", self.paths(h), Budget(rollouts=1)
-        found = {
+        size, paths = f"H = {h}", self.paths(h)
+        return {
             name: under(learner, instances=paths, budget=Budget(rollouts=n), size=size, exact=sure)
             for name, (learner, n, sure) in made.items()
         }
-        if not k:
-            walks = self.paths(self.H)
-            found["greedy rollout"] = under(greedy_rollout(), instances=walks, budget=once)
-        return found
 
     def _blind_trials(self) -> dict[str, Trial]:
         """Secrets that differ behind their first token, or with decoys everywhere."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .. import limits
+from ..access.learner import BoundLearner
 from ..families.hidden_trie import HiddenTrie
 from ..families.noisy_parity import NoisyParity
 from ..generators.base import Generator
-from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
 from .baseline_learners import root_trie, trie_by_top1
@@ -25,16 +25,16 @@ from .formulas import (
     rollouts_for,
 )
 from .ladder_cells import (
-    CONTROLS,
     REPORTS,
     SUCCESS,
     Cell,
     Trial,
-    blind,
+    blind_runs,
     bound,
     by_control,
     dark,
     exact,
+    full_runs,
     under,
 )
 
@@ -139,10 +139,8 @@ class TrieLadder:
             "every child of every node is asked whether it is inside; of the leaves below "
             "a last node the list shows one, outcome rewards the others (without them ∞)"
         )
-        votes = self.frequent(self.trie)
-        votes = bound(
-            "root sample", "frequencies at every node; below: FULL", rollouts=votes, low=low
-        )
+        rolled, share = self.frequent(self.trie), "frequencies at every node; below: FULL"
+        votes = bound("root sample", share, rollouts=rolled, low=low)
         drawn = bound("root logprob", every, rollouts=self.collected(self.trie), low=low)
         passed = exact("root full", nodes, rollouts=self.met(self.trie))
         root = [*dark("root", once), votes, drawn, drawn, passed]
@@ -151,9 +149,10 @@ class TrieLadder:
         out, below = "; below: until all nodes are emitted", "; below: one query per node"
         visited = [*dark("visited", empty), *self._two(frequency + out, seen + out, self.emitted)]
         asked = {"queries": 1 + self.K * (S - last), "rewards": (self.K - 1) * last}
-        top1 = exact("top-1", inside, **asked)
-        listed = exact("listed", "trie_search: a list as long as a node has children", queries=S)
-        law = exact("law", "trie_search, one query per node", queries=S)
+        top1, children = self._top1(), "trie_search: a list as long as a node has children"
+        top1 = exact("top-1", inside, top1, **asked)
+        listed = exact("listed", children, self._search(REPORTS[1]), queries=S)
+        law = exact("law", "trie_search, one query per node", self._search("full"), queries=S)
         reset = [top1, listed, *self._two(frequency + below, seen + below, S)[:3], law]
         return by_control([root, visited, reset, reset])
 
@@ -163,32 +162,30 @@ class TrieLadder:
 
     def _two(self, frequency: str, seen: str, low: int) -> list[Cell]:
         """SAMPLE, and what LOGPROB, TOPK(1) and FULL share."""
-        sample = bound("sample", frequency, queries=self.total(self.draws), low=low)
-        logprob = bound("logprob", seen, queries=self.total(self.sightings), low=low)
+        draws, sightings = self.total(self.draws), self.total(self.sightings)
+        sample = bound("sample", frequency, self._search("sample"), queries=draws, low=low)
+        logprob = bound("logprob", seen, self._search("logprob"), queries=sightings, low=low)
         return [sample, logprob, logprob, logprob]
+
+    @property
+    def threshold(self) -> float:
+        """Between children and other tokens."""
+        return (self.a + self.b) / 2
+
+    def _search(self, report: str) -> str:
+        size = f"nodes={self.trie.internal_nodes},a={self.a},b={self.b},delta={_DELTA:.2g}"
+        return f"trie_search:{size},report={report}"
+
+    def _top1(self) -> BoundLearner:
+        return trie_by_top1(threshold=self.threshold)
 
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        S, threshold = self.trie.internal_nodes, (self.a + self.b) / 2
-        last = len(nodes_at(self.trie, self.H - 1))
-        search = f"trie_search:nodes={S},a={self.a},b={self.b},delta={_DELTA:.2g},report="
-        draws, sightings = self.total(self.draws), self.total(self.sightings)
-        found: dict[str, Trial] = {}
-        for name, report, queries in (
-            ("sample", "sample", draws),
-            ("logprob", "logprob", sightings),
-            ("listed", REPORTS[1], S),
-            ("law", "full", S),
-        ):
-            learner, budget = get_learner(search + report), Budget(queries=queries)
-            found[name] = under(
-                learner, instances=self._same(self.trie), budget=budget, leaves=True
-            )
-        asked = Budget(queries=1 + self.K * (S - last), rewards=(self.K - 1) * last)
-        top1, certain = trie_by_top1(threshold=threshold), [self.trie] * self.certain
-        found["top-1"] = under(top1, instances=lambda: certain, budget=asked, leaves=True)
+        found = full_runs(self.cells(), self._same(self.trie), leaves=True)
+        certain = [self.trie] * self.certain
+        found["top-1"] = replace(found["top-1"], instances=lambda: certain)
         h, leaves = self.short[0], len(self.small.leaves)
         nodes, small = len(nodes_at(self.small, h - 1)), self._same(self.small)
         for report, n, events, each in (
@@ -197,18 +194,14 @@ class TrieLadder:
             ("full", self.met(self.small), nodes, self.a ** (h - 1)),
         ):
             found[f"root {report}"] = under(
-                root_trie(n=n, threshold=threshold, report=report),
+                root_trie(n=n, threshold=self.threshold, report=report),
                 instances=small,
                 budget=Budget(rollouts=n),
                 size=f"H = {h}, S = {self.short[1]}",
                 leaves=True,
                 exact=all_met(n, events, each) if events else None,
             )
-        for control in CONTROLS[:2]:
-            for report in REPORTS[:2]:
-                contract = f"{control}/{report}"
-                found[f"blind {contract}"] = blind(contract, self._alike, self._prefixes())
-        return found
+        return found | blind_runs(self._alike, self._prefixes())
 
     def _same(self, trie: HiddenTrie) -> Callable[[], list[Generator]]:
         return lambda: [trie] * self.attempts
@@ -284,59 +277,38 @@ class ParityLadder:
             f"the probe with majorities{floor}",
         )
         draws = likelihood_draws(bits, self.noise, delta)
-        hard = bound("root sample", likely, rollouts=draws, low=low)
-        ranks = exact("root logprob", algebra, rollouts=self.ranks)
+        solve = "parity_elimination:"
+        read, ask = "parity_probe:report=argmax(1),control=", "parity_probe:report=sample,"
+        told = f"noise={self.noise},delta={delta:.2g}"
+        hard = bound("root sample", likely, f"parity_root:n={draws}", rollouts=draws, low=low)
+        ranks = exact("root logprob", algebra, f"{solve}n={self.ranks}", rollouts=self.ranks)
         paid = {"rollouts": self.spanning, "queries": self.majority(delta / 2)}
-        asked = bound("visited sample", again, low=low, **paid)
-        reset = exact("reset probe", probe, queries=bits + walk)
-        drawn = bound("reset sample", votes, queries=samples + walk, low=low)
-        chosen = exact("chosen probe", sure, queries=bits)
-        free = bound("chosen sample", votes, queries=samples, low=low)
+        asked = bound("visited sample", again, f"{solve}report=sample,{told}", low=low, **paid)
+        reset = exact("reset probe", probe, f"{read}reset", queries=bits + walk)
+        there = f"{ask}{told},control="
+        drawn = bound("reset sample", votes, f"{there}reset", queries=samples + walk, low=low)
+        chosen = exact("chosen probe", sure, f"{read}chosen", queries=bits)
+        free = bound("chosen sample", votes, f"{there}chosen", queries=samples, low=low)
+        logprob = exact(
+            "chosen logprob", sure, "parity_probe:report=logprob,control=chosen", queries=bits
+        )
         return by_control(
             [
                 [*dark("root", zeros), hard, ranks, ranks, ranks],
                 [*dark("visited", empty), asked, ranks, ranks, ranks],
                 [reset, reset, drawn, ranks, ranks, ranks],
-                [chosen, chosen, free, replace(chosen, trial="chosen logprob"), chosen, chosen],
+                [chosen, chosen, free, logprob, chosen, chosen],
             ]
         )
 
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        noise, delta = f"noise={self.noise}", 1 - SUCCESS
-        bits, walk = self.T - 1, 2 * (self.T - 1) - 1
-        likely, votes = likelihood_draws(bits, self.noise, delta), self.majority(delta)
-        probe, sample = "parity_probe:report=argmax(1)", f"parity_probe:report=sample,{noise}"
-        again = Budget(rollouts=self.spanning, queries=self.majority(delta / 2))
-        found: dict[str, Trial] = {}
-        for name, spec, budget in (
-            ("root sample", f"parity_root:n={likely}", Budget(rollouts=likely)),
-            ("root logprob", f"parity_elimination:n={self.ranks}", Budget(rollouts=self.ranks)),
-            (
-                "visited sample",
-                f"parity_elimination:report=sample,{noise},delta={delta:.2g}",
-                again,
-            ),
-            ("reset probe", f"{probe},control=reset", Budget(queries=bits + walk)),
-            (
-                "reset sample",
-                f"{sample},control=reset,delta={delta:.2g}",
-                Budget(queries=votes + walk),
-            ),
-            ("chosen probe", f"{probe},control=chosen", Budget(queries=bits)),
-            ("chosen logprob", "parity_probe:report=logprob,control=chosen", Budget(queries=bits)),
-            ("chosen sample", f"{sample},control=chosen,delta={delta:.2g}", Budget(queries=votes)),
-        ):
-            found[name] = under(get_learner(spec), instances=self._secrets, budget=budget)
-        law = elimination_success(self.ranks, bits)
+        found = full_runs(self.cells(), self._secrets)
+        law = elimination_success(self.ranks, self.T - 1)
         found["root logprob"] = replace(found["root logprob"], exact=law)
         # every unit string and some more: what probes and samplers ask
         asked = {u for t in range(self.T) for u in ((0,) * t, (1,) * t, (0,) * (t - 1) + (1,))}
-        for control in CONTROLS[:2]:
-            for report in REPORTS[:2]:
-                contract = f"{control}/{report}"
-                found[f"blind {contract}"] = blind(contract, self._secrets_few, sorted(asked))
-        return found
+        return found | blind_runs(self._secrets_few, sorted(asked))
 
     def _secrets(self) -> list[Generator]:
         return [NoisyParity(self.T, self.noise, seed=seed) for seed in range(self.attempts)]

@@ -14,22 +14,10 @@ from ..learners.registry import get_learner
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
 from ..pages.kit.table import Html, table_of
-from .base import (
-    ERROR,
-    Check,
-    Experiment,
-    Row,
-    Setting,
-    account,
-    by_kind,
-    counted,
-    rarely,
-    run_each,
-    setting_of,
-    total,
-    where,
-)
+from .base import Check, Experiment, Row, Setting, total, where
+from .counts import ERROR, counted, rarely
 from .formulas import at_most, elimination_success, inside, likelihood_draws
+from .measuring import account, by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
 DELTA = 0.05

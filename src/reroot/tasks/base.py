@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Protocol
@@ -13,10 +13,11 @@ import numpy as np
 from ..checks import check_int
 from ..errors import InvalidInput, OracleError
 from ..types import Output, as_tokens
+from .calls import OverTime, call
 
-RewardFunction = Callable[[Output], float]
-Verifier = Callable[[Output], bool]
-ValueFunction = Callable[[Output], float]
+RewardFunction = Callable[[Output], float | Awaitable[float]]
+Verifier = Callable[[Output], bool | Awaitable[bool]]
+ValueFunction = Callable[[Output], float | Awaitable[float]]
 _MOST = 1_000_000_000
 """Tokens of an output, or units of a horizon."""
 
@@ -24,6 +25,8 @@ _MOST = 1_000_000_000
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One prompt with its judge.
+
+    Reward, verifier and value function may be ``async def``: they are awaited, all on one event loop.
 
     Attributes:
         id: unique within a run; part of the random key, so keep it stable.
@@ -106,14 +109,19 @@ class Task(Protocol):
         ...
 
 
-def score(problem: Problem, output: Output) -> float:
+def score(problem: Problem, output: Output, limit: float | None = None) -> float:
     """The outcome reward of ``output``: what the problem's reward function says, as a finite number.
 
+    Args:
+        problem: whose reward.
+        output: what is judged.
+        limit: seconds that the call may take; ``None``: as long as it likes.
+
     Raises:
-        OracleError: the function raised, or returned something that is not a finite number. The
-            message names the problem and the value.
+        OracleError: the function raised, took too long, or returned something that is not a finite
+            number. The message names the problem and the value.
     """
-    said = _call(problem, "reward", problem.reward, output)
+    said = _call(problem, "reward", problem.reward, output, limit)
     reward = _finite(said)
     if reward is not None:
         return reward
@@ -123,16 +131,18 @@ def score(problem: Problem, output: Output) -> float:
     )
 
 
-def estimate(problem: Problem, output: Output) -> float:
+def estimate(problem: Problem, output: Output, limit: float | None = None) -> float:
     """The value of the prefix ``output``, as the problem's value function estimates it.
+
+    ``limit`` and errors are as of ``score``.
 
     Raises:
         InvalidInput: the problem has no value function.
-        OracleError: the function raised, or returned something that is not a finite number ≥ 0.
+        OracleError: what it returned is not a finite number ≥ 0, among others.
     """
     if problem.value is None:
         raise InvalidInput(f"problem {problem.id!r} has no value function")
-    said = _call(problem, "value", problem.value, output)
+    said = _call(problem, "value", problem.value, output, limit)
     value = _finite(said)
     if value is not None and value >= 0:
         return value
@@ -142,16 +152,18 @@ def estimate(problem: Problem, output: Output) -> float:
     )
 
 
-def check(problem: Problem, output: Output) -> bool:
+def check(problem: Problem, output: Output, limit: float | None = None) -> bool:
     """What the process verifier says: can ``output`` still become (or: is it) a right output?
+
+    ``limit`` and errors are as of ``score``.
 
     Raises:
         InvalidInput: the problem has no verifier.
-        OracleError: the verifier raised, or returned something that is not a truth value.
+        OracleError: what it returned is not a truth value, among others.
     """
     if problem.verifier is None:
         raise InvalidInput(f"problem {problem.id!r} has no process verifier")
-    value = _call(problem, "verifier", problem.verifier, output)
+    value = _call(problem, "verifier", problem.verifier, output, limit)
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     raise OracleError(
@@ -241,9 +253,19 @@ def _finite(said: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _call(problem: Problem, what: str, function: Callable[[Output], object], output: Output):
+def _call(
+    problem: Problem,
+    what: str,
+    function: Callable[[Output], object],
+    output: Output,
+    limit: float | None,
+) -> object:
     try:
-        return function(output)
+        return call(function, output, limit)
+    except OverTime:
+        raise OracleError(
+            f"problem {problem.id!r}: the {what} took longer than the time limit of {limit:g} s"
+        ) from None
     except (Exception, SystemExit) as error:  # a reward that runs code may meet an exit() in it
         raise OracleError(
             f"problem {problem.id!r}: the {what} raised {type(error).__name__}: {error}"

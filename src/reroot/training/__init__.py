@@ -8,20 +8,28 @@ from ..errors import need
 from . import strategies
 from .advantages import KL
 from .policy_gradient import Policy, Rule
-from .trainer import ARMS, train
+from .strategies import Start, Strategy
+from .tabular import tabular_training
+from .trl.callbacks import Callbacks
+from .trl.config import TrainConfig
+from .trl.train import train
 
 if TYPE_CHECKING:
     from .trl.bridge import rollouts_for_trl
     from .trl.trainer import SessionTrainer
 
 __all__ = [
-    "ARMS",
     "KL",
+    "Callbacks",
     "Policy",
     "Rule",
     "SessionTrainer",
+    "Start",
+    "Strategy",
+    "TrainConfig",
     "rollouts_for_trl",
     "strategies",
+    "tabular_training",
     "train",
 ]
 

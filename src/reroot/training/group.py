@@ -42,8 +42,8 @@ class Group:
     spent: Cost
 
     @property
-    def silent(self) -> bool:
-        """Whether it says nothing about the policy: all rewards are equal."""
+    def zero_variance(self) -> bool:
+        """Whether all rewards are equal, so that it says nothing about the policy."""
         return len(set(self.rewards)) == 1
 
     def to_metadata(self) -> dict[str, Any]:

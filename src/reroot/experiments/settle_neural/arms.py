@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tasks.base import Problem
-from ...training.strategies import parse
+from ...training.strategies import get_strategy
 from ...types import Budget
 
 ARMS = {
@@ -106,18 +106,18 @@ def _trainer(
 
     from ...generators.models import load
     from ...training import SessionTrainer, rollouts_for_trl
-    from ...training.trl.setup import PLAIN
+    from ...training.trl.setup import UNSCALED
 
     model, tokenizer = load(base)
     rollouts = rollouts_for_trl(
-        parse(ARMS[arm]),
+        get_strategy(ARMS[arm]),
         budget=Budget(tokens=budget),
         problems=problems_of(task, horizon, PROMPTS, seed),
         seed=seed,
     )
     length = max(p.max_tokens for p in problems_of(task, horizon, 1, seed))
     args = GRPOConfig(
-        **PLAIN,
+        **UNSCALED,
         output_dir=str(scratch),
         per_device_train_batch_size=GROUPS * SIZE,
         num_generations=SIZE,

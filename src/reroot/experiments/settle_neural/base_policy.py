@@ -26,10 +26,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,17 +34,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...checks import check_between, check_int
-from ...errors import BackendError, InvalidInput, MissingDependency
-from ...generators.models import Progress, cache_folder
+from ...errors import InvalidInput, MissingDependency
+from ...generators.models import Progress, build_once, cache_folder, quiet, say
 from ...randomness import stream_key
 from ...types import FloatArray
 
 try:
     import torch
-    from filelock import FileLock
     from torch import Tensor
     from transformers.models.gpt2 import GPT2Config, GPT2LMHeadModel
-    from transformers.utils import logging
 except ImportError as error:
     raise MissingDependency(
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
@@ -138,19 +133,18 @@ def base_policy(
     named = json.dumps([_VERSION, VOCABULARY, task, seed, p, asdict(recipe)])
     digest = hashlib.blake2b(named.encode(), digest_size=8).hexdigest()
     target = (folder or cache_folder() / "settle-neural") / digest
-    if _is_complete(target):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
-            if not _is_complete(target):
-                _say(progress, f"training the base policy of {task} once (about 30 s)")
-                started = time.perf_counter()
-                model = train_base(task, seed=seed, p=p, recipe=recipe)
-                _save(model, target)
-                _say(progress, f"trained in {time.perf_counter() - started:.0f} s")
-    except OSError as error:
-        raise BackendError(f"cannot write the base policy to {target}: {error}") from error
+
+    def build(partial: Path) -> None:
+        say(progress, f"training the base policy of {task} once (about 30 s)")
+        started = time.perf_counter()
+        model = train_base(task, seed=seed, p=p, recipe=recipe)
+        with quiet():
+            model.save_pretrained(partial)
+        tokenizer().save_pretrained(partial)
+        say(progress, f"trained in {time.perf_counter() - started:.0f} s")
+
+    if not _is_complete(target):
+        build_once(target, _is_complete, build)
     return target
 
 
@@ -346,21 +340,7 @@ def _prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Tens
     return torch.tensor(tokens), torch.tensor([[int(c) for c in t[:-1]] for t in prompts])
 
 
-# ---- saving, and what is small -------------------------------------------------------------------
-
-
-def _save(model: Any, target: Path) -> None:
-    """Written aside and renamed into place when complete."""
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{target.name}-", dir=target.parent))
-    try:
-        with _no_bars():
-            model.save_pretrained(partial)
-        tokenizer().save_pretrained(partial)
-        if target.exists():  # damaged: it was found not to be complete
-            shutil.rmtree(target)
-        os.rename(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+# ---- what is small -------------------------------------------------------------------
 
 
 def _is_complete(folder: Path) -> bool:
@@ -372,17 +352,6 @@ def _generator(seed: int, task: str, purpose: str) -> torch.Generator:
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -390,8 +359,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _say(progress: Progress | None, text: str) -> None:
-    if progress is not None:
-        progress(text)

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...certify.case import EXACT
-from ..kit.formatting import listing, quantity
+from ..kit.formatting import listing, rounded
 
-MARKS = {True: "holds", False: "fails", None: "measured"}
 _SAME = 1e-9
 
 
@@ -18,7 +17,7 @@ def small(value: float | str) -> str:
     if value == "inf":
         return "∞"
     number = float(value)
-    return "0" if abs(number) < EXACT else quantity(float(f"{number:.3g}"))
+    return "0" if abs(number) < EXACT else rounded(number)
 
 
 def ratio(value: float | str) -> str:
@@ -56,18 +55,13 @@ def same(cost: Mapping[str, Any]) -> bool:
     return math.isclose(cost["expected"], cost["formula"], rel_tol=_SAME, abs_tol=_SAME)
 
 
-def amount(value: float) -> str:
-    """An expected cost, three digits."""
-    return quantity(float(f"{value:.3g}"))
-
-
 def cost_words(one: Mapping[str, Any]) -> list[str]:
     """``3 rollouts = formula``, one entry per currency."""
     found: list[str] = []
     for currency, cost in one["costs"].items():
-        said = f"{currency} {amount(cost['expected'])}"
+        said = f"{currency} {rounded(cost['expected'])}"
         if cost["formula"] is not None:
-            said += " = formula" if same(cost) else f" (formula {amount(cost['formula'])})"
+            said += " = formula" if same(cost) else f" (formula {rounded(cost['formula'])})"
         found.append(said)
     return found
 

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract
-from ...runs.folder import read_json, write_atomically, write_json
+from ...runs.folder import read_json, write_json
 from ...types import CURRENCIES
-from ..comparison.tables import SHORT, dot, table
-from ..kit.contracts import allowed
-from ..kit.formatting import listing, quantity
-from ..kit.html import document, figure, grid, legend
+from ..kit.contracts import SHORT, allowed
+from ..kit.formatting import listing, quantity, rounded
+from ..kit.html import document, figure, grid, legend, write_page
+from ..kit.table import Html, dot, facts, mark, note, prose, table, table_of
 from .chart import law_chart, law_legend
 from .formatting import (
-    MARKS,
     aimed_name,
-    amount,
     distance_words,
     how_words,
     methods_in_short,
@@ -50,10 +48,8 @@ def write_certificates(folder: str | Path, summary: Mapping[str, Any]) -> Path:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    path, page = Path(folder) / PAGE, render(summary)
-    write_json(path.with_name(NUMBERS), summary)
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
-    return path
+    write_json(Path(folder) / NUMBERS, summary)
+    return write_page(Path(folder) / PAGE, render(summary))
 
 
 def read_certificates(folder: str | Path) -> dict[str, Any]:
@@ -79,24 +75,16 @@ def _header(summary: Mapping[str, Any]) -> str:
     marks = [one["holds"] for one in cases]
     exact = [one["stated"]["tv"] for one in cases if one["stated"] and not one["margin"]]
     runs = f"{sum(one['runs'] for one in cases):,} runs"
-    facts = [
-        (
-            "Statements that hold",
-            f"{marks.count(True)} of {len(marks) - marks.count(None)}",
-            _also(marks),
-        ),
+    hold = f"{marks.count(True)} of {len(marks) - marks.count(None)}"
+    only = f"{marks.count(None)} more only measured" if None in marks else ""
+    largest, hows = rounded(max(exact) if exact else None, 1), [one["how"] for one in cases]
+    checked = listing([f"{hows.count(how)} {how}" for how in dict.fromkeys(hows)])
+    found = [
+        ("Statements that hold", hold, only),
         ("Methods", str(len(summary["methods"])), runs),
-        ("Cases", str(len(cases)), _hows(cases)),
-        (
-            "Largest distance, exact cases",
-            quantity(float(f"{max(exact):.1g}")) if exact else "·",
-            "total variation",
-        ),
+        ("Cases", str(len(cases)), escape(checked)),
+        ("Largest distance, exact cases", largest, "total variation"),
     ]
-    shown = "".join(
-        f"<div><dt>{name}</dt><dd><b>{value}</b><span>{more}</span></dd></div>"
-        for name, value, more in facts
-    )
     kind = "every statement holds" if summary["holds"] else "a statement does not hold"
     used = dict(summary["versions"])
     own = used.pop("reroot")
@@ -105,51 +93,42 @@ def _header(summary: Mapping[str, Any]) -> str:
 <h1>What each method's output law is</h1>
 <p>Each sampling and search method, run on small generators once for every sequence of random choices, and the
 law of its output compared with the law that it states.</p></header>
-<article class="verdict"><p class="kind">{kind}</p><dl class="facts">{shown}</dl></article>"""
-
-
-def _also(marks: Sequence[bool | None]) -> str:
-    return f"{marks.count(None)} more only measured" if None in marks else ""
-
-
-def _hows(cases: Sequence[Mapping[str, Any]]) -> str:
-    hows = [one["how"] for one in cases]
-    return escape(listing([f"{hows.count(how)} {how}" for how in dict.fromkeys(hows)]))
+<article class="verdict"><p class="kind">{kind}</p>{facts(found)}</article>"""
 
 
 def _overview(summary: Mapping[str, Any]) -> str:
     about = {method["name"]: method["about"] for method in summary["methods"]}
     rows = [
-        [
-            f'<a href="#{escape(row["name"])}">{escape(row["name"])}</a>',
-            _prose(about[row["name"]]),
-            escape(row["how"]),
-            str(row["cases"]),
-            escape(row["tv"]),
-            _mark(row["holds"]),
-        ]
+        row
+        | {
+            "link": Html(f'<a href="#{escape(row["name"])}">{escape(row["name"])}</a>'),
+            "about": prose(about[row["name"]]),
+            "mark": mark(row["holds"]),
+        }
         for row in methods_in_short(summary)
     ]
+    head = "method | what it does | checked | cases | largest TV | "
+    cells = "{link} | {about} | {how} | {cases} | {tv} | {mark}"
     without = escape(listing(summary["without"]))
-    return table(["method", "what it does", "checked", "cases", "largest TV", ""], rows, text=3) + (
-        f'<p class="note">Learners without a certificate: {without}.</p>' if without else ""
-    )
+    said = f"Learners without a certificate: {without}." if without else ""
+    return table_of(head, cells, rows, text=3) + note(said)
 
 
 def _section(method: Mapping[str, Any]) -> list[str]:
     cases = method["certificates"]
     charts = [
-        figure(
-            f"{i}. {escape(one['toy'])}",
-            law_chart(one["law"], f"Law of {one['learner']} on {one['toy']}"),
-        )
+        figure(f"{i}. {escape(one['toy'])}", law_chart(one["law"], _of(one)))
         for i, one in enumerate(cases, 1)
     ]
     return [
         f'<h2 id="{escape(method["name"])}">{escape(method["name"])}</h2>',
         f"<p>{escape(method['about'])}</p>",
         _laws(cases),
-        *(f'<p class="off">{i}. {escape(fault)}</p>' for i, fault in _faults(cases)),
+        *(
+            f'<p class="off">{i}. {escape(fault)}</p>'
+            for i, one in enumerate(cases, 1)
+            for fault in one["faults"]
+        ),
         grid(charts),
         legend(law_legend([one["law"] for one in cases])),
         "<h3>Expected cost</h3>",
@@ -165,8 +144,8 @@ def _toys(summary: Mapping[str, Any]) -> str:
     return f"<h2>The generators</h2>{table(['name', 'what it is'], rows, text=2)}"
 
 
-def _faults(cases: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
-    return [(i, fault) for i, one in enumerate(cases, 1) for fault in one["faults"]]
+def _of(one: Mapping[str, Any]) -> str:
+    return f"Law of {one['learner']} on {one['toy']}"
 
 
 def _laws(cases: Sequence[Mapping[str, Any]]) -> str:
@@ -174,9 +153,9 @@ def _laws(cases: Sequence[Mapping[str, Any]]) -> str:
     for i, one in enumerate(cases, 1):
         learner = f"<small>{escape(parameter_words(one))}</small>"
         said = f'<div class="prose">{escape(one["states"])}<br>{learner}</div>'
-        how = _prose(how_words(one))
+        how = prose(how_words(one))
         numbers = [escape(x) for x in distance_words(one["stated"])]
-        rows.append([f"{i}. {escape(one['toy'])}", said, how, *numbers, _mark(one["holds"])])
+        rows.append([f"{i}. {escape(one['toy'])}", said, how, *numbers, mark(one["holds"])])
         if one["aimed"]:
             apart = [f'<span class="no">{escape(x)}</span>' for x in distance_words(one["aimed"])]
             name = f'<span class="no">{escape(aimed_name(one))}</span>'
@@ -199,9 +178,9 @@ def _cost(cost: Mapping[str, Any] | None) -> str:
     if cost is None:
         return "·"
     if cost["formula"] is None:
-        return f'<span class="no">{amount(cost["expected"])}</span>'
-    said = "= formula" if same(cost) else f"formula {amount(cost['formula'])}"
-    return f"{amount(cost['expected'])} <small>{said}</small>"
+        return f'<span class="no">{rounded(cost["expected"])}</span>'
+    said = "= formula" if same(cost) else f"formula {rounded(cost['formula'])}"
+    return f"{rounded(cost['expected'])} <small>{said}</small>"
 
 
 def _grants(cases: Sequence[Mapping[str, Any]]) -> str:
@@ -211,17 +190,8 @@ def _grants(cases: Sequence[Mapping[str, Any]]) -> str:
         places.setdefault(one["grants"], []).append(str(i))
     for text, numbers in places.items():
         contract = Contract.parse(text)
-        said = [f'<div class="prose">{escape(part)}</div>' for part in allowed(contract)]
+        said = map(prose, allowed(contract))
         name = f"{dot(str(contract.control))}<code>{escape(text)}</code>"
         rows.append([name, *said, listing(numbers)])
     head = ["contract", "where it asks: it may", "it sees", "beside the generator it may", "cases"]
     return table(head, rows, text=5, kind="dense")
-
-
-def _mark(holds: bool | None) -> str:
-    kind = {True: "yes", False: "off", None: "no"}[holds]
-    return f'<span class="{kind}">{MARKS[holds]}</span>'
-
-
-def _prose(text: str) -> str:
-    return f'<div class="prose">{escape(text)}</div>'

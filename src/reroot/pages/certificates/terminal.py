@@ -6,20 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..kit.formatting import plural
-from .formatting import (
-    MARKS,
-    aimed_name,
-    cost_words,
-    distance_words,
-    how_words,
-    methods_in_short,
-)
+from ..kit.table import MARKS, terminal_table
+from .formatting import aimed_name, cost_words, distance_words, how_words, methods_in_short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 _STYLES = {True: "green", False: "bold red", None: "dim"}
+_WORDS = dict(zip(_STYLES, MARKS, strict=True))
 
 
 def certificates_table(summary: Mapping[str, Any]) -> RenderableType:
@@ -45,7 +40,7 @@ def overview(summary: Mapping[str, Any]) -> RenderableType:
     table = _table(["method", "checked"], ["cases", "largest TV"])
     faults: list[RenderableType] = []
     for row in methods_in_short(summary):
-        mark = Text(MARKS[row["holds"]], style=_STYLES[row["holds"]])
+        mark = Text(_WORDS[row["holds"]], style=_STYLES[row["holds"]])
         table.add_row(row["name"], row["how"], str(row["cases"]), row["tv"], mark)
         for learner, toy, fault in row["faults"]:
             faults.append(Text(f"fails: {learner} on {toy}: {fault}", style="red"))
@@ -63,14 +58,8 @@ def total(summary: Mapping[str, Any]) -> str:
 
 
 def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in texts:
-        table.add_column(name, overflow="fold", no_wrap=name in ("toy", "method"))
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = terminal_table(texts, numbers)
+    table.columns[0].no_wrap = True
     table.add_column("", no_wrap=True)
     return table
 
@@ -78,7 +67,7 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
 def _rows(table: Table, one: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    mark = Text(MARKS[one["holds"]], style=_STYLES[one["holds"]])
+    mark = Text(_WORDS[one["holds"]], style=_STYLES[one["holds"]])
     stated = distance_words(one["stated"])
     table.add_row(one["toy"], Text(one["states"]), how_words(one), *stated, mark)
     if one["aimed"]:

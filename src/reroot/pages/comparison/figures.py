@@ -14,6 +14,7 @@ from ...runs.results import Learner, RunData
 from ...runs.summary import log_reach, tokens_per_rollout
 from ...types import CURRENCIES, FloatArray
 from ..kit import plots as svg
+from ..kit.contracts import PAYS
 from ..kit.formatting import quantity
 
 if TYPE_CHECKING:
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
 
 LOWEST = 1e-5
 """Success rates below are not drawn: exact curves leave the figure there."""
-
-PAYS = {
-    "rollouts": "root-start rollouts",
-    "tokens": "generated tokens",
-    "queries": "prefix queries",
-    "prefill": "prompt and prefix tokens submitted",
-    "rewards": "outcome-reward calls",
-    "verifications": "verifier calls",
-    "demonstrations": "demonstration tokens revealed",
-    "values": "value estimates",
-    "hidden_states": "prefixes and outputs whose hidden states were shown",
-}
-
 
 Curve = tuple[tuple[float, ...], ...]
 """Horizons and success rates, or empty."""

@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Oracle
-from ...runs.folder import SUMMARY, write_atomically, write_json
+from ...runs.folder import SUMMARY, write_json
 from ...runs.results import RunData, load_run
 from ...runs.summary import summary_of
-from ..kit.formatting import listing, plural, quantity, share, shares, signed
-from ..kit.html import document
+from ..kit.contracts import where
+from ..kit.formatting import listing, plural, points, quantity, share, shares
+from ..kit.html import document, write_page
+from ..kit.table import configuration, dot, facts, named, note
 from . import sections, tables
 from .figures import series_of
 from .methodology import NOTES
-
-LEVELS = {
-    "root": "only complete rollouts from the empty prefix",
-    "visited": "also prefixes that the generator itself has emitted in this attempt",
-    "reset": "also any token appended to a prefix that was asked or visited before",
-    "chosen": "any prefix",
-}
 
 
 def write_report(folder: str | Path) -> Path:
@@ -40,9 +35,7 @@ def write_report(folder: str | Path) -> Path:
     run = load_run(folder)
     summary = summary_of(run)
     write_json(run.folder / SUMMARY, summary)
-    page, path = render(run, summary), run.folder / "report.html"
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
-    return path
+    return write_page(run.folder / "report.html", render(run, summary))
 
 
 def render(run: RunData, summary: Mapping[str, Any]) -> str:
@@ -69,12 +62,8 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
 def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     config = run.config
     limits = listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit"
-    levels = {str(x.control) for x in run.learners}
-    items = "".join(
-        f"<li>{tables.dot(level)}<b>{level}</b>: {text}</li>"
-        for level, text in LEVELS.items()
-        if level in levels
-    )
+    levels = sorted({x.control for x in run.learners})
+    items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {where(x)}</li>" for x in levels)
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
 <h1>{escape(title)}</h1>
@@ -84,9 +73,12 @@ prefixes a learner may ask the generator. {plural(len(run.learners), "learner")}
 {plural(config.get("problems") or 0, "problem")} × {plural(config.get("seeds") or 0, "seed")}.
 Budget per attempt: {escape(limits)}.</p>
 <p>{_contracts(run)}</p>
-<p class="note">Colours say what control over prefixes a learner needs. A stronger contract permits it too,
-with identical outputs, so every learner is shown once.</p>
+{note(_COLOURS)}
 <ul class="levels">{items}</ul></header>"""
+
+
+_COLOURS = """Colours say what control over prefixes a learner needs. A stronger contract permits it too,
+with identical outputs, so every learner is shown once."""
 
 
 def _contracts(run: RunData) -> str:
@@ -124,36 +116,24 @@ def _facts(summary: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
     cells = {c["short"]: c for c in reversed(at)}  # the weakest contract of each learner
     root, prefix = cells[verdict["root"]], cells[verdict["prefix"]]
     gap = verdict["prefix_rate"] - max(verdict["root_rate"], verdict["exact_root"] or 0.0)
-    low, high = (signed(100 * x, 0) for x in verdict["gain"])
+    low, high = map(points, verdict["gain"])
     better = (verdict["exact_root"] or 0.0) > verdict["root_rate"]
     over = "over best-of-N with the whole budget<br>" if better else ""
-    facts = [
+    found = [
         ("Best root-start learner", f"{share(root['pass_rate'])} %", _who(root)),
         ("Best with prefix control", f"{share(prefix['pass_rate'])} %", _who(prefix)),
-        (
-            "Gain of prefix control",
-            f"{signed(100 * gap, 0)} points",
-            f"{over}95 % interval {low} to {high}",
-        ),
+        ("Gain of prefix control", f"{points(gap)} points", f"{over}95 % interval {low} to {high}"),
     ]
     if verdict["exact_root"] is not None:
         exact = f"{share(verdict['exact_root'])} %"
-        facts.append(("Best-of-N, whole budget", exact, "exact law, root-start"))
-    return (
-        '<dl class="facts">'
-        + "".join(
-            f"<div><dt>{name}</dt><dd><b>{value}</b><span>{what}</span></dd></div>"
-            for name, value, what in facts
-        )
-        + "</dl>"
-    )
+        found.append(("Best-of-N, whole budget", exact, "exact law, root-start"))
+    return facts(found)
 
 
 def _who(cell: Mapping[str, Any]) -> str:
-    counts = (
-        f"{cell['passed']} of {cell['attempts']}, 95 % interval {shares(cell['pass_interval'])}"
-    )
-    return f"{tables.dot(cell['control'])}{escape(cell['short'])}<br>{counts}"
+    inside = f"95 % interval {shares(cell['pass_interval'])}"
+    counts = f"{cell['passed']} of {cell['attempts']}, {inside}"
+    return f"{named(cell['control'], cell['short'])}<br>{counts}"
 
 
 def _tables(run: RunData, summary: Mapping[str, Any]) -> str:
@@ -207,5 +187,5 @@ def _reproduce(run: RunData, summary: Mapping[str, Any]) -> str:
     command = escape(str(run.config.get("command", "")) or "not recorded")
     return (
         "<h2>Physical cost</h2><p>What the backend really computed.</p>"
-        f"{spent}{physical}<h2>Reproduce</h2><pre>{command}</pre>{tables.configuration(run.config)}"
+        f"{spent}{physical}<h2>Reproduce</h2><pre>{command}</pre>{configuration(run.config)}"
     )

@@ -8,8 +8,10 @@ from typing import Any
 
 from ...contract import Control
 from ...runs.results import RunData
-from ..kit.formatting import from_log, quantity
-from ..kit.html import figure, grid, legend
+from ..kit.contracts import PAYS
+from ..kit.formatting import from_log, rounded
+from ..kit.html import figure, grid, legend, line_swatch
+from ..kit.table import dot, note
 from . import figures, tables
 from .figures import Curve, Series
 
@@ -53,7 +55,7 @@ def _success_plan(
         here = [s for s in shown if s.learner.control == level]
         need = f"need {level} control" if level > Control.ROOT else "only roll out from the root"
         curves = [figures.exact_curve(run, task, one) for one in here]
-        yield f"{tables.dot(str(level))}Learners that {need}", here, curves, "exact best-of-N"
+        yield f"{dot(str(level))}Learners that {need}", here, curves, "exact best-of-N"
 
 
 def _best_of_levels(cells: Sequence[Mapping[str, Any]], series: Sequence[Series]) -> list[Series]:
@@ -95,20 +97,13 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
         horizon = _solved_horizon(run, task)
         last = run.horizons(task)[-1]
         if horizon is None:
-            parts.append(
-                f"<h3>{escape(task)}</h3><p>No attempt passed, so there is no curve to show.</p>"
-            )
+            none = "No attempt passed, so there is no curve to show."
+            parts.append(f"<h3>{escape(task)}</h3><p>{none}</p>")
             continue
         why = "" if horizon == last else f" (at {last} no attempt passed)"
         parts.append(f"<h3>{escape(task)}, horizon {horizon}{why}</h3>")
-        parts.append(
-            legend(
-                [
-                    *map(_entry, series),
-                    *([_band("exact best-of-N")] if figures.log_reach(run, task, horizon) else []),
-                ]
-            )
-        )
+        exact = [_band("exact best-of-N")] if figures.log_reach(run, task, horizon) else []
+        parts.append(legend([*map(_entry, series), *exact]))
         panels: list[str] = []
         for currency in figures.paid(run, task, horizon):
             pay = [
@@ -118,7 +113,7 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
                 continue  # one learner alone in a currency: the ledger says it all
             name = f"budget-{t}-{currency}"
             drawing = figures.budget_panel(run, task, horizon, currency, pay, name)
-            panels.append(figure(_upper(figures.PAYS[currency]), drawing))
+            panels.append(figure(_upper(PAYS[currency]), drawing))
         parts.append(grid(panels))
     return "\n".join(parts)
 
@@ -138,22 +133,19 @@ def loss(run: RunData, summary: Mapping[str, Any]) -> str:
             continue
         reach = next(r for r in summary["reach"] if (r["task"], r["horizon"]) == (task, horizon))
         parts.append(_reach_words(reach))
+        drawn = (
+            ("token", "Each token given the right ones before it"),
+            ("sum", "The right output so far"),
+        )
         panels = [
-            figure("Each token given the right ones before it",
-                    figures.loss_panel(lines, f"loss-{t}-token", cumulative=False), _LOSS_LEGEND),
-            figure("The right output so far",
-                    figures.loss_panel(lines, f"loss-{t}-sum", cumulative=True), _LOSS_LEGEND),
-        ]  # fmt: skip
+            figure(caption, figures.loss_panel(lines, f"loss-{t}-{x}", cumulative=x == "sum"), _KEY)
+            for x, caption in drawn
+        ]
         parts += [grid(panels), _strip(run, task, horizon)]
     return "\n".join(parts)
 
 
-_LOSS_LEGEND = (
-    '<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true"><path d="M1 7H31" '
-    'stroke="var(--ink)" stroke-width="2.2"/></svg>mean over problems',
-    '<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true"><path d="M1 7H31" '
-    'stroke="var(--muted)" stroke-width="1"/></svg>one problem',
-)
+_KEY = (line_swatch("ink", "mean over problems", 2.2), line_swatch("muted", "one problem", 1))
 
 
 def _reach_words(reach: Mapping[str, Any]) -> str:
@@ -164,7 +156,7 @@ def _reach_words(reach: Mapping[str, Any]) -> str:
             f"One right output takes about {rollouts} root-start rollouts (median over problems)."
         )
     if reach["token_draws"] is not None:
-        draws = quantity(float(f"{reach['token_draws']:.2g}"))
+        draws = rounded(reach["token_draws"], 2)
         words.append(
             f"Drawn token by token, with a verifier to say which draw to keep, about {draws} draws "
             "give the same output."
@@ -178,10 +170,8 @@ def _strip(run: RunData, task: str, horizon: int) -> str:
     rows.sort(key=lambda r: sum(r["demo_logprobs"]))
     row = rows[len(rows) // 2]
     strip = tables.token_strip(row["demo_tokens"] or [], row["demo_logprobs"])
-    return (
-        f'<p class="note">The right output of one problem, {escape(row["problem"])}, token by token, with '
-        f"the probability of each:</p>{strip}"
-    )
+    said = f"The right output of one problem, {escape(row['problem'])}, token by token, with "
+    return note(f"{said}the probability of each:") + strip
 
 
 def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> str:
@@ -194,12 +184,10 @@ def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -
         horizon = run.horizons(task)[-1]
         cells = [c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)]
         parts.append(f"<h3>{escape(task)}, horizon {horizon}</h3>")
-        panels = [
-            figure(
-                _upper(figures.PAYS[currency]),
-                figures.ledger_panel(cells, currency, series, f"ledger-{t}-{currency}"),
-            )
-            for currency in figures.paid(run, task, horizon)
-        ]
+        panels: list[str] = []
+        for currency in figures.paid(run, task, horizon):
+            name = f"ledger-{t}-{currency}"
+            drawing = figures.ledger_panel(cells, currency, series, name)
+            panels.append(figure(_upper(PAYS[currency]), drawing))
         parts.append(grid(panels) if panels else "<p>Nothing was paid.</p>")
     return "\n".join(parts)

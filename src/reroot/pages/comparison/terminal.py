@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..kit.formatting import plural, quantity, share, shares
+from ..kit.table import fitting
+from ..kit.table import terminal_table as new_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,42 +30,21 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
     from rich.text import Text
 
     parts: list[RenderableType] = []
+    layouts = [(True, True), (True, False), (False, True), (False, False)]
     for task in summary["tasks"]:
-        parts += [_fitting_table(summary, task, width), _verdict(summary, task), Text()]
+        tables = (_table(summary, task, intervals=i, tokens=t) for i, t in layouts)
+        parts += [fitting(tables, width), _verdict(summary, task), Text()]
     return Group(*parts, Text(_budget(summary), style="dim"))
 
 
-def _fitting_table(summary: Mapping[str, Any], task: str, width: int) -> Table:
-    from rich.console import Console
-
-    measure = Console(width=10_000).measure
-    layouts = [(True, True), (True, False), (False, True), (False, False)]
-    tables = [_table(summary, task, intervals=i, tokens=t) for i, t in layouts]
-    return next((table for table in tables if measure(table).maximum <= width), tables[-1])
-
-
 def _table(summary: Mapping[str, Any], task: str, *, intervals: bool, tokens: bool) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     horizons = summary["horizons"][task]
-    table = Table(
-        title=Text(
-            f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}, by horizon"
-        ),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("control, learner", no_wrap=True)
-    table.add_column("uses")
-    for horizon in horizons:
-        table.add_column(str(horizon), justify="right", no_wrap=True)
-    if tokens:
-        table.add_column(f"tokens at {horizons[-1]}", justify="right", no_wrap=True)
+    title = f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}, by horizon"
+    numbers = [*map(str, horizons), *([f"tokens at {horizons[-1]}"] if tokens else [])]
+    table = new_table(["control, learner", "uses"], numbers, title=Text(title))
+    table.columns[0].no_wrap = True
     cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
     before = None
     for learner in summary["learners"]:

@@ -1,4 +1,4 @@
-"""What a contract allows, in plain words."""
+"""What a contract allows and what is paid, in plain words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ _WHERE = {
     Control.RESET: "go back, and go on with any token of its choice",
     Control.CHOSEN: "start anywhere",
 }
+PAYS = {
+    "rollouts": "root-start rollouts",
+    "tokens": "generated tokens",
+    "queries": "prefix queries",
+    "prefill": "prompt and prefix tokens submitted",
+    "rewards": "outcome-reward calls",
+    "verifications": "verifier calls",
+    "demonstrations": "demonstration tokens revealed",
+    "values": "value estimates",
+    "hidden_states": "prefixes and outputs whose hidden states were shown",
+}
+SHORT = {
+    "verifications": "verifier calls",
+    "demonstrations": "demo tokens",
+    "rewards": "reward calls",
+    "values": "value calls",
+    "hidden_states": "hidden states",
+}
+"""Currencies, short enough for the head of a column."""
+
 _ORACLES = {
     Oracle.REWARD: "have outputs scored",
     Oracle.VERIFIER: "ask whether a beginning can still become right",
@@ -46,6 +66,13 @@ def asks(oracles: Iterable[Oracle]) -> str:
     """What it may ask beside the generator."""
     granted = set(oracles)
     return listing([_ORACLES[oracle] for oracle in Oracle if oracle in granted]) or "nothing"
+
+
+def may(contract: Contract) -> str:
+    """All that it allows, as a text."""
+    at, shown, more = allowed(contract)
+    said = f"Beside the generator it may {more}" if contract.oracles else "It may ask nothing else"
+    return f"It may {at}. It sees {shown}. {said}."
 
 
 def allowed(contract: Contract) -> tuple[str, str, str]:

@@ -37,6 +37,11 @@ def quantity(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
+def rounded(value: float | None, digits: int = 3) -> str:
+    """A quantity to so many digits; ``·``: unknown."""
+    return "·" if value is None else quantity(float(f"{value:.{digits}g}"))
+
+
 def share(value: float) -> str:
     """A probability in percent, without the sign: ``0``, ``0.4``, ``96``; ``3·10⁻⁷`` below 0.01."""
     value *= 100
@@ -50,6 +55,16 @@ def share(value: float) -> str:
 def shares(interval: Sequence[float]) -> str:
     """An interval of probabilities in percent: ``86–100``."""
     return f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in points, with its sign; ``·``: unknown."""
+    return "·" if value is None else signed(100 * value, 0)
+
+
+def percent(value: float | None) -> str:
+    """``share``, or ``·`` where it is unknown."""
+    return "·" if value is None else share(value)
 
 
 def signed(value: float, digits: int = 2) -> str:

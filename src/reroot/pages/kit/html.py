@@ -22,6 +22,13 @@ def legend(items: Iterable[str]) -> str:
     return f'<ul class="legend">{entries}</ul>' if entries else ""
 
 
+def line_swatch(color: str, text: str, width: float, dash: str | None = None) -> str:
+    """A legend entry of a line without markers."""
+    dashed = "" if dash is None else f' stroke-dasharray="{dash}"'
+    path = f'<path d="M1 7H31" stroke="var(--{color})" stroke-width="{width:g}"{dashed}/>'
+    return f'<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true">{path}</svg>{text}'
+
+
 def grid(drawings: Sequence[str]) -> str:
     """Figures side by side, as many as fit."""
     return f'<div class="panels">{"".join(drawings)}</div>'

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from .formatting import from_log, quantity
+from .formatting import from_log, quantity, signed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+
+MARKS = ("holds", "fails", "measured")
 
 
 class Html(str):
@@ -45,7 +49,8 @@ def table_of(
     ``·`` stands for ``None``. Beside Python's formats a field may have ``q`` (a quantity), ``log`` (a
     number given by its natural logarithm; ``log3``: three digits), ``name`` (an interface) and ``yes``.
     """
-    made = [_Cells().vformat(cells, (), row).split(" | ") for row in rows]
+    shown, parts = _Cells(), cells.split(" | ")
+    made = [[shown.vformat(part, (), row) for part in parts] for row in rows]
     return table(head.split(" | "), made, text, kind)
 
 
@@ -83,8 +88,8 @@ def terminal_table(texts: Sequence[str], numbers: Sequence[str], **more: Any) ->
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left",
-                  title_style="bold", **more)  # fmt: skip
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(**look, title_justify="left", title_style="bold", **more)
     for name in texts:
         table.add_column(name, overflow="fold")
     for name in numbers:
@@ -104,6 +109,19 @@ def fitting(tables: Iterable[Table], width: int) -> RenderableType:
     return table
 
 
+def configuration(config: Mapping[str, Any]) -> str:
+    """``config.json`` as a table, the command left out."""
+    rows: list[list[str]] = []
+    for key, value in config.items():
+        if key not in ("command", "learners"):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            rows.append([escape(key), f'<div class="out">{escape(shown)}</div>'])
+    for one in config.get("learners", []):
+        name = f"learner {escape(str(one.get('label', one.get('name'))))}"
+        rows.append([name, f"needs {escape(str(one.get('requires')))}"])
+    return table(["", ""], rows, text=2)
+
+
 # ---- cells -----------------------------------------------------------------------------------------
 
 
@@ -112,23 +130,32 @@ def dot(control: str) -> str:
     return f'<span class="dot" style="background: var(--{escape(control)})"></span>'
 
 
-def named(control: object, text: str) -> str:
+def named(control: object, text: str) -> Html:
     """A learner or method, with the colour of the control it needs."""
-    return f"{dot(str(control))}{escape(text)}"
+    return Html(f"{dot(str(control))}{escape(text)}")
 
 
-def prose(text: str) -> str:
+def with_interval(value: Any, interval: Sequence[float] | None, *, sign: bool = True) -> Html:
+    """A mean with its interval, where there are any."""
+    if value is None or value == "-inf":
+        return Html("·" if value is None else "−∞")
+
+    def show(x: float) -> str:
+        return signed(x) if sign else f"{x:.2f}".replace("-", "−")
+
+    around = f" <small>{show(interval[0])} to {show(interval[1])}</small>" if interval else ""
+    return Html(f"{show(value)}{around}")
+
+
+def prose(text: str) -> Html:
     """Text in a cell that breaks into lines."""
-    return f'<div class="prose">{escape(text)}</div>'
+    return Html(f'<div class="prose">{escape(text)}</div>')
 
 
-def mark(holds: bool | None, words: Sequence[str] = ("holds", "fails", "measured")) -> str:
+def mark(holds: bool | None, words: Sequence[str] = MARKS) -> Html:
     """Whether something is as it should be; ``None``: nothing was claimed."""
-    kind, word = (
-        {True: "yes", False: "off", None: "no"}[holds],
-        words[(True, False, None).index(holds)],
-    )
-    return f'<span class="{kind}">{word}</span>'
+    which = 2 if holds is None else int(not holds)
+    return Html(f'<span class="{("yes", "off", "no")[which]}">{words[which]}</span>')
 
 
 def facts(items: Iterable[tuple[str, str, str]]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract
-from ...runs.folder import SUMMARY, write_atomically, write_json
+from ...runs.folder import SUMMARY, write_json
 from ...runs.suite_summary import BUDGETS, lacking, summarize_suite
 from ...types import CURRENCIES
-from ..comparison.tables import SHORT, dot, table, with_interval
-from ..kit.contracts import allowed
-from ..kit.formatting import listing, plural, quantity, share, shares
-from ..kit.html import document
+from ..kit.contracts import SHORT, allowed
+from ..kit.formatting import listing, plural, quantity, rounded, share, shares
+from ..kit.html import document, write_page
+from ..kit.table import facts, named, note, prose, table, table_of, with_interval
 
 _MOST_NAMED = 3
 _AT = {"tokens": "equal tokens", "calls": "equal calls"}
@@ -48,18 +48,13 @@ def write_suite_page(folder: str | Path) -> Path:
     """
     summary, path = summarize_suite(folder), Path(folder) / "report.html"
     write_json(path.with_name(SUMMARY), summary)
-    page = render(summary)
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
-    return path
+    return write_page(path, render(summary))
 
 
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
     title = f"{summary['suite']} methods on {summary['model']}"
-    parts = [
-        _header(summary, title),
-        *(f'<p class="note">{escape(line)}</p>' for line in errors(summary)),
-    ]
+    parts = [_header(summary, title), *(note(escape(line)) for line in errors(summary))]
     parts += [_ranking(summary, group) for group in summary["groups"]]
     parts += [_permissions(summary), _rewards(summary)]
     parts += ["<h2>What each method cost</h2>"]
@@ -113,25 +108,19 @@ def errors(summary: Mapping[str, Any]) -> list[str]:
     broken: dict[str, int] = {}
     for short, numbers in rows:
         broken[short] = broken.get(short, 0) + numbers["errors"]
-    named = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
-    if not named:
+    listed = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
+    if not listed:
         return []
     first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
-    return [
-        f"Attempts with errors count as not passed: {named}.",
-        f"The first one: {first}",
-    ]
+    return [f"Attempts with errors count as not passed: {listed}.", f"The first one: {first}"]
 
 
 def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     if not group["rows"]:
         return ""
-    facts = "".join(_winner(group, budget) for budget in BUDGETS)
-    clear = sum(flip["clear"] for flip in group["flips"])
-    facts += (
-        f"<div><dt>Pairs that change places</dt><dd><b>{len(group['flips'])} of {group['pairs']}</b>"
-        f"<span>{clear} of them clear</span></dd></div>"
-    )
+    clear = f"{sum(flip['clear'] for flip in group['flips'])} of them clear"
+    flips = f"{len(group['flips'])} of {group['pairs']}"
+    found = [*(_winner(group, b) for b in BUDGETS), ("Pairs that change places", flips, clear)]
     left, right = (ordered(group, budget) for budget in BUDGETS)
     rows = [
         [*_entry(a, "tokens"), *_entry(b, "calls"), _moved(b)]
@@ -142,41 +131,27 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     tasks = listing([task_name(task) for task in group["tasks"]])
     return (
         f'<article class="verdict"><h3>{escape(tasks)}, {plural(group["attempts"], "attempt")} '
-        f'of each method</h3><dl class="facts">{facts}</dl></article>'
-        f"{_halves(head, rows)}"
-        '<p class="note">▲ passes methods that lead it at equal tokens; ▼ is passed by methods that it '
-        f"leads there. β = {summary['beta']:g}; used: mean share of the budget, %.</p>"
-        f"{_without(summary, group)}"
+        f"of each method</h3>{facts(found)}</article>"
+        + table(head, rows, (0, 5, 10), "dense halves")
+        + note(_FLIPS.format(beta=f"{summary['beta']:g}"))
+        + _without(summary, group)
     )
 
 
-def _winner(group: Mapping[str, Any], budget: str) -> str:
+_FLIPS = """▲ passes methods that lead it at equal tokens; ▼ is passed by methods that it \
+leads there. β = {beta}; used: mean share of the budget, %."""
+
+
+def _winner(group: Mapping[str, Any], budget: str) -> tuple[str, str, str]:
     best = winners(group, budget)
-    shown = names([f"{dot(row['control'])}{escape(row['short'])}" for row in best])
-    return (
-        f"<div><dt>Best at {_AT[budget]}</dt><dd><b>{_mean(best[0][budget])}</b>"
-        f"<span>{shown}</span></dd></div>"
-    )
-
-
-def _halves(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of two lists beside each other, each with its names to the left."""
-    kinds = {0: ' class="text"', 5: ' class="text second"', 10: ' class="text"'}
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "".join(f"<{tag}{kinds.get(i, '')}>{c}</{tag}>" for i, c in enumerate(cells))
-
-    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table class="dense"><thead><tr>{line(head, "th")}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    shown = names([named(row["control"], row["short"]) for row in best])
+    return f"Best at {_AT[budget]}", _mean(best[0][budget]), shown
 
 
 def _entry(row: Mapping[str, Any], budget: str) -> list[str]:
     n = row[budget]
     return [
-        f"{n['rank']}&ensp;{dot(row['control'])}{escape(row['short'])}",
+        f"{n['rank']}&ensp;{named(row['control'], row['short'])}",
         _mean(n),
         f"{share(n['pass_rate'])} <small>{shares(n['pass_interval'])}</small>",
         with_interval(n["j_beta"], None),
@@ -205,27 +180,22 @@ def _without(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
         f"no {escape(oracle)}: {escape(listing(shorts))}"
         for oracle, shorts in lacking(summary, group).items()
     ]
-    return f'<p class="note">Did not run here, as there is {"; ".join(said)}.</p>' if said else ""
+    return note(f"Did not run here, as there is {'; '.join(said)}." if said else "")
 
 
 def _permissions(summary: Mapping[str, Any]) -> str:
     rows: list[list[str]] = []
     for method in summary["methods"]:
-        contract = Contract.parse(method["requires"])
-        rows.append(
-            [
-                f"{dot(method['control'])}{escape(method['short'])}",
-                *(f'<div class="prose">{text}</div>' for text in allowed(contract)),
-                f"<code>{escape(method['requires'])}</code>",
-            ]
-        )
+        text = method["requires"]
+        words = map(prose, allowed(Contract.parse(text)))
+        name = named(method["control"], method["short"])
+        rows.append([name, *words, f"<code>{escape(text)}</code>"])
     head = ["method", "where it asks: it may", "it sees", "beside the generator it may", "contract"]
     unable = "; ".join(f"{escape(k)}: {escape(v)}" for k, v in summary["unable"].items())
     return (
         "<h2>What each method had to be allowed to do</h2>"
         "<p>The weakest contract under which it runs, and under which it did run here.</p>"
-        f"{table(head, rows, text=5, kind='dense')}"
-        + (f'<p class="note">Not run at all: {unable}.</p>' if unable else "")
+        f"{table(head, rows, text=5, kind='dense')}{note(f'Not run at all: {unable}.' if unable else '')}"
     )
 
 
@@ -233,10 +203,7 @@ def _rewards(summary: Mapping[str, Any]) -> str:
     tasks = summary["tasks"]
     head = ["method", *(escape(task_name(task)) for task in tasks)]
     rows = [
-        [
-            f"{dot(row['control'])}{escape(row['short'])}",
-            *map(_both, row["tokens"], row["calls"]),
-        ]
+        [named(row["control"], row["short"]), *map(_both, row["tokens"], row["calls"])]
         for row in summary["rewards"]
     ]
     given = "".join(
@@ -260,7 +227,7 @@ def _costs(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     broken = any(row[b]["errors"] for row, _, b in rows)
     shown = [
         [
-            f"{dot(row['control'])}{escape(row['short'])}" if b == BUDGETS[0] else "",
+            named(row["control"], row["short"]) if b == BUDGETS[0] else "",
             _AT[b],
             quantity(cost["rollouts"] + cost["queries"]),
             *(quantity(cost[c]) if cost[c] else "·" for c in pays),
@@ -277,29 +244,21 @@ def _costs(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
 
 
 def _speed(summary: Mapping[str, Any]) -> str:
-    named = {
-        "rollouts": "plain rollouts alone",
-        "tokens": "the suite at equal tokens",
-        "calls": "the suite at equal calls",
-    }
-    rows: list[list[str]] = []
-    for part, name in named.items():
+    parts = {"rollouts": "plain rollouts alone"}
+    parts |= {budget: f"the suite at {_AT[budget]}" for budget in BUDGETS}
+    rows: list[Mapping[str, Any]] = []
+    for part, name in parts.items():
         one = summary["speed"][part]
-        rate, seconds = one["per_second"], one["seconds"]
-        rows.append(
-            [
-                name,
-                f"{one['tokens']:,}",
-                "·" if seconds is None else quantity(round(seconds, 1)),
-                "·" if rate is None else quantity(float(f"{rate:.3g}")),
-            ]
-        )
-    head = ["", "generated tokens", "seconds", "tokens per second"]
+        seconds, rate = one["seconds"], rounded(one["per_second"])
+        spent = None if seconds is None else round(seconds, 1)
+        rows.append({"name": name, "tokens": one["tokens"], "seconds": spent, "rate": rate})
+    head, cells = " | generated tokens | seconds | tokens per second", "{name} | {tokens:,} | "
+    shown = table_of(head, cells + "{seconds:q} | {rate}", rows)
     return (
         "<h2>Speed</h2><p>All problems, methods and particles ask together: what they wait for at the same "
         "moment is one batch. Seconds include everything: prompts, scores of forced tokens, hidden states, "
         "oracles and the methods' own work. Whoever draws rollouts of a problem draws the same ones, so "
         "that methods are compared on common random numbers, and the engine computes each once.</p>"
-        f"{table(head, rows)}"
+        f"{shown}"
         "<p>Each part is an ordinary run folder: <code>reroot report FOLDER/tokens</code> makes its own page.</p>"
     )

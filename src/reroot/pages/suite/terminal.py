@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kit.formatting import listing, quantity, share
+from ..kit.formatting import listing, rounded, share
+from ..kit.table import terminal_table
 from .page import errors, ordered, task_name
 
 if TYPE_CHECKING:
@@ -17,28 +18,17 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
 
     Methods come in their order at equal tokens.
     """
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    half = ("\nreward", "\n%")
+    head = ("equal\ntokens", *half, "equal\ncalls", *half, "\nflips")
 
     parts: list[RenderableType] = []
     for group in summary["groups"]:
         tasks = listing([task_name(task) for task in group["tasks"]])
         flipped = f"{len(group['flips'])} of {group['pairs']} pairs change places"
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left",
-                      title=Text(f"{tasks}: {flipped}"), title_style="bold")  # fmt: skip
-        table.add_column("method", overflow="fold")
-        for name in (
-            "equal\ntokens",
-            "\nreward",
-            "\n%",
-            "equal\ncalls",
-            "\nreward",
-            "\n%",
-            "\nflips",
-        ):
-            table.add_column(name, justify="right", no_wrap=True)
+        table = terminal_table(["method"], head, title=Text(f"{tasks}: {flipped}"))
         for row in ordered(group, "tokens"):
             marks = [f"▲{len(row['passes'])}" if row["passes"] else ""]
             marks += [f"▼{len(row['passed_by'])}" if row["passed_by"] else ""]
@@ -57,7 +47,7 @@ def _cells(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
 def _speed(summary: Mapping[str, Any]) -> str:
     def rate(part: str) -> str:
         value = summary["speed"][part]["per_second"]
-        return "unknown" if value is None else quantity(float(f"{value:.3g}"))
+        return "unknown" if value is None else rounded(value)
 
     return (
         f"Tokens per second: {rate('tokens')} at equal tokens, {rate('calls')} at equal calls, "

@@ -21,7 +21,7 @@ KIND = "train"
 TAIL = 10
 """Numbers of "the last steps" are means over this many."""
 
-_NUMBERS = ("root", "prefix", "kl", "silent", "groups", "start", "longest", "building")
+_NUMBERS = ("root", "prefix", "kl", "zero_variance", "groups", "start", "longest", "building")
 """What a step may say besides its number and tokens; each may be null."""
 
 _ALWAYS = ("task", "horizon", "seed", "beta", "model")
@@ -84,13 +84,13 @@ class TrainingRun:
         known = known[np.isfinite(known)][-TAIL:]
         return float(known.mean()) if len(known) else None
 
-    def silent(self, last: int | None = None) -> float | None:
+    def zero_variance(self, last: int | None = None) -> float | None:
         """Share of the groups of all steps, or of the last ones, in which all rewards were equal."""
-        silent, groups = self.column("silent"), self.column("groups")
-        known = np.isfinite(silent) & (groups > 0)
+        equal, groups = self.column("zero_variance"), self.column("groups")
+        known = np.isfinite(equal) & (groups > 0)
         counted = slice(-last if last else None, None)
-        silent, groups = silent[known][counted], groups[known][counted]
-        return float(silent.sum() / groups.sum()) if len(groups) else None
+        equal, groups = equal[known][counted], groups[known][counted]
+        return float(equal.sum() / groups.sum()) if len(groups) else None
 
     def building(self) -> float | None:
         """Tokens that went into building start prefixes, part of all; ``None``: not recorded."""
@@ -187,6 +187,8 @@ def checked_line(line: Any) -> dict[str, Any]:
     if kind in ("step", "eval", "end"):
         line["tokens"] = _number("tokens", line.get("tokens"))
     if kind == "step":
+        if "silent" in line:  # what recorded runs call it
+            line["zero_variance"] = line.pop("silent")
         line.update({name: _number(name, line.get(name)) for name in _NUMBERS})
         line["spent"] = _numbers("spent", line.get("spent"))
     if kind == "eval":

@@ -16,7 +16,8 @@ from ..kit.html import figure
 from .data import TrainingRun, horizon_passes, labels, passes
 
 _COLORS = ("root", "reset", "chosen", "visited", "heat", "ink", "muted")
-_VARIANT = ("arm", "strategy", "task", "horizon", "beta", "model", "kl", "learning_rate", "groups", "size")  # fmt: skip
+_VARIANT = ("arm", "strategy", "task", "horizon", "beta", "model", "kl", "learning_rate")
+_VARIANT = (*_VARIANT, "groups", "size")
 """Runs that differ in none of these differ in the seed: they share a colour."""
 _POINTS = 300
 """Most points of a drawn curve."""
@@ -101,10 +102,10 @@ def curve(run: TrainingRun, values: FloatArray, window: int) -> Curve:
     return x[kept], y[kept]
 
 
-def silent_shares(run: TrainingRun) -> FloatArray:
+def zero_variance_shares(run: TrainingRun) -> FloatArray:
     """Share of the groups of every step in which all rewards were equal."""
-    silent, groups = run.column("silent"), run.column("groups")
-    return np.divide(silent, groups, out=np.full(len(silent), math.nan), where=groups > 0)
+    equal, groups = run.column("zero_variance"), run.column("groups")
+    return np.divide(equal, groups, out=np.full(len(equal), math.nan), where=groups > 0)
 
 
 def evaluated(run: TrainingRun, name: str) -> Curve:
@@ -185,19 +186,22 @@ def gap_panel(series: Sequence[Series]) -> str:
 
 
 def step_panels(series: Sequence[Series], window: int) -> list[str]:
-    """KL, share of zero-signal groups, and mean start length, against tokens."""
+    """KL, share of zero-variance groups, and mean start length, against tokens."""
     found: list[str] = []
-    for name, y, caption, values in (
-        ("kl", "KL, nats per output", "KL from the base model, on rollouts from the root",
-         lambda run: run.column("kl")),
-        ("silent", "share of groups", "Zero-signal groups: all rewards equal", silent_shares),
-        ("start", "tokens", "Mean length of the start prefixes", lambda run: run.column("start")),
-    ):  # fmt: skip
+    shown = {
+        "kl": ("KL, nats per output", "KL from the base model, on rollouts from the root"),
+        "zero_variance": ("share of groups", "Zero-variance groups: all rewards equal"),
+        "start": ("tokens", "Mean length of the start prefixes"),
+    }
+    for name, (y, caption) in shown.items():
         panel = _Panel(series, y)
         for one in series:
-            mean = curve(one.run, values(one.run), window)
+            values = (
+                zero_variance_shares(one.run) if name == "zero_variance" else one.run.column(name)
+            )
+            mean = curve(one.run, values, window)
             panel.draw(mean, one.marks(), **_every(one, mean))
-        if name == "silent":
+        if name == "zero_variance":
             panel.axes.yaxis.set_major_formatter(_percent)
         found.append(panel.html(f"train-{name}", caption))
     return found

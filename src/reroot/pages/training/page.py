@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RunFolderError
-from ...runs.folder import write_atomically
-from ..comparison.tables import dot
-from ..kit.formatting import listing, plural, quantity, share
-from ..kit.html import document, grid, legend
-from . import tables as training_tables
+from ..kit.formatting import listing, percent, plural, points, quantity, rounded
+from ..kit.html import document, grid, legend, line_swatch, write_page
+from ..kit.table import facts, named
 from .data import (
     TAIL,
     Passes,
@@ -34,7 +32,7 @@ from .figures import (
     window_of,
 )
 from .record import is_record, read_record
-from .tables import common_tokens, name_of, percent, points, rounded
+from .tables import NOTES, common_tokens, name_of, sections
 
 _SHARED = {
     "model": "model",
@@ -73,12 +71,9 @@ def write_training_page(folders: Sequence[str | Path], out: str | Path | None = 
         MissingDependency: matplotlib is not installed.
     """
     runs = load_runs(folders)
-    page = render(runs)
     first = Path(folders[0])
     usual = first.with_suffix(".html") if is_record(first) else first / "report.html"
-    path = Path(out) if out is not None else usual
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
-    return path
+    return write_page(Path(out) if out is not None else usual, render(runs))
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
@@ -104,13 +99,7 @@ def render(runs: Sequence[TrainingRun]) -> str:
     models = dict.fromkeys(map(model_of, runs))
     tasks = dict.fromkeys(str(run.config.get("task", "?")) for run in runs)
     title = f"{listing(list(models))} trained on {listing(list(tasks))}"
-    parts = [
-        _header(series, title),
-        _headline(series),
-        _figures(series),
-        training_tables.sections(series),
-        training_tables.NOTES,
-    ]
+    parts = [_header(series, title), _headline(series), _figures(series), sections(series), NOTES]
     return document(f"reroot train: {title}", parts)
 
 
@@ -121,11 +110,8 @@ def _header(series: Sequence[Series], title: str) -> str:
     apart = differing(runs, list(_SHARED))
     first = {key: runs[0].config.get(key) for key in _SHARED if key not in apart}
     same = [f"{_SHARED[key]} {_plain(x)}" for key, x in first.items() if x is not None and x != {}]
-    notes = (
-        [f"{'The same in all' if len(runs) > 1 else 'Settings'}: {', '.join(same)}."]
-        if same
-        else []
-    )
+    every = "The same in all" if len(runs) > 1 else "Settings"
+    notes = [f"{every}: {', '.join(same)}."] if same else []
     if apart:
         notes.append(f"They differ in {listing([_SHARED[key] for key in apart])}.")
     if set(apart) & set(_UNLIKE):
@@ -151,38 +137,31 @@ Fact = tuple[str, str, str]
 
 def _headline(series: Sequence[Series]) -> str:
     """The run that passes most from the root, and what it takes to judge it."""
-    known = [
-        (one, last)
-        for one in series
-        if (last := last_passes(one.run)) is not None and last.root is not None
-    ]
-    facts: list[Fact] = []
+    every = [(one, last_passes(one.run)) for one in series]
+    known = [(one, last) for one, last in every if last is not None and last.root is not None]
+    found: list[Fact] = []
     ranked = not differing([one.run for one, _ in known], _UNLIKE)
     if not known:
         kind = "No evaluation yet"
     elif ranked:
         best = _highest(known)
         kind = f"Highest pass@1 from the root: {listing([one.label for one, _ in best])}"
-        facts = _pass_facts(*best[0])
+        found = _pass_facts(*best[0])
     else:
         kind = "Runs that do not rank each other"
     if len(series) == 1:
         kind = f"Strategy {series[0].label}: {state(series[0].run)}"
-        facts += _training_facts(series[0])
+        found += _training_facts(series[0])
     else:
-        facts += _other_facts(series, known)
-    shown = "".join(
-        f"<div><dt>{escape(name)}</dt><dd><b>{value}</b><span>{what}</span></dd></div>"
-        for name, value, what in facts
-    )
+        found += _other_facts(series, known)
     items = _same_tokens(known) if ranked and len(known) > 1 else []
-    without = [one.label for one in series if last_passes(one.run) is None]
+    without = [one.label for one, last in every if last is None]
     items += [f"Not evaluated yet: {listing(without)}."] if without else []
     note = "".join(f"<li>{escape(item)}</li>" for item in items)
     note = f"<ul>{note}</ul>" if note else ""
     return (
         f'<h2>What was reached</h2><article class="verdict"><p class="kind">{escape(kind)}</p>'
-        f'<dl class="facts">{shown}</dl>{note}</article>'
+        f"{facts(found)}{note}</article>"
     )
 
 
@@ -208,18 +187,16 @@ def _highest(known: Sequence[tuple[Series, Passes]]) -> list[tuple[Series, Passe
 def _pass_facts(one: Series, last: Passes) -> list[Fact]:
     first = passes(one.run.evaluations[0])
     many = f", pass@{last.k}" if last.k and last.k > 1 else ""
-    asked = [
-        "" if last.problems is None else plural(last.problems, "problem"),
-        "" if last.n is None else plural(last.n, "sample"),
-    ]
-    what = [" × ".join(x for x in asked if x), f"at step {last.step}"]
+    counts = ((last.problems, "problem"), (last.n, "sample"))
+    asked = " × ".join(plural(count, noun) for count, noun in counts if count is not None)
+    what = [asked, f"at step {last.step}"]
     if first.step < last.step:
         what.append(f"at step {first.step}: {_rates(first)}")
-    facts = [(f"Root pass@1{many}", _rates(last), "<br>".join(x for x in what if x))]
+    found = [(f"Root pass@1{many}", _rates(last), "<br>".join(x for x in what if x))]
     if last.gap is None:
-        return [*facts, ("Transfer gap", "·", "not evaluated from training prefixes")]
+        return [*found, ("Transfer gap", "·", "not evaluated from training prefixes")]
     gap = f"{percent(last.prefix)} % from its training prefixes"
-    return [*facts, ("Transfer gap", f"{points(last.gap)} points", gap)]
+    return [*found, ("Transfer gap", f"{points(last.gap)} points", gap)]
 
 
 def _rates(found: Passes) -> str:
@@ -229,46 +206,41 @@ def _rates(found: Passes) -> str:
 
 def _training_facts(one: Series) -> list[Fact]:
     run = one.run
-    silent = run.silent()
+    equal = percent(run.zero_variance())
     budget = (run.config.get("budget") or {}).get("tokens")
     of = f"of {quantity(budget)}" if isinstance(budget, (int, float)) else ""
     return [
         ("Generated tokens", quantity(run.tokens), of),
-        ("Zero-signal groups", "·" if silent is None else f"{share(silent)} %", "of all steps"),
+        ("Zero-variance groups", equal if equal == "·" else f"{equal} %", "of all steps"),
         ("KL from the base", rounded(run.tail("kl")), f"nats per output, last {TAIL} steps"),
     ]
 
 
 def _other_facts(series: Sequence[Series], known: Sequence[tuple[Series, Passes]]) -> list[Fact]:
     """The largest gap of all runs, and what was spent."""
-    facts: list[Fact] = []
+    found: list[Fact] = []
     gaps = [(one, last, last.gap) for one, last in known if last.gap is not None]
     if gaps:
         one, last, gap = max(gaps, key=lambda x: x[2])
         rates = f"{percent(last.prefix)} % from prefixes, {percent(last.root)} % from the root"
-        what = f"{dot(one.color)}{escape(one.label)}<br>{rates}"
-        facts.append(("Largest transfer gap", f"{points(gap)} points", what))
+        what = f"{named(one.color, one.label)}<br>{rates}"
+        found.append(("Largest transfer gap", f"{points(gap)} points", what))
     spent = sorted(one.run.tokens for one in series)
     ends = " to ".join(dict.fromkeys((quantity(spent[0]), quantity(spent[-1]))))
-    return [*facts, ("Generated tokens per run", ends, "")]
+    return [*found, ("Generated tokens per run", ends, "")]
 
 
 # ---- figures -------------------------------------------------------------------------------------
 
 _KEY = (
-    ("", "solid: from the root"),
-    ("5 2", "dashed: from the training prefixes"),
+    line_swatch("ink", "solid: from the root", 1.8, ""),
+    line_swatch("ink", "dashed: from the training prefixes", 1.8, "5 2"),
 )
 
 
 def _figures(series: Sequence[Series]) -> str:
     window = window_of([one.run for one in series])
     mean = f"moving means over {window} steps" if window > 1 else "the values of single steps"
-    lines = [
-        f'<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true"><path d="M1 7H31" '
-        f'stroke="var(--ink)" stroke-width="1.8" stroke-dasharray="{dash}"/></svg>{text}'
-        for dash, text in _KEY
-    ]
     panels = [*reward_panels(series, window), gap_panel(series), *step_panels(series, window)]
     last = pass_panels(series)
     return "\n".join(
@@ -278,7 +250,7 @@ def _figures(series: Sequence[Series]) -> str:
             "first figure curves are rewards of training rollouts and markers are pass@1 from the root at "
             "evaluations (connected where a run never trains from the root); elsewhere markers "
             "only tell the runs apart.</p>",
-            legend([*map(name_of, series), *lines]),
+            legend([*map(name_of, series), *_KEY]),
             grid([panel for panel in panels if panel]),
             "<h2>The last evaluation</h2>",
             "<p>pass@k: share of problems of which at least one of k samples is right (an unbiased "

@@ -4,7 +4,7 @@ One row per line of a journal. ``line`` and ``config`` hold everything, as JSON;
 are what most readers want of them:
 
 run, arm, command, name, step, tokens    of every row
-root, prefix, silent, groups, start      of steps: mean rewards, groups without signal, start tokens
+root, prefix, zero_variance, groups, start   of steps: mean rewards, groups, start tokens
 root_pass, prefix_pass                   of evaluations: pass@1
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 
 _TEXTS = ("run", "arm", "command", "name")
-_COUNTS = ("step", "tokens", "silent", "groups")
+_COUNTS = ("step", "tokens", "zero_variance", "groups")
 _RATES = ("root", "prefix", "start", "root_pass", "prefix_pass")
 _JSON = ("line", "config")
 

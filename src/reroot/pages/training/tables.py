@@ -7,30 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from ...contract import Contract, Oracle
 from ...types import CURRENCIES
-from ..comparison import tables
-from ..comparison.figures import PAYS
-from ..comparison.page import LEVELS
-from ..kit.formatting import listing, quantity, share, signed
+from ..kit.contracts import PAYS, may
+from ..kit.formatting import percent, points, quantity, rounded, share
+from ..kit.table import configuration, note, prose, table
 from .data import TAIL, Passes, TrainingRun, differing, last_passes, state
 from .figures import Series
 
-_REPORTS = {
-    "argmax": "the {k} most likely tokens with their log-probabilities, no draw",
-    "sample": "the drawn token",
-    "logprob": "the drawn token and its log-probability",
-    "topk": "the drawn token, and the {k} most likely with their log-probabilities",
-    "full": "the drawn token and the whole next-token law",
-    "none": "nothing",
-}
-_ORACLES = {
-    Oracle.REWARD: "outcome rewards of complete outputs",
-    Oracle.VERIFIER: "a process verifier (can this prefix still become right?)",
-    Oracle.DEMONSTRATION: "demonstrations (tokens of a right output)",
-    Oracle.VALUE: "value estimates of prefixes",
-    Oracle.HIDDEN: "hidden states of the generator",
-}
 _MOST_EVENTS = 20
 
 
@@ -60,16 +43,6 @@ def sections(series: Sequence[Series]) -> str:
 # ---- what each arm could ask ---------------------------------------------------------------------
 
 
-def may_ask(contract: Contract) -> str:
-    """A contract in words."""
-    seen = _REPORTS[str(contract.report).partition("(")[0]].format(k=contract.report.top)
-    oracles = listing([words for oracle, words in _ORACLES.items() if oracle in contract.oracles])
-    return (
-        f"Where: {LEVELS[str(contract.control)]}. Sees of a token: {seen}. "
-        f"Oracles: {oracles or 'none'}."
-    )
-
-
 def _contracts(series: Sequence[Series]) -> str:
     """One row for all runs of the same strategy under the same contract."""
     groups: dict[tuple[str, str], list[Series]] = {}
@@ -77,37 +50,15 @@ def _contracts(series: Sequence[Series]) -> str:
         config = one.run.config
         key = str(config.get("strategy", one.run.arm)), str(config["contract"])
         groups.setdefault(key, []).append(one)
-    rows = [
-        [
-            "<br>".join(map(name_of, runs)),
-            f"{escape(strategy)}<br><small>{escape(contract)}</small>",
-            _prose(may_ask(runs[0].run.contract)),
-        ]
-        for (strategy, contract), runs in groups.items()
-    ]
-    return tables.table(["run", "strategy and contract", "what it may ask"], rows, text=3)
-
-
-def _prose(text: str) -> str:
-    return f'<div class="prose">{escape(text)}</div>'
+    rows: list[list[str]] = []
+    for (strategy, contract), runs in groups.items():
+        named = f"{escape(strategy)}<br><small>{escape(contract)}</small>"
+        allowed = prose(may(runs[0].run.contract))
+        rows.append(["<br>".join(map(name_of, runs)), named, allowed])
+    return table(["run", "strategy and contract", "what it may ask"], rows, text=3)
 
 
 # ---- numbers -------------------------------------------------------------------------------------
-
-
-def percent(value: float | None) -> str:
-    """A share in percent, without the sign; ``·``: unknown."""
-    return "·" if value is None else share(value)
-
-
-def points(value: float | None) -> str:
-    """A difference of shares in points, with its sign; ``·``: unknown."""
-    return "·" if value is None else signed(100 * value, 0)
-
-
-def rounded(value: float | None, digits: int = 3) -> str:
-    """A number to so many digits; ``·``: unknown."""
-    return "·" if value is None else quantity(float(f"{value:.{digits}g}"))
 
 
 def common_tokens(runs: Sequence[TrainingRun]) -> float | None:
@@ -118,21 +69,21 @@ def common_tokens(runs: Sequence[TrainingRun]) -> float | None:
 
 def _evaluations(series: Sequence[Series]) -> str:
     shared = common_tokens([one.run for one in series])
-    head = ["run", "state", "evaluated at, tokens", "problems × samples", "pass@1, root, %",
-            "pass@k, root, %", "pass@1, prefixes, %", "transfer gap, points",
-            *([f"within {quantity(shared)} tokens: pass@1, root, %"] if shared else [])]  # fmt: skip
-    rows = []
+    head = ["run", "state", "evaluated at, tokens", "problems × samples", "pass@1, root, %"]
+    head += ["pass@k, root, %", "pass@1, prefixes, %", "transfer gap, points"]
+    head += [f"within {quantity(shared)} tokens: pass@1, root, %"] if shared else []
+    rows: list[list[str]] = []
     for one in series:
         row = [name_of(one), escape(state(one.run)), *_passed(last_passes(one.run))]
         if shared:
             within = last_passes(one.run, shared)
             row.append(percent(within.root if within else None))
         rows.append(row)
-    note = (
-        '<p class="note">The runs were evaluated last at different numbers of tokens; the last column '
-        "is the last evaluation of each within the tokens that every run has spent.</p>"
-    )
-    return f"{tables.table(head, rows, text=2)}{note if shared else ''}"
+    return table(head, rows, text=2) + note(_WITHIN if shared else "")
+
+
+_WITHIN = """The runs were evaluated last at different numbers of tokens; the last column \
+is the last evaluation of each within the tokens that every run has spent."""
 
 
 def _passed(last: Passes | None) -> list[str]:
@@ -152,18 +103,24 @@ def _passed(last: Passes | None) -> list[str]:
 
 
 def _training(series: Sequence[Series]) -> str:
-    head = ["run", "reward, root", "reward, prefixes", "KL, nats per output", "start prefix, tokens",
-            "longest", "zero-signal groups, %", "zero-signal, all steps, %"]  # fmt: skip
+    head = [
+        "run",
+        "reward, root",
+        "reward, prefixes",
+        "KL, nats per output",
+        "start prefix, tokens",
+    ]
+    head += ["longest", "zero-variance groups, %", "zero-variance, all steps, %"]
     rows = [
         [
             name_of(one),
             *(rounded(one.run.tail(name)) for name in ("root", "prefix", "kl", "start", "longest")),
-            percent(one.run.silent(TAIL)),
-            percent(one.run.silent()),
+            percent(one.run.zero_variance(TAIL)),
+            percent(one.run.zero_variance()),
         ]
         for one in series
     ]
-    return tables.table(head, rows)
+    return table(head, rows)
 
 
 def _costs(series: Sequence[Series]) -> str:
@@ -172,17 +129,12 @@ def _costs(series: Sequence[Series]) -> str:
     built = any(one.run.building() is not None for one in series)
     if not paid:
         return "<p>No cost was recorded.</p>"
-    rows = [
-        [
-            name_of(one),
-            *(quantity(v) if (v := one.run.spent.get(c)) else "·" for c in paid),
-            *([_building(one.run)] if built else []),
-        ]
-        for one in series
-    ]
-    shown = [escape(PAYS.get(c, c)) for c in paid]
+    rows: list[list[str]] = []
+    for one in series:
+        costs = (quantity(v) if (v := one.run.spent.get(c)) else "·" for c in paid)
+        rows.append([name_of(one), *costs, *([_building(one.run)] if built else [])])
     more = ["tokens that built prefixes"] if built else []
-    return tables.table(["run", *shown, *more], rows)
+    return table(["run", *(escape(PAYS.get(c, c)) for c in paid), *more], rows)
 
 
 def _building(run: TrainingRun) -> str:
@@ -197,15 +149,15 @@ def _building(run: TrainingRun) -> str:
 
 def _events(series: Sequence[Series]) -> list[str]:
     rows = [
-        [name_of(one), str(event["step"]), _prose(str(event.get("text", "")))]
+        [name_of(one), str(event["step"]), prose(str(event.get("text", "")))]
         for one in series
         for event in one.run.events[-_MOST_EVENTS:]
     ]
     if not rows:
         return []
     longest = max(len(one.run.events) for one in series)
-    note = f"<p>Of each run the last {_MOST_EVENTS}.</p>" if longest > _MOST_EVENTS else ""
-    return ["<h2>Warnings</h2>", note, tables.table(["run", "step", "what"], rows, text=3)]
+    said = f"<p>Of each run the last {_MOST_EVENTS}.</p>" if longest > _MOST_EVENTS else ""
+    return ["<h2>Warnings</h2>", said, table(["run", "step", "what"], rows, text=3)]
 
 
 def _settings(series: Sequence[Series]) -> list[str]:
@@ -220,13 +172,13 @@ def _settings(series: Sequence[Series]) -> list[str]:
     parts = ["<h2>Reproduce</h2>", *commands, "<h3>Configuration</h3>"]
     if apart:
         rows = [
-            [name_of(one), *(_prose(_plain(one.run.config.get(key))) for key in apart)]
+            [name_of(one), *(prose(_plain(one.run.config.get(key))) for key in apart)]
             for one in series
         ]
-        parts += [tables.table(["run", *map(escape, apart)], rows, text=len(apart) + 1)]
+        parts += [table(["run", *map(escape, apart)], rows, text=len(apart) + 1)]
         parts += ["<p>Equal in all runs:</p>"]
     equal = {key: runs[0].config.get(key) for key in keys if key not in apart}
-    return [*parts, tables.configuration(equal)]
+    return [*parts, configuration(equal)]
 
 
 def _plain(value: Any) -> str:
@@ -244,7 +196,7 @@ relies on the hint.</p>
 standard error that this pass@1 can have over the draw of problems, √(p(1 − p)/problems), where p counts one
 more passed and one more failed problem; runs that share their problems and seeds may be told apart by
 less.</p>
-<p><b>Zero-signal groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
+<p><b>Zero-variance groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
 them. Shares are over all steps of a run.</p>
 <p><b>KL.</b> Estimate of KL(policy ‖ base) in nats per output, from rollouts from the root; an estimate may
 fall below zero.</p>

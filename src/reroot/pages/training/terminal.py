@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..kit.formatting import listing, quantity
+from ..kit.formatting import listing, percent, points, quantity, rounded
+from ..kit.table import fitting, terminal_table
 from .data import TAIL, TrainingRun, labels, last_passes, model_of
-from .tables import percent, points, rounded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_LEAVE_OUT = ("reward prefixes", "reward root", "zero-signal %", "KL", "pass@k", "step", "tokens")
+_LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
 """Columns that a narrow terminal goes without, the first of them first."""
 
 
@@ -24,14 +24,12 @@ def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableT
         runs: at least one.
         width: characters of a line; columns are left out until a line fits.
     """
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.text import Text
 
-    measure = Console(width=10_000).measure
     cells = _cells(runs)
-    tables = [_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1)]
-    fitting = (table for table in tables if measure(table).maximum <= width)
-    return Group(next(fitting, tables[-1]), Text(_legend(runs), style="dim"))
+    tables = (_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1))
+    return Group(fitting(tables, width), Text(_legend(runs), style="dim"))
 
 
 def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
@@ -50,7 +48,7 @@ def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
             "reward root": rounded(run.tail("root")),
             "reward prefixes": rounded(run.tail("prefix")),
             "KL": rounded(run.tail("kl")),
-            "zero-signal %": percent(run.silent()),
+            "zero-variance %": percent(run.zero_variance()),
         }
         for name, cell in row.items():
             columns.setdefault(name, []).append(cell)
@@ -68,15 +66,10 @@ def _step(run: TrainingRun) -> str:
 def _table(
     runs: Sequence[TrainingRun], cells: dict[str, list[str]], without: Sequence[str]
 ) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("run", overflow="fold")
     shown = [name for name in cells if name not in without]
-    for name in shown:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = terminal_table(["run"], shown)
     for i, label in enumerate(labels(runs)):
         table.add_row(Text(label), *(Text(cells[name][i]) for name in shown))
     return table
@@ -91,7 +84,7 @@ def _legend(runs: Sequence[TrainingRun]) -> str:
         "gap (transfer gap): pass@1 prefixes minus pass@1 root, in points: a large one means that the "
         "policy relies on the hint.",
         f"step: done/planned; reward, KL (nats per output): means of the last {TAIL} steps; "
-        "zero-signal: groups in which all rewards were equal.",
+        "zero-variance: groups in which all rewards were equal.",
     ]
     for run, label in zip(runs, labels(runs), strict=True):
         if run.events:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
-
-from ...errors import InvalidInput, nearest
+from ... import specs
+from ...errors import InvalidInput
 from .base import Start, Strategy
+from .front import PluralityFront
 from .self_built import Argmax, Fork, Plurality, Root, SelfReset, VineValues
 from .taught import POPE, R3, AdaBack, Verified
 
@@ -17,35 +16,25 @@ STRATEGIES: dict[str, type[Strategy]] = {
 """Name → strategy, as ``reroot train --strategy`` takes them."""
 
 
-def parse(text: str) -> Strategy:
-    """The strategy that ``name`` or ``name:setting=value,…`` describes.
+def get_strategy(strategy: str | Strategy) -> Strategy:
+    """The strategy that ``name``, ``FILE.py:NAME`` or either with ``:key=value,…`` describes.
+
+    A strategy is returned as it is. What a name stands for is a class of strategies, or one of them.
 
     Raises:
-        InvalidInput: an unknown name or setting, or a value out of range.
+        InvalidInput: an unknown name or setting, a value out of range, or no strategy.
     """
-    name, _, rest = text.partition(":")
-    if name not in STRATEGIES:
-        raise InvalidInput(f"unknown strategy {name!r}.{nearest(name, STRATEGIES)}")
-    kind = STRATEGIES[name]
-    known = [p for p in inspect.signature(kind).parameters if p != "demonstrations"]
-    settings: dict[str, Any] = {}
-    for item in rest.split(",") if rest else ():
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if key not in known or not equals:
-            raise InvalidInput(f"strategy {name!r} has no setting {item!r}.{nearest(key, known)}")
-        settings[key] = _value(value)
-    return kind(**settings)
-
-
-def _value(text: str) -> int | float | str | None:
-    if text == "None":
-        return None
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
-    return text
+    if isinstance(strategy, Strategy):
+        return strategy
+    spec = specs.parse(strategy, "strategy")
+    found = specs.find("strategy", spec.name, STRATEGIES)
+    if not isinstance(found, Strategy) or spec.settings:
+        if not callable(found):
+            raise InvalidInput(f"strategy {spec.name!r} takes no settings, got {strategy!r}")
+        found = specs.call(f"strategy {spec.name!r}", found, spec.settings)
+    if not isinstance(found, Strategy):
+        raise InvalidInput(f"strategy {strategy!r} must be a Strategy, got {found!r}")
+    return found
 
 
 __all__ = [
@@ -56,11 +45,12 @@ __all__ = [
     "Argmax",
     "Fork",
     "Plurality",
+    "PluralityFront",
     "Root",
     "SelfReset",
     "Start",
     "Strategy",
     "Verified",
     "VineValues",
-    "parse",
+    "get_strategy",
 ]

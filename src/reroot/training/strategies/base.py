@@ -53,6 +53,8 @@ class Strategy(ABC):
         from_root: whether all its groups start at the empty prefix.
         on_policy: whether the rollouts of a group follow the present policy given its start.
         per_token: whether it gives each token an advantage of its own (``credit``).
+        one_session: whether ``start`` keeps what it has built in its session for later steps, so that
+            all groups must start in one (``tabular_training``).
     """
 
     name: ClassVar[str]
@@ -60,6 +62,7 @@ class Strategy(ABC):
     from_root: ClassVar[bool] = False
     on_policy: ClassVar[bool] = True
     per_token: ClassVar[bool] = False
+    one_session: ClassVar[bool] = False
 
     @abstractmethod
     async def start(self, session: Session) -> Start:

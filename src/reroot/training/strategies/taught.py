@@ -62,11 +62,16 @@ class Demonstrated(Strategy):
 
     Args:
         demonstrations: prompt → demonstration, as text, where the training data brings none.
+
+    Raises:
+        InvalidInput: they are no mapping.
     """
 
     requires = _DEMONSTRATED
 
     def __init__(self, demonstrations: Mapping[str, str] | None = None) -> None:
+        if not isinstance(demonstrations, (Mapping, type(None))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"demonstrations must map prompts to texts, got {demonstrations!r}")
         self._demonstrations = dict(demonstrations or {})
 
     @property
@@ -91,10 +96,10 @@ class AdaBack(Demonstrated):
     Each prompt has an interval [lo, hi] of shares, drawn from uniformly; with probability ``rootward``
     the share is 0 instead. A mean reward of at least ``tau`` after share ρ sets hi = ρ and lo = 0, a
     lower one sets lo = ρ. New prompts begin with averages over all, [0, 1] at first. Where the paper
-    is silent: shares of 0 that were not drawn from the interval never raise lo.
+    says nothing: shares of 0 that were not drawn from the interval never raise lo.
 
     Args:
-        demonstrations: see ``Demonstrated``.
+        demonstrations: prompt → demonstration, as text, where the training data brings none.
         tau: the mean reward that counts as success.
         rootward: how often a group starts at the empty prefix whatever the interval.
         smoothing: weight of the newest interval in the averages.
@@ -150,7 +155,7 @@ class R3(Demonstrated):
     """Reverse curriculum: demonstrations cut at M + 1 evenly spaced places (arXiv 2402.05808).
 
     Args:
-        demonstrations: see ``Demonstrated``.
+        demonstrations: prompt → demonstration, as text, where the training data brings none.
         stages: M; the places are shares 0, 1/M, …, (M − 1)/M.
         schedule: ``"mixed"``: each group at a uniformly random place; ``"staged"``: all at one place,
             from the last one down to 0, and at 0 from then on.
@@ -203,7 +208,7 @@ class POPE(Demonstrated):
     itself, not an instruction about it. (How the authors search for the prefix is not known to us.)
 
     Args:
-        demonstrations: see ``Demonstrated``.
+        demonstrations: prompt → demonstration, as text, where the training data brings none.
         stages: M; shares 1/M, …, (M − 1)/M.
         guided: how often a group is guided.
 

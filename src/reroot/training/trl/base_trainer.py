@@ -8,12 +8,12 @@ from typing import Any
 
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from ...errors import BackendError, InvalidInput
+from ...errors import BackendError, InvalidInput, RunFolderError
 from ..advantages import KL
 from .order import order_for
 
 
-class PlainTrainer(GRPOTrainer):
+class BaseTrainer(GRPOTrainer):
     """``GRPOTrainer`` with an order of prompts that a resumed run keeps to, and finite losses alone.
 
     Args:
@@ -66,3 +66,20 @@ class PlainTrainer(GRPOTrainer):
                 "those of the step before. A smaller learning rate may help"
             )
         return loss
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's checkpoint.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except Exception as error:
+            full = type(error).__name__ == "SafetensorError"  # a full disk, as safetensors tells it
+            if not (full or isinstance(error, OSError)):
+                raise
+            raise RunFolderError(
+                f"can't write {self.args.output_dir}: {error}. Make room and run the same command "
+                "again: it continues from the last checkpoint"
+            ) from error

@@ -18,7 +18,8 @@ from ...tasks.base import Problem, check, score
 from ...types import Budget
 from ..group import Group
 from ..strategies.base import Strategy
-from .collector import Collector, granted, run_groups
+from .collector import Collector, run_groups
+from .contracts import check_on_policy, granted
 from .problems import Prompt, by_prompt, from_trainer, name_of, rows_of
 
 STATE = "reroot.json"
@@ -64,13 +65,14 @@ class Rollouts:
         problems: Sequence[Problem] | None,
         roots: int,
         seed: int,
+        chat: bool = False,
     ) -> None:
         if not isinstance(strategy, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
         self.strategy = strategy
         self.batch: Batch | None = None
         self.roots = check_int("roots", roots)
-        self._grants, self._budget, self._seed = grants, budget, seed
+        self._grants, self._budget, self._seed, self._chat = grants, budget, seed, chat
         self._problems = None if problems is None else by_prompt(problems)
         self._rows: dict[str, Any] | None = None
         self._episodes: dict[str, Episode] = {}
@@ -86,7 +88,7 @@ class Rollouts:
             InvalidInput: the trainer's settings do not fit (see ``rollouts_for_trl``).
             BudgetSpent: the budget does not allow the step.
             OracleError: a reward is no number, or a demonstration is wrong.
-        RerootError: see ``run_groups``.
+            RerootError: see ``run_groups``.
         """
         training = bool(trainer.model.training)
         size = trainer.num_generations if training else trainer.num_generations_eval
@@ -146,13 +148,13 @@ class Rollouts:
         """
         if self.collector is not None:
             return self.collector
-        _check_settings(trainer, self.strategy)
+        _check_credit(trainer, self.strategy)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        self._generator = Transformers((model, trainer.processing_class))
+        self._generator = Transformers((model, trainer.processing_class), chat=self._chat)
         some = next(iter(self._problems or ())) if prompt is None else prompt
         problem = self.episode(some, trainer).problem
         contract = granted(self._grants, self.strategy, problem)
-        _check_law(contract, trainer)
+        check_on_policy(contract, trainer.args.temperature)
         found = Collector(self._generator, self.strategy, contract, self._budget, self._seed)
         if trainer.state.global_step:
             found.restore(_saved(trainer))
@@ -283,22 +285,11 @@ def completions(groups: Sequence[Group]) -> dict[str, list[Any]]:
     return found
 
 
-def _check_settings(trainer: Any, strategy: Strategy) -> None:
+def _check_credit(trainer: Any, strategy: Strategy) -> None:
     if strategy.per_token and not hasattr(trainer, "token_advantages"):
         raise InvalidInput(
             f"{strategy} gives each token an advantage of its own, which TRL's GRPOTrainer cannot use: "
             "train with reroot.training.SessionTrainer"
-        )
-
-
-def _check_law(contract: Contract, trainer: Any) -> None:
-    """Refuse draws from another law than the one whose gradient is followed."""
-    law, args = contract.resolved.sampling, trainer.args
-    assert law is not None
-    if law.temperature != args.temperature or law.top_k or law.top_p < 1.0:
-        raise InvalidInput(
-            f"rollouts at {law} are not on-policy: the trainer follows the gradient of the law at "
-            f"temperature {args.temperature:g} without truncation; grant @T={args.temperature:g}"
         )
 
 

@@ -8,13 +8,11 @@ from typing import Any
 
 from ...access.episode import Episode, check_oracles
 from ...access.runner import Attempt, Job, execute
-from ...access.transcript import error_from_text
 from ...checks import check_int
-from ...contract import Contract, Oracle
+from ...contract import Contract
 from ...errors import InvalidInput, RerootError
 from ...generators.base import Generator
 from ...runs.run import check_run
-from ...tasks.base import Problem
 from ...types import Budget, Cost
 from ..group import Group, group
 from ..strategies.base import Strategy
@@ -38,25 +36,6 @@ class BudgetSpent(RerootError):
         return BudgetSpent, (self.text, self.spent)
 
 
-def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem) -> Contract:
-    """The contract of every session; what names no oracle gets those that the problem has.
-
-    Raises:
-        InvalidInput: not a contract.
-    """
-    if grants is None:
-        return strategy.requires.resolved
-    contract = Contract.parse(grants) if isinstance(grants, str) else grants
-    if not isinstance(contract, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"grants must be a Contract or its text, got {grants!r}")
-    if not contract.oracles:
-        have = {Oracle.REWARD: True, Oracle.VERIFIER: problem.verifier is not None}
-        have[Oracle.DEMONSTRATION] = problem.demonstration is not None
-        have[Oracle.VALUE] = problem.value is not None
-        contract = contract.with_oracles(o for o, there in have.items() if there)
-    return contract.resolved
-
-
 def run_groups(
     generator: Generator,
     episodes: Sequence[Episode],
@@ -78,6 +57,7 @@ def run_groups(
     Raises:
         BudgetSpent: a group did not fit its budget.
         RerootError: a group failed; a reward or a law that is no number, for one.
+        Exception: what the strategy raised, as it is.
     """
     jobs = [
         Job(
@@ -91,22 +71,27 @@ def run_groups(
         for episode, name, root in zip(episodes, names, at_root, strict=True)
     ]
     attempts: dict[str, Attempt] = {}
+    raised: dict[str, BaseException] = {}
     execute(
         jobs,
         generator,
         concurrency=max(1, len(jobs)),
         on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
+        on_error=lambda attempt, error: raised.update({attempt.key: error}),
     )
     if refused := [key for key, a in attempts.items() if a.stopped == "budget"]:
         spent = sum((a.cost for a in attempts.values()), Cost())
         raise BudgetSpent(f"the budget does not allow the group {refused[0]!r}", spent)
-    return [_group(attempts[job.key], job.episode) for job in jobs]
+    for job in jobs:
+        if job.key in raised:
+            raise raised[job.key]
+    done = [(attempts[job.key], job.episode.prompt) for job in jobs]
+    return [Group.of_metadata(a.metadata, prompt, a.cost) for a, prompt in done]
 
 
-def _group(attempt: Attempt, episode: Episode) -> Group:
-    if attempt.error is not None:
-        raise error_from_text(str(attempt.error))
-    return Group.of_metadata(attempt.metadata, episode.prompt, attempt.cost)
+def _told_elsewhere(error: Exception) -> RerootError:
+    """An error as other processes can have it: one of the user's own need not travel."""
+    return RerootError(f"in another process: {type(error).__name__}: {error}")
 
 
 class Collector:
@@ -125,7 +110,8 @@ class Collector:
 
     Raises:
         AccessDenied: the strategy requires more than the contract grants.
-        InvalidInput: the generator cannot honour the contract, or the strategy is off-policy.
+        InvalidInput: the generator cannot honour the contract, or the strategy is off-policy, or its
+            groups must all start in one session.
     """
 
     def __init__(
@@ -140,6 +126,8 @@ class Collector:
             raise InvalidInput(
                 f"{strategy} is not on-policy given its starts, and nothing here corrects for that"
             )
+        if strategy.one_session:
+            raise InvalidInput(f"{strategy} is for training in one session (tabular_training)")
         check_run(group(strategy=strategy, size=1), contract, generator, seed)
         self.generator = generator
         self.strategy = strategy
@@ -170,7 +158,7 @@ class Collector:
 
         Raises:
             BudgetSpent: what is left of the budget does not allow the step.
-            RerootError: see ``run_groups``.
+            Exception: see ``run_groups``.
         """
         check_int("size", size, 1)
         total = len(episodes) if total is None else total
@@ -178,6 +166,7 @@ class Collector:
             check_oracles(episode.problem, self.contract)
         places = range(first, first + len(episodes))
         mine: list[Group | RerootError]
+        failure: Exception | None = None
         try:
             mine = [
                 *run_groups(
@@ -195,9 +184,10 @@ class Collector:
                     budget=self.share(total),
                 )
             ]
-        except RerootError as error:
-            mine = [error]  # told to all processes, so that none waits for this one
-        groups = self._whole(gather(mine))
+        except Exception as error:  # told to all processes, so that none waits for this one
+            failure = error
+            mine = [error if isinstance(error, RerootError) else _told_elsewhere(error)]
+        groups = self._whole(gather(mine), failure)
         self.account(groups)
         return groups
 
@@ -208,14 +198,16 @@ class Collector:
             self.spent += found.spent
         self.steps += 1
 
-    def _whole(self, found: Sequence[Group | RerootError]) -> list[Group]:
+    def _whole(
+        self, found: Sequence[Group | RerootError], failure: Exception | None
+    ) -> list[Group]:
         """The groups of a step, if none failed; what a refused step has spent is charged."""
         groups = [g for g in found if isinstance(g, Group)]
         errors = [e for e in found if isinstance(e, RerootError)]
         if errors:
             refused = (e.spent for e in errors if isinstance(e, BudgetSpent))
             self.spent = sum((*refused, *(g.spent for g in groups)), self.spent)
-            raise errors[0]
+            raise failure or errors[0]
         return groups
 
     def share(self, total: int) -> Budget:

@@ -1,129 +1,209 @@
-"""The settings of ``reroot train``: from a YAML file, from the command line, checked together."""
+"""The settings of a training run: said once here, for ``reroot.train``, the command line and YAML files.
+
+Nothing here loads torch: what is wrong with a setting is said before anything heavy is imported.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import NoneType
+from typing import Any, Literal, get_args
 
+from ..._version import __version__
 from ...checks import check_between, check_float, check_int
+from ...contract import Contract
 from ...errors import InvalidInput, nearest
+from ...specs import fingerprint
+from ...tasks.base import Problem, Task
+from ...tasks.registry import get_task
 from ...types import Budget
 from ..advantages import KL, Estimator
-from ..strategies import Strategy, parse
+from ..strategies import Strategy, get_strategy
+from .contracts import check_on_policy, granted
+from .problems import by_prompt, prompt_of
 
 Generation = Literal["session", "trl"]
 """Who generates: metered sessions, or TRL's ``generate``, without one."""
+
+CHECKPOINTS, MODEL = "checkpoints", "model"
+"""Subfolders of a run: TRL's checkpoints, and the final weights."""
+
+HELD_OUT = 16
+"""Problems of a task that are held out, unless said otherwise."""
+
+
+def _about(text: str, kind: type = str, least: int | None = None) -> dict[str, Any]:
+    """What a setting means; what it is on the command line; the least that a count may be."""
+    return {"help": text, "kind": kind if least is None else int, "least": least}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """What a training run is made of; runs with equal settings have equal results.
 
-    Attributes:
-        model: ``smollm2``, a model folder, or a hub id.
-        task: task name, as for ``reroot compare``.
-        horizon: task size.
-        strategy: where groups start, as in ``adaback:tau=0.5``.
-        grants: contract of every session; ``None``: what the strategy requires.
-        generation: ``session``; or ``trl``: TRL's own ``generate``, from the root, to compare with.
-        beta, kl: the KL term (``KL``).
-        steps: optimizer steps.
-        groups, size: start prefixes per step, and rollouts of each.
-        roots: groups of each step that start at the empty prefix; ``None``: an eighth of them, at
-            least one where the KL needs it.
-        learning_rate: of AdamW; constant, no weight decay.
-        problems: training prompts.
-        eval_problems, eval_size: held-out prompts, and samples of each; 0 prompts: no evaluation.
-        eval_every, save_every: in steps.
-        budget_tokens: generated tokens that training may spend; ``None``: no limit.
-        target: root pass@1 of an evaluation at which training ends; ``None``: never.
-        seed: of problems, draws and order.
-        chat: put prompts through the model's chat template.
-        lora: rank of LoRA adapters (PEFT); 0: none.
-        last_layers: train the last so many layers alone, which spares the backward passes of the
-            others; ``None``: all weights.
-        trl: further settings of ``GRPOConfig``, by name; they win.
+    Every field says what it means in its metadata, which ``reroot train --help`` shows.
 
     Raises:
-        InvalidInput: a value is out of range.
+        InvalidInput: a value is not what is expected, or two do not go together.
     """
 
-    model: str
-    task: str
-    horizon: int
-    strategy: str = "root"
-    grants: str | None = None
-    generation: Generation = "session"
-    beta: float = 0.0
-    kl: Estimator = "k1_reward"
-    steps: int = 200
-    groups: int = 8
-    size: int = 8
-    roots: int | None = None
-    learning_rate: float = 1e-5
-    problems: int = 64
-    eval_problems: int = 16
-    eval_size: int = 8
-    eval_every: int = 25
-    save_every: int = 25
-    budget_tokens: int | None = None
-    target: float | None = None
-    seed: int = 0
-    chat: bool = False
-    lora: int = 0
-    last_layers: int | None = None
+    model: str | Path | tuple[Any, Any] = field(
+        metadata=_about("smollm2, a model folder, or a hub id.")
+    )
+    """In Python also a loaded (model, tokenizer), whose weights are then trained in place."""
+    task: str | Task | None = field(
+        default=None, metadata=_about("A task (see 'reroot list tasks').")
+    )
+    horizon: int | None = field(default=None, metadata=_about("Task size.", least=1))
+    strategy: str | Strategy = field(
+        default="root",
+        metadata=_about(
+            "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies')."
+        ),
+    )
+    grants: str | Contract | None = field(
+        default=None,
+        metadata=_about(
+            "Contract of every session, as in chosen/logprob (default: what the strategy requires). "
+            "One that names no oracle grants those of the task."
+        ),
+    )
+    generation: Generation = field(
+        default="session",
+        metadata=_about(
+            "session; or trl: TRL's own, from the root without a session, to compare with."
+        ),
+    )
+    beta: float = field(default=0.0, metadata=_about("β, reward per nat of KL.", float))
+    kl: Estimator = field(
+        default="k1_reward",
+        metadata=_about("k1_reward (the gradient of the KL) or k3_loss (as in GRPO)."),
+    )
+    steps: int = field(default=200, metadata=_about("Optimizer steps.", least=1))
+    groups: int = field(default=8, metadata=_about("Start prefixes per step.", least=1))
+    size: int = field(default=8, metadata=_about("Rollouts of each group.", least=2))
+    roots: int | None = field(
+        default=None,
+        metadata=_about(
+            "Groups of each step that start at the root whatever the strategy (default: an eighth, "
+            "at least one where the KL needs it).",
+            least=0,
+        ),
+    )
+    learning_rate: float = field(default=1e-5, metadata=_about("Of AdamW, constant.", float))
+    problems: int | Sequence[Problem] = field(
+        default=64, metadata=_about("Training prompts.", least=1)
+    )
+    """How many of the task's; in Python also the problems themselves, instead of a task."""
+    eval_problems: int | Sequence[Problem] | None = field(
+        default=None,
+        metadata=_about(f"Held-out prompts (default {HELD_OUT}); 0: no evaluation.", least=0),
+    )
+    """With problems of one's own: problems too, or no evaluation."""
+    eval_size: int = field(default=8, metadata=_about("Samples of each held-out prompt.", least=1))
+    eval_every: int = field(default=25, metadata=_about("Steps between evaluations.", least=1))
+    save_every: int = field(default=25, metadata=_about("Steps between checkpoints.", least=1))
+    budget_tokens: int | None = field(
+        default=None, metadata=_about("Generated tokens that training may spend.", least=1)
+    )
+    target: float | None = field(
+        default=None,
+        metadata=_about("Root pass@1 of an evaluation at which training ends.", float),
+    )
+    seed: int = field(default=0, metadata=_about("Of problems, draws and order.", least=0))
+    chat: bool = field(default=False, metadata=_about("Use the model's chat template.", bool))
+    lora: int = field(default=0, metadata=_about("Rank of LoRA adapters; 0: all weights.", least=0))
+    last_layers: int | None = field(
+        default=None,
+        metadata=_about("Train the last so many layers alone (default: all weights).", least=1),
+    )
     trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Further settings of ``GRPOConfig``, by name; they win."""
+    _strategy: Strategy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("model", "task", "strategy"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise InvalidInput(f"{name} must be a text, got {getattr(self, name)!r}")
-        least = {"horizon": 1, "steps": 1, "groups": 1, "size": 2, "problems": 1, "lora": 0}
-        least |= {"eval_problems": 0, "eval_size": 1, "eval_every": 1, "save_every": 1, "seed": 0}
-        for name, lowest in least.items():
-            check_int(name, getattr(self, name), lowest)
+        self._check_kinds()
         check_between("learning_rate", self.learning_rate, 0.0, math.inf)
-        for name in ("budget_tokens", "last_layers"):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1)
         if self.target is not None and not 0 < check_float("target", self.target) <= 1:
             raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
         if self.roots is not None:
             check_int("roots", self.roots, 0, self.groups)
-        if not isinstance(self.trl, Mapping):
-            raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
         KL(self.beta, self.kl)
+        object.__setattr__(self, "_strategy", get_strategy(self.strategy))
+        self._check_problems()
         self._check_generation()
 
+    def _check_kinds(self) -> None:
+        for f in dataclasses.fields(self)[:-2]:
+            value, least = getattr(self, f.name), f.metadata["least"]
+            own = f.name in ("problems", "eval_problems") and not isinstance(value, (int, float))
+            if value is None and f.default is None:
+                continue
+            if own:
+                object.__setattr__(self, f.name, _own_problems(value))
+            elif least is not None:
+                check_int(f.name, value, least)
+            elif f.metadata["kind"] is bool and not isinstance(value, bool):
+                raise InvalidInput(f"{f.name} must be true or false, got {value!r}")
+            elif f.metadata["kind"] is float and type(value) is int:
+                object.__setattr__(self, f.name, float(value))
+        pair = isinstance(self.model, tuple) and len(self.model) == 2
+        if not (pair or (isinstance(self.model, (str, Path)) and str(self.model))):
+            raise InvalidInput(
+                f"model must be a name, a folder or a (model, tokenizer), got {self.model!r:.200}"
+            )
+        if not (self.task is None or isinstance(self.task, str) or hasattr(self.task, "problems")):
+            raise InvalidInput(f"task must be a name or a Task, got {self.task!r}")
+        if not isinstance(self.trl, Mapping) or not all(isinstance(k, str) for k in self.trl):
+            raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
+
+    def _check_problems(self) -> None:
+        if isinstance(self.problems, tuple):
+            if self.task is not None or self.horizon is not None:
+                raise InvalidInput("give a task and its horizon, or problems of your own: not both")
+            if isinstance(self.eval_problems, int) and self.eval_problems:
+                raise InvalidInput(
+                    f"eval_problems={self.eval_problems} are of a task; with problems of your own "
+                    "give problems here too"
+                )
+        else:
+            _need({n: getattr(self, n) for n in ("task", "horizon")})
+        if self.target is not None and not self.eval_count:
+            raise InvalidInput(f"target={self.target} is of an evaluation, and there is none")
+
     def _check_generation(self) -> None:
-        strategy = self.make_strategy()
         if self.generation not in get_args(Generation):
             raise InvalidInput(
                 f"unknown generation {self.generation!r}.{nearest(str(self.generation), get_args(Generation))}"
             )
         if self.generation == "session":
             return
-        if strategy.name != "root":
+        if self._strategy.name != "root":
             raise InvalidInput(
-                f"generation 'trl' starts at the root: strategy must be 'root', got {strategy}"
+                f"generation 'trl' starts at the root: strategy must be 'root', got {self._strategy}"
             )
+        if self.chat:
+            raise InvalidInput("generation 'trl' is on plain prompts: chat must be off")
         if KL(self.beta, self.kl).needs_root:
             raise InvalidInput(
                 f"generation 'trl' knows no KL in the reward: with β = {self.beta} kl must be 'k3_loss'"
             )
 
     def make_strategy(self) -> Strategy:
-        """The strategy, new."""
-        return parse(self.strategy)
+        """The strategy, as it was given: what it learns stays in this one."""
+        return deepcopy(self._strategy)
 
     @property
     def arm(self) -> str:
         """Short name of what sets the run apart: the strategy's, and who generates."""
-        name = self.make_strategy().name
+        name = self._strategy.name
         return name if self.generation == "session" else f"{name}_{self.generation}"
 
     @property
@@ -131,7 +211,7 @@ class TrainConfig:
         """Groups of each step that start at the empty prefix whatever the strategy."""
         if self.roots is not None:
             return self.roots
-        if self.make_strategy().from_root:
+        if self._strategy.from_root:
             return 0
         return max(self.groups // 8, int(KL(self.beta, self.kl).needs_root))
 
@@ -140,9 +220,148 @@ class TrainConfig:
         """The most that training may spend."""
         return Budget(tokens=self.budget_tokens)
 
+    @property
+    def eval_count(self) -> int:
+        """How many problems are held out; 0: there is no evaluation."""
+        if self.eval_problems is None:
+            return 0 if isinstance(self.problems, tuple) else HELD_OUT
+        return (
+            self.eval_problems if isinstance(self.eval_problems, int) else len(self.eval_problems)
+        )
+
+    # ---- what they stand for ---------------------------------------------------------------------
+
+    def training_problems(self, count: int | None = None) -> list[Problem]:
+        """What is trained on, or the first ``count`` of it; of a task one problem per prompt."""
+        if not isinstance(self.problems, int):
+            return list(self.problems)
+        return _distinct(self._made(count or self.problems, self.seed))
+
+    def held_out_problems(self) -> list[Problem]:
+        """Problems of another seed, without those that are trained on; if there are others."""
+        if self.eval_problems is not None and not isinstance(self.eval_problems, int):
+            return list(self.eval_problems)
+        others = _distinct(self._made(self.eval_count, self.seed + 1))
+        known = {prompt_of(p) for p in self.training_problems()}
+        return [p for p in others if prompt_of(p) not in known] or others
+
+    def _made(self, count: int, seed: int) -> Sequence[Problem]:
+        task = get_task(self.task) if isinstance(self.task, str) else self.task
+        assert task is not None
+        assert self.horizon is not None
+        found = task.problems(self.horizon, count, seed)
+        if count and not found:
+            raise InvalidInput(f"the task {self.task} has no problems at horizon {self.horizon}")
+        return found
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of every session.
+
+        Raises:
+            InvalidInput: not a contract, or a sampling law that training cannot follow.
+            AccessDenied: the strategy requires more.
+        """
+        found = granted(self.grants, self._strategy, self.training_problems(1)[0])
+        assert found.sampling is not None
+        check_on_policy(found, found.sampling.temperature)
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """Where a run goes if nobody says where."""
+        parts = [Path(str(_as_json(self.model))).name, self.to_dict()["task"] or "own", self.arm]
+        return Path("runs") / re.sub(r"[^\w.+-]+", "-", f"train-{'-'.join(parts)}")
+
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """Its settings as JSON values."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[:-1]}
+        return {name: _as_json(value) for name, value in found.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What a run folder is of, as written to its ``config.json``."""
+        from ...runs.run import problems_digest
+
+        problems = self.training_problems()
+        own = [] if isinstance(self.eval_problems, (int, NoneType)) else self.eval_problems
+        return {
+            "kind": "train",
+            "version": __version__,
+            **self.to_dict(),
+            "horizon": self.horizon or max(p.horizon or p.max_tokens for p in problems),
+            "eval_problems": self.eval_count,
+            "digest": problems_digest([*problems, *own]),
+            "strategy": str(self._strategy),
+            "code": fingerprint(type(self._strategy)),
+            "arm": self.arm,
+            "contract": str(self.contract),
+            "budget": self.budget.to_dict(),
+            "command": self.command(),
+        }
+
+    def command(self) -> str:
+        """The shell command of these settings; where objects were given, a hint at Python."""
+        words = ["reroot", "train"]
+        for f in dataclasses.fields(self)[:-2]:
+            value = getattr(self, f.name)
+            if value == f.default:
+                continue
+            if not isinstance(value, (str, int, float, Path, Contract)):
+                return "reroot.train(…) in Python"
+            words += [f"--{f.name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+        return shlex.join(words)
+
+
+def _need(values: Mapping[str, Any]) -> None:
+    if missing := [name for name, value in values.items() if value is None]:
+        raise InvalidInput(f"training needs {' and '.join(missing)} (see reroot train --help)")
+
+
+def _own_problems(value: Any) -> tuple[Problem, ...]:
+    from ...runs.inputs import problems_of
+
+    found = problems_of(value)
+    by_prompt(found)
+    return tuple(found)
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    """The first problem of each prompt: small tasks have few."""
+    found: dict[str, Problem] = {}
+    for problem in problems:
+        found.setdefault(prompt_of(problem), problem)
+    return list(found.values())
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple) and isinstance(value[0], Problem):
+        return len(value)
+    if isinstance(value, tuple):  # a loaded model and its tokenizer
+        from ...generators import causal_model
+
+        name = Path(value[0].config._name_or_path).name
+        return f"{name} {causal_model.fingerprint(value[0])}".strip()
+    if isinstance(value, (Path, Contract, Strategy)):
+        return str(value)
+    return value.name if hasattr(value, "problems") else value  # a task
+
+
+# ---- from names and files ------------------------------------------------------------------------
+
+
+def make_config(values: Mapping[str, Any]) -> TrainConfig:
+    """Settings by name.
+
+    Raises:
+        InvalidInput: an unknown name, a missing or bad value.
+    """
+    known = [f.name for f in dataclasses.fields(TrainConfig) if f.init]
+    for name in values:
+        if name not in known:
+            raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
+    own = isinstance(values.get("problems", 0), (list, tuple))
+    _need({n: values.get(n) for n in ("model", *(() if own else ("task", "horizon")))})
+    return TrainConfig(**values)
 
 
 def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
@@ -156,25 +375,7 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
         InvalidInput: the file is none, an unknown name, a missing or bad value.
     """
     values = {} if file is None else _read(file)
-    values |= {name: value for name, value in given.items() if value is not None}
-    known = {f.name: f for f in dataclasses.fields(TrainConfig)}
-    for name in values:
-        if name not in known:
-            raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
-    missing = [
-        n
-        for n, f in known.items()
-        if n not in values
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise InvalidInput(f"training needs {' and '.join(missing)} (see reroot train --help)")
-    hints = get_type_hints(TrainConfig)
-    for name, value in values.items():
-        if hints[name] is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = float(value)
-    return TrainConfig(**values)
+    return make_config(values | {name: v for name, v in given.items() if v is not None})
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -184,8 +385,12 @@ def _read(file: Path) -> dict[str, Any]:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"can't read {file}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise InvalidInput(f"{file} is nested too deep for settings") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is not UTF-8: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
         raise InvalidInput(f"{file} is no YAML: {error}") from None
     if not isinstance(found, dict):
-        raise InvalidInput(f"{file} must map names to values, got {found!r}")
+        raise InvalidInput(f"{file} must map names to values, got {found!r:.200}")
     return found

@@ -7,9 +7,8 @@ the transfer gap.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,29 +21,8 @@ from ..group import Group
 from ..strategies.base import Strategy
 from .collector import run_groups
 
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """pass@k from the root and from the training prefixes.
-
-    Attributes:
-        n: samples per problem.
-        problems: how many.
-        root: k → pass@k from the empty prefix, mean over problems.
-        prefix: the same after starts of the strategy; ``None`` for strategies that start at the root.
-        horizons: the same for each horizon: horizon → (problems, root, prefix).
-    """
-
-    n: int
-    problems: int
-    root: dict[int, float]
-    prefix: dict[int, float] | None
-    horizons: dict[int, tuple[int, dict[int, float], dict[int, float] | None]]
-
-    @property
-    def gap(self) -> float | None:
-        """The transfer gap: pass@1 from the training prefixes less pass@1 from the root."""
-        return None if self.prefix is None else self.prefix[1] - self.root[1]
+Passes = dict[str, float]
+"""k, as text, → pass@k, mean over problems."""
 
 
 def evaluate(
@@ -56,7 +34,7 @@ def evaluate(
     size: int,
     seed: int,
     label: str,
-) -> Evaluation:
+) -> dict[str, Any]:
     """Draw from the root and from the strategy's present starts; nothing is learnt from it.
 
     Args:
@@ -66,6 +44,11 @@ def evaluate(
         contract: of the sessions.
         size: n, samples per problem and kind of start; pass@k for powers of 2 up to n.
         seed, label: key the draws.
+
+    Returns:
+        JSON values: ``n`` samples of each of so many ``problems``; ``root`` and ``prefix``: k →
+        pass@k from the empty prefix and after starts of the strategy (``None`` for strategies that
+        start at the root); ``gap``, the transfer gap; and ``horizons``: the same for each horizon.
 
     Raises:
         InvalidInput: there are no problems.
@@ -89,55 +72,28 @@ def evaluate(
         size=size,
         seed=seed,
     )
-    root, prefix = groups[: len(episodes)], groups[len(episodes) :]
-    ks = [1 << j for j in range(int(math.log2(size)) + 1)]
-    horizons = sorted({e.problem.horizon for e in episodes})
-    return Evaluation(
-        size,
-        len(episodes),
-        _passes(root, episodes, ks),
-        _passes(prefix, episodes, ks) if prefix else None,
-        {h: _at(h, root, prefix, episodes, ks) for h in horizons},
-    )
+    ks = [1 << j for j in range(size.bit_length())]
+    taken = {"root": groups[: len(episodes)], "prefix": groups[len(episodes) :]}
+
+    def measured(chosen: Sequence[int]) -> dict[str, Any]:
+        found: dict[str, Any] = {"problems": len(chosen)}
+        for name, mine in taken.items():
+            counts = [_passed(mine[i], episodes[i]) for i in chosen] if mine else []
+            found[name] = _passes(counts, size, ks) if mine else None
+        return found
+
+    whole = measured(range(len(episodes)))
+    by_horizon: dict[str, list[int]] = {}
+    for i in sorted(range(len(episodes)), key=lambda i: episodes[i].problem.horizon):
+        by_horizon.setdefault(str(episodes[i].problem.horizon), []).append(i)
+    gap = None if whole["prefix"] is None else whole["prefix"]["1"] - whole["root"]["1"]
+    horizons = {h: measured(chosen) for h, chosen in by_horizon.items()}
+    return {"n": size, **whole, "gap": gap, "horizons": horizons}
 
 
-def _at(
-    horizon: int,
-    root: Sequence[Group],
-    prefix: Sequence[Group],
-    episodes: Sequence[Episode],
-    ks: Sequence[int],
-) -> tuple[int, dict[int, float], dict[int, float] | None]:
-    mine = [i for i, e in enumerate(episodes) if e.problem.horizon == horizon]
-    here = [episodes[i] for i in mine]
-    after = _passes([prefix[i] for i in mine], here, ks) if prefix else None
-    return len(mine), _passes([root[i] for i in mine], here, ks), after
+def _passed(group: Group, episode: Episode) -> int:
+    return sum(r >= episode.problem.pass_at for r in group.rewards)
 
 
-def _passes(
-    groups: Sequence[Group], episodes: Sequence[Episode], ks: Sequence[int]
-) -> dict[int, float]:
-    counts = [
-        (len(g.rewards), sum(r >= e.problem.pass_at for r in g.rewards))
-        for g, e in zip(groups, episodes, strict=True)
-    ]
-    return {k: float(np.mean([pass_at_k(n, c, k) for n, c in counts])) for k in ks}
-
-
-def evaluation_line(found: Evaluation) -> Mapping[str, object]:
-    """As JSON values, for a journal."""
-
-    def named(passes: dict[int, float] | None) -> dict[str, float] | None:
-        return None if passes is None else {str(k): v for k, v in passes.items()}
-
-    return {
-        "n": found.n,
-        "problems": found.problems,
-        "root": named(found.root),
-        "prefix": named(found.prefix),
-        "gap": found.gap,
-        "horizons": {
-            str(h): {"problems": count, "root": named(root), "prefix": named(prefix)}
-            for h, (count, root, prefix) in found.horizons.items()
-        },
-    }
+def _passes(counts: Sequence[int], n: int, ks: Sequence[int]) -> Passes:
+    return {str(k): float(np.mean([pass_at_k(n, c, k) for c in counts])) for k in ks}

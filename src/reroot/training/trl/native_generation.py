@@ -10,13 +10,13 @@ from ...tasks.base import score
 from ...types import Cost, Prefix
 from ..group import Group
 from ..strategies.base import Start
-from .base_trainer import PlainTrainer
+from .base_trainer import BaseTrainer
 from .bridge import Batch, Rollouts
 from .collector import BudgetSpent
 from .problems import Prompt
 
 
-class OwnGeneration(Rollouts):
+class NativeGeneration(Rollouts):
     """The account of a trainer that generates itself, from the root and without a session.
 
     Problems, rewards and what counts as an output are those of sessions; draws are the trainer's.
@@ -50,21 +50,21 @@ class OwnGeneration(Rollouts):
             OracleError: a reward is no finite number.
         """
         groups = [
-            self._judged(episode, completion_ids[i * self._size : (i + 1) * self._size])
+            self._scored(episode, completion_ids[i * self._size : (i + 1) * self._size])
             for i, episode in enumerate(self._step)
         ]
         self._collector.account(groups)
         self.batch = Batch(groups, 0, len(groups), training=True)
         return [reward for g in groups for reward in g.rewards]
 
-    def _judged(self, episode: Episode, tokens: list[list[int]]) -> Group:
+    def _scored(self, episode: Episode, tokens: list[list[int]]) -> Group:
         rewards = [score(episode.problem, episode.output(t)) for t in tokens]
         n, drawn = len(tokens), sum(map(len, tokens))
         spent = Cost(rollouts=n, tokens=drawn, prefill=len(episode.prompt), rewards=n)
         return Group(episode.prompt, Start(Prefix(())), tokens, None, rewards, None, Cost(), spent)
 
 
-class OwnTrainer(PlainTrainer):
+class NativeTrainer(BaseTrainer):
     """``GRPOTrainer`` that generates by itself on the problems of ``rollouts``; one process.
 
     Args:
@@ -72,7 +72,7 @@ class OwnTrainer(PlainTrainer):
         args, others: as for ``GRPOTrainer``, without rewards and data.
     """
 
-    def __init__(self, *, rollouts: OwnGeneration, **others: Any) -> None:
+    def __init__(self, *, rollouts: NativeGeneration, **others: Any) -> None:
         self.rollouts = rollouts
         super().__init__(reward_funcs=[rollouts.score], train_dataset=rollouts.dataset(), **others)
 

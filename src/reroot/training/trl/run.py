@@ -1,4 +1,4 @@
-"""``reroot train``: a training run in a folder, resumable after a kill at any moment.
+"""A training run in a folder, resumable after a kill at any moment.
 
 config.json        the settings; a folder continues only under the same ones
 journal.jsonl      one line per step, evaluation and event, the truth of the curves
@@ -9,123 +9,43 @@ results.parquet    the steps as a table;  summary.json: how it ended
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
-from ...access.episode import Episode, bind
-from ...errors import RerootError, RunFolderError
-from ...generators.models import load, quiet, resolve
+from ...access.episode import bind
+from ...generators.models import load, quiet
 from ...runs.folder import (
-    CONFIG,
     RESULTS,
     SUMMARY,
     JournalFolder,
     write_atomically,
     write_json,
 )
-from ...tasks.base import Problem
-from ...tasks.registry import get_task
 from ..advantages import KL
 from .bridge import Rollouts
+from .callbacks import Callbacks
 from .collector import BudgetSpent
-from .config import TrainConfig
-from .evaluation import evaluate, evaluation_line
-from .problems import prompt_of
-from .setup import (
-    CHECKPOINTS,
-    contract_of,
-    freeze_below,
-    grpo_config,
-    last_checkpoint,
-    lora,
-    step_of,
-)
+from .config import CHECKPOINTS, MODEL, TrainConfig
+from .evaluation import evaluate
+from .setup import freeze_below, grpo_config, last_checkpoint, lora, step_of
 
-MODEL = "model"
-QUIET = 50
-"""Steps without any signal after which an event says so; then again after twice as many."""
-
-Told = Callable[[dict[str, Any]], None]
+NO_SIGNAL = 50
+"""Steps of zero-variance groups alone after which an event says so; then again after twice as many."""
 
 
-@dataclass(slots=True)
-class Watch:
-    """Who is told of lines of the journal as they are written."""
-
-    step: Told = lambda line: None
-    evaluation: Told = lambda line: None
-    event: Told = lambda line: None
-
-
-def train_run(config: TrainConfig, out: str | Path, watch: Watch | None = None) -> dict[str, Any]:
-    """Train, or continue training, in a run folder.
-
-    Returns:
-        The content of ``summary.json``.
-
-    Raises:
-        InvalidInput: the model, the task or a setting is not what is expected.
-        RunFolderError: ``out`` holds another run, or cannot be written; what is finished is safe.
-        RerootError: a reward, a law or a loss is no number; the last checkpoint stays.
-    """
-    folder = Path(out)
-    with JournalFolder(folder, run_config(config), _name, parts=(CHECKPOINTS,)) as journal:
-        if (folder / SUMMARY).exists() and "end" in journal.lines and (folder / MODEL).is_dir():
-            return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        try:
-            return _Run(config, journal, watch or Watch()).run()
-        except RerootError:
-            if not journal.lines:  # nothing was done: the folder is free for other settings
-                (folder / CONFIG).unlink()
-            raise
-
-
-def _name(line: dict[str, Any]) -> str:
-    return line["name"]
-
-
-def run_config(config: TrainConfig) -> dict[str, Any]:
-    """The identity of a run, as written to ``config.json``."""
-    strategy = config.make_strategy()
-    return {
-        "kind": "train",
-        "version": __version__,
-        **config.to_dict(),
-        "strategy": str(strategy),
-        "arm": config.arm,
-        "contract": str(contract_of(config)),
-        "budget": config.budget.to_dict(),
-        "command": command(config),
-    }
-
-
-def command(config: TrainConfig) -> str:
-    """The shell command of these settings."""
-    defaults = TrainConfig(model=config.model, task=config.task, horizon=config.horizon).to_dict()
-    words = ["reroot", "train"]
-    for name, value in config.to_dict().items():
-        required = name in ("model", "task", "horizon")
-        if name != "trl" and (required or value != defaults[name]):
-            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
-    return shlex.join(words)
-
-
-class _Run:
+class Run:
     """One call of ``train_run``."""
 
-    def __init__(self, config: TrainConfig, journal: JournalFolder, watch: Watch) -> None:
-        self.config, self.journal, self.watch = config, journal, watch
+    def __init__(self, config: TrainConfig, journal: JournalFolder, callbacks: Callbacks) -> None:
+        self.config, self.journal, self.callbacks = config, journal, callbacks
         self.folder = journal.path
         self.reason = "steps"
-        self.quiet, self.told = 0, QUIET
+        self.no_signal, self.warn_at = 0, NO_SIGNAL
         self.started = time.perf_counter()
 
     def run(self) -> dict[str, Any]:
@@ -151,47 +71,31 @@ class _Run:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except BudgetSpent:
             self.reason = "budget"
-        except RerootError:
-            raise
-        except OSError as error:
-            raise self._unwritable(error) from error
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # a full disk, as safetensors tells it
-                raise
-            raise self._unwritable(error) from error
         return self._finish(trainer, rollouts)
 
-    def _unwritable(self, error: Exception) -> RunFolderError:
-        return RunFolderError(
-            f"can't write {self.folder}: {error}. Make room and run the same command again: it "
-            "continues from the last checkpoint."
-        )
-
     def _trainer(self) -> tuple[Any, Rollouts]:
-        from .native_generation import OwnGeneration, OwnTrainer
+        from .native_generation import NativeGeneration, NativeTrainer
         from .trainer import SessionTrainer
 
         config = self.config
-        path = resolve(config.model)
-        model, tokenizer = load(path)
+        model, tokenizer = config.model if isinstance(config.model, tuple) else load(config.model)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:
             freeze_below(model, config.last_layers)
-        problems = distinct(
-            get_task(config.task).problems(config.horizon, config.problems, config.seed)
-        )
-        own = config.generation == "trl"
-        rollouts = (OwnGeneration if own else Rollouts)(
+        problems = config.training_problems()
+        native = config.generation == "trl"
+        rollouts = (NativeGeneration if native else Rollouts)(
             config.make_strategy(),
             grants=config.grants,
             budget=config.budget,
             problems=problems,
             roots=config.root_groups,
             seed=config.seed,
+            chat=config.chat,
         )
         longest = max(p.max_tokens for p in problems)
-        make: Any = OwnTrainer if own else SessionTrainer
+        make: Any = NativeTrainer if native else SessionTrainer
         trainer = make(
             model=model,
             processing_class=tokenizer,
@@ -209,14 +113,14 @@ class _Run:
         rollouts.prepare(trainer)
         for step in range(1, trainer.state.global_step + 1):
             line = self.journal.lines[f"step/{step}"]
-            self._silent_for(line["silent"] == line["groups"])
+            self._is_warning_due(line["zero_variance"] == line["groups"])
 
     def step(self, trainer: Any, rollouts: Rollouts, logs: dict[str, float]) -> None:
         batch, collector = rollouts.batch, rollouts.collector
         assert batch is not None
         assert collector is not None
         groups, step = batch.groups, trainer.state.global_step
-        silent = sum(g.silent for g in groups)
+        equal = sum(g.zero_variance for g in groups)
         lengths = [len(g.start.prefix) for g in groups]
         rewards = {True: list[float](), False: list[float]()}
         for g in groups:
@@ -231,7 +135,7 @@ class _Run:
             "root": _mean(rewards[True]),
             "prefix": _mean(rewards[False]),
             "kl": trainer.kl_estimate,
-            "silent": silent,
+            "zero_variance": equal,
             "groups": len(groups),
             "start": _mean(lengths),
             "longest": max(lengths),
@@ -241,34 +145,31 @@ class _Run:
         }
         self.started = now
         self.journal.add(line)
-        self.watch.step(line)
-        self._silence(step, silent == len(groups))
-
-    def _silent_for(self, silent: bool) -> bool:
-        """Count steps without signal; whether it is time to say so."""
-        self.quiet = self.quiet + 1 if silent else 0
-        self.told = self.told if silent else QUIET
-        due = self.quiet >= self.told
-        self.told *= 1 + due
-        return due
-
-    def _silence(self, step: int, silent: bool) -> None:
-        if self._silent_for(silent):
-            text = f"no signal for {self.quiet} steps: in every group all rewards were equal"
+        self.callbacks.step(line)
+        if self._is_warning_due(equal == len(groups)):
+            text = f"no signal for {self.no_signal} steps: in every group all rewards were equal"
             line = {"name": f"event/{step}", "step": step, "text": text}
             self.journal.add(line)
-            self.watch.event(line)
+            self.callbacks.event(line)
+
+    def _is_warning_due(self, no_signal: bool) -> bool:
+        """Count steps without signal; whether it is time to say so."""
+        self.no_signal = self.no_signal + 1 if no_signal else 0
+        self.warn_at = self.warn_at if no_signal else NO_SIGNAL
+        due = self.no_signal >= self.warn_at
+        self.warn_at *= 1 + due
+        return due
 
     def evaluate(self, trainer: Any, rollouts: Rollouts) -> None:
         config, collector = self.config, rollouts.collector
         assert collector is not None
-        if not config.eval_problems:
+        if not config.eval_count:
             return
         step, started = trainer.state.global_step, time.perf_counter()
         collector.generator.weights_changed()  # type: ignore[attr-defined]
         found = evaluate(
             collector.generator,
-            self._held_out(collector.generator),
+            [bind(p, collector.generator) for p in config.held_out_problems()],
             collector.strategy,
             collector.contract,
             size=config.eval_size,
@@ -277,9 +178,9 @@ class _Run:
         )
         seconds = round(time.perf_counter() - started, 3)
         line = {"name": f"eval/{step}", "step": step, "tokens": collector.spent.tokens}
-        line |= {**evaluation_line(found), "seconds": seconds}
+        line |= {**found, "seconds": seconds}
         self.journal.add(line)
-        self.watch.evaluation(line)
+        self.callbacks.evaluation(line)
         self.started = time.perf_counter()
         if self._reached(step):
             self.reason = "target"
@@ -289,15 +190,6 @@ class _Run:
         line = self.journal.lines.get(f"eval/{step}")
         target = self.config.target
         return target is not None and line is not None and line["root"]["1"] >= target
-
-    def _held_out(self, generator: Any) -> list[Episode]:
-        """Problems of another seed, without those that are trained on."""
-        config = self.config
-        task = get_task(config.task)
-        known = {prompt_of(p) for p in task.problems(config.horizon, config.problems, config.seed)}
-        others = task.problems(config.horizon, config.eval_problems, config.seed + 1)
-        fresh = [p for p in distinct(others) if prompt_of(p) not in known]
-        return [bind(p, generator) for p in fresh or distinct(others)]
 
     def _finish(self, trainer: Any, rollouts: Rollouts) -> dict[str, Any]:
         collector = rollouts.collector
@@ -326,15 +218,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def distinct(problems: Sequence[Problem]) -> list[Problem]:
-    """The first problem of each prompt: small tasks have few."""
-    found: dict[str, Problem] = {}
-    for problem in problems:
-        found.setdefault(prompt_of(problem), problem)
-    return list(found.values())
-
-
-def _callback(run: _Run, trainer: Any, rollouts: Rollouts) -> Any:
+def _callback(run: Run, trainer: Any, rollouts: Rollouts) -> Any:
     """TRL's events → the run."""
     from transformers import TrainerCallback
 

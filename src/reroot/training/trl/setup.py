@@ -1,4 +1,4 @@
-"""What a training run is set up with: TRL's settings, the contract, what is trained, where to go on."""
+"""What a training run is set up with: TRL's settings, what is trained, where to go on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...contract import Contract
 from ...errors import InvalidInput
-from ...tasks.registry import get_task
 from .bridge import STATE
-from .collector import granted
-from .config import TrainConfig
+from .config import CHECKPOINTS, TrainConfig
 
-CHECKPOINTS = "checkpoints"
-
-PLAIN: dict[str, Any] = {
+UNSCALED: dict[str, Any] = {
     "steps_per_generation": 1,
     "lr_scheduler_type": "constant",
     "weight_decay": 0.0,
@@ -28,12 +23,6 @@ PLAIN: dict[str, Any] = {
     "gradient_checkpointing": False,
 }
 """Settings of ``GRPOConfig`` under which a step follows the gradient that ``training.advantages`` states."""
-
-
-def contract_of(config: TrainConfig) -> Contract:
-    """The contract of every session of a run."""
-    problem = get_task(config.task).problems(config.horizon, 1, config.seed)[0]
-    return granted(config.grants, config.make_strategy(), problem)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -62,10 +51,10 @@ def grpo_config(config: TrainConfig, folder: Path, longest: int) -> Any:
     import torch
     from trl.trainer.grpo_config import GRPOConfig
 
-    law = contract_of(config).sampling
+    law = config.contract.sampling
     assert law is not None
     settings: dict[str, Any] = {
-        **PLAIN,
+        **UNSCALED,
         "output_dir": str(folder / CHECKPOINTS),
         "per_device_train_batch_size": config.groups * config.size,
         "num_generations": config.size,

@@ -14,12 +14,12 @@ from ...errors import InvalidInput
 from ...types import PAD, FloatArray
 from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
-from .base_trainer import PlainTrainer
+from .base_trainer import BaseTrainer
 from .bridge import Rollouts
 from .packing import MOST_LOGITS, log_probabilities, servable
 
 
-class SessionTrainer(PlainTrainer):
+class SessionTrainer(BaseTrainer):
     """``GRPOTrainer`` whose advantages are those of ``training.advantages``.
 
     All else is TRL's: data, optimizer, checkpoints, logging, distribution. With ``loss_type="dr_grpo"``
@@ -56,11 +56,11 @@ class SessionTrainer(PlainTrainer):
         with warnings.catch_warnings():  # that rollout_func may change is ours to follow
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(**others)
-        network = self._plain()
+        network = self._network()
         self._packs, self._vocab = servable(network), network.config.get_text_config().vocab_size
         self._reference = self._frozen() if self.kl.needs_root else None
 
-    def _plain(self) -> Any:
+    def _network(self) -> Any:
         """The network itself, without wrappers and adapters."""
         model = self.accelerator.unwrap_model(self.model)
         return model.get_base_model() if hasattr(model, "peft_config") else model

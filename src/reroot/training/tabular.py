@@ -1,7 +1,8 @@
-"""A policy-gradient trainer over a session, whose arms differ in where groups may start."""
+"""A policy-gradient trainer in one session, for policies whose parameters are a table."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import json
@@ -9,76 +10,57 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..access.learner import learner
-from ..checks import check_float, check_int
-from ..contract import Contract, Control, Oracle, Report
+from ..checks import check_float
+from ..contract import Contract
 from ..errors import BudgetExceeded, InvalidInput, nearest
 from ..types import Finding, Prefix, Query, Reply
 from . import advantages, policy_gradient
 from .policy_gradient import Policy, Rows, Rule, kl_rows, output_rows, reward_rows, step
-from .starts import RootStarts, Starts, WalkStarts
+from .strategies.base import Strategy
 
 if TYPE_CHECKING:
     from ..access.session import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """Where groups start, and which trajectories the reward part of the update is made of.
-
-    Attributes:
-        starts: of the groups; ``"walk"`` needs VISITED control.
-        uses: ``"rollouts"``: the groups; ``"weighted"``: the outputs they discovered, each with
-            its probability π(y), which is their exact share of the root-start gradient;
-            ``"replay"``: the same outputs with weight 1.
-        law: the law of those trajectories, in words.
-    """
-
-    starts: Literal["root", "walk"]
-    uses: Literal["rollouts", "weighted", "replay"]
-    law: str
-
-
-ARMS: Mapping[str, Arm] = {
-    "root": Arm("root", "rollouts", "π from the empty prefix"),
-    "prefix": Arm("walk", "rollouts", "π from random prefixes of its own plurality walk"),
-    "explore": Arm("walk", "weighted", "π from the empty prefix: found outputs weighted by π(y)"),
-    "replay": Arm("walk", "replay", "none: found outputs with weight 1, off-policy"),
-}
+Update = Literal["rollouts", "weighted", "replay"]
+"""Which trajectories the reward part of a step is made of: ``rollouts``: the groups'; ``weighted``: the
+outputs that they discovered, each with its probability π(y), which is their exact share of the
+root-start gradient; ``replay``: the same outputs with weight 1, off-policy."""
 
 
 def _contract(params: Mapping[str, Any]) -> Contract:
-    name = params["arm"]
-    if name not in ARMS:
-        raise InvalidInput(f"unknown arm {name!r}.{nearest(str(name), ARMS)}")
+    strategy, update = params["strategy"], params["update"]
+    if not isinstance(strategy, Strategy):
+        raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
+    if strategy.per_token:
+        raise InvalidInput(f"{strategy} gives credit per token, which this trainer does not use")
+    if update not in get_args(Update):
+        raise InvalidInput(f"unknown update {update!r}.{nearest(str(update), get_args(Update))}")
     if not isinstance(params["rule"], Rule):
         raise InvalidInput(f"rule must be a Rule, got {params['rule']!r}")
     check_float("target", params["target"])
-    check_int("draws_per_token", params["draws_per_token"], 1)
-    check_int("window", params["window"], 0)
-    control = Control.VISITED if ARMS[name].starts == "walk" else Control.ROOT
-    return Contract(control, Report.SAMPLE, oracles=[Oracle.REWARD])
+    return strategy.requires
 
 
 @learner(requires=_contract)
-async def train(
+async def tabular_training(
     session: Session,
     *,
     policy: Policy,
     rule: Rule,
     objective: Callable[[], float],
     target: float,
-    arm: str = "root",
-    draws_per_token: int = 32,
-    window: int = 4,
+    strategy: Strategy,
+    update: Update = "rollouts",
 ) -> Finding:
     """Follow the policy gradient of J_β until it reaches ``target`` or the budget ends.
 
     Pseudo-code (see ``policy_gradient`` for the step)::
 
-        repeat: u¹ … u^G ← starts of the arm              (the only difference between arms)
+        repeat: u¹ … u^G ← starts of the strategy
                 n rollouts from each u^g, M from ∅, all of the present policy
                 rewards of the Gn outputs;  θ ← θ + step
 
@@ -92,53 +74,47 @@ async def train(
         objective: exact J_β of the present policy, read to stop and to draw curves; the update
             does not see it.
         target: J_β to stop at.
-        arm: a name in ``ARMS``.
-        draws_per_token, window: m of the walk and how far above the front groups start, for arms
-            that walk (``starts.WalkStarts``).
+        strategy: where groups start; each attempt learns in a copy of its own.
+        update: what the reward part of a step is made of (``Update``).
 
     Returns:
-        No output; notes: ``curve`` (tokens, rewarded rollouts, J at both ends and after each step
+        No output; metadata: ``curve`` (tokens, rewarded rollouts, J at both ends and after each step
         that changed J), ``reached`` (the same at the target; ``None``: the budget ended before),
         ``first`` (rewarded rollouts up to the first that brought one, it included; ``None``),
         ``starts`` (fewest and most tokens that the groups and the KL rollouts started from),
-        ``equal`` (what all arms share) and ``arm`` (in what they may differ).
+        ``equal`` (what does not depend on ``strategy`` and ``update``).
 
     Raises:
-        InvalidInput: when bound: an unknown arm, or a parameter out of range.
+        InvalidInput: when bound: a parameter is not what is expected.
     """
-    log, used = _Log(objective()), ARMS[arm]
-    walks = used.starts == "walk"
-    starts = WalkStarts(session.horizon, draws_per_token, window) if walks else RootStarts()
+    log, starts = _Log(objective()), copy.deepcopy(strategy)
     with suppress(BudgetExceeded):
         while log.value < target:
             replies, rewards = await _iteration(session, rule, starts, log)
-            rows = _reward_part(session, policy, used, replies[:-1], rewards, log)
+            rows = _reward_part(session, policy, update, replies[:-1], rewards, log)
             rows.append(kl_rows(replies[-1], policy, rule.beta, session.horizon))
             step(policy, rule, rows)
             if any(r.coefficients.any() for r in rows):
                 log.note(session, objective())
     log.end(session)
-    equal = _equal(session, rule, target)
-    return Finding(
-        None, {**log.notes(target), "equal": equal, "arm": {"name": arm, **asdict(used)}}
-    )
+    return Finding(None, log.metadata(target) | {"equal": _equal(session, rule, target)})
 
 
 async def _iteration(
-    session: Session, rule: Rule, starts: Starts, log: _Log
+    session: Session, rule: Rule, strategy: Strategy, log: _Log
 ) -> tuple[list[Reply], list[list[float]]]:
     """(replies of the G groups and the M root rollouts, rewards of the groups)."""
-    places = await starts.draw(session, rule.groups)
-    sizes = [*[rule.size] * len(places), rule.kl_batch]
-    replies = await _rollouts(session, [*places, session.root], sizes)
+    starts = [await strategy.start(session) for _ in range(rule.groups)]
+    places = [*(start.prefix for start in starts), session.root]
+    replies = await _rollouts(session, places, [*[rule.size] * rule.groups, rule.kl_batch])
     log.started(replies)
     outputs = [output for reply in replies[:-1] for output in reply.outputs()]
     every = await session.rewards(outputs)
     log.rewarded(outputs, every)
     size = rule.size
     rewards = [every[i : i + size] for i in range(0, len(every), size)]
-    for start, found in zip(places, rewards, strict=True):
-        starts.learn(start, found)
+    for start, found in zip(starts, rewards, strict=True):
+        strategy.learn(session.prompt, start, found)
     return replies, rewards
 
 
@@ -162,18 +138,18 @@ async def _rollouts(
 def _reward_part(
     session: Session,
     policy: Policy,
-    arm: Arm,
+    update: Update,
     replies: Sequence[Reply],
     rewards: Sequence[Sequence[float]],
     log: _Log,
 ) -> list[Rows]:
     H = session.horizon
-    if arm.uses == "rollouts":
+    if update == "rollouts":
         groups = zip(replies, rewards, strict=True)
         return [reward_rows(reply, r, H, len(replies)) for reply, r in groups]
     found = list(log.found)
     weights = [
-        r * (math.exp(policy.log_probability(y)) if arm.uses == "weighted" else 1.0)
+        r * (math.exp(policy.log_probability(y)) if update == "weighted" else 1.0)
         for y, r in log.found.items()
     ]
     return [output_rows(found, weights, H)]
@@ -220,14 +196,14 @@ class _Log:
         if self.curve[-1][0] < session.spent.tokens:
             self.note(session, self.value)
 
-    def notes(self, target: float) -> dict[str, Any]:
+    def metadata(self, target: float) -> dict[str, Any]:
         reached = self.curve[-1] if self.value >= target else None
         curve = {"curve": self.curve, "reached": reached, "first": self.first}
         return {**curve, "starts": self.starts}
 
 
 def _equal(session: Session, rule: Rule, target: float) -> dict[str, Any]:
-    """What does not depend on the arm, from the objects that were used."""
+    """What does not depend on strategy and update, from the objects that were used."""
     values = {
         "rule": asdict(rule),
         "target": target,

@@ -1,0 +1,82 @@
+"""What is to be run and what became of it, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..contract import Contract
+from ..types import Budget, Cost, Prefix
+from .episode import Episode
+from .failures import Failure
+from .learner import BoundLearner
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt to be made: a learner on a problem, under a contract, within a budget.
+
+    ``key`` is unique in the run and stable across runs of the same configuration.
+    """
+
+    key: str
+    learner: BoundLearner
+    episode: Episode
+    contract: Contract
+    budget: Budget
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of a job.
+
+    Attributes:
+        key: the job's key.
+        problem: problem id.
+        learner: learner label.
+        contract: granted contract, as text.
+        seed: run seed.
+        output: what the learner returned (``None``: no answer).
+        text: its text, cut before the stop text.
+        complete: whether the output ended by itself or by the horizon.
+        reward: its outcome reward (0 without an output; ``None`` when judging it failed).
+        passed: whether it is complete and its reward reaches the problem's ``pass_at``.
+        surprisal: −log P(output) in nats under the generator's own law; ``None`` if unknown.
+        cost: logical cost in every currency.
+        error: why it failed, if it did.
+        stopped: ``"budget"`` if the learner was ended by its budget.
+        metadata: what the learner found out besides (see ``types.Finding``).
+    """
+
+    key: str
+    problem: str
+    learner: str
+    contract: str
+    seed: int
+    output: Prefix | None
+    text: str
+    complete: bool
+    reward: float | None
+    passed: bool
+    surprisal: float | None
+    cost: Cost
+    error: Failure | None
+    stopped: str | None
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Log(Protocol):
+    """Where an attempt's messages are written while it runs (see ``runs.attempts``)."""
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Lines left by an interrupted run of the same attempt."""
+        ...
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line, on disk when this returns."""
+        ...
+
+    def finish(self) -> None:
+        """The attempt has ended."""
+        ...

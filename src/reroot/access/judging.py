@@ -1,0 +1,112 @@
+"""Judging: what a learner returned, its reward and its surprisal, as an attempt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from ..errors import RerootError
+from ..generators.base import Generator, Request
+from ..tasks.base import score
+from ..types import Prefix
+from .attempt import Attempt
+from .batches import replies
+from .failures import Failure, backend_error, failure_of, readable
+from .running import Running
+
+
+def judge(
+    generator: Generator, done: Sequence[Running], timeout: float | None = None
+) -> list[Attempt]:
+    """Judge finished attempts; their outputs are scored under the generator in one call.
+
+    Args:
+        generator: whose law the surprisal is under.
+        done: what has finished.
+        timeout: seconds that each reward may take.
+    """
+    outputs = [_output(running) for running in done]
+    scored = [
+        running.job.episode.scoring(output.tokens)
+        for running, (output, _) in zip(done, outputs, strict=True)
+        if output is not None and len(output)
+    ]
+    surprisals = iter(_surprisals(generator, scored))
+    return [
+        _attempt(running, output, error, _surprisal(output, surprisals), timeout)
+        for running, (output, error) in zip(done, outputs, strict=True)
+    ]
+
+
+def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float | None:
+    if output is None:
+        return None
+    return next(scored) if len(output) else 0.0
+
+
+def _output(running: Running) -> tuple[Prefix | None, Failure | None]:
+    """The learner's output, checked; or why there is none."""
+    finished = running.finished
+    assert finished is not None
+    running.raised = finished.raised
+    if finished.output is None:
+        if finished.error is None:
+            return None, None
+        failure, cause = running.gate.cause(finished.error)
+        running.raised = cause or running.raised
+        return None, failure
+    try:
+        running.job.episode.check_tokens(finished.output.tokens)
+    except RerootError as error:
+        running.raised = error
+        return None, failure_of(error)
+    return finished.output, None
+
+
+def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float | None]:
+    if not requests or not generator.capabilities.forced:
+        return [None] * len(requests)
+    try:
+        found = replies(generator, requests)
+        return [float(0.0 - reply.total_logprobs()[0]) for reply in found]
+    except Exception:  # one by one, as a failure must not depend on what is asked beside it
+        if len(requests) == 1:
+            return [None]
+        return [_surprisals(generator, [request])[0] for request in requests]
+
+
+def _attempt(
+    running: Running,
+    output: Prefix | None,
+    error: Failure | None,
+    surprisal: float | None,
+    timeout: float | None,
+) -> Attempt:
+    job, problem = running.job, running.job.episode.problem
+    finished, seen, reward = running.finished, None, None
+    assert finished is not None
+    try:
+        seen = None if output is None else job.episode.output(output.tokens)
+        reward = 0.0 if seen is None else score(problem, seen, timeout)
+    except Exception as raised:
+        raised = raised if isinstance(raised, RerootError) else backend_error(raised)
+        running.raised = running.raised or raised
+        error = error or failure_of(raised)
+    complete = seen is not None and seen.complete
+    return Attempt(
+        key=job.key,
+        problem=problem.id,
+        learner=job.learner.label,
+        contract=str(running.gate.contract),
+        seed=job.seed,
+        output=output,
+        text="" if seen is None else readable(seen.text),
+        complete=complete,
+        reward=reward,
+        passed=complete and reward is not None and reward >= problem.pass_at,
+        surprisal=surprisal,
+        cost=running.gate.meter.spent,
+        error=None if finished.out_of_budget else error,
+        stopped="budget" if finished.out_of_budget else None,
+        metadata=json.loads(finished.metadata),
+    )

@@ -1,0 +1,189 @@
+"""An attempt while it runs: its messages are opened, answered or replayed, and written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import BackendError, RerootError, RunFolderError
+from ..types import Cost
+from .attempt import Job, Log
+from .failures import Failure, backend_error, failure_of
+from .gate import Admitted, Gate
+from .learner_loop import Parked
+from .learner_thread import Finished, LearnerTask
+from .session import Answer, Ask, AskHiddenStates, Message
+from .transcript import (
+    DAMAGED,
+    message_to_json,
+    messages,
+    recorded_answer,
+    recorded_error,
+    same_message,
+    value_to_json,
+)
+
+MOST_IDLE = 20_000
+"""Messages that a learner may send in a row without paying for one; then it is given up."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An attempt that is running.
+
+    ``clock`` counts the seconds of its own: of its turns, and those in which it was parked.
+    """
+
+    job: Job
+    gate: Gate
+    task: LearnerTask
+    log: Log | None
+    recorded: dict[int, dict[str, Any]]
+    answers: list[tuple[int, Answer]] = field(default_factory=list[tuple[int, Answer]])
+    sent: int = 0
+    answered: int = 0
+    idle_since: int = 0  # messages sent when it last paid for one
+    spent: Cost = Cost()
+    clock: float = 0.0
+    parked: Parked | None = None
+    parked_at: float = 0.0
+    finished: Finished | None = None
+    raised: BaseException | None = None  # for ``on_error``
+
+    def fail(self, kind: str, why: str) -> None:
+        """Give the learner up."""
+        self.answers, self.parked = [], None
+        self.finished = Finished(error=Failure(kind, why))
+
+    def fail_if_idle(self) -> None:
+        """Give a learner up that sends message after message without paying for any."""
+        if self.gate.meter.spent != self.spent:
+            self.spent, self.idle_since = self.gate.meter.spent, self.sent
+        if self.finished is None and self.sent - self.idle_since > MOST_IDLE:
+            why = f"sent {MOST_IDLE:,} messages in a row that were refused or cost nothing"
+            self.fail("stalled", why)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A message and what has become of it: admitted, if the generator must answer it; answered."""
+
+    running: Running
+    ticket: int
+    number: int
+    message: Message
+    after: int  # answers that had been written down when it was sent
+    admitted: Admitted | None = None
+    answer: Answer | None = None
+    failure: Failure | None = None
+    recorded: bool = False
+
+    def refuse(self, error: RerootError, failure: Failure | None = None) -> None:
+        """Answer with an error; ``failure`` is what was recorded of it."""
+        self.failure = failure or failure_of(error)
+        self.answer = self.running.gate.refuse(error, self.failure)
+
+    def fail(self, error: Exception, failure: Failure | None = None) -> None:
+        """The generator failed: nothing is charged or built."""
+        assert self.admitted is not None
+        self.running.gate.cancel(self.admitted)
+        self.refuse(backend_error(error), failure)
+
+    def deliver(self) -> None:
+        """Write the message and its answer down, then queue the answer for the learner."""
+        running, answer = self.running, self.answer
+        if answer is None:  # its learner has returned without waiting for it: it was never asked
+            return
+        if running.log is not None and not self.recorded:
+            running.log.append(
+                {
+                    "i": self.number,
+                    "after": self.after,
+                    "message": message_to_json(self.message),
+                    "error": None if self.failure is None else self.failure.to_json(),
+                    "value": None if self.failure is not None else value_to_json(answer.value),
+                }
+            )
+        running.answered += 1
+        running.answers.append((self.ticket, answer))
+
+
+def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) -> Running:
+    """Begin an attempt, or take an interrupted one up again.
+
+    Args:
+        job: what to run.
+        log: where its messages are written.
+        keep: keep the exception that ends the learner.
+        judge_timeout: seconds that a call of the task's functions may take.
+
+    Raises:
+        RunFolderError: what an interrupted run has left is damaged.
+    """
+    gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout)
+    task = LearnerTask(job.learner.start, gate.facts(), keep)
+    recorded = [] if log is None else log.recorded()
+    if log is not None and not recorded:
+        log.append(
+            {
+                "key": job.key,
+                "learner": job.learner.label,
+                "contract": str(gate.contract),
+                "horizon": job.episode.horizon,
+                "budget": job.budget.to_dict(),
+                "seed": job.seed,
+            }
+        )
+    return Running(job, gate, task, log, {line["i"]: line for line in messages(recorded[1:])})
+
+
+def open_message(running: Running, ticket: int, message: Message) -> Waiting:
+    """Check and pay for a message; answer it here if no generator is needed."""
+    item = Waiting(running, ticket, running.sent, message, running.answered)
+    running.sent += 1
+    line = _recorded(item) if running.recorded else None
+    try:
+        if isinstance(message, (Ask, AskHiddenStates)):
+            item.admitted = running.gate.admit(message)
+        if line is not None:
+            _replay(item, line)
+        elif item.admitted is None:
+            item.answer = running.gate.serve(message)
+    except RunFolderError:
+        raise
+    except RerootError as error:
+        item.refuse(error)
+    return item
+
+
+def _replay(item: Waiting, line: dict[str, Any]) -> None:
+    """Give the recorded answer once more, at the same price."""
+    gate, message = item.running.gate, item.message
+    try:
+        found, failure = recorded_answer(message, line)
+        if item.admitted is None:
+            item.answer = gate.serve(message, [] if failure else found)
+        elif failure is None:
+            item.answer = gate.complete(item.admitted, found)
+        if failure is not None:
+            refuse = item.refuse if item.admitted is None else item.fail
+            refuse(recorded_error(failure), failure)
+    except (BackendError, *DAMAGED) as error:
+        key = item.running.job.key
+        raise RunFolderError(
+            f"attempt {key!r}: the recorded message {item.number} is damaged: {error}"
+        ) from None
+
+
+def _recorded(item: Waiting) -> dict[str, Any] | None:
+    """What an interrupted run of this attempt recorded for this very message."""
+    running = item.running
+    line = running.recorded.pop(item.number, None)
+    if line is not None and not same_message(line["message"], item.message):
+        # the learner goes another way now: what was recorded from here on has no meaning
+        running.recorded.clear()
+        if running.log is not None:
+            running.log.append({"forget": item.number})
+        return None
+    item.recorded = line is not None
+    return line

@@ -1,0 +1,51 @@
+"""How experiments say their settings, and run a learner on many secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..access.learner import BoundLearner
+from ..families.many import ensemble
+from ..generators.base import Generator
+from ..runs.run import RunResult, run
+from .base import Row, Setting
+
+
+def setting_of(kind: str, names: str, **usual: object) -> Callable[..., Setting]:
+    """Makes settings of one kind: ``setting_of("walk", "K H", first=0)(16, 4)``."""
+    keys = (*names.split(), *usual)
+
+    def made(*values: object, **more: object) -> Setting:
+        given = dict(zip(keys, values, strict=False)) | more
+        return {"kind": kind, **dict.fromkeys(keys), **usual, **given}
+
+    return made
+
+
+def by_kind(**kinds: Callable[[Setting], list[Row]]) -> Callable[[Setting], list[Row]]:
+    """What measures settings of several kinds."""
+    return lambda s: kinds[s["kind"]](s)
+
+
+def run_each(
+    learner: BoundLearner, secrets: Sequence[Generator], seed: int, grants: str = "", **more: Any
+) -> RunResult:
+    """One attempt on each secret, under ``grants`` or just what the learner requires."""
+    laws = ensemble(secrets)
+    grants = grants or str(learner.requires)
+    return run(learner, laws.problems(), laws, grants=grants, seed=seed, **more)
+
+
+def account(result: RunResult) -> Row:
+    """What the attempts found, and the queries they took."""
+    queries = [a.cost.queries for a in result.attempts]
+    return {
+        "passed": sum(a.passed for a in result.attempts),
+        "queries": float(np.mean(queries)),
+        "least": min(queries),
+        "most": max(queries),
+        "errors": sum(a.error is not None for a in result.attempts),
+    }
