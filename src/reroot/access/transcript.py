@@ -32,6 +32,7 @@ from ..types import FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
 from .failures import Failure
 from .rules import PrefixRules, no_oracle
+from .sealing import read_sealed, sealed
 from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
 
 DAMAGED = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
@@ -129,23 +130,13 @@ def array_from_json(value: dict[str, Any]) -> FloatArray:
 
 
 def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(bytes, content) of each line of a transcript; a last line cut off by a kill is left out.
+    """(bytes, content) of each line of a transcript; see ``read_sealed``.
 
     Raises:
-        RunFolderError: the file is not there, or a line in the middle is damaged.
+        RunFolderError: the file is not there, or a line is damaged.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"can't read the transcript {path}: {error}") from None
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {error}") from None
-        if not isinstance(value, dict):
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {value!r}")
-        yield len(line) + 1, cast("dict[str, Any]", value)
+    for _, size, line in read_sealed(path, "transcript"):
+        yield size, line
 
 
 def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -168,7 +159,8 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
 
     Args:
         path: a transcript file of a run with ``transcripts=True``.
-        contract: the contract to check against.
+        contract: the contract to check against; one that names no oracle grants those that the
+            attempt was granted, as in ``compare``.
 
     Returns:
         The refusal of the first message that would have been refused, or ``None``.
@@ -202,6 +194,7 @@ def _audit(
             f"its draws follow {sampling}, the contract's {contract.resolved.sampling}",
             str(recorded),
         )
+    contract = contract.or_oracles(recorded.oracles)
     rules = PrefixRules(head["horizon"], sampling)
     for line in lines:
         try:
@@ -347,7 +340,7 @@ def coarsened(reply: Reply, report: Report) -> Reply:
 
 def transcript_text(lines: Iterable[dict[str, Any]]) -> str:
     """Lines as a transcript file holds them."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return b"".join(map(sealed, lines)).decode("utf-8")
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:
@@ -374,7 +367,7 @@ def recorded_answer(message: Message, line: dict[str, Any]) -> tuple[Any, Failur
         fits = all(type(v) is kind and math.isfinite(v) for v in said)
         if not fits or len(said) != len(message.prefixes):
             raise ValueError(f"no verdicts about {len(message.prefixes)} prefixes: {value!r:.80}")
-    return value, None
+    return cast("object", value), None
 
 
 def recorded_error(failure: Failure) -> RerootError:
