@@ -88,8 +88,7 @@ def test_it_is_held_to_its_contract_like_every_other_one(module: dict[str, Any])
     contracts.test_is_refused_under_anything_less("agreement")
     contracts.test_requires_no_more_than_it_uses("agreement")
     contracts.test_stronger_contracts_change_nothing("agreement")
-    for currency in ("rollouts", "tokens"):
-        contracts.test_budgets_are_kept_and_what_was_found_is_returned("agreement", currency)
+    contracts.test_budgets_are_kept_and_what_was_found_is_returned("agreement")
     contracts.test_registry_lists_learners_with_their_summaries()
 
 
