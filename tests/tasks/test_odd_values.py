@@ -21,7 +21,10 @@ LINE = '{"prompt": "a", "answer": "b", "max_tokens": 4}'
     [
         (LINE.replace("4", LONG), "line 1: not a JSON object"),
         (LINE.replace("4", LONG).replace("max_tokens", "id"), "line 1: not a JSON object"),
-        (LINE.replace("4", LONG[:4000]), "max_tokens must be an integer in 1…1,000,000,000, got one of 13,288 bits"),
+        (
+            LINE.replace("4", LONG[:4000]),
+            "max_tokens must be an integer in 1…1,000,000,000, got one of 13,288 bits",
+        ),
         ('{"prompt": "\\ud800", "answer": "b"}', "line 1: prompt has a lone surrogate"),
         ('{"prompt": "a", "answer": "x\\udfff"}', "line 1: answer has a lone surrogate"),
         ('{"prompt": "a", "answer": "b", "id": "\\ud800"}', "line 1: id has a lone surrogate"),
