@@ -21,6 +21,8 @@ if __name__ == "__main__":
         roots=1,
         per_device_train_batch_size=16 // processes,
         max_steps=4,
+        optim="sgd",  # Adam makes steps of the rounding of gradients that are nearly 0
+        learning_rate=1.0,
         ddp_backend="gloo",
     )
     trainer.train()

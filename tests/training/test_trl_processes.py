@@ -21,7 +21,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     known = {n: trained(tmp_path / str(n), n) for n in (1, 2)}
     one, two = (torch.load(known[n] / "weights.pt") for n in (1, 2))
     for name, value in one.items():
-        assert float((two[name] - value).abs().max()) < 1e-4, name
+        assert float((two[name] - value).abs().max()) < 1e-5, name
     moved = torch.load(known[1] / "weights.pt")
     import trl_toys
 
@@ -39,7 +39,7 @@ def trained(out: Path, processes: int) -> Path:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
         launch + script, env=environment, capture_output=True, text=True, timeout=240
