@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
 from .base import Task
@@ -71,8 +69,6 @@ def list_tasks() -> dict[str, str]:
 
 
 def _hint(spec: str, names: list[str]) -> str:
-    if get_close_matches(spec, names, 1, cutoff=0.8):  # no need to import reasoning-gym
-        return nearest(spec, names)
     try:
         gym = dataset_names()
     except MissingDependency:

@@ -11,42 +11,31 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract
-from ...errors import InvalidInput, nearest
+from ...errors import InvalidInput, nearest, need
 from ...specs import fingerprint
-from ...tasks.base import Problem, Task
+from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ...types import Budget
-from ..advantages import KL, Estimator
+from ..advantages import KL
 from ..strategies import Strategy, get_strategy
 from .contracts import check_on_policy, granted
 from .problems import by_prompt, prompt_of
-
-Generation = Literal["session", "trl"]
-"""Who generates: metered sessions, or TRL's ``generate``, without one."""
+from .settings import HELD_OUT, Generation, TrainSettings
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 """Subfolders of a run: TRL's checkpoints, and the final weights."""
 
-HELD_OUT = 16
-"""Problems of a task that are held out, unless said otherwise."""
-
-
-def _setting(default: Any, text: str, kind: type = str, least: int | None = None) -> Any:
-    """A field with what it means, what it is on the command line, the least that a count may be."""
-    about = {"help": text, "kind": kind if least is None else int, "least": least}
-    return field(default=default, metadata=about)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(TrainSettings):
     """What a training run is made of; runs with equal settings have equal results.
 
     Every field says what it means in its metadata, which ``reroot train --help`` shows.
@@ -55,57 +44,6 @@ class TrainConfig:
         InvalidInput: a value is not what is expected, or two do not go together.
     """
 
-    model: str | Path | tuple[Any, Any] = _setting(MISSING, "smollm2, a model folder, or a hub id.")
-    """In Python also a loaded (model, tokenizer), whose weights are then trained in place."""
-    task: str | Task | None = _setting(None, "A task (see 'reroot list tasks').")
-    horizon: int | None = _setting(None, "Task size.", least=1)
-    strategy: str | Strategy = _setting(
-        "root",
-        "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies').",
-    )
-    grants: str | Contract | None = _setting(
-        None,
-        "Contract of every session, as in chosen/logprob (default: what the strategy requires). One "
-        "that names no oracle grants those of the task.",
-    )
-    generation: Generation = _setting(
-        "session", "session; or trl: TRL's own, from the root without a session, to compare with."
-    )
-    beta: float = _setting(0.0, "β, reward per nat of KL.", float)
-    kl: Estimator = _setting(
-        "k1_reward", "k1_reward (the gradient of the KL) or k3_loss (as in GRPO)."
-    )
-    steps: int = _setting(200, "Optimizer steps.", least=1)
-    groups: int = _setting(8, "Start prefixes per step.", least=1)
-    size: int = _setting(8, "Rollouts of each group.", least=2)
-    roots: int | None = _setting(
-        None,
-        "Groups of each step that start at the root whatever the strategy (default: an eighth, at "
-        "least one where the KL needs it).",
-        least=0,
-    )
-    learning_rate: float = _setting(1e-5, "Of AdamW, constant.", float)
-    problems: int | Sequence[Problem] = _setting(64, "Training prompts.", least=1)
-    """How many of the task's; in Python also the problems themselves, instead of a task."""
-    eval_problems: int | Sequence[Problem] | None = _setting(
-        None, f"Held-out prompts (default {HELD_OUT}); 0: no evaluation.", least=0
-    )
-    """With problems of one's own: problems too, or no evaluation."""
-    eval_size: int = _setting(8, "Samples of each held-out prompt.", least=1)
-    eval_every: int = _setting(25, "Steps between evaluations.", least=1)
-    save_every: int = _setting(25, "Steps between checkpoints.", least=1)
-    budget_tokens: int | None = _setting(None, "Generated tokens that training may spend.", least=1)
-    target: float | None = _setting(
-        None, "Root pass@1 of an evaluation at which training ends.", float
-    )
-    seed: int = _setting(0, "Of problems, draws and order.", least=0)
-    chat: bool = _setting(False, "Use the model's chat template.", bool)
-    lora: int = _setting(0, "Rank of LoRA adapters; 0: all weights.", least=0)
-    last_layers: int | None = _setting(
-        None, "Train the last so many layers alone (default: all weights).", least=1
-    )
-    trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Further settings of ``GRPOConfig``, by name; they win."""
     _strategy: Strategy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -359,10 +297,14 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    need("train", "yaml")
     import yaml
 
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("aliases (*name) have no use in settings")  # written out: gigabytes
     except OSError as error:
         raise InvalidInput(f"can't read {file}: {error.strerror}") from None
     except RecursionError:
@@ -370,7 +312,7 @@ def _read(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8: {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
-        raise InvalidInput(f"{file} is no YAML: {error}") from None
+        raise InvalidInput(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} must map names to values, got {found!r:.200}")
     return found
