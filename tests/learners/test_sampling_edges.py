@@ -169,7 +169,7 @@ def test_beam_search_verifies_each_prefix_once() -> None:
         seen.append(output.tokens)
         return True
 
-    made("beam_search:width=3,verify=true", verifier=verifier, n=1)
+    made("beam_search:width=3,verify=true", reward=lambda output: 1.0, verifier=verifier, n=1)
     assert len(seen) == len(set(seen)) > 0
 
 

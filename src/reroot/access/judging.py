@@ -96,7 +96,13 @@ def _attempt(
     complete = seen is not None and seen.complete
     passed = complete and reward is not None and reward >= problem.pass_at
     accepted = None
-    if complete and not passed and reward is not None and problem.verifier is not None:
+    if (
+        seen is not None
+        and complete
+        and not passed
+        and reward is not None
+        and problem.verifier is not None
+    ):
         with contextlib.suppress(Exception):  # a verifier that fails says nothing
             accepted = check(problem, seen, timeout)
     return Attempt(

@@ -345,5 +345,10 @@ def load_text_generator(
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
-    trust = {"trust_remote_code": trust_remote_code}
-    return Transformers(resolve(model, **trust), chat=chat, dtype=dtype, device=device, **trust)
+    return Transformers(
+        resolve(model, trust_remote_code=trust_remote_code),
+        chat=chat,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
