@@ -79,6 +79,14 @@ def plural(count: float, noun: str) -> str:
     return f"{quantity(count)} {noun}{'' if count == 1 else 's'}"
 
 
+def unfinished(summary: Mapping[str, Any]) -> str | None:
+    """What to say of a comparison or suite that was interrupted; ``None`` if it is finished."""
+    done, planned = summary["made"]
+    if done == planned:
+        return None
+    return f"Not finished: {quantity(done)} of {plural(planned, 'attempt')} made, the rest is left out."
+
+
 def listing(items: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)

@@ -23,8 +23,8 @@ from ...runs.folder import (
     RESULTS,
     SUMMARY,
     JournalFolder,
-    write_atomically,
     write_json,
+    write_table,
 )
 from ..advantages import KL
 from .bridge import Rollouts
@@ -78,11 +78,8 @@ class Run:
         from .trainer import SessionTrainer
 
         config = self.config
-        model, tokenizer = (
-            config.model
-            if isinstance(config.model, tuple)
-            else load(config.model, trust_remote_code=config.trust_remote_code)
-        )
+        trust, pair = config.trust_remote_code, config.model
+        model, tokenizer = pair if isinstance(pair, tuple) else load(pair, trust_remote_code=trust)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:
@@ -254,4 +251,4 @@ def write_results(folder: Path, lines: dict[str, dict[str, Any]]) -> None:
     ]
     if rows:
         table = pl.DataFrame(rows, infer_schema_length=None)
-        write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+        write_table(folder / RESULTS, table)
