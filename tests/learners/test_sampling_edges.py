@@ -125,7 +125,9 @@ def test_diligent_search_starts_again_until_one_passes() -> None:
 def test_a_search_without_an_end_is_refused() -> None:
     learner = get_learner("diligent_search:searches=none,verify=true")
     problem = Problem("p", (), 4, reward=lambda o: 0.0, verifier=lambda o: False)
-    (attempt,) = reroot.run(learner, [problem], TREE, grants=learner.requires).attempts
+    (attempt,) = reroot.run(
+        learner, [problem], TREE, grants=learner.requires, on_error="record"
+    ).attempts
     assert "may never end" in str(attempt.error)
 
 
