@@ -120,9 +120,9 @@ def _query(query: object) -> Query:
     if type(report) is not Report:
         raise InvalidInput(f"a query's report must be a Report, got {report!r}")
     if type(n) is not int:
+        n = _integer(n, "n")
         if n is None:
             raise InvalidInput("n must be an integer, got None")
-        n = cast("int", _integer(n, "n"))
     return Query(
         _prefix(query.prefix),
         n,
