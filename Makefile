@@ -24,7 +24,7 @@ step = @echo "== $(1)"; $(2) || { echo; echo "make: this step failed: $(1)"; ech
 NETWORK = Is the package index reachable and is there room? About 3 GB; with a CUDA-only index try: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
 NO_PYTHON = Python 3.11 or newer is needed and its module venv: make PYTHON=/path/to/python3
 
-.PHONY: help test test-core quick lint demo install clean
+.PHONY: help test test-core quick nightly lint demo install clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -43,6 +43,9 @@ test: lint  ## Install, check style and types, run every test
 
 quick: $(STAMP)  ## The tests that take less than a few seconds each
 	$(PYTEST) -m "not slow"
+
+nightly: lint  ## make test with statistical tests at their full sizes
+	$(PYTEST) --nightly
 
 lint: $(STAMP)  ## Style, formatting and types
 	$(BIN)/ruff check --quiet

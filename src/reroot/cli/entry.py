@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = 0
     try:
         _degrade()
-        from .app import run
+        from .commands import run
 
         code = run(arguments)
         sys.stdout.flush()

@@ -19,7 +19,6 @@ from .folder import RESULTS, SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
-from .summary import summary_of
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .workload import Workload, build_workload
 
@@ -198,6 +197,8 @@ def _run(
         results = comparison_table(config, problems, made)
         write_table(out / RESULTS, results)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
+        from .summary import summary_of  # here, as scipy takes time that refusals save
+
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
@@ -211,6 +212,8 @@ def load_comparison(folder: str | Path) -> Comparison:
         RunFolderError: the folder holds no comparison, is damaged, or cannot be written.
     """
     data = load_run(folder)
+    from .summary import summary_of
+
     summary = summary_of(data)
     write_json(data.folder / SUMMARY, summary)
     return Comparison(data.folder, data, summary)
