@@ -108,6 +108,10 @@ def compare(
         str, typer.Option(help="float32 (exact) or bfloat16 (another generator).")
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that the model brings along."),
+    ] = False,
 ) -> None:
     """Same tasks, same budget, same seeds: what is each generator interface worth?
 
@@ -147,6 +151,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
         )
         return
     if quick:
@@ -183,6 +188,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
             on_start=on_start,
             on_attempt=on_attempt,
         )

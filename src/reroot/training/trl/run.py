@@ -78,7 +78,11 @@ class Run:
         from .trainer import SessionTrainer
 
         config = self.config
-        model, tokenizer = config.model if isinstance(config.model, tuple) else load(config.model)
+        model, tokenizer = (
+            config.model
+            if isinstance(config.model, tuple)
+            else load(config.model, trust_remote_code=config.trust_remote_code)
+        )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:
