@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
@@ -18,18 +17,6 @@ if TYPE_CHECKING:
     from .trl.config import TrainConfig
     from .trl.train import train
     from .trl.trainer import SessionTrainer
-
-_LAZY = {
-    "KL": ".advantages",
-    **dict.fromkeys(("Policy", "Rule"), ".policy_gradient"),
-    **dict.fromkeys(("Start", "Strategy"), ".strategies"),
-    "tabular_training": ".tabular",
-    "rollouts_for_trl": ".trl.bridge",
-    "Callbacks": ".trl.callbacks",
-    "TrainConfig": ".trl.config",
-    "train": ".trl.train",
-    "SessionTrainer": ".trl.trainer",
-}
 
 __all__ = [
     "KL",
@@ -48,15 +35,27 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What is loaded when it is asked for; some of it needs torch and TRL.
+    """What is loaded when it is asked for: the settings alone must be had at once by the command line.
 
     Raises:
-        MissingDependency: they are not installed.
+        MissingDependency: it needs torch and TRL, and they are not installed.
     """
-    if name == "strategies":
-        return importlib.import_module(".strategies", __name__)
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in ("SessionTrainer", "rollouts_for_trl"):
         need("train", "torch", "transformers", "trl")
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+        from .trl.bridge import rollouts_for_trl
+        from .trl.trainer import SessionTrainer
+
+        return rollouts_for_trl if name == "rollouts_for_trl" else SessionTrainer
+    from .advantages import KL
+    from .policy_gradient import Policy, Rule
+    from .strategies import Start, Strategy
+    from .tabular import tabular_training
+    from .trl.callbacks import Callbacks
+    from .trl.config import TrainConfig
+    from .trl.train import train
+
+    classes = (KL, Policy, Rule, Start, Strategy, Callbacks, TrainConfig)
+    found = {each.__name__: each for each in classes}
+    return (globals() | found | {"tabular_training": tabular_training, "train": train})[name]
