@@ -158,7 +158,7 @@ def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:
             raise ValueError(f"its number is {count!r}")
         if "i" in line and not (
             isinstance(line["message"], dict)
-            and isinstance(line["error"], str | None)
+            and isinstance(line["error"], dict | None)
             and "value" in line
         ):
             raise ValueError("it holds no message and answer")
