@@ -15,6 +15,7 @@ import polars as pl
 from rich.console import Console
 
 from reroot.pages import terminal_table
+from reroot.runs.compare import load_comparison
 from reroot.types import CURRENCIES
 
 ALL = "+reward+verifier+demonstration@T=1"
@@ -187,6 +188,8 @@ def _attempt(
         "tokens_out": None if broken else rng.integers(0, 4, length).tolist(),
         "surprisal": None if broken else -log_p if passed else float(rng.gamma(6.0, 1.0)),
         "error": f"ValueError: boom{what.hostile}" if broken else None,
+        "error_kind": "ValueError" if broken else None,
+        "metadata": None,
         "stopped": "budget" if fake.name == "first_success" and not passed else None,
         **{f"cost_{c}": v for c, v in cost.items()},
         "task": problem["task"],
@@ -215,3 +218,8 @@ def printed(summary: dict[str, Any], width: int) -> str:
     out = StringIO()
     Console(file=out, width=width).print(terminal_table(summary, width))
     return out.getvalue()
+
+
+def summarize(folder: Path) -> dict[str, Any]:
+    """The summary of a folder that is there."""
+    return load_comparison(folder).summary

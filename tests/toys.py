@@ -99,7 +99,7 @@ def play(
         generator or tree(),
         grants=grants,
         budget=budget,
-        **settings,
+        **{"on_error": "record", **settings},
     )
     return run.attempts
 

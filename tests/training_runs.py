@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from reroot.access.sealing import sealed
+
 CONTRACTS = {
     "root": "root/sample+reward@T=1",
     "plurality": "visited/sample+reward@T=1",
@@ -57,8 +59,7 @@ def write_run(
     (folder / "config.json").write_text(json.dumps(settings | config))
     for line in lines:
         change(line)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "journal.jsonl").write_text(text)
+    (folder / "journal.jsonl").write_bytes(b"".join(map(sealed, lines)))
     return folder
 
 

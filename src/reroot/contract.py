@@ -334,6 +334,10 @@ class Contract:
         """This contract with ``oracles`` granted as well."""
         return replace(self, oracles=self.oracles | frozenset(oracles))
 
+    def or_oracles(self, oracles: Iterable[Oracle]) -> Contract:
+        """This contract; if it names no oracle, with ``oracles`` but hidden states, the generator's."""
+        return self if self.oracles else self.with_oracles(set(oracles) - {Oracle.HIDDEN})
+
     def __le__(self, other: Contract) -> bool:
         if not isinstance(other, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented

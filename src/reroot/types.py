@@ -40,13 +40,20 @@ class Prefix(Sequence[int]):
         if not _are_plain(self.tokens):
             object.__setattr__(self, "tokens", as_tokens(self.tokens))
 
+    @staticmethod
+    def of(tokens: tuple[int, ...]) -> Prefix:
+        """A prefix of what ``as_tokens`` has given: it is not looked at again."""
+        prefix = _new(Prefix)
+        _set(prefix, tokens)
+        return prefix
+
     def append(self, token: int) -> Prefix:
         """The child u·a."""
-        return Prefix((*self.tokens, *as_tokens((token,))))
+        return Prefix.of((*self.tokens, *as_tokens((token,))))
 
     def extend(self, tokens: Iterable[int]) -> Prefix:
         """This prefix followed by ``tokens``."""
-        return Prefix(self.tokens + as_tokens(tokens))
+        return Prefix.of(self.tokens + as_tokens(tokens))
 
     @property
     def parent(self) -> Prefix:
@@ -67,11 +74,14 @@ class Prefix(Sequence[int]):
     def __getitem__(self, index: slice) -> Prefix: ...
     def __getitem__(self, index: int | slice) -> int | Prefix:
         part = self.tokens[index]
-        return Prefix(part) if isinstance(part, tuple) else part
+        return Prefix.of(part) if isinstance(part, tuple) else part
 
     def __str__(self) -> str:
         shown = " ".join(map(str, self.tokens[:12]))
         return f"[{shown}{' …' if len(self.tokens) > 12 else ''}]"
+
+
+_new, _set = object.__new__, Prefix.__dict__["tokens"].__set__
 
 
 def as_tokens(tokens: Iterable[int]) -> tuple[int, ...]:

@@ -296,7 +296,7 @@ def test_an_audit_leaves_out_what_was_refused_and_what_failed(tmp_path: Path) ->
         (b'{"horizon": 5, "contract": "root/sample"}\n{"i":\n', "line 2: not a transcript line"),
         (b'{"horizon": 5}\n', "is not a transcript: KeyError: 'contract'"),
         (b'{"horizon": 5, "contract": "rot/sample"}\n', "unknown control level 'rot'"),
-        (b'{"horizon": 5, "contract": "root/sample"}\n{"i": 0}\n', "KeyError: 'error'"),
+        (b'{"horizon": 5, "contract": "root/sample"}\n{"i": 0}\n', "KeyError: 'after'"),
         (
             b'{"horizon": 5, "contract": "root/sample"}\n{"i": []}\n',
             "is not a transcript: TypeError",

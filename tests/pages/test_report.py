@@ -20,6 +20,7 @@ from comparison_runs import (
     cell,
     main_verdict,
     printed,
+    summarize,
     write_fixture,
 )
 from html_checks import Checker
@@ -28,7 +29,7 @@ from reroot.diagnosis import (
     UNDETERMINED,
 )
 from reroot.errors import MissingDependency, RunFolderError
-from reroot.pages import report, summarize
+from reroot.pages import report
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +229,6 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="does not name the learner 'best_of_n"):
         summarize(folder)
     (folder / "config.json").write_text(json.dumps(config))
-
-    before = summarize(folder)
-    table.drop("cost_values", "cost_hidden_states").write_parquet(
-        results
-    )  # as written by version 0.2
-    assert summarize(folder) == before
 
     table.drop("passed", "cost_tokens").write_parquet(results)
     with pytest.raises(RunFolderError, match="lacks the columns passed, cost_tokens"):

@@ -71,10 +71,10 @@ def test_what_is_no_record_is_named(runs: list[TrainingRun], tmp_path: Path) -> 
     again = load_training(write_run(tmp_path / "more" / "t1"))
     refused("different folder names", write_record, [*runs, again], tmp_path / "r.parquet")
     refused(r"ends in \.parquet", write_record, runs, tmp_path / "r.csv")
-    refused("is no record", read_record, tmp_path / "none.parquet")
+    refused("can't read", read_record, tmp_path / "none.parquet")
     file = tmp_path / "x.parquet"
     file.write_text("no table")
-    refused("is no record", read_record, file)
+    refused("can't read", read_record, file)
     pl.DataFrame({"run": ["a"]}).write_parquet(file)
     refused("is no record", read_record, file)
     row = {"run": ["a"], "config": ['{"kind": "train"}'], "line": ['{"name": "step/1"}']}

@@ -18,18 +18,20 @@ from comparison_runs import (
     cell,
     main_verdict,
     printed,
+    summarize,
     write_fixture,
 )
+from reroot.access.sealing import sealed
 from reroot.diagnosis import (
     BASE_LIMIT,
     NO_DIFFERENCE,
     ROOT_LIMIT,
     clopper_pearson,
 )
-from reroot.pages import report, summarize
+from reroot.pages import report
 from reroot.pages.kit.formatting import from_log, quantity, share, signed
 from reroot.runs.results import short_names
-from reroot.types import CURRENCIES
+from reroot.types import CURRENCIES, Physical
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +140,11 @@ def test_differences_are_paired(full: tuple[Path, dict[str, Any]]) -> None:
 
 def test_summary_is_deterministic_and_keeps_what_only_the_run_knew(tmp_path: Path) -> None:
     folder = write_fixture(tmp_path, SMALL)
-    spent = {"physical": {"forwards": 3}, "seconds": 1.5, "attempts_run": 7}
-    (folder / "summary.json").write_text(json.dumps({**spent, "cells": "stale"}))
+    counters = Physical(forwards=3).to_dict()
+    (folder / "usage.jsonl").write_bytes(sealed({"process": "a", "seconds": 1.5, **counters}))
+    (folder / "summary.json").write_text(json.dumps({"seconds": 9, "cells": "stale"}))
     first = summarize(folder)
-    assert {k: first[k] for k in spent} == spent
+    assert (first["physical"], first["seconds"]) == (counters, 1.5)
     assert first["cells"] != "stale"
     text = (folder / "summary.json").read_text()
     assert json.loads(text) == first

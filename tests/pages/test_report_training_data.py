@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reroot.access.sealing import sealed
 from reroot.errors import RunFolderError
 from reroot.pages.training.data import labels, load_training, state
 from reroot.pages.training.figures import (
@@ -61,8 +62,8 @@ def test_later_lines_replace_earlier_ones_and_half_a_line_is_left(tmp_path: Path
         {"name": "step/4", "step": 4, "tokens": 2 * 10**6, "root": math.nan},
         {"name": "checkpoint/4", "file": "x"},
     ]
-    with (folder / "journal.jsonl").open("a") as file:
-        file.write("".join(json.dumps(line) + "\n" for line in more) + '{"name": "step/5", "ste')
+    with (folder / "journal.jsonl").open("ab") as file:
+        file.write(b"".join(map(sealed, more)) + b'{"name": "step/5", "ste')
     before = (folder / "journal.jsonl").read_bytes()
     run = load_training(folder)
     assert [line["step"] for line in run.steps] == [1, 2, 3, 4]
@@ -75,8 +76,7 @@ def test_later_lines_replace_earlier_ones_and_half_a_line_is_left(tmp_path: Path
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("not JSON", "line 2: not a line of a training journal"),
-        ('"step/1"', "expected an object with a name"),
+        ("not JSON", "line 2: not a journal line: it has no checksum"),
         ('{"step": 3}', "expected an object with a name"),
         ('{"name": "step/3", "tokens": 1}', "step must be an integer >= 0, got None"),
         ('{"name": "step/3", "step": 3, "tokens": "many"}', "tokens must be a number or null, got 'many'"),
@@ -91,8 +91,9 @@ def test_later_lines_replace_earlier_ones_and_half_a_line_is_left(tmp_path: Path
 )  # fmt: skip
 def test_damaged_lines_are_named(tmp_path: Path, line: str, said: str) -> None:
     folder = write_run(tmp_path / "t")
-    first = (folder / "journal.jsonl").read_text().splitlines()[0]
-    (folder / "journal.jsonl").write_text(f"{first}\n{line}\n")
+    first = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
+    second = sealed(json.loads(line)) if line.startswith("{") else line.encode() + b"\n"
+    (folder / "journal.jsonl").write_bytes(first + second)
     with pytest.raises(RunFolderError, match="line 2") as caught:
         load_training(folder)
     assert said in str(caught.value)

@@ -12,7 +12,6 @@ import reroot
 from reroot import InvalidInput, RunFolderError
 from reroot.families import HiddenPath
 from reroot.learners import DEFAULT_COMPARISON, get_learner
-from reroot.runs import compare as comparison
 from reroot.runs import folder as folders
 from reroot.runs.run import problems_digest
 
@@ -225,7 +224,7 @@ def test_an_edited_task_is_another_configuration(tmp_path: Path) -> None:
     reroot.compare(**settings)
     reroot.compare(**settings)
     task.write_text('{"prompt": "Q 1 A", "answer": "Q.", "stop": ["\\n"], "max_tokens": 6}\n')
-    with pytest.raises(RunFolderError, match="digest"):
+    with pytest.raises(RunFolderError, match="the task file changed"):
         reroot.compare(**settings)
 
 
@@ -263,11 +262,12 @@ def test_budget_is_shared_by_the_problems_there_are(tmp_path: Path) -> None:
 
 def test_physical_cost_adds_up_over_processes(tmp_path: Path) -> None:
     whole = reroot.compare(**SMALL, out=tmp_path / "run").summary
-    again = reroot.compare(**SMALL, out=tmp_path / "run").summary
+    again = reroot.compare(**SMALL, out=tmp_path / "run")
+    assert again.made == 0
+    again = again.summary
     assert whole["physical"]["computed"] > 0
     assert again["physical"] == whole["physical"]
     assert again["seconds"] == whole["seconds"]
-    assert again["attempts_run"] == 0
 
 
 def test_tables_of_different_runs_go_together(tmp_path: Path) -> None:
@@ -289,21 +289,17 @@ def test_a_full_disk_is_named_once_and_helpfully(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal can't be appended to, and then the table can't be written either."""
+    write = folders.write_atomically
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, *content: object) -> None:
+        if path.name == "results.parquet":
+            raise RunFolderError("can't write the table")
+        write(path, *content)  # type: ignore[arg-type]
 
-    def refuse(path: Path, text: str, kept: str) -> None:
-        if path.name == "journal.jsonl":
-            raise RunFolderError(f"can't write {path}: no space. {kept} Make room and run again")
+    def refuse(self: folders.GrowingFile, data: bytes) -> None:
+        raise RunFolderError(f"can't write {self.path}: no space. Make room and run again")
 
-    monkeypatch.setattr(folders, "append", refuse)
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    (tmp_path / "run").mkdir()
-    with pytest.raises(RunFolderError, match=r"journal.*Make room"):
-        compare_with_problems_written(tmp_path / "run", monkeypatch)
-
-
-def compare_with_problems_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "write_atomically", lambda path, write: path.touch())
-    reroot.compare(**SMALL, out=folder)
+    monkeypatch.setattr(folders, "write_atomically", full)
+    monkeypatch.setattr(folders.GrowingFile, "add", refuse)
+    with pytest.raises(RunFolderError, match=r"jsonl.*Make room"):
+        reroot.compare(**SMALL, out=tmp_path / "run")

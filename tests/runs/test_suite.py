@@ -18,8 +18,7 @@ from reroot.learners import get_learner
 from reroot.pages.kit.contracts import allowed
 from reroot.pages.kit.formatting import share
 from reroot.pages.suite.page import render, write_suite_page
-from reroot.runs.suite import SUITES, SuiteRun, run_suite
-from reroot.runs.suite_summary import summarize_suite
+from reroot.runs.suite import SUITES, SuiteRun, load_suite, run_suite
 
 FAMILY = "hidden_path:K=4,H=6,p=0.5"
 PARTS = ("tokens", "calls", "rollouts")
@@ -137,8 +136,8 @@ def test_a_task_without_a_verifier_runs_fewer_methods(text: SuiteRun) -> None:
 
 
 def test_the_page_shows_both_rankings_contracts_costs_and_speed(text: SuiteRun) -> None:
-    page = write_suite_page(text.folder).read_text()
-    assert page == render(summarize_suite(text.folder))
+    page = write_suite_page(text).read_text()
+    assert page == render(load_suite(text.folder).summary)
     reader = Reader()
     reader.feed(page)
     assert reader.outside == []
@@ -226,7 +225,7 @@ def test_an_interrupted_suite_continues(family: SuiteRun, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         run_suite("sampling", **settings, on_attempt=interrupt)
     with pytest.raises(RunFolderError, match="calls is not a run folder"):
-        summarize_suite(tmp_path / "run")
+        load_suite(tmp_path / "run")
     done: dict[str, int] = {}
     again = run_suite(
         "sampling", **settings, on_start=lambda part, total, d: done.__setitem__(part, d)
@@ -298,6 +297,6 @@ def test_a_part_that_is_not_there_is_named(family: SuiteRun, tmp_path: Path) -> 
     shutil.copytree(family.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "rollouts")
     with pytest.raises(RunFolderError, match="rollouts"):
-        summarize_suite(tmp_path / "run")
+        load_suite(tmp_path / "run")
     with pytest.raises(RunFolderError, match="holds no suite"):
-        summarize_suite(family.folder / "tokens")
+        load_suite(family.folder / "tokens")

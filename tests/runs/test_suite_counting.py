@@ -16,8 +16,7 @@ from test_suite import FAMILY, rows_of
 from html_checks import Reader
 from reroot.pages.suite.page import render
 from reroot.pages.suite.terminal import suite_table
-from reroot.runs.suite import SuiteRun, run_suite
-from reroot.runs.suite_summary import summarize_suite
+from reroot.runs.suite import SuiteRun, load_suite, run_suite
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def changed(run: SuiteRun, folder: Path, **columns: Change) -> dict[str, Any]:
         rows = rows_of(run, part)
         rows = rows.with_columns(**{name: change(part) for name, change in columns.items()})
         rows.write_parquet(folder / part / "results.parquet")
-    return summarize_suite(folder)
+    return load_suite(folder).summary
 
 
 def row_of(summary: dict[str, Any], short: str) -> dict[str, Any]:

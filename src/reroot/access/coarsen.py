@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar, cast
 
 import numpy as np
@@ -31,14 +32,13 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
             f"the generator answered tokens {tokens.shape} and lengths {lengths.shape} to {query}; "
             f"expected ({n}, L) and ({n},)"
         )
-    longest, shortest = tokens.shape[1], int(lengths.min())
-    if not 1 <= longest <= length or shortest < 1 or lengths.max() > longest:
+    longest = tokens.shape[1]
+    alike = 1 <= longest <= length and lengths.tobytes() == _alike(n, longest)
+    if not alike and not (lengths.min() >= 1 and lengths.max() <= longest <= length):
         raise BackendError(f"continuation lengths {lengths} are outside 1…{length} for {query}")
-    beyond = None
-    if shortest < longest:
-        beyond = cast("_Mask", np.arange(longest) >= lengths[:, None])
+    beyond = None if alike else cast("_Mask", np.arange(longest) >= lengths[:, None])
     shown = tokens if beyond is None else tokens[~beyond]
-    if shown.min() < 0 or shown.max() >= vocab_size:
+    if shown.view(np.uint64).max() >= vocab_size:  # which a negative token is, too
         raise BackendError(f"the generator emitted a token outside 0…{vocab_size - 1} for {query}")
     if beyond is not None:
         tokens[beyond] = PAD
@@ -57,7 +57,15 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
 def _ints(array: IntArray | None, name: str) -> IntArray:
     if array is None:
         raise BackendError(f"the generator left out {name}")
+    if type(array) is np.ndarray and array.dtype == np.int64:
+        return array.copy()
     return np.array(array, dtype=np.int64)
+
+
+@lru_cache(maxsize=64)
+def _alike(n: int, length: int) -> bytes:
+    """(n,) lengths that are all the same, as they lie in memory."""
+    return np.full(n, length, dtype=np.int64).tobytes()
 
 
 def _lists(array: IntArray | None, shape: tuple[int, ...], beyond: _Mask | None):
@@ -87,5 +95,5 @@ def _floats(
 
 
 def _seal(array: _A) -> _A:
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array

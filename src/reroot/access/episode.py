@@ -53,11 +53,12 @@ class Episode:
             raise InvalidInput(
                 f"{Prefix(tuple(tokens))} has {len(tokens)} tokens; outputs have at most {self.horizon}"
             )
-        for i, token in enumerate(tokens[:-1]):
-            if token in self.stop:
-                raise InvalidInput(
-                    f"{Prefix(tuple(tokens))} goes on after the stop token {token} at position {i}"
-                )
+        if not self.stop or self.stop.isdisjoint(tokens[:-1]):
+            return
+        i, token = next((i, token) for i, token in enumerate(tokens) if token in self.stop)
+        raise InvalidInput(
+            f"{Prefix(tuple(tokens))} goes on after the stop token {token} at position {i}"
+        )
 
     def scoring(self, tokens: tuple[int, ...]) -> Request:
         """The request for log P of each token under the generator's own law."""

@@ -219,9 +219,9 @@ class Gate:
 
     def _check_size(self, queries: Sequence[Query], lengths: Sequence[int]) -> None:
         """Refuse a request whose replies would not fit into memory (``InvalidInput``)."""
-        total = 0
+        total, vocab_size = 0, self.episode.generator.vocab_size
         for query, length in zip(queries, lengths, strict=True):
-            vocab_size, report = self.episode.generator.vocab_size, query.report
+            report = query.report
             values = vocab_size if report.has_law else 1 + min(report.top, vocab_size)
             shared = 1 if length == 1 else query.n  # one law serves all draws of a single token
             total += max(query.n * length, shared * length * values)

@@ -34,6 +34,8 @@ class Meter:
         Raises:
             BudgetExceeded: it does not fit; names the first currency that is short.
         """
+        if not self._limited:
+            return
         for currency in self._limited:
             left, needed = self.remaining(currency), getattr(worst, currency)
             if left is not None and needed > left:
@@ -42,7 +44,8 @@ class Meter:
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         """Give a reservation back and charge what was used, which never exceeds it."""
-        if any(map(operator.gt, actual, worst)):
+        if actual != worst and any(map(operator.gt, actual, worst)):
             raise AssertionError(f"used {actual} where {worst} was reserved: a worst case is wrong")
-        self._reserved -= worst
+        if self._limited:
+            self._reserved -= worst
         self.spent += actual

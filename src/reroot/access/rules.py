@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import AccessDenied
-from ..types import Prefix, Query, Reply
+from ..types import PAD, Prefix, Query, Reply
 
 RULES = {
     Control.ROOT: "root control permits only complete rollouts from the empty prefix",
@@ -41,6 +43,12 @@ def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
     return AccessDenied(asked, f"the contract does not grant the {oracle} oracle", str(weakest))
 
 
+@lru_cache(maxsize=128)  # a walk asks at the children of what it has just asked
+def digest(prefix: tuple[int, ...]) -> bytes:
+    """Identity of ``prefix``: 128 bits of the whole token string."""
+    return hashlib.blake2b(array("q", prefix).tobytes(), digest_size=16).digest()
+
+
 def digests(prefix: Sequence[int], more: Sequence[int] = ()) -> Iterator[bytes]:
     """Identity (128 bits of the whole token string) of ``prefix``, then of each longer prefix."""
     h = hashlib.blake2b(array("q", prefix).tobytes(), digest_size=16)
@@ -62,8 +70,9 @@ class PrefixRules:
         self.horizon = horizon
         self._greedy = sampling is not None and sampling.temperature == 0.0
         self._asked: set[bytes] = set()
-        self._open: Counter[bytes] = Counter()  # asked, and not answered yet
+        self._open: dict[bytes, int] = {}  # how often asked, and not answered yet
         self._emitted: dict[bytes, set[int]] = {}  # prefix → tokens that were emitted there
+        self._drawn: dict[bytes, list[bytes]] = {}  # the same, as draws that nobody has needed yet
         self._unread: list[_Paths] = []  # replies whose prefixes nobody has needed yet
 
     def is_rollout(self, query: Query) -> bool:
@@ -77,9 +86,10 @@ class PrefixRules:
         That is a chain of choices, not a draw from the sampling law (at temperature 0 it is both):
         no rollout from ∅ shows it, so root and visited control do not permit it.
         """
+        if query.length == 1 or query.report.draws or self._greedy or query.forced is not None:
+            return False
         room = self.horizon - len(query.prefix)
-        length = room if query.length is None else min(query.length, room)
-        return query.forced is None and not self._draws(query) and length > 1
+        return (room if query.length is None else min(query.length, room)) > 1
 
     def weakest_control(self, query: Query, asked: set[bytes]) -> Control:
         """The weakest control level that permits the query now.
@@ -103,11 +113,25 @@ class PrefixRules:
 
     def _were_emitted(self, tokens: tuple[int, ...], more: tuple[int, ...]) -> bool:
         """Whether the generator emitted the last of ``tokens``, and each of ``more``, in its place."""
+        if tokens and not more:
+            return self._emitted_at(digest(tokens[:-1]), tokens[-1])
         last = (*tokens[-1:], *more)
         if not last:  # ∅, which nobody emits
             return True
         places = zip(digests(tokens[:-1], last[:-1]), last, strict=True)
-        return all(token in self._emitted.get(parent, ()) for parent, token in places)
+        return all(self._emitted_at(parent, token) for parent, token in places)
+
+    def _emitted_at(self, parent: bytes, token: int) -> bool:
+        """Whether the generator emitted ``token`` there; reads draws only as long as it must."""
+        while token not in self._emitted.get(parent, ()):
+            drawn = self._drawn.pop(parent, None)
+            if drawn is None:
+                return False
+            tokens = np.frombuffer(b"".join(drawn), dtype=np.int64)
+            if tokens.max() < 4 * len(tokens):
+                tokens = np.flatnonzero(np.bincount(tokens))
+            self._emitted.setdefault(parent, set()).update(tokens.tolist())
+        return True
 
     def check(self, contract: Contract, queries: Sequence[Query]) -> Marks:
         """Refuse the first query that ``contract`` does not permit.
@@ -120,9 +144,10 @@ class PrefixRules:
         """
         asked: set[bytes] = set()
         marks: Marks = []
+        chosen = contract.control == Control.CHOSEN
         for query in queries:
             reports = query.report <= contract.report
-            if not reports or contract.control < Control.CHOSEN:
+            if not (reports and chosen):
                 needed, walks = self.weakest_control(query, asked), self.walks_mode(query)
                 if not reports or needed > contract.control:
                     rule = f"the contract reports {contract.report}, not {query.report}"
@@ -134,7 +159,8 @@ class PrefixRules:
                         weakest = Contract(Control.ROOT, query.report, Sampling(0.0))
                     raise AccessDenied(str(query), rule, str(weakest))
             marks.append(_marks(query))
-            asked.update(marks[-1])
+            if len(queries) > 1:
+                asked.update(marks[-1])
         return marks
 
     def check_hidden_states(self, contract: Contract, prefix: Prefix) -> None:
@@ -162,7 +188,8 @@ class PrefixRules:
     def ask(self, marks: Marks) -> None:
         """Permitted queries are under way: to be ``answered``, or ``failed``."""
         for one in marks:
-            self._open.update(one)
+            for mark in one:
+                self._open[mark] = self._open.get(mark, 0) + 1
 
     def answered(self, marks: Marks) -> None:
         """The prefixes at which they asked count from now on."""
@@ -174,10 +201,9 @@ class PrefixRules:
         """What the generator did not answer builds nothing."""
         for one in marks:
             for mark in one:
-                if self._open[mark] > 1:
-                    self._open[mark] -= 1
-                else:
-                    del self._open[mark]
+                left = self._open.pop(mark) - 1
+                if left:
+                    self._open[mark] = left
 
     def note_reply(self, query: Query, reply: Reply, start: bytes) -> None:
         """Remember the prefixes that the generator emitted, or passed through, to answer.
@@ -190,7 +216,12 @@ class PrefixRules:
         if reply.tokens.shape[1] > 1:
             self._unread.append(_Paths(query, reply, drawn))
         elif drawn:
-            self._emitted.setdefault(start, set()).update(reply.tokens[:, 0].tolist())
+            unread = self._drawn.setdefault(start, [])
+            unread.append(reply.tokens.tobytes())
+            if len(unread) > 64:
+                self._emitted_at(
+                    start, PAD
+                )  # which nobody emits: all are read, and each token kept once
 
     def _draws(self, query: Query) -> bool:
         """Whether its tokens follow the sampling law; ARGMAX follows the mode instead."""
@@ -208,7 +239,9 @@ class PrefixRules:
 
 def _marks(query: Query) -> list[bytes]:
     """The prefixes at which the query asks; scoring asks at each prefix of the forced tokens."""
-    return [*digests(query.prefix.tokens, (query.forced or ())[:-1])]
+    if query.forced is None:
+        return [digest(query.prefix.tokens)]
+    return [*digests(query.prefix.tokens, query.forced[:-1])]
 
 
 def _law_at(prefix: Prefix) -> Query:

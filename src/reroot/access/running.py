@@ -41,7 +41,8 @@ class Running:
     recorded: dict[int, dict[str, Any]]
     answers: list[tuple[int, Answer]] = field(default_factory=list[tuple[int, Answer]])
     sent: int = 0
-    answered: int = 0
+    settled: int = 0  # all messages before this one are answered, and of the later ones ...
+    answered: set[int] = field(default_factory=set[int])  # ... these
     idle_since: int = 0  # messages sent when it last paid for one
     spent: Cost = Cost()
     clock: float = 0.0
@@ -72,7 +73,7 @@ class Waiting:
     ticket: int
     number: int
     message: Message
-    after: int  # answers that had been written down when it was sent
+    after: int  # when it was sent, all messages before this one had been answered
     admitted: Admitted | None = None
     answer: Answer | None = None
     failure: Failure | None = None
@@ -104,7 +105,10 @@ class Waiting:
                     "value": None if self.failure is not None else value_to_json(answer.value),
                 }
             )
-        running.answered += 1
+        running.answered.add(self.number)
+        while running.settled in running.answered:
+            running.answered.remove(running.settled)
+            running.settled += 1
         running.answers.append((self.ticket, answer))
 
 
@@ -134,12 +138,18 @@ def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) ->
                 "seed": job.seed,
             }
         )
-    return Running(job, gate, task, log, {line["i"]: line for line in messages(recorded[1:])})
+    try:
+        known = {line["i"]: line for line in messages(recorded[1:])}
+    except DAMAGED as error:
+        raise RunFolderError(
+            f"attempt {job.key!r}: what an interrupted run has recorded is damaged: {error}"
+        ) from None
+    return Running(job, gate, task, log, known)
 
 
 def open_message(running: Running, ticket: int, message: Message) -> Waiting:
     """Check and pay for a message; answer it here if no generator is needed."""
-    item = Waiting(running, ticket, running.sent, message, running.answered)
+    item = Waiting(running, ticket, running.sent, message, running.settled)
     running.sent += 1
     line = _recorded(item) if running.recorded else None
     try:

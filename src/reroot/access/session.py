@@ -116,15 +116,17 @@ def sanitize(message: object) -> Message:
 def _query(query: object) -> Query:
     if type(query) is not Query:
         raise InvalidInput(f"ask takes Query objects, got {query!r}")
-    report, forced, n = query.report, query.forced, _integer(query.n, "n")
+    report, forced, n, length = query.report, query.forced, query.n, query.length
     if type(report) is not Report:
         raise InvalidInput(f"a query's report must be a Report, got {report!r}")
-    if n is None:
-        raise InvalidInput("n must be an integer, got None")
+    if type(n) is not int:
+        if n is None:
+            raise InvalidInput("n must be an integer, got None")
+        n = cast("int", _integer(n, "n"))
     return Query(
         _prefix(query.prefix),
         n,
-        _integer(query.length, "length"),
+        length if type(length) is int else _integer(length, "length"),
         Report(report.kind, report.k),
         None if forced is None else as_tokens(forced),
     )
@@ -237,7 +239,8 @@ class Session:
         return cast("list[Reply]", value)
 
     async def _one(self, query: Query) -> Reply:
-        return (await self.ask([query]))[0]
+        value = await self._send(Ask((query,)))
+        return cast("list[Reply]", value)[0]
 
     async def rollouts(self, n: int, *, report: Report | None = None) -> Reply:
         """``n`` complete outputs from the root."""
@@ -368,6 +371,6 @@ class Session:
 
 def _prefix(prefix: object) -> Prefix:
     """A fresh, checked prefix: a learner's object is never trusted beyond its tokens."""
-    if not isinstance(prefix, (Prefix, tuple, list)):
+    if type(prefix) is not Prefix and not isinstance(prefix, (Prefix, tuple, list)):
         raise InvalidInput(f"expected a Prefix or a sequence of tokens, got {prefix!r}")
-    return Prefix(as_tokens(prefix))  # type: ignore[arg-type]
+    return Prefix.of(as_tokens(prefix))  # type: ignore[arg-type]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from ..checks import check_int
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import (
     AccessDenied,
@@ -28,16 +30,18 @@ from ..errors import (
     RunFolderError,
 )
 from ..generators.law import most_likely
-from ..types import FloatArray, Prefix, Query, Reply
+from ..types import FloatArray, Prefix, Query, Reply, as_tokens
 from .coarsen import coarsen
 from .failures import Failure
-from .rules import PrefixRules, no_oracle
+from .rules import Marks, PrefixRules, no_oracle
+from .sealing import read_sealed, sealed
 from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
 
-DAMAGED = (KeyError, TypeError, ValueError, OverflowError, AttributeError)
+DAMAGED = (LookupError, TypeError, ValueError, OverflowError, AttributeError)
 """What reading a line raises that is JSON but does not say what it should."""
 
 _REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
+_KINDS = frozenset({"ask", "text", *map(str, Oracle)})
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
 
 
@@ -88,13 +92,13 @@ def _query_to_json(query: Query) -> dict[str, Any]:
 
 
 def _query_from_json(data: dict[str, Any]) -> Query:
-    forced = data["forced"]
+    forced, length = data["forced"], data["length"]
     return Query(
         Prefix(tuple(data["prefix"])),
-        data["n"],
-        data["length"],
+        check_int("n", data["n"], least=1),
+        None if length is None else check_int("length", length, least=1),
         Report.parse(data["report"]),
-        None if forced is None else tuple(forced),
+        None if forced is None else as_tokens(forced),
     )
 
 
@@ -124,28 +128,19 @@ def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
 def array_from_json(value: dict[str, Any]) -> FloatArray:
     """The hidden states of a recorded answer."""
     states = _unpack(value)
-    assert states is not None
+    if states is None:
+        raise ValueError("no hidden states are recorded")
     return states
 
 
 def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(bytes, content) of each line of a transcript; a last line cut off by a kill is left out.
+    """(bytes, content) of each line of a transcript; see ``read_sealed``.
 
     Raises:
-        RunFolderError: the file is not there, or a line in the middle is damaged.
+        RunFolderError: the file is not there, or a line is damaged.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"can't read the transcript {path}: {error}") from None
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {error}") from None
-        if not isinstance(value, dict):
-            raise RunFolderError(f"{path}, line {number}: not a transcript line: {value!r}")
-        yield len(line) + 1, cast("dict[str, Any]", value)
+    for _, size, line in read_sealed(path, "transcript"):
+        yield size, line
 
 
 def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,14 +148,32 @@ def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Answers are written down as they come. An attempt that was interrupted and then went another
     way says so: lines before ``{"forget": i}`` count only up to message i.
+
+    Raises:
+        KeyError, TypeError, ValueError: a line is no message, or a message is there twice.
     """
     kept: dict[int, dict[str, Any]] = {}
     for line in lines:
         if "forget" in line:
-            kept = {i: known for i, known in kept.items() if i < line["forget"]}
-        else:
-            kept[line["i"]] = line
+            first = _index(line, "forget")
+            kept = {i: known for i, known in kept.items() if i < first}
+            continue
+        i = _index(line, "i")
+        if i in kept:
+            raise ValueError(f"message {i} is there twice")
+        if _index(line, "after") > i or len(line["message"].keys() & _KINDS) != 1:
+            raise ValueError(f"message {i} is none: {line!r:.80}")
+        if (line["error"] is None) == (line["value"] is None):
+            raise ValueError(f"message {i} has not one answer")
+        kept[i] = line
     return [kept[i] for i in sorted(kept)]
+
+
+def _index(line: dict[str, Any], name: str) -> int:
+    value = line[name]
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise TypeError(f"{name} must be an integer >= 0, got {value!r:.80}")
+    return value
 
 
 def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
@@ -168,7 +181,8 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
 
     Args:
         path: a transcript file of a run with ``transcripts=True``.
-        contract: the contract to check against.
+        contract: the contract to check against; one that names no oracle grants those that the
+            attempt was granted, as in ``compare``.
 
     Returns:
         The refusal of the first message that would have been refused, or ``None``.
@@ -183,7 +197,7 @@ def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
         raise RunFolderError(f"{path} does not start with the head line of a transcript")
     try:
         return _audit(head, messages(lines), contract)
-    except (KeyError, TypeError, ValueError) as error:
+    except (InvalidInput, BackendError, *DAMAGED) as error:
         raise _damaged(str(path), error) from None
 
 
@@ -202,10 +216,14 @@ def _audit(
             f"its draws follow {sampling}, the contract's {contract.resolved.sampling}",
             str(recorded),
         )
-    rules = PrefixRules(head["horizon"], sampling)
+    contract = contract.or_oracles(recorded.oracles)
+    rules = PrefixRules(check_int("horizon", head["horizon"], least=1), sampling)
+    under_way: list[tuple[int, Callable[[], None]]] = []  # what an answer builds when it comes
     for line in lines:
+        while under_way and under_way[0][0] < line["after"]:
+            under_way.pop(0)[1]()
         try:
-            _audit_line(line, contract, rules)
+            under_way += [(line["i"], act) for act in _audit_line(line, contract, rules)]
         except AccessDenied as refused:
             return AccessDenied(
                 f"message {line['i']}: {refused.query}", refused.rule, refused.weakest
@@ -213,36 +231,39 @@ def _audit(
     return None
 
 
-def _audit_line(line: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
-    error, message = line["error"], line["message"]
-    if error is not None and failure_from_json(error).kind in _REFUSALS:
-        return  # refused at the time: nothing was asked
+def _audit_line(
+    line: dict[str, Any], contract: Contract, rules: PrefixRules
+) -> list[Callable[[], None]]:
+    """Check one message; what is to be done once its answer has come."""
+    message = line["message"]
+    failure = None if line["error"] is None else failure_from_json(line["error"])
+    if failure is not None and failure.kind in _REFUSALS:
+        return []  # refused at the time: nothing was asked
     for oracle in Oracle:
         if oracle.value in message and oracle not in contract.oracles:
             raise no_oracle(oracle, str(oracle))
     if str(Oracle.HIDDEN) in message:
-        _audit_states(message, contract, rules)
-    if "ask" not in message:
-        return
-    queries = [_query_from_json(q) for q in message["ask"]]
-    marks = rules.check(contract, queries)
-    if error is not None:  # what failed builds nothing
-        return
+        marks, replies = _audit_states(message, contract, rules), []
+    elif "ask" in message:
+        queries = [_query_from_json(q) for q in message["ask"]]
+        marks = rules.check(contract, queries)
+        found = [] if failure is not None else replies_from_json(line["value"])
+        replies = [*zip(queries, found, marks, strict=failure is None)]
+    else:
+        return []
     rules.ask(marks)
-    rules.answered(marks)
-    for query, reply, own in zip(queries, replies_from_json(line["value"]), marks, strict=True):
-        rules.note_reply(query, reply, own[0])
+    if failure is not None:  # what failed builds nothing
+        return [partial(rules.failed, marks)]
+    noted = [partial(rules.note_reply, query, reply, own[0]) for query, reply, own in replies]
+    return [partial(rules.answered, marks), *noted]
 
 
-def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRules) -> None:
+def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRules) -> Marks:
     places = [Prefix(tuple(tokens)) for tokens in message[str(Oracle.HIDDEN)]]
     features = message["layers"] is None
     for place in places:
         (rules.check_features if features else rules.check_hidden_states)(contract, place)
-    if not features:
-        marks = rules.marks_of(places)
-        rules.ask(marks)
-        rules.answered(marks)
+    return [] if features else rules.marks_of(places)
 
 
 def weaken(
@@ -281,7 +302,7 @@ def weaken(
         return [weaker, *(_weaker_line(line, report) for line in lines)]
     except InvalidInput:
         raise
-    except (BackendError, KeyError, TypeError, ValueError) as error:
+    except (BackendError, *DAMAGED) as error:
         raise _damaged(what, error) from None
 
 
@@ -347,7 +368,7 @@ def coarsened(reply: Reply, report: Report) -> Reply:
 
 def transcript_text(lines: Iterable[dict[str, Any]]) -> str:
     """Lines as a transcript file holds them."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return b"".join(map(sealed, lines)).decode("utf-8")
 
 
 def same_message(recorded: dict[str, Any], message: Message) -> bool:
@@ -374,7 +395,7 @@ def recorded_answer(message: Message, line: dict[str, Any]) -> tuple[Any, Failur
         fits = all(type(v) is kind and math.isfinite(v) for v in said)
         if not fits or len(said) != len(message.prefixes):
             raise ValueError(f"no verdicts about {len(message.prefixes)} prefixes: {value!r:.80}")
-    return value, None
+    return cast("object", value), None
 
 
 def recorded_error(failure: Failure) -> RerootError:

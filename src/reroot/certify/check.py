@@ -194,7 +194,7 @@ def _sampled(case: Sampled) -> _Found:
     """Frequencies of many runs; the interval is E TV of draws from the stated law + McDiarmid's deviation."""
     problem, n = case.toy.problem(case.beta), case.samples
     problems = [replace(problem, id=f"{problem.id}/{i}") for i in range(n)]
-    result = run(case.learner, problems, case.toy.generator, grants=case.grants)
+    result = run(case.learner, problems, case.toy.generator, grants=case.grants, on_error="record")
     _refuse_errors(result.attempts)
     view = case.view or _output
     counts = Counter(view(EnumeratedRun(1.0 / n, a, [])) for a in result.attempts)

@@ -12,10 +12,11 @@ from ..specs import split
 from .app import app, console
 from .parsing import split_integers
 from .progress import bar
-from .suite import run_suite_of
+from .suite import end_with, run_suite_of
 
 if TYPE_CHECKING:
     from ..access.runner import Attempt
+    from ..runs.compare import Comparison
 
 
 @app.command()
@@ -69,6 +70,20 @@ def compare(
         Path | None,
         typer.Option(help="Run folder; the same command on the same folder continues it."),
     ] = None,
+    attempt_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds of its own that an attempt may take (default: no limit)."),
+    ] = None,
+    judge_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that one call of a reward or verifier may take (no limit)."),
+    ] = None,
+    keep_errors: Annotated[
+        bool,
+        typer.Option(
+            "--keep-errors", help="Leave attempts that failed before; else they are made again."
+        ),
+    ] = False,
     concurrency: Annotated[
         int,
         typer.Option(
@@ -98,7 +113,9 @@ def compare(
 
     Runs every learner that each contract permits, writes a run folder (results.parquet,
     summary.json, report.html) and prints a table and a verdict per task. Interrupt it at any time:
-    the same command continues where it stopped.
+    the same command continues where it stopped. Where attempts failed, by an error of a learner, a
+    judge or the generator, it goes on, says at the end how many and with what, and exits with 3;
+    the same command tries those again.
 
     Example:
 
@@ -124,6 +141,9 @@ def compare(
             budget_calls=budget_calls,
             beta=beta,
             concurrency=concurrency,
+            keep_errors=keep_errors,
+            attempt_timeout=attempt_timeout,
+            judge_timeout=judge_timeout,
             chat=chat,
             dtype=dtype,
             device=device,
@@ -131,7 +151,6 @@ def compare(
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
-    from ..pages import report, terminal_table
     from ..runs.compare import compare as run_compare
 
     folder = out or Path("runs") / _default_name(model, task)
@@ -158,18 +177,30 @@ def compare(
             out=folder,
             concurrency=concurrency,
             transcripts=transcripts,
+            keep_errors=keep_errors,
+            attempt_timeout=attempt_timeout,
+            judge_timeout=judge_timeout,
             chat=chat,
             dtype=dtype,
             device=device,
             on_start=on_start,
             on_attempt=on_attempt,
         )
-    console.print(terminal_table(result.summary, console.width))
+    tell_comparison(result)
+    end_with(result.failures)
+
+
+def tell_comparison(comparison: Comparison) -> None:
+    """Print the tables of a comparison, and write its page."""
+    from ..pages import terminal_table
+    from ..pages.comparison.page import write_report
+
+    console.print(terminal_table(comparison.summary, console.width))
     try:
-        console.print(f"report: {report(folder)}", soft_wrap=True)
+        shown = f"report: {write_report(comparison)}"
     except MissingDependency as error:  # the comparison itself is complete
-        text = f"no page: {error}; then: reroot report {folder}"
-        console.print(text, markup=False, soft_wrap=True)
+        shown = f"no page: {error}; then: reroot report {comparison.folder}"
+    console.say(shown)
 
 
 def _default_name(model: str, task: str) -> str:

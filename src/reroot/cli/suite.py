@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from .app import console
 from .progress import bar
 
 if TYPE_CHECKING:
     from ..access.runner import Attempt
+    from ..runs.suite import SuiteRun
+
+FAILED = 3
+"""The exit status of a comparison some of whose attempts failed."""
 
 
 def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
@@ -28,15 +34,23 @@ def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
             state["done"] += 1
             advance(f"{state['part']}: {state['passed']}/{state['done']} passed")
 
-        run_suite(suite, out=folder, on_start=on_start, on_attempt=on_attempt, **settings)
-    tell_suite(folder)
+        run = run_suite(suite, out=folder, on_start=on_start, on_attempt=on_attempt, **settings)
+    tell_suite(run)
+    end_with(run.failures)
 
 
-def tell_suite(folder: Path) -> None:
+def end_with(failures: str | None) -> None:
+    """Say what failed, if anything did, and end with the status for it."""
+    if failures is not None:
+        text = f"{failures}. The same command tries them again, unless with --keep-errors."
+        console.say(text, "red")
+        raise typer.Exit(FAILED)
+
+
+def tell_suite(run: SuiteRun) -> None:
     """Print the tables of a suite, and write its page."""
     from ..pages.suite.page import write_suite_page
     from ..pages.suite.terminal import suite_table
-    from ..runs.suite_summary import summarize_suite
 
-    console.print(suite_table(summarize_suite(folder)))
-    console.print(f"report: {write_suite_page(folder)}", soft_wrap=True)
+    console.print(suite_table(run.summary))
+    console.say(f"report: {write_suite_page(run)}")

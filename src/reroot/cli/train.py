@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import MissingDependency
-from ..training.trl.config import TrainConfig, read_config
+from ..training.trl.settings import TrainSettings
 from .app import app, console
 
 _ENDED = {
@@ -40,6 +40,8 @@ def train(
         reroot train --model smollm2 --task running_sum --horizon 8 --strategy adaback \\
             --beta 0.01 --out runs/t1
     """
+    from ..training.trl.config import read_config
+
     chosen = read_config(config, settings)
     from ..training.trl.callbacks import Callbacks
     from ..training.trl.train import train_run
@@ -64,7 +66,7 @@ def train(
 
 def _options() -> Iterator[inspect.Parameter]:
     """An option for each setting; ``None``: not given."""
-    for f in dataclasses.fields(TrainConfig):
+    for f in dataclasses.fields(TrainSettings):
         if not f.metadata:
             continue
         kind, text = f.metadata["kind"], f.metadata["help"]

@@ -20,7 +20,7 @@ def report(
         list[Path],
         typer.Argument(
             help="Folder of a comparison, suite, reproduction or certificates, or one or more of training runs, "
-            "or records of some (.parquet)."
+            "or a record of some (.parquet). Of a comparison that was interrupted: what there is."
         ),
     ],
     out: Annotated[
@@ -44,10 +44,7 @@ def report(
         reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
         reroot report curves.parquet
     """
-    from ..pages.training.record import is_record
-    from ..runs.folder import read_config
-
-    kinds = {f: "train" if is_record(f) else read_config(f).get("kind") for f in folders}
+    kinds = {folder: _kind(folder) for folder in folders}
     if "train" in kinds.values():
         _training(folders, out, record)
         return
@@ -61,27 +58,38 @@ def report(
         name = "--out" if out is not None else "--record"
         raise InvalidInput(f"{name} is for training runs: other pages are in their run folder")
     folder = folders[0]
-    if kinds[folder] == "reproduce":
-        from ..experiments.runner import load_reproduction
+    if kinds[folder] in ("reproduce", "rows"):
+        from ..experiments.runner import load_reproduction, load_rows
         from .reproduce import tell
 
-        tell(load_reproduction(folder))
+        tell((load_rows if kinds[folder] == "rows" else load_reproduction)(folder))
         return
     if kinds[folder] == "suite":
+        from ..runs.suite import load_suite
         from .suite import tell_suite
 
-        tell_suite(folder)
+        tell_suite(load_suite(folder))
         return
     if kinds[folder] == "certificates":
         from .certify import tell_certificates
 
         tell_certificates(folder)
         return
-    from ..pages import report as write_page
-    from ..pages import summarize, terminal_table
+    from ..runs.compare import load_comparison
+    from .compare import tell_comparison
 
-    console.print(terminal_table(summarize(folder), console.width))
-    console.print(f"report: {write_page(folder)}", soft_wrap=True)
+    tell_comparison(load_comparison(folder))
+
+
+def _kind(path: Path) -> object:
+    """What a folder, or a record, is of."""
+    from ..pages.training.record import is_record
+    from ..runs.folder import read_config
+    from ..runs.tables import read_parquet
+
+    if is_record(path):
+        return "rows" if "experiment" in read_parquet(path).columns else "train"
+    return read_config(path).get("kind")
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
@@ -92,8 +100,8 @@ def _training(folders: list[Path], out: Path | None, record: Path | None) -> Non
     runs = load_runs(folders)
     console.print(training_table(runs, console.width))
     if record is not None:
-        console.print(f"record: {write_record(runs, record)}", soft_wrap=True)
-    console.print(f"report: {write_training_page(folders, out)}", soft_wrap=True)
+        console.say(f"record: {write_record(runs, record)}")
+    console.say(f"report: {write_training_page(folders, out)}")
 
 
 @app.command()
@@ -109,7 +117,7 @@ def audit(
     from ..access.transcript import audit as run_audit
 
     refused = run_audit(transcript, contract)
-    console.print("permitted" if refused is None else str(refused), markup=False, soft_wrap=True)
+    console.say("permitted" if refused is None else str(refused))
     raise typer.Exit(0 if refused is None else 1)
 
 

@@ -10,12 +10,12 @@ from ..pages.kit.html import document
 from ..pages.kit.html import write_page as write
 from ..pages.kit.table import mark, prose, table
 from .base import Experiment
-from .runner import PAGE, Reproduction, command
+from .runner import Reproduction, command
 from .suite import get_experiment
 
 
 def write_page(found: Reproduction) -> Path:
-    """Write ``report.html`` of a reproduction into its folder.
+    """Write the page of a reproduction into its folder, or beside its record.
 
     Raises:
         RunFolderError: the folder cannot be written.
@@ -26,7 +26,7 @@ def write_page(found: Reproduction) -> Path:
     parts = [_header(found), _overview(found)]
     for experiment in experiments:
         parts += _section(experiment, found, quick)
-    return write(found.folder / PAGE, document("reroot reproduce", parts))
+    return write(found.page, document("reroot reproduce", parts))
 
 
 def _header(found: Reproduction) -> str:
@@ -47,7 +47,7 @@ def _overview(found: Reproduction) -> str:
             f'<a href="#{entry["id"]}">{entry["id"]}</a>',
             escape(entry["claim"]),
             mark(entry["holds"]),
-            quantity(entry["seconds"]),
+            quantity(entry["seconds"]) if entry["seconds"] else "·",
         ]
         for entry in found.summary["experiments"]
     ]

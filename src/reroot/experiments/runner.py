@@ -19,10 +19,11 @@ from ..runs.folder import (
     SUMMARY,
     JournalFolder,
     read_config,
-    write_atomically,
     write_json,
+    write_table,
 )
 from ..runs.processes import spread
+from ..runs.tables import read_parquet
 from .base import Check, Experiment, Row
 from .suite import get_experiment, usual
 
@@ -34,7 +35,7 @@ class Reproduction:
     """A finished reproduction.
 
     Attributes:
-        folder: the run folder.
+        folder: the run folder, or the record (its ``results.parquet``) that it was read from.
         rows: experiment id → measured rows.
         checks: experiment id → what they bear out.
         summary: the content of ``summary.json``.
@@ -49,6 +50,11 @@ class Reproduction:
     def holds(self) -> bool:
         """Whether every check holds."""
         return all(check.holds for checks in self.checks.values() for check in checks)
+
+    @property
+    def page(self) -> Path:
+        """Where its page is: in its folder, or beside its record."""
+        return self.folder / PAGE if self.folder.is_dir() else self.folder.with_suffix(".html")
 
 
 def reproduce(
@@ -114,6 +120,41 @@ def load_reproduction(folder: str | Path) -> Reproduction:
         # those it was made of: later versions may have more settings
         lines = [journal.lines[name] for name in names]
         return _reproduction(path, experiments, bool(config["quick"]), lines)
+
+
+def load_rows(record: Path) -> Reproduction:
+    """A reproduction from its rows alone, a ``results.parquet`` that was kept; seconds are not known.
+
+    Raises:
+        RunFolderError: not such a table, or rows that an experiment cannot make sense of.
+        InvalidInput: it holds an experiment that this version does not know.
+    """
+    table = read_parquet(record)
+    if "experiment" not in table.columns:
+        raise RunFolderError(
+            f"{record} holds no rows of experiments: it has no column 'experiment'"
+        )
+    parts = {
+        str(id): part for (id,), part in table.partition_by("experiment", as_dict=True).items()
+    }
+    experiments = [get_experiment(id) for id in parts]
+    lines: list[dict[str, Any]] = []
+    for id, part in parts.items():
+        known = [c for c in part.columns if c != "experiment" and part[c].null_count() < len(part)]
+        rows = [{k: _nested(v) for k, v in row.items()} for row in part.select(known).to_dicts()]
+        lines.append({"name": id, "rows": rows, "seconds": 0.0})
+    try:
+        return _reproduction(record, experiments, False, lines)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"{record} holds rows that do not belong together: {why}") from None
+
+
+def _nested(value: object) -> object:
+    """The inverse of what ``_flat`` does to a value."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        return json.loads(value)
+    return value
 
 
 def _line_name(line: dict[str, Any]) -> str:
@@ -212,7 +253,7 @@ def _write_results(folder: Path, rows: dict[str, list[Row]]) -> None:
     if not tables:
         raise InvalidInput("the experiments measured nothing")
     table = pl.concat(tables, how="diagonal_relaxed")
-    write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+    write_table(folder / RESULTS, table)
 
 
 def _flat(row: Row) -> Row:

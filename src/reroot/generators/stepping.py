@@ -178,11 +178,12 @@ class _Decoding:
         self.requests = requests
         self.uniforms = thread_uniforms()
         starts = [generator._start(r.prompt, r.prefix) for r in requests]
+        self.starts = np.array(starts, dtype=np.int64)
         sizes = [r.n for r in requests]
         self.edges = list(accumulate(sizes, initial=0))
         self.owner = np.repeat(np.arange(len(requests)), sizes)
         self.local = np.arange(len(self.owner)) - np.repeat(self.edges[:-1], sizes)
-        self.states = np.repeat(np.array(starts, dtype=np.int64), sizes)
+        self.states = np.repeat(self.starts, sizes)
         self.most = np.repeat(np.array([r.length for r in requests], dtype=np.int64), sizes)
         ends = np.cumsum(self.most)
         self.at = ends - self.most
@@ -241,7 +242,11 @@ class _Decoding:
 
     def _step(self, active: IntArray) -> IntArray:
         """Evaluate each distinct state once; choose and record one token per active row."""
-        distinct, row = _distinct(self.states[active])
+        if len(active) == len(self.owner) and not self.lengths.any():  # the rows of a request agree
+            distinct, row = _distinct(self.starts)
+            row = row[self.owner]
+        else:
+            distinct, row = _distinct(self.states[active])
         base = self.generator._evaluate(distinct)
         if len(self.samplings) == 1:
             return self._serve(active, row, base, self.requests[0].sampling)
@@ -304,12 +309,13 @@ class _Decoding:
         shape, begin = (request.n, request.length), int(self.at[lo])
         flat = slice(begin, begin + request.n * request.length)
         lengths = self.lengths[lo:hi]
-        longest = int(lengths.max())
+        longest = 1 if request.length == 1 else int(lengths.max())
         lists = self.lists.get(index)
         scored = request.report.has_logprob
 
         def cut(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-            return _sealed(array[flat].reshape(shape)[:, :longest])
+            rows = array[flat].reshape(shape)
+            return _sealed(rows if longest == request.length else rows[:, :longest])
 
         return Reply(
             Prefix(request.prefix),
@@ -385,5 +391,5 @@ def _spans(owner: IntArray, steps: IntArray) -> list[_Span]:
 
 def _sealed(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """``array``, read-only."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from ..errors import RunFolderError
 from ..runs.folder import read_config
-from ..runs.summary import summarize
 from .comparison.terminal import terminal_table
 
-__all__ = ["report", "summarize", "terminal_table"]
+__all__ = ["report", "terminal_table"]
 
 
 def report(folder: str | Path) -> Path:
@@ -30,9 +29,10 @@ def report(folder: str | Path) -> Path:
     else:
         kind = read_config(path).get("kind")
     if kind == "suite":
+        from ..runs.suite import load_suite
         from .suite.page import write_suite_page
 
-        return write_suite_page(path)
+        return write_suite_page(load_suite(path))
     if kind == "train":
         from .training.page import write_training_page
 

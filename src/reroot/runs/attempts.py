@@ -1,7 +1,7 @@
 """Run folders of attempts: append-only, resumable after a kill, never overwritten silently.
 
 config.json      what was run; a folder continues only under the same configuration
-journal.jsonl    one line per finished attempt, the truth
+journal.jsonl    one line per finished attempt, the truth; one that was made again replaces the earlier
 results.parquet  the journal as a table, rewritten atomically
 usage.jsonl      what each process that worked on it has computed
 inflight/        messages of attempts that have not finished
@@ -11,25 +11,62 @@ transcripts/     messages of finished attempts, when transcripts are kept
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
-import re
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..access.failures import Failure
-from ..access.runner import Attempt, Job, Log
-from ..access.transcript import read_transcript
-from ..errors import RunFolderError
-from ..types import CURRENCIES, Cost, Physical, Prefix
-from .folder import RESULTS, JournalFolder, append, write_atomically
+from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..access.sealing import read_sealed, sealed
+from ..errors import InvalidInput, RunFolderError
+from ..generators.base import Generator
+from ..types import Cost, Physical, Prefix
+from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
+from .inflight import InFlight
+
+if TYPE_CHECKING:
+    import polars as pl
 
 USAGE = "usage.jsonl"
+_MOST = 2**63  # integers beyond do not fit into tables
+_FLUSH = 0.02  # seconds of work that a kill may cost, besides the round that it interrupts
+_SHARE = 20  # writing takes at most one part of so many
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How attempts are made; it changes no result but those of attempts that take too long.
+
+    Attributes:
+        concurrency: attempts at the same time.
+        attempt_timeout: seconds of its own that an attempt may take; ``None``: no limit.
+        judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        transcripts: keep every message of every attempt.
+        keep_errors: leave attempts that failed as they are, instead of making them again.
+        stop: end at the first attempt that fails, by raising its exception.
+        on_attempt: called with each attempt as it finishes.
+    """
+
+    concurrency: int = 64
+    attempt_timeout: float | None = None
+    judge_timeout: float | None = None
+    transcripts: bool = False
+    keep_errors: bool = False
+    stop: bool = False
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None
+
+    def check(self) -> None:
+        """Refuse what is out of range (``InvalidInput``)."""
+        check_concurrency(self.concurrency)
+        for name in ("attempt_timeout", "judge_timeout"):
+            seconds = getattr(self, name)
+            if seconds is not None and not (type(seconds) in (int, float) and seconds > 0):
+                raise InvalidInput(f"{name} must be seconds > 0 or None, got {seconds!r}")
 
 
 class RunFolder(JournalFolder):
@@ -38,34 +75,46 @@ class RunFolder(JournalFolder):
     Args:
         path: the folder, made if it does not exist.
         config: JSON-able identity of the run.
-        transcripts: keep the transcript of every finished attempt.
-
-    Attributes:
-        attempts: finished attempts, by key.
+        how: how its attempts are made.
 
     Raises:
         RunFolderError: see ``JournalFolder``.
     """
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any], *, transcripts: bool = False):
-        parts = ("inflight", "transcripts") if transcripts else ("inflight",)
-        super().__init__(path, config, lambda line: line["key"], parts)
-        self.transcripts = transcripts
-        self.attempts: dict[str, Attempt] = {}
+    def __init__(self, path: str | Path, config: Mapping[str, Any], how: Execution | None = None):
+        self._how = how or Execution()
+        parts = ("inflight", *["transcripts"][: self._how.transcripts])
+        super().__init__(path, config, _key, parts)
+        kept = self.path / "transcripts" if self._how.transcripts else None
+        self._inflight = InFlight(self.path / "inflight", kept, self._safe)
+        self._unwritten: list[bytes] = []
+        self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
+        self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
-    def _checked(self, line: dict[str, Any]) -> dict[str, Any]:
-        attempt = attempt_from_json(line)
-        self.attempts[attempt.key] = attempt
-        return line
+    @property
+    def attempts(self) -> dict[str, Attempt]:
+        """Finished attempts, by key."""
+        return self.lines
+
+    def left(self, jobs: Iterable[Job]) -> list[Job]:
+        """The jobs to be done: those without an attempt, or whose attempt failed."""
+        found = self.attempts
+        return [
+            job
+            for job in jobs
+            if job.key not in found or (found[job.key].error and not self._how.keep_errors)
+        ]
+
+    def _checked(self, line: dict[str, Any]) -> Attempt:
+        return attempt_from_json(line)
 
     def _load(self) -> None:
         super()._load()
-        if any((self.path / "inflight").iterdir()):  # finished, and then killed before it was moved
-            for key in self.attempts:
-                _FileLog(self, key).finish()
+        keep = self._how.keep_errors
+        self._inflight.load({k for k, a in self.attempts.items() if keep or not a.error})
 
     def __exit__(
         self,
@@ -73,14 +122,37 @@ class RunFolder(JournalFolder):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        with contextlib.suppress(RunFolderError):
-            self._write_usage()
-        super().__exit__(kind, error, tb)
+        try:
+            # after an error it is the one to be told: a full disk refuses here again
+            with contextlib.suppress(RunFolderError) if error else contextlib.nullcontext():
+                self.flush()
+                self._write_usage()
+                self._inflight.close()
+            self._usage_file.sync()
+        finally:
+            self._usage_file.close()
+            super().__exit__(kind, error, tb)
 
     def record(self, attempt: Attempt) -> None:
-        """Record a finished attempt; it is on disk when this returns."""
-        self.add(attempt_to_json(attempt))
-        self.attempts[attempt.key] = attempt
+        """Record a finished attempt; it is on disk after ``flush``."""
+        self._unwritten.append(sealed(attempt_to_json(attempt)))
+        self.lines[attempt.key] = attempt
+
+    def flush(self) -> None:
+        """Write down what finished, and what was said by attempts that have not."""
+        unwritten, self._unwritten = self._unwritten, []
+        if unwritten:
+            self._journal.add(b"".join(unwritten))
+            self._journal.sync(SYNCED)
+        self._inflight.flush()
+
+    def on_round(self, running: int) -> None:
+        """Before the generator is asked again: write down what would be missed after a kill."""
+        started = time.monotonic()
+        if started >= self._next_flush:
+            self.flush()
+            ended = time.monotonic()
+            self._next_flush = ended + max(_FLUSH, _SHARE * (ended - started))
 
     def note_usage(self, physical: Physical, seconds: float) -> None:
         """What this process has computed so far; on disk within a second, or when the run ends."""
@@ -91,133 +163,181 @@ class RunFolder(JournalFolder):
     def _write_usage(self) -> None:
         if self._usage is not None:
             self._noted = self._usage["seconds"]
-            text = json.dumps(self._usage) + "\n"
-            append(self.path / USAGE, text, f"{len(self.attempts)} attempts are safe.")
+            self._usage_file.add(sealed(self._usage))
             self._usage = None
 
     def usage(self) -> dict[str, Any]:
-        """``physical`` and ``seconds`` of all processes that worked on this run, together."""
+        """See ``usage_of``."""
         self._write_usage()
-        last: dict[str, dict[str, Any]] = {}
-        if (self.path / USAGE).exists():
-            for line in (self.path / USAGE).read_bytes().split(b"\n")[:-1]:
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off by a kill
-                    values = json.loads(line)
-                    last[values["process"]] = values
-        counters = Physical().to_dict()
-        parts = (Physical(**{c: v.get(c, 0) for c in counters}) for v in last.values())
-        return {
-            "physical": sum(parts, Physical()).to_dict(),
-            "seconds": round(sum(v.get("seconds", 0.0) for v in last.values()), 3),
-        }
-
-    def log_of(self, job: Job) -> Log:
-        """The message log of one attempt."""
-        return _FileLog(self, job.key)
-
-    def write_results(self, rows: list[dict[str, Any]]) -> None:
-        """Write ``results.parquet``: the same rows give the same bytes."""
-        import polars as pl
-
-        frame = pl.DataFrame(rows, schema_overrides=_column_types(), infer_schema_length=None)
-        write_atomically(self.path / RESULTS, lambda beside: frame.write_parquet(beside))
+        return usage_of(self.path)
 
     @contextlib.contextmanager
-    def results(self, rows: Callable[[], list[dict[str, Any]]]) -> Iterator[None]:
-        """Write ``results.parquet`` at the end; after an error too, and then raise that error."""
+    def leaving(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
+        """After an error, Ctrl-C too, write ``results.parquet`` with what there is; then raise it."""
         try:
             yield
-        except BaseException:  # Ctrl-C too: what is there can be read
+        except BaseException:
             with contextlib.suppress(RunFolderError):
-                self.write_results(rows())
+                write_table(self.path / RESULTS, table())
             raise
-        self.write_results(rows())
+
+    def log_of(self, job: Job) -> _Log:
+        """The message log of one attempt."""
+        return _Log(self._inflight, job.key)
 
 
-class _FileLog:
-    """Message log of one attempt, a file under ``inflight/`` until the attempt ends."""
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """Messages of one attempt (``access.runner.Log``)."""
 
-    def __init__(self, folder: RunFolder, key: str) -> None:
-        digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-        name = f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', key)[:80]}-{digest}.jsonl"  # legible and unique
-        self._live = folder.path / "inflight" / name
-        self._kept = folder.path / "transcripts" / name if folder.transcripts else None
-        self._key = key
+    held: InFlight
+    key: str
 
     def recorded(self) -> list[dict[str, Any]]:
-        """The lines left by an interrupted run, up to the first damaged one, which ends the file."""
-        if not self._live.exists():
-            return []
-        lines: list[dict[str, Any]] = []
-        whole = 0
-        with contextlib.suppress(RunFolderError):
-            for size, line in read_transcript(self._live):
-                if not lines and line.get("key") != self._key:
-                    break
-                lines.append(line)
-                whole += size
-        os.truncate(self._live, whole)
-        return lines
+        return self.held.recorded(self.key)
 
     def append(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line, ensure_ascii=False) + "\n"
-        append(self._live, text, "All finished attempts are safe.")
+        self.held.append(self.key, line)
 
     def finish(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            if self._kept is not None:
-                os.replace(self._live, self._kept)
-            else:
-                self._live.unlink()
+        self.held.finish(self.key)
+
+
+def make_attempts(
+    jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder | None = None
+) -> dict[str, Attempt]:
+    """Make the attempts that are left; all of the jobs, by key.
+
+    With a folder each is recorded as it finishes. Where ``how`` says to stop, everything that
+    finished in the same round is recorded before the exception is raised.
+    """
+    found = {} if folder is None else folder.attempts
+    left = list(jobs) if folder is None else folder.left(jobs)
+    raised: list[BaseException] = []
+    before, started = generator.physical(), time.perf_counter()
+
+    def finish(attempt: Attempt) -> None:
+        if folder is None:
+            found[attempt.key] = attempt
+        else:
+            folder.record(attempt)
+            folder.note_usage(generator.physical() - before, time.perf_counter() - started)
+        how.on_attempt(attempt)
+
+    def before_round(running: int) -> None:
+        if raised:
+            raise raised[0]
+        if folder is not None:
+            folder.on_round(running)
+
+    execute(
+        left,
+        generator,
+        concurrency=how.concurrency,
+        on_attempt=finish,
+        log_of=(lambda job: None) if folder is None else folder.log_of,
+        on_round=before_round,
+        on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
+        attempt_timeout=how.attempt_timeout,
+        judge_timeout=how.judge_timeout,
+    )
+    if folder is not None:
+        folder.flush()
+    if raised:
+        raise raised[0]
+    return found
+
+
+def told_failures(attempts: Iterable[Attempt]) -> str | None:
+    """One line: how many of the attempts failed, and with what; ``None`` if none did."""
+    made = list(attempts)
+    failed = [a.error for a in made if a.error is not None]
+    if not failed:
+        return None
+    kinds = Counter(error.kind for error in failed)
+    first = {error.kind: error for error in reversed(failed)}
+    parts = [f"{count} × {_one_line(str(first[kind]))}" for kind, count in kinds.most_common()]
+    return f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
+
+
+def _one_line(text: str, most: int = 200) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def usage_of(path: Path) -> dict[str, Any]:
+    """``physical`` and ``seconds`` of all processes that worked on a run, together; else nothing.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    file, last = path / USAGE, dict[str, tuple[float, Physical]]()
+    if not file.exists():
+        return {}
+    for number, _, line in read_sealed(file, "usage"):
+        try:
+            counters = {name: line[name] for name in Physical().to_dict()}
+            seconds = line["seconds"]
+            if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
+                raise ValueError(f"counters must be integers >= 0, got {counters}")
+            if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
+                raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
+            last[str(line["process"])] = seconds, Physical(**counters)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{file}, line {number}: not a usage line: {error}") from None
+    return {
+        "physical": sum((physical for _, physical in last.values()), Physical()).to_dict(),
+        "seconds": round(sum(seconds for seconds, _ in last.values()), 3),
+    }
+
+
+def attempts_of(path: Path) -> dict[str, Attempt]:
+    """The finished attempts of a run folder that is perhaps in use, by key (``RunFolderError``)."""
+    return read_journal(path / JOURNAL, _key, attempt_from_json)
+
+
+def _key(line: dict[str, Any]) -> str:
+    return line["key"]
+
+
+_TEXTS = ("key", "problem", "learner", "contract", "text")
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_TEXTS, (str,)),
+    "stopped": (str, type(None)),
+    "seed": (int,),
+    "output": (list, type(None)),
+    **dict.fromkeys(("complete", "passed"), (bool,)),
+    **dict.fromkeys(("reward", "surprisal"), (float, type(None))),
+    **dict.fromkeys(("cost", "metadata"), (dict,)),
+    "error": (dict, type(None)),
+}
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
     """An attempt as JSON values."""
-    data = asdict(attempt)
-    data["cost"] = attempt.cost.to_dict()
-    data["output"] = None if attempt.output is None else list(attempt.output.tokens)
-    return data
+    return {
+        **{name: getattr(attempt, name) for name in _TYPES},
+        "cost": attempt.cost.to_dict(),
+        "output": None if attempt.output is None else list(attempt.output.tokens),
+        "error": None if attempt.error is None else asdict(attempt.error),
+    }
 
 
 def attempt_from_json(data: dict[str, Any]) -> Attempt:
-    """The inverse of ``attempt_to_json``."""
-    output = None if data["output"] is None else Prefix(tuple(data["output"]))
-    error = None if data["error"] is None else Failure(**data["error"])
-    return Attempt(**{**data, "output": output, "error": error, "cost": Cost(**data["cost"])})
-
-
-def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as one row of a results table."""
-    return {
-        "learner": attempt.learner,
-        "contract": attempt.contract,
-        "seed": attempt.seed,
-        "problem": attempt.problem,
-        "reward": attempt.reward,
-        "passed": attempt.passed,
-        "complete": attempt.complete,
-        "text": attempt.text,
-        "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
-        "surprisal": attempt.surprisal,
-        "error": None if attempt.error is None else str(attempt.error),
-        "error_kind": None if attempt.error is None else attempt.error.kind,
-        "stopped": attempt.stopped,
-        "metadata": json.dumps(attempt.metadata) if attempt.metadata else None,
-        **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
-    }
-
-
-def _column_types() -> dict[str, Any]:
-    """Types of the columns of ``attempt_to_row``, also where a column is all null."""
-    import polars as pl
-
-    return {
-        **dict.fromkeys(
-            ("learner", "contract", "problem", "text", "stopped", "metadata"), pl.String
-        ),
-        **dict.fromkeys(("error", "error_kind"), pl.String),
-        **dict.fromkeys(("reward", "surprisal"), pl.Float64),
-        **dict.fromkeys(("passed", "complete"), pl.Boolean),
-        **dict.fromkeys(("seed", *(f"cost_{c}" for c in CURRENCIES)), pl.Int64),
-        "tokens_out": pl.List(pl.Int64),
-    }
+    """The inverse of ``attempt_to_json``; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    for name, types in _TYPES.items():
+        if type(data[name]) not in types:
+            raise ValueError(f"{name} is {data[name]!r:.80}")
+    for name in _TEXTS:
+        cast("str", data[name]).encode("utf-8")  # no lone surrogates
+    output, cost = data["output"], cast("dict[str, Any]", data["cost"])
+    if not all(type(n) is int and 0 <= n < _MOST for n in (*cost.values(), *(output or ()))):
+        raise ValueError(f"tokens and costs must be integers in 0…2**63−1: {output} {cost}"[:200])
+    return Attempt(
+        **{
+            **data,
+            "output": None if output is None else Prefix(tuple(output)),
+            "error": None if data["error"] is None else Failure(**data["error"]),
+            "cost": Cost(**cost),
+        }
+    )

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..access.learner import BoundLearner
-from ..access.runner import Attempt, check_concurrency, execute
+from ..access.runner import Attempt
 from ..checks import check_float
-from ..contract import Contract, Control, Oracle
+from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import RunFolder, attempt_to_row
-from .folder import write_atomically, write_json
+from .attempts import Execution, RunFolder, make_attempts, told_failures
+from .folder import RESULTS, SUMMARY, write_json, write_table
 from .inputs import generator_of
-from .plan import (
-    AnyLearner,
-    Plan,
-    attempt_key,
-    budgets_of,
-    contracts_of,
-    learners_of,
-    several,
-    tasks_of,
-)
-from .workload import Cell, Workload, build_workload
+from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
+from .results import RunData, load_run, run_data
+from .tables import PROBLEMS, comparison_table, problem_schema
+from .workload import Workload, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,17 +30,31 @@ DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A finished comparison.
+    """A comparison.
 
     Attributes:
         folder: the run folder.
-        results: one row per contract, learner and attempt.
+        data: its tables, regrouped by learner.
         summary: the content of ``summary.json``.
+        made: how many attempts were made now; the others were there.
+        attempts: every attempt, if they were not just read as a table.
     """
 
     folder: Path
-    results: pl.DataFrame
+    data: RunData
     summary: dict[str, Any]
+    made: int = 0
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def results(self) -> pl.DataFrame:
+        """One row per contract, learner and attempt, and the law of each row's contract."""
+        return self.data.results
+
+    @property
+    def failures(self) -> str | None:
+        """One line on how many attempts failed and with what; ``None`` if none did."""
+        return told_failures(self.attempts)
 
 
 def compare(
@@ -68,6 +73,9 @@ def compare(
     out: str | Path,
     concurrency: int = 256,
     transcripts: bool = False,
+    keep_errors: bool = False,
+    attempt_timeout: float | None = None,
+    judge_timeout: float | None = None,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -99,6 +107,9 @@ def compare(
         out: run folder; a folder of the same configuration is continued.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
         transcripts: keep every message of every attempt.
+        keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
+        attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
+        judge_timeout: seconds that one call of a reward, verifier or value function may take.
         chat, dtype, device: how to load a language model.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
@@ -113,7 +124,15 @@ def compare(
     contracts, bound = contracts_of(grants), learners_of(learners)
     budgets = budgets_of(budget_tokens, budget_calls)
     check_float("beta", beta, 0.0)
-    check_concurrency(concurrency)
+    how = Execution(
+        concurrency,
+        attempt_timeout,
+        judge_timeout,
+        transcripts,
+        keep_errors,
+        on_attempt=on_attempt,
+    )
+    how.check()
     load = {"chat": chat, "dtype": dtype, "device": device}
     workload = build_workload(
         source,
@@ -125,7 +144,7 @@ def compare(
         budgets=budgets,
     )
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    return _run(plan, Path(out), concurrency, transcripts, on_start, on_attempt)
+    return _run(plan, Path(out), how, on_start)
 
 
 def compare_on(
@@ -138,99 +157,72 @@ def compare_on(
     beta: float,
     load: dict[str, Any],
     out: Path,
-    concurrency: int,
+    how: Execution,
     on_start: Callable[[int, int], None],
-    on_attempt: Callable[[Attempt], None],
 ) -> Comparison:
     """``compare`` on a workload that is there already, as several comparisons may share one.
+
+    They are summarized together, so this one is not by itself.
 
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
         load: ``chat``, ``dtype`` and ``device`` with which the workload was built.
-        learners, grants, seeds, beta, out, concurrency, on_start, on_attempt: see ``compare``.
+        how: how attempts are made.
+        learners, grants, seeds, beta, out, on_start: see ``compare``.
 
     Raises:
         InvalidInput, RunFolderError: see ``compare``.
     """
     bound = learners_of(learners)
     plan = Plan(workload, contracts_of(grants), bound, budgets, seeds, beta, load)
-    return _run(plan, out, concurrency, False, on_start, on_attempt)
+    return _run(plan, out, how, on_start, summed=False)
 
 
 def _run(
-    plan: Plan,
-    out: Path,
-    concurrency: int,
-    transcripts: bool,
-    on_start: Callable[[int, int], None],
-    on_attempt: Callable[[Attempt], None],
+    plan: Plan, out: Path, how: Execution, on_start: Callable[[int, int], None], summed: bool = True
 ) -> Comparison:
-    import polars as pl
-
-    from .results import PROBLEMS, problem_schema
-    from .summary import summarize
-
     plan.check()
-    generator, jobs = plan.workload.generator, plan.jobs()
+    jobs, config = plan.jobs(), plan.config()
     if not jobs:
         raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
-    started, before = time.perf_counter(), generator.physical()
-    with RunFolder(out, plan.config(), transcripts=transcripts) as folder:
-        left = [job for job in jobs if job.key not in folder.attempts]
-        on_start(len(jobs), len(jobs) - len(left))
-
-        def record(attempt: Attempt) -> None:
-            folder.record(attempt)
-            seconds = time.perf_counter() - started
-            folder.note_usage(generator.physical() - before, seconds)
-            on_attempt(attempt)
-
+    with RunFolder(out, config, how) as folder:
+        left = len(folder.left(jobs))
+        on_start(len(jobs), len(jobs) - left)
+        problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
-            table = pl.DataFrame(_problem_rows(plan), schema=problem_schema())
-            write_atomically(out / PROBLEMS, table.write_parquet)
-        with folder.results(lambda: _rows(plan, folder.attempts)):
-            execute(
-                left,
-                generator,
-                concurrency=concurrency,
-                on_attempt=record,
-                log_of=folder.log_of,
-            )
-        summary = {**summarize(out), **folder.usage(), "attempts_run": len(left)}
-        write_json(out / "summary.json", summary)
-    return Comparison(out, pl.read_parquet(out / "results.parquet"), summary)
+            write_table(out / PROBLEMS, problems)
+        with folder.leaving(lambda: comparison_table(config, problems, folder.attempts)):
+            made = make_attempts(jobs, plan.workload.generator, how, folder)
+        results = comparison_table(config, problems, made)
+        write_table(out / RESULTS, results)
+        data = run_data(out, config, results, problems, folder.usage(), len(jobs))
+        from .summary import summary_of  # here, as scipy takes time that refusals save
+
+        summary = summary_of(data) if summed else {}
+        if summed:
+            write_json(out / SUMMARY, summary)
+    return Comparison(out, data, summary, left, tuple(made[job.key] for job in jobs))
 
 
-def _rows(plan: Plan, attempts: dict[str, Attempt]) -> list[dict[str, Any]]:
-    """One row per contract, learner and finished attempt, in a fixed order."""
-    rows: list[dict[str, Any]] = []
-    for cell in plan.workload.cells:
-        for learner in plan.learners:
-            for contract in plan.permitted(learner, cell.task):
-                for episode in cell.episodes:
-                    key = attempt_key(learner, contract.sampling, episode.problem.id)
-                    if key in attempts:
-                        rows.append(_row(cell, learner, contract, attempts[key]))
-    return rows
+def load_comparison(folder: str | Path) -> Comparison:
+    """A comparison from its folder, with its ``summary.json`` written anew.
+
+    Raises:
+        RunFolderError: the folder holds no comparison, is damaged, or cannot be written.
+    """
+    data = load_run(folder)
+    from .summary import summary_of
+
+    summary = summary_of(data)
+    write_json(data.folder / SUMMARY, summary)
+    return Comparison(data.folder, data, summary)
 
 
-def _row(cell: Cell, learner: BoundLearner, contract: Contract, attempt: Attempt) -> dict[str, Any]:
-    used = "+".join(str(o) for o in Oracle if o in learner.requires.oracles)
-    return {
-        **attempt_to_row(attempt),
-        "task": cell.task,
-        "horizon": cell.horizon,
-        "contract": str(contract),
-        "control": str(contract.control),
-        "report": str(contract.report),
-        "needs_control": learner.requires.control > Control.ROOT,
-        "oracles_used": used,
-    }
-
-
-def _problem_rows(plan: Plan) -> list[dict[str, Any]]:
+def problems_table(plan: Plan) -> pl.DataFrame:
     """What the generator itself makes of each problem: its log-probability along the demonstration."""
+    import polars as pl
+
     generator = plan.workload.generator
     rows: list[dict[str, Any]] = []
     for cell in plan.workload.cells:
@@ -259,4 +251,4 @@ def _problem_rows(plan: Plan) -> list[dict[str, Any]]:
                     "answer": problem.answer,
                 }
             )
-    return rows
+    return pl.DataFrame(rows, schema=problem_schema())

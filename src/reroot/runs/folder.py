@@ -1,21 +1,31 @@
 """Folders on disk that grow: a configuration, a journal, atomic files; resumable after a kill.
 
 config.json      what was run; a folder continues only under the same configuration
-journal.jsonl    one line per finished piece of work, the truth
+journal.jsonl    one sealed line per finished piece of work, the truth; a later line replaces
+
+Nothing that was written is lost by a kill of the process. After a loss of power the journal is there
+up to the last sync (``SYNCED`` seconds, or the piece of work before), and every file that is
+written whole is there whole, old or new.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from ..access.sealing import read_sealed, sealed
 from ..errors import RunFolderError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CONFIG, JOURNAL, RESULTS, SUMMARY = (
     "config.json",
@@ -23,56 +33,108 @@ CONFIG, JOURNAL, RESULTS, SUMMARY = (
     "results.parquet",
     "summary.json",
 )
+SYNCED = 1.0
+"""Seconds between two syncs of a growing file with the disk."""
+
+_DIGEST_CHANGED = (
+    "the task file changed since, or the code that makes or judges the problems. Choose another "
+    "folder, or put the problems back as they were to continue it."
+)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a neighbour of ``path``, then move it into place in one step.
+def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> None:
+    """Write a file whole: beside ``path``, then moved into place in one step.
+
+    With ``sync`` it survives a loss of power when this returns, as what was there or as this. Lone surrogates, which UTF-8 cannot hold, become their escapes.
 
     Raises:
         RunFolderError: the file system refuses (full disk, no permission).
     """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(beside)
+        with beside.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink()
-        if not isinstance(error, Exception):  # Ctrl-C
+        if not isinstance(error, OSError):  # Ctrl-C
             raise
-        # polars has errors of its own for a full disk
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise RunFolderError(f"can't write {path}: {reason or error}") from error
+        raise RunFolderError(f"can't write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(path: Path) -> None:
+    """Let what was created or moved in a folder survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda beside: beside.write_bytes(_encode(text)))
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _encode(json_text: str) -> bytes:
-    """UTF-8; what UTF-8 cannot hold (lone surrogates) becomes the JSON escape of itself."""
-    return json_text.encode("utf-8", "backslashreplace")
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a parquet file, atomically: the same table gives the same bytes."""
+    held = io.BytesIO()
+    table.write_parquet(held)
+    write_atomically(path, held.getvalue())
 
 
-def append(path: Path, text: str, kept: str) -> None:
-    """Append ``text`` whole: after a failure the file is as long as before."""
-    try:
-        with path.open("ab", buffering=0) as file:
-            before = file.seek(0, os.SEEK_END)
-            data = _encode(text)
+class GrowingFile:
+    """A file that only grows, and by whole pieces: after a failure it is as long as before.
+
+    Args:
+        path: the file, opened when something is first added.
+        kept: what to say is safe when nothing can be added.
+    """
+
+    def __init__(self, path: Path, kept: Callable[[], str]) -> None:
+        self.path, self._kept = path, kept
+        self._file: io.FileIO | None = None
+        self._synced = 0.0
+
+    def add(self, data: bytes) -> tuple[int, int]:
+        """Add ``data``, safe from a kill when this returns; where in the file it begins and ends."""
+        try:
+            if self._file is None:
+                self._file = self.path.open("ab", buffering=0)
+                _sync_folder(self.path.parent)
+            before = self._file.seek(0, os.SEEK_END)
             try:
-                if file.write(data) != len(data):
+                if self._file.write(data) != len(data):
                     raise OSError(28, "no space left on device")
             except OSError:
-                file.truncate(before)
+                self._file.truncate(before)
                 raise
-    except OSError as error:
-        raise RunFolderError(
-            f"can't write {path}: {error.strerror or error}. {kept} Make room and run the same "
-            "command again: it continues from there."
-        ) from error
+            return before, before + len(data)
+        except OSError as error:
+            raise RunFolderError(
+                f"can't write {self.path}: {error.strerror or error}. {self._kept()} Make room and "
+                "run the same command again: it continues from there."
+            ) from error
+
+    def sync(self, every: float = 0.0) -> None:
+        """Let what was added survive a loss of power, if ``every`` seconds have passed since."""
+        now = time.monotonic()
+        if self._file is not None and now - self._synced >= every:
+            os.fdatasync(self._file.fileno())
+            self._synced = now
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class JournalFolder:
@@ -85,11 +147,11 @@ class JournalFolder:
         parts: subfolders of the run's own, made if they do not exist.
 
     Attributes:
-        lines: the journal, by name.
+        lines: what the journal says, by name.
 
     Raises:
-        RunFolderError: the folder holds another run, is in use by another process, or can't be
-            written.
+        RunFolderError: the folder holds another run, is in use by another process, is damaged, or
+            can't be written.
     """
 
     def __init__(
@@ -101,9 +163,10 @@ class JournalFolder:
     ) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(dict(config)))
-        self.lines: dict[str, dict[str, Any]] = {}
+        self.lines: dict[str, Any] = {}
         self._key = key
         self._parts = parts
+        self._journal = GrowingFile(self.path / JOURNAL, self._safe)
 
     def __enter__(self) -> Self:
         try:
@@ -111,7 +174,7 @@ class JournalFolder:
             for part in self._parts:
                 (self.path / part).mkdir(exist_ok=True)
             self._lock = (self.path / ".lock").open("w")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise RunFolderError(f"can't use {self.path} as a run folder: {error}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,13 +195,20 @@ class JournalFolder:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._lock.close()
+        try:
+            self._journal.sync()
+        finally:
+            self._journal.close()
+            self._lock.close()
 
     def add(self, line: dict[str, Any]) -> None:
-        """Record a finished piece of work; it is on disk when this returns."""
-        text = json.dumps(line, ensure_ascii=False) + "\n"
-        append(self.path / JOURNAL, text, f"What is finished ({len(self.lines)}) is safe.")
+        """Record a finished piece of work; safe from a kill when this returns."""
+        self._journal.add(sealed(line))
+        self._journal.sync(SYNCED)
         self.lines[self._key(line)] = line
+
+    def _safe(self) -> str:
+        return f"What is finished ({len(self.lines)}) is safe."
 
     def _match_config(self) -> None:
         file = self.path / CONFIG
@@ -156,6 +226,10 @@ class JournalFolder:
         found = read_config(self.path)
         for key in [*self.config, *found]:
             if found.get(key) != self.config.get(key):
+                if key == "digest":
+                    raise RunFolderError(
+                        f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}"
+                    )
                 raise RunFolderError(
                     f"{self.path} holds a run with another configuration: {key} is "
                     f"{_short(found.get(key))} there and {_short(self.config.get(key))} now. "
@@ -164,24 +238,43 @@ class JournalFolder:
 
     def _load(self) -> None:
         file = self.path / JOURNAL
-        if not file.exists():
-            return
-        data = file.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):  # a kill cut the last line off: its work is done again
-            os.truncate(file, len(whole))
-        for number, text in enumerate(whole.split(b"\n")[:-1], 1):
+        self.lines = read_journal(file, self._key, self._checked)
+        cut_unfinished_line(file)
+
+    def _checked(self, line: dict[str, Any]) -> Any:
+        """What ``lines`` keeps of a line; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+        return line
+
+
+def read_journal(
+    file: Path,
+    key: Callable[[dict[str, Any]], str],
+    checked: Callable[[dict[str, Any]], Any] = lambda line: line,
+) -> dict[str, Any]:
+    """What a journal says, by name; empty if there is none. A last line cut off by a kill is left out.
+
+    Raises:
+        RunFolderError: a line is damaged; it says which.
+    """
+    found: dict[str, Any] = {}
+    if file.exists():
+        for number, _, line in read_sealed(file, "journal"):
             try:
-                line = self._checked(json.loads(text))
-                self.lines[self._key(line)] = line
+                found[key(line)] = checked(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise RunFolderError(
                     f"{file}, line {number}: not a journal line: {error}"
                 ) from None
+    return found
 
-    def _checked(self, line: dict[str, Any]) -> dict[str, Any]:
-        """The line, if it is one; else ``ValueError``, ``KeyError`` or ``TypeError``."""
-        return line
+
+def cut_unfinished_line(file: Path) -> None:
+    """Remove a last line that a kill cut off: its work is done again."""
+    if file.exists():
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(file, whole)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -194,21 +287,24 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_json(file: Path, otherwise: str) -> dict[str, Any]:
-    """The content of a JSON file.
+    """The content of a JSON file that holds one object.
 
     Args:
         file: the file.
         otherwise: what it means that it cannot be read, for the error.
 
     Raises:
-        RunFolderError: it cannot be read, or is not JSON.
+        RunFolderError: it cannot be read, is not JSON, or holds no object.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunFolderError(f"{otherwise}: {error.strerror} ({file.name})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{file} is damaged: expected an object, got {_short(found)}")
+    return found
 
 
 def _short(value: object) -> str:

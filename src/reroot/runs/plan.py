@@ -47,9 +47,7 @@ class Plan:
 
     def granted(self, contract: Contract, task: str) -> Contract:
         """A contract with the task's oracles, unless it names its own."""
-        if contract.oracles:
-            return contract.resolved
-        return contract.with_oracles(self.workload.oracles(task)).resolved
+        return contract.or_oracles(self.workload.oracles(task)).resolved
 
     def permitted(self, learner: BoundLearner, task: str) -> list[Contract]:
         """The contracts that permit a learner on a task."""
@@ -99,6 +97,7 @@ class Plan:
             "tasks": list(work.tasks),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
+            "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
             "learners": [
                 {**x.identity(), "label": x.label, "requires": str(x.requires)}
                 for x in self.learners

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
-from ..types import CURRENCIES
-from .folder import CONFIG, RESULTS, SUMMARY, read_config
+from .attempts import attempts_of, usage_of
+from .folder import CONFIG, JOURNAL, RESULTS, read_config
+from .tables import (
+    PROBLEMS,
+    comparison_schema,
+    comparison_table,
+    planned_attempts,
+    problem_schema,
+    read_table,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-PROBLEMS = "problems.parquet"
-_LATER = ("cost_values", "cost_hidden_states")
-"""Columns of currencies that tables written before there were such currencies lack."""
 _FLAGS = ("True", "False")
 UNIT = ("seed", "problem")
 """What identifies an attempt of one learner on one task and horizon."""
@@ -76,20 +81,22 @@ class RunData:
         config: ``config.json``.
         results: one row per contract, learner and attempt, and the column ``law``.
         problems: one row per problem.
-        extras: entries of an existing ``summary.json`` that only the run itself could know.
+        usage: ``physical`` and ``seconds`` of all processes that worked on it, if known.
         learners: every learner, weakest control first.
         tasks: in the order of the configuration.
         cells: (label, law, task, horizon) → its attempts, once each.
+        made: attempts that have finished, and attempts in all: fewer if it was interrupted.
     """
 
     folder: Path
     config: dict[str, Any]
     results: pl.DataFrame
     problems: pl.DataFrame
-    extras: dict[str, Any]
+    usage: dict[str, Any]
     learners: tuple[Learner, ...]
     tasks: tuple[str, ...]
     cells: dict[tuple[object, ...], pl.DataFrame]
+    made: tuple[int, int]
 
     @property
     def beta(self) -> float:
@@ -113,89 +120,98 @@ class RunData:
 
 
 def load_run(folder: str | Path) -> RunData:
-    """Read and check the folder of a comparison.
+    """Read and check the folder of a comparison; of one that is not finished, what there is.
 
     Raises:
-        RunFolderError: a file or column is missing or unreadable, it is the folder of something
+        RunFolderError: a file or column is missing or damaged, it is the folder of something
             else than a comparison, or it holds no finished attempt.
     """
     path = Path(folder)
     if not path.is_dir():
         raise RunFolderError(f"{path} is not a folder")
     config = read_config(path)
-    if not isinstance(config, dict) or config.get("kind") != "compare":
-        kind = config.get("kind") if isinstance(config, dict) else config
+    if config.get("kind") != "compare":
+        kind = config.get("kind")
         raise RunFolderError(f"{path} holds no comparison: {CONFIG} says kind {kind!r}")
-    results = _read(path / RESULTS, _results_schema(), empty="holds no finished attempt")
-    problems = _read(path / PROBLEMS, problem_schema(), empty="holds no problem")
-    results = _with_law(results, path).with_columns(
+    if not (path / PROBLEMS).exists():
+        raise RunFolderError(f"{path} holds no finished attempt: no {PROBLEMS}")
+    problems = read_table(path / PROBLEMS, problem_schema())
+    try:
+        _check_config(config)
+        results, planned = _results(path, config, problems)
+        if not len(results):
+            raise RunFolderError(f"{path} holds no finished attempt")
+        return run_data(path, config, results, problems, usage_of(path), planned)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RunFolderError(
+            f"{path / CONFIG} is no configuration of a comparison: {why}"
+        ) from None
+
+
+def _results(
+    path: Path, config: Mapping[str, Any], problems: pl.DataFrame
+) -> tuple[pl.DataFrame, int | None]:
+    """The results, and how many attempts there will be; from the journal if it has more."""
+    planned = planned_attempts(config, problems) if "granted" in config else None
+    there = (path / RESULTS).exists()
+    results = read_table(path / RESULTS, comparison_schema()) if there else None
+    if results is None or (planned is not None and _count(results) < planned):
+        if (path / JOURNAL).exists() and planned is not None:
+            return comparison_table(config, problems, attempts_of(path)), planned
+        if results is None:
+            raise RunFolderError(f"{path} holds no finished attempt: no {RESULTS}")
+    return results, planned
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than summaries and pages count on (``ValueError``)."""
+    budget = config.get("budget", {})
+    kinds = {
+        **dict.fromkeys(("grants", "horizons", "learners"), list),
+        **dict.fromkeys(("seeds", "problems"), int),
+        "beta": (int, float),
+        "budget": dict,
+    }
+    for name, kind in kinds.items():
+        if name in config and not isinstance(config[name], kind):
+            raise ValueError(f"{name} is {config[name]!r}")
+    if not all(type(amount) is int for amount in budget.values()):
+        raise ValueError(f"budget is {budget!r}")
+
+
+def _count(results: pl.DataFrame) -> int:
+    """Attempts in a table of results, where each has a row per contract that permits it."""
+    laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
+    law = results["contract"].replace_strict(laws, return_dtype=results["contract"].dtype)
+    return len(results.select("problem", "learner").with_columns(law).unique())
+
+
+def run_data(
+    folder: Path,
+    config: dict[str, Any],
+    results: pl.DataFrame,
+    problems: pl.DataFrame,
+    usage: dict[str, Any],
+    planned: int | None,
+) -> RunData:
+    """The tables of a comparison, regrouped by learner.
+
+    Raises:
+        RunFolderError: they do not go with the configuration.
+    """
+    results = _with_law(results, folder).with_columns(
         results["passed"].fill_null(False), results["complete"].fill_null(False)
     )
-    learners = _learners(config, results, path)
+    learners = _learners(config, results, folder)
     found = set(results["task"].unique().to_list())
     named = [t for t in config.get("tasks", []) if t in found]
     tasks = (*named, *sorted(found - set(named)))
     keys = ["learner", "law", "task", "horizon"]
     once = results.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
+    made = (len(once), len(once) if planned is None else planned)
     cells = once.partition_by(keys, as_dict=True)
-    return RunData(path, config, results, problems, _extras(path), learners, tasks, cells)
-
-
-def _read(file: Path, schema: Mapping[str, Any], empty: str) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        table = pl.read_parquet(file)
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{file.parent} is not a finished comparison: no {file.name}"
-        ) from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunFolderError(f"can't read {file}: {error}") from error
-    if not len(table):
-        raise RunFolderError(f"{file} {empty}")
-    known = [name for name in _LATER if name in schema and name not in table.columns]
-    table = table.with_columns(pl.lit(0).alias(name) for name in known)
-    missing = [name for name in schema if name not in table.columns]
-    if missing:
-        raise RunFolderError(f"{file} lacks the columns {', '.join(missing)}")
-    try:
-        return table.with_columns(pl.col(name).cast(dtype) for name, dtype in schema.items())
-    except pl.exceptions.PolarsError as error:
-        raise RunFolderError(f"{file} has a column of another type: {error}") from error
-
-
-def _results_schema() -> dict[str, Any]:
-    import polars as pl
-
-    text, whole, number, flag = pl.String, pl.Int64, pl.Float64, pl.Boolean
-    return {
-        **dict.fromkeys(("contract", "control", "learner", "task", "problem", "text"), text),
-        **dict.fromkeys(("error", "stopped"), text),
-        **dict.fromkeys(("horizon", "seed"), whole),
-        **dict.fromkeys(("reward", "surprisal"), number),
-        **dict.fromkeys(("passed", "complete"), flag),
-        "tokens_out": pl.List(pl.Int64),
-        **{f"cost_{currency}": pl.Int64 for currency in CURRENCIES},
-    }
-
-
-def problem_schema() -> dict[str, Any]:
-    """Columns of ``problems.parquet``."""
-    import polars as pl
-
-    return {
-        "task": pl.String,
-        "horizon": pl.Int64,
-        "seed": pl.Int64,
-        "problem": pl.String,
-        "unique": pl.Boolean,
-        "log_reach": pl.Float64,
-        "demo_tokens": pl.List(pl.String),
-        "demo_logprobs": pl.List(pl.Float64),
-        "prompt": pl.String,
-        "answer": pl.String,
-    }
+    return RunData(folder, config, results, problems, usage, learners, tasks, cells, made)
 
 
 def _with_law(results: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -266,12 +282,3 @@ def short_names(entries: Sequence[tuple[Mapping[str, Any], str]]) -> list[str]:
         parts += [law] if len(laws) > 1 else []
         shorts.append(f"{entry['name']}({', '.join(parts)})" if parts else entry["name"])
     return shorts
-
-
-def _extras(path: Path) -> dict[str, Any]:
-    try:
-        known = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    kept = ("physical", "seconds", "attempts_run")
-    return {k: known[k] for k in kept if isinstance(known, dict) and k in known}

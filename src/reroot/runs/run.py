@@ -5,26 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._version import __version__
 from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
-from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..access.runner import Attempt, Job
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput
 from ..generators.base import Generator
 from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
-from .attempts import RunFolder, attempt_to_row
-from .folder import write_json
+from .attempts import Execution, RunFolder, make_attempts
+from .folder import RESULTS, SUMMARY, write_json, write_table
 from .inputs import budget_of, generator_of, problems_of
+from .tables import attempts_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,9 +54,7 @@ class RunResult:
 
     def to_frame(self) -> pl.DataFrame:
         """One row per attempt, as in ``results.parquet``."""
-        import polars as pl
-
-        return pl.DataFrame([attempt_to_row(a) for a in self.attempts], infer_schema_length=None)
+        return attempts_table(self.attempts)
 
 
 def run(
@@ -70,6 +68,10 @@ def run(
     concurrency: int = 64,
     out: str | Path | None = None,
     transcripts: bool = False,
+    on_error: Literal["raise", "record"] = "raise",
+    keep_errors: bool = False,
+    attempt_timeout: float | None = None,
+    judge_timeout: float | None = None,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> RunResult:
     """Run a learner on every problem and judge what it returns.
@@ -86,6 +88,11 @@ def run(
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
         out: a run folder to write and to resume from.
         transcripts: keep every message of every attempt in the run folder.
+        on_error: ``"raise"`` the first error of a learner, a judge or the generator, the very
+            exception, with what finished recorded in ``out``; or ``"record"`` it in its attempt.
+        keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
+        attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
+        judge_timeout: seconds that one call of a reward, verifier or value function may take.
         on_attempt: called with each attempt as it finishes.
 
     Raises:
@@ -97,55 +104,44 @@ def run(
     bound, contract = get_learner(learner), Contract.parse(grants).resolved
     generator, problems, budget = generator_of(generator), problems_of(problems), budget_of(budget)
     check_run(bound, contract, generator, seed)
-    check_concurrency(concurrency)
+    if on_error not in ("raise", "record"):
+        raise InvalidInput(f"on_error must be 'raise' or 'record', got {on_error!r}")
+    how = Execution(
+        concurrency,
+        attempt_timeout,
+        judge_timeout,
+        transcripts,
+        keep_errors,
+        stop=on_error == "raise",
+        on_attempt=on_attempt or (lambda attempt: None),
+    )
+    how.check()
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems
     ]
     check_problems(problems, contract)
-    before, used = generator.physical(), {}
-    attempts: dict[str, Attempt] = {}
-
-    def finish(attempt: Attempt) -> None:
-        attempts[attempt.key] = attempt
-        if on_attempt is not None:
-            on_attempt(attempt)
-
+    before = generator.physical()
     if out is None:
-        execute(jobs, generator, concurrency=concurrency, on_attempt=finish)
-    else:
-        config = run_config(bound, problems, generator, contract, budget, seed)
-        with RunFolder(out, config, transcripts=transcripts) as folder:
-            attempts.update(folder.attempts)
-            _execute_in(folder, jobs, generator, concurrency, finish)
-            used = folder.usage()["physical"]
-    ordered = [attempts[problem.id] for problem in problems]
-    result = RunResult(ordered, generator.physical() - before)
-    if out is not None:
-        write_json(Path(out) / "summary.json", {**summarize_run(result), "physical": used})
+        return _result(problems, make_attempts(jobs, generator, how), generator.physical() - before)
+    config = run_config(bound, problems, generator, contract, budget, seed)
+    with RunFolder(out, config, how) as folder:
+        with folder.leaving(lambda: _table(folder)):
+            made = make_attempts(jobs, generator, how, folder)
+        write_table(folder.path / RESULTS, _table(folder))
+        result = _result(problems, made, generator.physical() - before)
+        write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
     return result
 
 
-def _execute_in(
-    folder: RunFolder,
-    jobs: Sequence[Job],
-    generator: Generator,
-    concurrency: int,
-    finish: Callable[[Attempt], None],
-) -> None:
-    before, started = generator.physical(), time.perf_counter()
+def _table(folder: RunFolder) -> pl.DataFrame:
+    return attempts_table([folder.attempts[key] for key in sorted(folder.attempts)])
 
-    def record(attempt: Attempt) -> None:
-        folder.record(attempt)
-        folder.note_usage(generator.physical() - before, time.perf_counter() - started)
-        finish(attempt)
 
-    def rows() -> list[dict[str, Any]]:
-        return [attempt_to_row(folder.attempts[key]) for key in sorted(folder.attempts)]
-
-    left = [job for job in jobs if job.key not in folder.attempts]
-    with folder.results(rows):
-        execute(left, generator, concurrency=concurrency, on_attempt=record, log_of=folder.log_of)
+def _result(
+    problems: Sequence[Problem], made: Mapping[str, Attempt], physical: Physical
+) -> RunResult:
+    return RunResult([made[problem.id] for problem in problems], physical)
 
 
 def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
@@ -231,5 +227,4 @@ def summarize_run(result: RunResult) -> dict[str, Any]:
         "errors": sum(a.error is not None for a in attempts),
         "budget_stops": sum(a.stopped == "budget" for a in attempts),
         "cost": result.cost.to_dict(),
-        "physical": result.physical.to_dict(),
     }

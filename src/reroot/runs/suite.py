@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..access.runner import check_concurrency
 from ..checks import check_float
 from ..contract import Contract, Oracle
-from ..errors import InvalidInput, nearest
+from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
-from .compare import compare_on
-from .folder import JournalFolder, write_json
+from .attempts import Execution, told_failures
+from .compare import Comparison, compare_on
+from .folder import CONFIG, SUMMARY, JournalFolder, read_config, write_json
+from .results import load_run
+from .suite_summary import suite_summary_of
 from .workload import Workload, build_workload, is_family
 
 if TYPE_CHECKING:
@@ -74,15 +76,17 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class SuiteRun:
-    """A finished suite.
+    """A suite.
 
     Attributes:
         folder: the suite folder.
         summary: the content of its ``summary.json``.
+        failures: one line on how many attempts failed and with what; ``None`` if none did.
     """
 
     folder: Path
     summary: dict[str, Any]
+    failures: str | None = None
 
 
 _SAMPLING = Suite(
@@ -151,6 +155,9 @@ def run_suite(
     budget_calls: int | None = None,
     beta: float = 0.02,
     concurrency: int = 512,
+    keep_errors: bool = False,
+    attempt_timeout: float | None = None,
+    judge_timeout: float | None = None,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -172,6 +179,7 @@ def run_suite(
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
         concurrency: attempts in flight: what they ask at the same moment is one batch.
+        keep_errors, attempt_timeout, judge_timeout: as for ``compare``.
         chat, dtype, device: how to load a language model.
         on_start: called for each part with its name, its attempts and how many are done.
         on_attempt: called with each attempt as it finishes.
@@ -183,7 +191,10 @@ def run_suite(
     chosen = get_suite(suite)
     size = chosen.quick if quick else chosen.full
     check_float("beta", beta, 0.0)
-    check_concurrency(concurrency)
+    how = Execution(
+        concurrency, attempt_timeout, judge_timeout, keep_errors=keep_errors, on_attempt=on_attempt
+    )
+    how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
     load = {"chat": chat, "dtype": dtype, "device": device}
@@ -200,7 +211,7 @@ def run_suite(
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,
         "calls": size.calls * count if budget_calls is None else budget_calls,
     }
-    return _run(chosen, workload, Path(out), budgets, beta, load, concurrency, on_start, on_attempt)
+    return _run(chosen, workload, Path(out), budgets, beta, load, how, on_start)
 
 
 def _run(
@@ -210,20 +221,19 @@ def _run(
     budgets: dict[str, int],
     beta: float,
     load: dict[str, Any],
-    concurrency: int,
+    how: Execution,
     on_start: Callable[[str, int, int], None],
-    on_attempt: Callable[[Attempt], None],
 ) -> SuiteRun:
-    from .suite_summary import summarize_suite
-
     able, unable = _able(suite, workload)
+    config = _config(suite, workload, budgets, beta, unable)
     seeds = len({cell.seed for cell in workload.cells})
-    with JournalFolder(out, _config(suite, workload, budgets, beta, unable), str, PARTS):
+    made: dict[str, Comparison] = {}
+    with JournalFolder(out, config, str, PARTS):
         # the plain rollouts come first: who meets the prompts first computes them
         for part in ("rollouts", "tokens", "calls"):
             currency = "tokens" if part == "rollouts" else part
             learners = (suite.plain,) if part == "rollouts" else able
-            compare_on(
+            made[part] = compare_on(
                 workload,
                 learners=learners,
                 grants=_grants(learners),
@@ -232,13 +242,33 @@ def _run(
                 beta=beta,
                 load=load,
                 out=out / part,
-                concurrency=concurrency,
+                how=how,
                 on_start=lambda total, done, part=part: on_start(part, total, done),
-                on_attempt=on_attempt,
             )
-        summary = summarize_suite(out)
-        write_json(out / "summary.json", summary)
-    return SuiteRun(out, summary)
+        summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
+        write_json(out / SUMMARY, summary)
+    return SuiteRun(out, summary, told_failures(a for run in made.values() for a in run.attempts))
+
+
+def load_suite(folder: str | Path) -> SuiteRun:
+    """A suite from its folder, with its ``summary.json`` written anew.
+
+    Raises:
+        RunFolderError: it is no folder of a suite, a part of it is not there or damaged, or it
+            cannot be written.
+    """
+    path = Path(folder)
+    config = read_config(path)
+    if config.get("kind") != "suite":
+        raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
+    parts = {part: load_run(path / part) for part in PARTS}
+    try:
+        summary = suite_summary_of(config, parts)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"{path / CONFIG} is no configuration of a suite: {why}") from None
+    write_json(path / SUMMARY, summary)
+    return SuiteRun(path, summary)
 
 
 def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""A suite read back from its folder: every number of its page, and both rankings."""
+"""``summary.json`` of a suite: every number of its page, and both rankings."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..contract import Contract, Oracle
 from ..diagnosis.intervals import bootstrap_interval, clopper_pearson, paired_difference
-from ..errors import RunFolderError
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
-from .folder import read_config
-from .results import UNIT, Learner, RunData, load_run
+from .results import UNIT, Learner, RunData
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,26 +24,19 @@ _PAID_IN = {"tokens": ("tokens",), "calls": ("rollouts", "queries")}
 _SAME = 1e-9  # rewards closer than this are equal: their means come from sums in some order
 
 
-def summarize_suite(folder: str | Path) -> dict[str, Any]:
-    """The summary of a suite folder.
+def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) -> dict[str, Any]:
+    """The summary of a suite, from its configuration and its three parts.
 
     Returns:
         JSON-able: ``groups`` (the tasks that have the same oracles: the methods that ran there, with
         their numbers at either budget, ranks, and how many methods each passes or is passed by
         from one budget to the other), ``methods`` (what each needed), ``speed`` (generated tokens
-        and seconds of each part), ``rewards`` (method x task), and what they belong to. In every
-        mean reward an attempt without an output, or whose output could not be judged, counts like
-        the worst output of any method on its task, and not more than 0; a method none of whose
-        attempts was judged has no mean.
-
-    Raises:
-        RunFolderError: it is no folder of a suite, or a part of it is not there.
+        and seconds of each part), ``rewards`` (method x task), ``made`` (attempts that have
+        finished, and in all), and what they belong to. In every mean reward an attempt without an
+        output, or whose output could not be judged, counts like the worst output of any method on
+        its task, and not more than 0; a method none of whose attempts was judged has no mean.
     """
-    path = Path(folder)
-    config = read_config(path)
-    if config.get("kind") != "suite":
-        raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
-    runs = _counted({budget: load_run(path / budget) for budget in BUDGETS})
+    runs = _counted({budget: parts[budget] for budget in BUDGETS})
     tasks = list(runs["tokens"].tasks)
     methods = _methods(runs)
     kept = ("suite", "about", "model", "version", "beta", "oracles", "unable")
@@ -61,8 +51,9 @@ def summarize_suite(folder: str | Path) -> dict[str, Any]:
         "methods": [_method(x) for x in methods],
         "groups": [_group(runs, methods, group) for group in _grouped(config["oracles"], tasks)],
         "rewards": [_rewards(runs, x, tasks) for x in methods],
-        "speed": {part: _speed(load_run(path / part)) for part in (*BUDGETS, "rollouts")},
+        "speed": {part: _speed(parts[part]) for part in (*BUDGETS, "rollouts")},
         "errors": sum(_errors(run) for run in runs.values()),
+        "made": [sum(counts) for counts in zip(*(run.made for run in parts.values()), strict=True)],
     }
 
 
@@ -255,7 +246,7 @@ def _task_mean(rows: pl.DataFrame) -> float | None:
 def _speed(run: RunData) -> dict[str, Any]:
     """Generated tokens, seconds, and tokens per second of all processes that worked on a part."""
     tokens = sum(int(rows["cost_tokens"].sum()) for rows in run.cells.values())
-    seconds = run.extras.get("seconds")
+    seconds = run.usage.get("seconds")
     rate = tokens / seconds if seconds else None
     return {"tokens": tokens, "seconds": seconds, "per_second": rate}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +20,7 @@ from ..diagnosis.intervals import (
 from ..diagnosis.verdict import Arm, Verdict, decide
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
-from .folder import SUMMARY, write_json
-from .results import Learner, RunData, load_run
+from .results import Learner, RunData
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,29 +28,15 @@ if TYPE_CHECKING:
 _CHECKPOINTS = (1, 8, 64, 512, 4096)
 
 
-def summarize(folder: str | Path) -> dict[str, Any]:
-    """Compute the summary of a comparison and write it to ``summary.json``.
-
-    What only the run could know (``physical``, ``seconds``, ``attempts_run``) is kept from a
-    ``summary.json`` that is there already. The same tables give the same summary.
+def summary_of(run: RunData) -> dict[str, Any]:
+    """The summary of a comparison: the same tables give the same one.
 
     Returns:
         JSON-able: ``cells`` (contract x learner x task x horizon), ``exact`` (measured against exact
         best-of-N), ``reach`` (what teacher forcing says per task and horizon), ``differences``
-        (prefix learners against the best root learner, paired), ``verdicts``, and the
-        configuration they belong to.
-
-    Raises:
-        RunFolderError: the folder holds no comparison, or cannot be written.
+        (prefix learners against the best root learner, paired), ``verdicts``, ``made`` (attempts
+        that have finished, and in all), and the configuration they belong to.
     """
-    run = load_run(folder)
-    summary = summary_of(run)
-    write_json(run.folder / SUMMARY, summary)
-    return summary
-
-
-def summary_of(run: RunData) -> dict[str, Any]:
-    """The summary of a comparison that has been read."""
     config = run.config
     return {
         "kind": "compare",
@@ -72,7 +56,8 @@ def summary_of(run: RunData) -> dict[str, Any]:
         "differences": [row for t, h in _places(run) for row in _differences(run, t, h)],
         "exact": [row for cell in _cells(run) for row in _exact_rows(run, *cell)],
         "reach": [reach(run, t, h) for t, h in _places(run)],
-        **run.extras,
+        "made": list(run.made),
+        **run.usage,
     }
 
 

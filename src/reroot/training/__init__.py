@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
-from . import strategies
-from .advantages import KL
-from .policy_gradient import Policy, Rule
-from .strategies import Start, Strategy
-from .tabular import tabular_training
-from .trl.callbacks import Callbacks
-from .trl.config import TrainConfig
-from .trl.train import train
 
 if TYPE_CHECKING:
+    from . import strategies
+    from .advantages import KL
+    from .policy_gradient import Policy, Rule
+    from .strategies import Start, Strategy
+    from .tabular import tabular_training
     from .trl.bridge import rollouts_for_trl
+    from .trl.callbacks import Callbacks
+    from .trl.config import TrainConfig
+    from .trl.train import train
     from .trl.trainer import SessionTrainer
+
+_LAZY = {
+    "KL": ".advantages",
+    **dict.fromkeys(("Policy", "Rule"), ".policy_gradient"),
+    **dict.fromkeys(("Start", "Strategy"), ".strategies"),
+    "tabular_training": ".tabular",
+    "rollouts_for_trl": ".trl.bridge",
+    "Callbacks": ".trl.callbacks",
+    "TrainConfig": ".trl.config",
+    "train": ".trl.train",
+    "SessionTrainer": ".trl.trainer",
+}
 
 __all__ = [
     "KL",
@@ -35,18 +48,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch and TRL is loaded when it is asked for.
+    """What is loaded when it is asked for; some of it needs torch and TRL.
 
     Raises:
         MissingDependency: they are not installed.
     """
-    if name not in ("SessionTrainer", "rollouts_for_trl"):
+    if name == "strategies":
+        return importlib.import_module(".strategies", __name__)
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    need("train", "torch", "transformers", "trl")
-    if name == "SessionTrainer":
-        from .trl.trainer import SessionTrainer
-
-        return SessionTrainer
-    from .trl.bridge import rollouts_for_trl
-
-    return rollouts_for_trl
+    if name in ("SessionTrainer", "rollouts_for_trl"):
+        need("train", "torch", "transformers", "trl")
+    return getattr(importlib.import_module(_LAZY[name], __name__), name)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Oracle
-from ...runs.folder import SUMMARY, write_json
-from ...runs.results import RunData, load_run
-from ...runs.summary import summary_of
+from ...runs.compare import Comparison, load_comparison
+from ...runs.results import RunData
 from ..kit.contracts import where
-from ..kit.formatting import listing, plural, points, quantity, share, shares
+from ..kit.formatting import listing, plural, points, quantity, share, shares, unfinished
 from ..kit.html import document, write_page
 from ..kit.table import configuration, dot, facts, named, note
 from . import sections, tables
@@ -20,8 +19,8 @@ from .figures import series_of
 from .methodology import NOTES
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` (and ``summary.json``) of a comparison into its folder.
+def write_report(comparison: Comparison | str | Path) -> Path:
+    """Write ``report.html`` of a comparison into its folder, and of a folder ``summary.json`` too.
 
     The same tables give the same bytes: no date, no randomness that is not keyed.
 
@@ -32,10 +31,10 @@ def write_report(folder: str | Path) -> Path:
         RunFolderError: the folder holds no comparison, or cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    run = load_run(folder)
-    summary = summary_of(run)
-    write_json(run.folder / SUMMARY, summary)
-    return write_page(run.folder / "report.html", render(run, summary))
+    if not isinstance(comparison, Comparison):
+        comparison = load_comparison(comparison)
+    page = render(comparison.data, comparison.summary)
+    return write_page(comparison.folder / "report.html", page)
 
 
 def render(run: RunData, summary: Mapping[str, Any]) -> str:
@@ -63,10 +62,12 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     config = run.config
     limits = listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit"
     levels = sorted({x.control for x in run.learners})
+    told = unfinished(summary)
+    marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
     items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {where(x)}</li>" for x in levels)
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
-<h1>{escape(title)}</h1>
+<h1>{escape(title)}</h1>{marked}
 <p>The same learners, problems, seeds and budget; only the generator interface changes: at which
 prefixes a learner may ask the generator. {plural(len(run.learners), "learner")} at
 {plural(len(horizons), "horizon")} ({", ".join(map(str, horizons))}); each cell has

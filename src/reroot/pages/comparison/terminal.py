@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kit.formatting import plural, quantity, share, shares
+from ..kit.formatting import plural, quantity, share, shares, unfinished
 from ..kit.table import fitting
 from ..kit.table import terminal_table as new_table
 
@@ -29,7 +29,8 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = []
+    told = unfinished(summary)
+    parts: list[RenderableType] = [Text(told, style="bold yellow")] if told else []
     layouts = [(True, True), (True, False), (False, True), (False, False)]
     for task in summary["tasks"]:
         tables = (_table(summary, task, intervals=i, tokens=t) for i, t in layouts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -76,6 +77,14 @@ def signed(value: float, digits: int = 2) -> str:
 def plural(count: float, noun: str) -> str:
     """``1 problem``, ``8 problems``."""
     return f"{quantity(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def unfinished(summary: Mapping[str, Any]) -> str | None:
+    """What to say of a comparison or suite that was interrupted; ``None`` if it is finished."""
+    done, planned = summary["made"]
+    if done == planned:
+        return None
+    return f"Not finished: {quantity(done)} of {plural(planned, 'attempt')} made, the rest is left out."
 
 
 def listing(items: Sequence[str]) -> str:

@@ -50,5 +50,5 @@ def write_page(path: Path, page: str) -> Path:
     Raises:
         RunFolderError: it cannot be written.
     """
-    write_atomically(path, lambda beside: beside.write_text(page, encoding="utf-8"))
+    write_atomically(path, page)
     return path

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract
-from ...runs.folder import SUMMARY, write_json
-from ...runs.suite_summary import BUDGETS, lacking, summarize_suite
+from ...runs.suite import SuiteRun
+from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
 from ..kit.contracts import SHORT, allowed
-from ..kit.formatting import listing, plural, quantity, rounded, share, shares
+from ..kit.formatting import listing, plural, quantity, rounded, share, shares, unfinished
 from ..kit.html import document, write_page
 from ..kit.table import facts, named, note, prose, table, table_of, with_interval
 
@@ -40,15 +40,9 @@ mean of −log P(output), in nats.</p>
 <b>Costs</b> are means per attempt and logical: what the interface charges, whatever the backend reuses.</p>"""
 
 
-def write_suite_page(folder: str | Path) -> Path:
-    """Write ``report.html`` and ``summary.json`` of a suite; the path of the page.
-
-    Raises:
-        RunFolderError: the folder holds no suite, or cannot be written.
-    """
-    summary, path = summarize_suite(folder), Path(folder) / "report.html"
-    write_json(path.with_name(SUMMARY), summary)
-    return write_page(path, render(summary))
+def write_suite_page(run: SuiteRun) -> Path:
+    """Write ``report.html`` into the folder of a suite; the path of the page (``RunFolderError``)."""
+    return write_page(run.folder / "report.html", render(run.summary))
 
 
 def render(summary: Mapping[str, Any]) -> str:
@@ -103,16 +97,19 @@ def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
 
 
 def errors(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on the attempts that had errors: whose they were, and the first one."""
+    """Sentences on attempts that are not made yet, or had errors: whose they were, and the first."""
+    told = unfinished(summary)
+    parts = [told] if told else []
     rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
     broken: dict[str, int] = {}
     for short, numbers in rows:
         broken[short] = broken.get(short, 0) + numbers["errors"]
     listed = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
     if not listed:
-        return []
+        return parts
     first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
-    return [f"Attempts with errors count as not passed: {listed}.", f"The first one: {first}"]
+    parts.append(f"Attempts with errors count as not passed: {listed}.")
+    return [*parts, f"The first one: {first}"]
 
 
 def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:

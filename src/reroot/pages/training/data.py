@@ -14,7 +14,7 @@ import numpy as np
 
 from ...contract import Contract
 from ...errors import InvalidInput, RunFolderError
-from ...runs.folder import CONFIG, JOURNAL, read_config
+from ...runs.folder import CONFIG, JOURNAL, read_config, read_journal
 from ...types import FloatArray
 
 KIND = "train"
@@ -108,7 +108,8 @@ def load_training(folder: str | Path) -> TrainingRun:
     path = Path(folder)
     if not path.is_dir():
         raise RunFolderError(f"{path} is not a folder")
-    return training_run(path, read_config(path), _journal(path / JOURNAL))
+    lines = read_journal(path / JOURNAL, lambda line: line["name"], checked_line)
+    return training_run(path, read_config(path), list(lines.values()))
 
 
 def training_run(path: Path, config: Any, lines: Sequence[dict[str, Any]]) -> TrainingRun:
@@ -148,26 +149,6 @@ def _checked_config(config: Mapping[str, Any], file: Path) -> Contract:
 
 
 # ---- the journal ---------------------------------------------------------------------------------
-
-
-def _journal(file: Path) -> list[dict[str, Any]]:
-    """The lines, of those with the same name the last; without one that is only half written."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunFolderError(f"can't read {file}: {error.strerror}") from error
-    found: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(data.split(b"\n")[:-1], 1):
-        try:
-            line = checked_line(json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise RunFolderError(
-                f"{file}, line {number}: not a line of a training journal: {error}"
-            ) from None
-        found[line["name"]] = line
-    return list(found.values())
 
 
 def _kind(line: Mapping[str, Any]) -> str:

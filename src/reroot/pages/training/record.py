@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RunFolderError
-from ...runs.folder import write_atomically
+from ...runs.folder import write_table
+from ...runs.tables import read_parquet
 from .data import TrainingRun, checked_line, training_run
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_record(runs: Sequence[TrainingRun], out: str | Path) -> Path:
     kinds = {pl.String: (*_TEXTS, *_JSON), pl.Int64: _COUNTS, pl.Float64: _RATES}
     schema: dict[str, Any] = {name: kind for kind, names in kinds.items() for name in names}
     table = pl.DataFrame([row for run in runs for row in _rows(run)], schema=schema)
-    write_atomically(path, lambda beside: table.write_parquet(beside, compression="zstd"))
+    write_table(path, table)
     return path
 
 
@@ -82,12 +83,9 @@ def read_record(path: Path) -> list[TrainingRun]:
     Raises:
         RunFolderError: it cannot be read, or is not what ``write_record`` writes.
     """
-    import polars as pl
-
-    try:
-        table = pl.read_parquet(path, columns=["run", "config", "line"])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunFolderError(f"{path} is no record of training runs: {error}") from None
+    table = read_parquet(path)
+    if not {"run", "config", "line"} <= set(table.columns):
+        raise RunFolderError(f"{path} is no record of training runs: it has other columns")
     runs = [_run(path, part) for part in table.partition_by("run", maintain_order=True)]
     if not runs:
         raise RunFolderError(f"{path} is a record of no training run")

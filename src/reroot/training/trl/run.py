@@ -23,8 +23,8 @@ from ...runs.folder import (
     RESULTS,
     SUMMARY,
     JournalFolder,
-    write_atomically,
     write_json,
+    write_table,
 )
 from ..advantages import KL
 from .bridge import Rollouts
@@ -250,4 +250,4 @@ def write_results(folder: Path, lines: dict[str, dict[str, Any]]) -> None:
     ]
     if rows:
         table = pl.DataFrame(rows, infer_schema_length=None)
-        write_atomically(folder / RESULTS, lambda beside: table.write_parquet(beside))
+        write_table(folder / RESULTS, table)

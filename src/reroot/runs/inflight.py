@@ -1,0 +1,173 @@
+"""Messages of attempts that have not finished, so that a kill costs next to nothing.
+
+All of a process's attempts share one file. What an attempt has said waits in memory until ``flush``,
+so that those which finish before never get there; when most of the file is about finished ones, it
+is written anew without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Container
+from pathlib import Path
+from typing import Any
+
+from ..access.sealing import read_sealed, sealed, unsealed
+from ..errors import RunFolderError
+from .folder import GrowingFile, cut_unfinished_line, write_atomically
+
+MESSAGES = "messages.jsonl"
+_SMALL = 2**20  # bytes below which a file is not worth writing anew
+
+
+class InFlight:
+    """The messages of a run's unfinished attempts.
+
+    Args:
+        folder: where their file is.
+        transcripts: where to keep those of finished attempts, if anywhere.
+        kept: what to say is safe when nothing can be written.
+    """
+
+    def __init__(self, folder: Path, transcripts: Path | None, kept: Callable[[], str]) -> None:
+        self._file, self._kept = folder / MESSAGES, kept
+        self._grown = GrowingFile(self._file, kept)
+        self._transcripts = transcripts
+        self._pending: dict[str, list[dict[str, Any]]] = {}
+        self._places: dict[str, list[tuple[int, int]]] = {}  # where in the file its lines are
+        self._numbers: dict[str, int] = {}
+        self._ended: list[int] = []
+        self._used = 0  # numbers that were given
+
+    def load(self, finished: Container[str]) -> None:
+        """Take up what a killed process has left; attempts that are finished go where they belong.
+
+        Raises:
+            RunFolderError: a line is damaged; it says which.
+        """
+        if not self._file.exists():
+            return
+        at, keys, ended = 0, dict[int, str](), set[str]()
+        for number, size, line in read_sealed(self._file, "message"):
+            try:
+                key = _checked_key(line, keys)
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunFolderError(
+                    f"{self._file}, line {number}: not a message line: {error}"
+                ) from None
+            if "key" in line:  # its first line; there may be an earlier attempt of the same key
+                self._places[key], self._numbers[key] = [], line["of"]
+                ended.discard(key)
+            elif "end" in line:
+                ended.add(key)
+            self._places[key].append((at, at + size))
+            at += size
+        cut_unfinished_line(self._file)
+        self._used = max(keys, default=-1) + 1
+        for key in ended:
+            self._forget(key)
+        for key in [key for key in self._places if key in finished]:
+            self.finish(key)
+
+    def recorded(self, key: str) -> list[dict[str, Any]]:
+        """The lines of an attempt that are on disk."""
+        places = self._places.get(key)
+        if not places:
+            return []
+        with self._file.open("rb") as file:
+            lines = [unsealed(os.pread(file.fileno(), b - a - 1, a)) for a, b in places]
+        return [{k: v for k, v in line.items() if k != "of"} for line in lines]
+
+    def append(self, key: str, line: dict[str, Any]) -> None:
+        """Add a line of an attempt; on disk after ``flush``."""
+        self._pending.setdefault(key, []).append(line)
+
+    def finish(self, key: str) -> None:
+        """An attempt has ended: keep its transcript, or nothing."""
+        if self._transcripts is not None:
+            lines = [*self.recorded(key), *self._pending.get(key, ())]
+            kept = self._transcripts / _name(key)
+            write_atomically(kept, b"".join(map(sealed, lines)), sync=False)
+        if key in self._places:  # if it is made again, this is no part of it
+            self._ended.append(self._numbers[key])
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        for held in (self._pending, self._places, self._numbers):
+            held.pop(key, None)
+
+    def flush(self) -> None:
+        """Write down what waits in memory; safe from a kill when this returns."""
+        pending, self._pending = self._pending, {}
+        parts: list[tuple[str, bytes]] = []
+        for key, lines in pending.items():
+            if key not in self._numbers:
+                self._numbers[key], self._used = self._used, self._used + 1
+            parts += [(key, sealed({"of": self._numbers[key], **line})) for line in lines]
+        ends = [sealed({"of": number, "end": True}) for number in self._ended if self._places]
+        self._ended.clear()
+        if not (parts or ends):
+            return
+        at, end = self._grown.add(b"".join([*(part for _, part in parts), *ends]))
+        for key, part in parts:
+            self._places.setdefault(key, []).append((at, at + len(part)))
+            at += len(part)
+        live = sum(b - a for places in self._places.values() for a, b in places)
+        if end > _SMALL and 2 * live < end:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Leave the finished attempts out."""
+        places, parts, at = dict[str, list[tuple[int, int]]](), list[bytes](), 0
+        data = self._file.read_bytes()
+        for key, old in self._places.items():
+            for a, b in old:
+                parts.append(data[a:b])
+                places.setdefault(key, []).append((at, at + b - a))
+                at += b - a
+        self._grown.close()
+        write_atomically(self._file, b"".join(parts), sync=False)
+        self._places = places
+
+    def close(self) -> None:
+        """Write down what waits, and let go of the file, which is removed if no attempt needs it."""
+        try:
+            self.flush()
+        finally:
+            self._grown.close()
+            if not self._places and self._file.exists():
+                self._file.unlink()
+
+
+def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:
+    """Whose line it is; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    number = line["of"]
+    if type(number) is not int or number < 0:
+        raise ValueError(f"'of' is {number!r}")
+    if (number in keys) == ("key" in line):
+        raise ValueError(f"it is no line of attempt {number}")
+    if "key" in line:
+        if not isinstance(line["key"], str):
+            raise ValueError(f"'key' is {line['key']!r}")
+        keys[number] = line["key"]
+    elif "forget" in line or "i" in line:
+        count = line["forget"] if "forget" in line else line["i"]
+        if type(count) is not int or count < 0:
+            raise ValueError(f"its number is {count!r}")
+        if "i" in line and not (
+            isinstance(line["message"], dict)
+            and isinstance(line["error"], str | None)
+            and "value" in line
+        ):
+            raise ValueError("it holds no message and answer")
+    elif "end" not in line:
+        raise ValueError("it has no number")
+    return keys[number]
+
+
+def _name(key: str) -> str:
+    """A file name that is legible and unique."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', key)[:80]}-{digest}.jsonl"
