@@ -119,10 +119,8 @@ def _query(query: object) -> Query:
     report, forced, n, length = query.report, query.forced, query.n, query.length
     if type(report) is not Report:
         raise InvalidInput(f"a query's report must be a Report, got {report!r}")
-    if type(n) is not int:
-        if n is None:
-            raise InvalidInput("n must be an integer, got None")
-        n = cast("int", _integer(n, "n"))
+    if type(n) is not int and (n := _integer(n, "n")) is None:
+        raise InvalidInput("n must be an integer, got None")
     return Query(
         _prefix(query.prefix),
         n,

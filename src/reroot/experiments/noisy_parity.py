@@ -303,9 +303,7 @@ def _interfaces(rows: Sequence[Row]) -> str:
         shown.append(r | more)
     shown.sort(key=lambda r: (r["place"], r["grants"]))
     head = "interface | work of the reader | T | α | rollouts | queries | additions | right"
-    cells = (
-        "{grants:name} | {work} | {T} | {alpha:g} | {rollouts:q} | {queries:q} | {additions:q} | {right}"
-    )
+    cells = "{grants:name} | {work} | {T} | {alpha:g} | {rollouts:q} | {queries:q} | {additions:q} | {right}"
     return table_of(head, cells, shown, text=2)
 
 

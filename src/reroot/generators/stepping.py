@@ -82,7 +82,7 @@ class SteppingGenerator(ABC):
         """(n,) tokens by inverse transform of ``laws[rows]`` at the uniforms ``u``."""
         return invert(cumulative(laws), rows, u)
 
-    def _room(self) -> Room | None:
+    def _capacity(self) -> BatchCapacity | None:
         """What may be in flight at once; ``None``: everything."""
         return None
 
@@ -112,7 +112,7 @@ class SteppingGenerator(ABC):
             )
 
 
-class Room:
+class BatchCapacity:
     """Memory for rows in flight: laws and places for tokens.
 
     A row holds places for all tokens that it may generate until it ends; prompt and prefix of its
@@ -129,7 +129,7 @@ class Room:
         self._rows: Counter[int] = Counter()
         self._in_flight = 0
 
-    def take(self, index: int, request: Request, rows: int) -> int:
+    def acquire(self, index: int, request: Request, rows: int) -> int:
         """How many of the next ``rows`` rows of a request there is room for; they take it."""
         begun = self._rows[index] > 0
         start = 0 if begun else len(request.prefix)
@@ -148,7 +148,7 @@ class Room:
         self._hold(request, fits, start, begun)
         return fits
 
-    def give_back(self, index: int, request: Request, rows: int) -> None:
+    def release(self, index: int, request: Request, rows: int) -> None:
         """``rows`` rows of a request have ended."""
         self._in_flight -= rows
         self._rows[index] -= rows
@@ -203,8 +203,8 @@ class _Decoding:
         self.stops = _groups([r.stop if r.forced is None else frozenset[int]() for r in requests])
 
     def run(self) -> list[Reply]:
-        room = self.generator._room()
-        active, waiting = self._admitted(np.arange(0), 0, room)
+        capacity = self.generator._capacity()
+        active, waiting = self._admitted(np.arange(0), 0, capacity)
         while len(active):
             tokens = self._step(active)
             going = self.most[active] > self.lengths[active]
@@ -213,28 +213,30 @@ class _Decoding:
                     hit = np.isin(tokens, np.fromiter(stop, dtype=np.int64))
                     going &= ~(hit & members[self.owner[active]])
             if not going.all():
-                if room is not None:
+                if capacity is not None:
                     ended = np.bincount(self.owner[active[~going]])
                     for index in np.flatnonzero(ended).tolist():
-                        room.give_back(index, self.requests[index], int(ended[index]))
+                        capacity.release(index, self.requests[index], int(ended[index]))
                 active, tokens = active[going], tokens[going]
             if len(active):
                 self.states[active] = self.generator._advance(self.states[active], tokens)
             if waiting < len(self.owner):
-                active, waiting = self._admitted(active, waiting, room)
-            if room is not None:
+                active, waiting = self._admitted(active, waiting, capacity)
+            if capacity is not None:
                 self.generator._tidy(np.concatenate([self.states[active], self.states[waiting:]]))
         return [self._reply(index) for index in range(len(self.requests))]
 
-    def _admitted(self, active: IntArray, waiting: int, room: Room | None) -> tuple[IntArray, int]:
+    def _admitted(
+        self, active: IntArray, waiting: int, capacity: BatchCapacity | None
+    ) -> tuple[IntArray, int]:
         """(rows in flight with those that there is room for, the first row that waits)."""
         first, total = waiting, len(self.owner)
-        if room is None:
+        if capacity is None:
             return np.arange(total), total
         while waiting < total:
             index = int(self.owner[waiting])
             wanted = self.edges[index + 1] - waiting
-            taken = room.take(index, self.requests[index], wanted)
+            taken = capacity.acquire(index, self.requests[index], wanted)
             waiting += taken
             if taken < wanted:
                 break

@@ -79,6 +79,7 @@ def compare(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -111,6 +112,7 @@ def compare(
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         chat, dtype, device: how to load a language model.
+        trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
 
@@ -133,7 +135,7 @@ def compare(
         on_attempt=on_attempt,
     )
     how.check()
-    load = {"chat": chat, "dtype": dtype, "device": device}
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     workload = build_workload(
         source,
         tasks_of(task),
@@ -167,7 +169,7 @@ def compare_on(
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and ``device`` with which the workload was built.
+        load: ``chat``, ``dtype`` and so on, with which the workload was built.
         how: how attempts are made.
         learners, grants, seeds, beta, out, on_start: see ``compare``.
 

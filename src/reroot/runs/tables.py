@@ -31,7 +31,7 @@ def attempt_schema() -> dict[str, Any]:
         "seed": integer,
         "problem": text,
         "reward": number,
-        **dict.fromkeys(("passed", "complete"), flag),
+        **dict.fromkeys(("passed", "complete", "accepted"), flag),
         "text": text,
         "tokens_out": pl.List(pl.Int64),
         "surprisal": number,
@@ -82,6 +82,7 @@ def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
         "reward": attempt.reward,
         "passed": attempt.passed,
         "complete": attempt.complete,
+        "accepted": attempt.accepted,
         "text": attempt.text,
         "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
         "surprisal": attempt.surprisal,
@@ -150,7 +151,7 @@ def _grid(
                     yield from (((name, label, law), entries, cell) for name in names)
 
 
-def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+def read_parquet(file: Path) -> pl.DataFrame:
     """A table, whatever characters its name has (polars reads some as patterns or as addresses).
 
     Raises:
@@ -159,7 +160,7 @@ def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
     import polars as pl
 
     try:
-        return pl.read_parquet(io.BytesIO(file.read_bytes()), columns=columns)
+        return pl.read_parquet(io.BytesIO(file.read_bytes()))
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise RunFolderError(f"can't read {file}: {reason or error}") from None

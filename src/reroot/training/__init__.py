@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
 
 if TYPE_CHECKING:
-    from . import strategies
-    from .advantages import KL
-    from .policy_gradient import Policy, Rule
-    from .strategies import Start, Strategy
-    from .tabular import tabular_training
+    from .public import (
+        KL,
+        Callbacks,
+        Policy,
+        Rule,
+        Start,
+        Strategy,
+        TrainConfig,
+        strategies,
+        tabular_training,
+        train,
+    )
     from .trl.bridge import rollouts_for_trl
-    from .trl.callbacks import Callbacks
-    from .trl.config import TrainConfig
-    from .trl.train import train
     from .trl.trainer import SessionTrainer
-
-_LAZY = {
-    "KL": ".advantages",
-    **dict.fromkeys(("Policy", "Rule"), ".policy_gradient"),
-    **dict.fromkeys(("Start", "Strategy"), ".strategies"),
-    "tabular_training": ".tabular",
-    "rollouts_for_trl": ".trl.bridge",
-    "Callbacks": ".trl.callbacks",
-    "TrainConfig": ".trl.config",
-    "train": ".trl.train",
-    "SessionTrainer": ".trl.trainer",
-}
 
 __all__ = [
     "KL",
@@ -53,10 +44,17 @@ def __getattr__(name: str) -> Any:
     Raises:
         MissingDependency: they are not installed.
     """
-    if name == "strategies":
-        return importlib.import_module(".strategies", __name__)
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("SessionTrainer", "rollouts_for_trl"):
-        need("train", "torch", "transformers", "trl")
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    if name not in ("SessionTrainer", "rollouts_for_trl"):
+        from . import public
+
+        return getattr(public, name)
+    need("train", "torch", "transformers", "trl")
+    if name == "SessionTrainer":
+        from .trl.trainer import SessionTrainer
+
+        return SessionTrainer
+    from .trl.bridge import rollouts_for_trl
+
+    return rollouts_for_trl

@@ -8,31 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Oracle
-from ...runs.compare import Comparison, load_comparison
+from ...runs.compare import Comparison
 from ...runs.results import RunData
 from ..kit.contracts import where
-from ..kit.formatting import listing, plural, points, quantity, share, shares, unfinished
+from ..kit.formatting import (
+    listing,
+    plural,
+    points,
+    quantity,
+    share,
+    shares,
+    unfinished,
+    verifier_warning,
+)
 from ..kit.html import document, write_page
-from ..kit.table import configuration, dot, facts, named, note
+from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
 from .methodology import NOTES
 
 
-def write_report(comparison: Comparison | str | Path) -> Path:
-    """Write ``report.html`` of a comparison into its folder, and of a folder ``summary.json`` too.
+def write_report(comparison: Comparison) -> Path:
+    """Write ``report.html`` of a comparison into its folder; the path of the page.
 
     The same tables give the same bytes: no date, no randomness that is not keyed.
 
-    Returns:
-        The path of the page.
-
     Raises:
-        RunFolderError: the folder holds no comparison, or cannot be written.
+        RunFolderError: it cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    if not isinstance(comparison, Comparison):
-        comparison = load_comparison(comparison)
     page = render(comparison.data, comparison.summary)
     return write_page(comparison.folder / "report.html", page)
 
@@ -45,6 +49,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
     title = f"{model} on {listing(own)}" if own else model
     parts = [
         _header(run, summary, title),
+        warning(verifier_warning(summary["accepted_failures"])),
         _verdicts(run, summary),
         sections.success(run, summary, series),
         sections.budget(run, series),

@@ -79,6 +79,7 @@ class TrainSettings:
     )
     seed: int = _setting(0, "Of problems, draws and order.", least=0)
     chat: bool = _setting(False, "Use the model's chat template.", bool)
+    trust_remote_code: bool = _setting(False, "Run Python code that the model brings along.", bool)
     lora: int = _setting(0, "Rank of LoRA adapters; 0: all weights.", least=0)
     last_layers: int | None = _setting(
         None, "Train the last so many layers alone (default: all weights).", least=1
