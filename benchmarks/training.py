@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from reroot.generators.models import load, quiet
 from reroot.tasks.registry import get_task
 from reroot.training import SessionTrainer, rollouts_for_trl, strategies
-from reroot.training.trl.setup import PLAIN
+from reroot.training.trl.setup import UNSCALED
 
 RESULTS = Path(__file__).parent / "results"
 # (model, prompts, rollouts of each, tokens, whether the goal is about it)
@@ -58,7 +58,7 @@ def trainer(session: bool, model: str, prompts: int, size: int, tokens: int, ste
     problems = get_task("running_sum").problems(4, 64, 0)
     data = Dataset.from_list([{"prompt": p.prompt} for p in problems])
     args = GRPOConfig(
-        **PLAIN,
+        **UNSCALED,
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=prompts * size,
         num_generations=size,

@@ -3,6 +3,7 @@
 import reroot
 from reroot import Problem
 from reroot.generators import CharNgram
+from reroot.tasks import ExactText, TextPrefix
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a cat and a dog ran. " * 20
 generator = CharNgram(TEXT, order=4)
@@ -13,8 +14,8 @@ def ask_for(sentence: str) -> Problem:
         id=sentence,
         prompt="the ",
         max_tokens=len(sentence),
-        reward=lambda output: float(output.text == sentence),
-        verifier=lambda prefix: sentence.startswith(prefix.text),
+        reward=ExactText(sentence),
+        verifier=TextPrefix(sentence),  # of a complete output it says what the reward says
     )
 
 

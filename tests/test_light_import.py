@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,13 @@ def loaded(code: str) -> set[str]:
 
 def test_importing_reroot_is_light() -> None:
     names = loaded("import reroot")
-    assert {"reroot", "numpy"} <= names
+    assert "reroot" in names
+    assert not names & (HEAVY | FOR_SOME | {"numpy"})
+
+
+def test_what_users_hold_needs_numpy_alone() -> None:
+    names = loaded("import reroot; reroot.Contract, reroot.Budget, reroot.Prefix")
+    assert "numpy" in names
     assert not names & (HEAVY | FOR_SOME)
 
 
@@ -45,16 +52,42 @@ def test_the_door_and_the_runner_are_light() -> None:
     )
 
 
-def test_the_command_line_loads_heavy_things_on_use_only() -> None:
-    names = loaded("import reroot.cli")
-    assert {"typer", "rich"} <= names
-    assert not names & HEAVY
+COMMANDS = ("compare", "train", "certify", "reproduce", "report", "audit", "list", "describe")
+TRAIN = ("train", "--model", "smollm2", "--task", "copy", "--horizon", "2")
+REFUSED = (
+    ("compare", "--modle", "x"),
+    *((*TRAIN, *wrong.split()) for wrong in (
+        "--lora -3", "--beta x", "--beta -1", "--strategy nosuch", "--strategy adaback:tau=x",
+        "--grants chosen/nosuch", "--generation nosuch", "--config /nowhere.yaml",
+        "--model /no/such/folder", "--task nosuch", "--horizon 0",
+    )),
+    ("train", "--task", "copy", "--horizon", "2"),
+)  # fmt: skip
 
 
-def test_lists_and_help_need_no_model() -> None:
-    """``reroot list …`` must answer at once, and without the optional groups."""
-    for what in ("contracts", "learners", "generators"):
-        code = (
-            f"from reroot.cli import main\ntry: main(['list', '{what}'])\nexcept SystemExit: pass"
-        )
-        assert not loaded(code) & HEAVY
+@pytest.mark.parametrize(
+    ("calls", "status"),
+    [
+        ([("--help",), *((command, "--help") for command in COMMANDS)], 0),
+        ([("list", what) for what in ("contracts", "learners", "generators", "tasks")], 0),
+        (REFUSED, 2),
+    ],
+    ids=["help", "lists", "refusals"],
+)
+def test_help_lists_and_refusals_load_nothing_heavy(
+    calls: list[tuple[str, ...]], status: int, tmp_path: Path
+) -> None:
+    """Half a second for help, one for a refusal: held by what is not imported."""
+    code = f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+from reroot.cli import main
+for call in {calls!r}:
+    try: main(call)
+    except SystemExit as end: assert end.code == {status}, (call, end.code)
+    else: assert not {status}, call
+    heavy = {HEAVY | FOR_SOME - {"rich", "typer"} | {"trl", "datasets"}!r} & set(sys.modules)
+    assert not heavy, (call, heavy)
+    assert {status or calls[0] != ("--help",)!r} or "numpy" not in sys.modules, call
+"""
+    loaded(code)

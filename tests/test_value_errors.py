@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from reroot.certify import certify
-from reroot.certify.case import largest_ratio, total_variation
+from reroot.certify.case import largest_ratio
 from reroot.certify.cases.chains import vgb_case
 from reroot.certify.toys import Toy
 from reroot.generators.tabular import Tabular
 from reroot.learners.sampling.action_rejection import action_rejection
 from reroot.objective import Tree, laws
-from reroot.testing import enumerate_runs, law_of
+from reroot.testing import enumerate_runs, law_of, total_variation
 
 
 def coins(H: int) -> Tabular:

@@ -1,4 +1,4 @@
-"""Run by ``test_trl_processes.py`` under torchrun: trains and writes what rank 0 holds in the end."""
+"""Training of ``test_trl_processes.py``, by itself or under torchrun; writes what rank 0 holds in the end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 import trl_toys
 from reroot.training import KL, strategies
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    out, processes = Path(sys.argv[1]), int(sys.argv[2])
+
+def train(out: Path, processes: int) -> None:
+    """Train, as one of so many processes; rank 0 writes the weights and the state into ``out``."""
+    out.mkdir(exist_ok=True)
     trainer = trl_toys.session_trainer(
         out,
         strategies.AdaBack(),
@@ -21,7 +22,9 @@ if __name__ == "__main__":
         roots=1,
         per_device_train_batch_size=16 // processes,
         max_steps=4,
-        ddp_backend="gloo",
+        optim="sgd",  # Adam makes steps of the rounding of gradients that are nearly 0
+        learning_rate=1.0,
+        **({"ddp_backend": "gloo"} if processes > 1 else {}),
     )
     trainer.train()
     assert trainer.accelerator.num_processes == processes
@@ -29,3 +32,8 @@ if __name__ == "__main__":
     if trainer.accelerator.is_main_process:
         torch.save(model.state_dict(), out / "weights.pt")
         (out / "state.json").write_text(json.dumps(trainer.rollouts.collector.state()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train(Path(sys.argv[1]), int(sys.argv[2]))

@@ -12,7 +12,6 @@ from reroot import InvalidInput
 from reroot.access.learner import LearnerFactory, learner
 from reroot.access.session import Session
 from reroot.certify import EXACT, Case, Chain, Sampled, cases_of, certify
-from reroot.certify.case import total_variation
 from reroot.certify.cases import chains
 from reroot.certify.record import uncertified
 from reroot.certify.toys import COINS, LENGTHS, TOYS
@@ -21,6 +20,7 @@ from reroot.learners import list_learners
 from reroot.learners.sampling.choices import accepts
 from reroot.learners.sampling.suffixes import Scored, grow
 from reroot.learners.sampling.vgb import vgb
+from reroot.testing import total_variation
 from reroot.types import Prefix
 
 CASES = cases_of()

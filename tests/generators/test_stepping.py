@@ -17,7 +17,7 @@ from reroot import BackendError, InvalidInput, Report, Sampling
 from reroot.families import HiddenPath
 from reroot.generators.base import Capabilities, Request
 from reroot.generators.law import sampling_laws
-from reroot.generators.stepping import Room
+from reroot.generators.stepping import BatchCapacity
 from reroot.generators.tabular import Tabular
 from reroot.randomness import Uniforms, stream_key
 
@@ -300,8 +300,8 @@ class Cramped(Tabular):
 
     laws, places = 2, 10_000
 
-    def _room(self) -> Room:
-        return Room(self.laws, self.places)
+    def _capacity(self) -> BatchCapacity:
+        return BatchCapacity(self.laws, self.places)
 
     def _evaluate(self, states: np.ndarray) -> np.ndarray:
         self.widths = [*getattr(self, "widths", []), len(states)]

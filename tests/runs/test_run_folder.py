@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 import reroot
+from forks import Forks
 from reroot import Budget, RunFolderError
 from reroot.access.runner import Attempt
 from reroot.generators.tabular import Tabular
@@ -311,17 +312,19 @@ def test_kill_9_at_any_moment(tmp_path: Path, whole: tuple[list[Attempt], bytes]
     folder, rng, kills = tmp_path / "run", random.Random(5), 0
     account = folder.with_suffix(".account")
     account.touch()
-    for _ in range(5):
-        process, enough = start(folder), account.stat().st_size + rng.randrange(1, 400)
-        while process.poll() is None and account.stat().st_size < enough:
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.03)
-        kills += process.poll() is None
-        process.kill()
-        process.communicate()
-    process = start(folder)
-    _, complaints = process.communicate(timeout=120)
-    assert process.returncode == 0, complaints.decode()
+    here = Path(__file__).parent
+    program = f"run({str(folder)!r}, generator=Slow({str(account)!r}), transcripts=True)"
+    with Forks("from test_run_folder import Slow, run", (here, here.parent)) as forks:
+        for _ in range(5):
+            enough = account.stat().st_size + rng.randrange(1, 400)
+            forks.start(f"from test_run_folder import Slow, run\n{program}")
+            while forks.poll() is None and account.stat().st_size < enough:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.03)
+            forks.kill()
+            kills += forks.wait() == -signal.SIGKILL
+        forks.start(f"from test_run_folder import Slow, run\n{program}")
+        assert forks.wait() == 0
     assert kills == 5
     assert len((folder / "journal.jsonl").read_bytes().splitlines()) == 6
     assert (folder / "results.parquet").read_bytes() == whole[1]

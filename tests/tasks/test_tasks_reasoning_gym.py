@@ -36,6 +36,12 @@ def spoken(problem: Problem, text: str) -> Output:
     return Output((), text, complete=True)
 
 
+def test_names_read_off_the_source_are_those_that_are_registered() -> None:
+    from reasoning_gym.factory import DATASETS
+
+    assert gym.dataset_names() == sorted(DATASETS)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # NumPy about empty text inside a scorer
 def test_every_data_set_builds_a_problem_and_scores_its_own_answer() -> None:

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ pytest.importorskip("trl")
 
 import reroot
 import trl_toys
+from forks import Forks
 from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
@@ -72,19 +71,34 @@ def final(folder: Path) -> dict[str, Any]:
     return load_file(folder / MODEL / "model.safetensors")
 
 
-@pytest.mark.slow
-def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """A run of ``config(model)``, what it told, and its summary."""
+
+    folder: Path
+    told: list[str]
+    summary: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     told: list[str] = []
+    folder = tmp_path_factory.mktemp("finished") / "r"
     callbacks = Callbacks(*[lambda line: told.append(line["name"])] * 3)
-    summary = train_run(config(model), tmp_path / "r", callbacks)
+    return Finished(folder, told, train_run(config(model), folder, callbacks))
+
+
+@pytest.mark.slow
+def test_a_run_tells_all_and_is_not_done_twice(model: Path, finished: Finished) -> None:
+    folder, told, summary = finished.folder, finished.told, finished.summary
     assert [n for n in told if n.startswith("step/")] == [f"step/{i}" for i in range(1, 7)]
     assert [n for n in told if n.startswith("eval/")] == ["eval/0", "eval/3", "eval/6"]
-    known = lines(tmp_path / "r")
+    known = lines(folder)
     assert set(told) | {"end"} == set(known)
     assert summary["reason"] == "steps"
     assert summary["spent"] == known["step/6"]["spent"]
-    assert (tmp_path / "r" / RESULTS).is_file()
-    assert list((tmp_path / "r" / "tensorboard").rglob("events*"))
+    assert (folder / RESULTS).is_file()
+    assert list((folder / "tensorboard").rglob("events*"))
     for step in range(1, 7):
         line = known[f"step/{step}"]
         assert line["root"] is not None  # a group of each step starts there, as β > 0
@@ -93,47 +107,40 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, tmp_path: Path) -> N
     evaluation = known["eval/6"]
     assert evaluation["gap"] == pytest.approx(evaluation["prefix"]["1"] - evaluation["root"]["1"])
     again: list[str] = []
-    assert (
-        train_run(config(model), tmp_path / "r", Callbacks(lambda line: again.append("x")))
-        == summary
-    )
+    assert train_run(config(model), folder, Callbacks(lambda line: again.append("x"))) == summary
     assert not again
     with pytest.raises(RunFolderError, match="another configuration"):
-        train_run(config(model, beta=0.02), tmp_path / "r")
+        train_run(config(model, beta=0.02), folder)
 
 
-COMMAND = """
-import sys; sys.path[:0] = [{tests!r}, {tests!r} + "/.."]
-from pathlib import Path
-import test_training_run as t
-t.train_run(t.config(Path({model!r}), steps=8), {folder!r})
-"""
+IMPORTS = "import test_training_run as t; from pathlib import Path; import torch; torch.set_num_threads(1)"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
-    model: Path, tmp_path: Path
+    model: Path, finished: Finished, tmp_path: Path
 ) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train_run(config(model, steps=8), whole)
-    script = COMMAND.format(tests=str(Path(__file__).parent), model=str(model), folder=str(broken))
+    """Twice in a step, soon after the journal grew; twice at any moment since the start."""
+    whole, broken = finished.folder, tmp_path / "broken"
+    program = f"t.train_run(t.config(Path({str(model)!r})), Path({str(broken)!r}))"
+    program = f"{IMPORTS}\n{program}"
     rng, kills, journal = random.Random(0), 0, broken / "journal.jsonl"
-    while not (broken / "summary.json").exists():
-        written = len(journal.read_bytes()) if journal.exists() else 0
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": "0"}
-        )
-        if kills in (2, 3):  # anywhere after the start
-            time.sleep(rng.uniform(0.2, 1.5))
-        while process.poll() is None:
-            stepped = journal.exists() and len(journal.read_bytes()) > written
-            if kills in (2, 3) or (kills < 2 and stepped):
-                time.sleep(rng.uniform(0.0, 0.1))  # anywhere in a step
-                process.kill()
-                kills += 1
-                break
-            time.sleep(0.005)
-        assert process.wait(120) in (0, -signal.SIGKILL)
+    with Forks(IMPORTS, (Path(__file__).parent, Path(__file__).parents[1])) as forks:
+        while not (broken / "summary.json").exists():
+            written = len(journal.read_bytes()) if journal.exists() else 0
+            forks.start(program)
+            if kills in (2, 3):  # anywhere after the start
+                time.sleep(rng.uniform(0.0, 1.5))
+            while (ended := forks.poll()) is None:
+                stepped = journal.exists() and len(journal.read_bytes()) > written
+                if kills in (2, 3) or (kills < 2 and stepped):
+                    time.sleep(rng.uniform(0.0, 0.1))  # anywhere in a step
+                    forks.kill()
+                    ended = forks.wait()
+                    kills += 1
+                    break
+                time.sleep(0.005)
+            assert ended in (0, -signal.SIGKILL)
     assert kills >= 2
     assert lines(broken) == lines(whole)
     mine, known = final(broken), final(whole)
@@ -141,9 +148,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
 
 
 @pytest.mark.slow
-def test_half_a_checkpoint_is_none(model: Path, tmp_path: Path) -> None:
+def test_half_a_checkpoint_is_none(model: Path, finished: Finished, tmp_path: Path) -> None:
     folder = tmp_path / "r"
-    train_run(config(model), folder)
+    shutil.copytree(finished.folder, folder)
     (folder / "summary.json").unlink()
     newest = last_checkpoint(folder / CHECKPOINTS)
     assert newest is not None
@@ -231,7 +238,7 @@ def test_many_steps_without_signal_are_told(
 
 @pytest.mark.slow
 def test_a_full_disk_is_told_and_the_run_goes_on_later(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import Trainer
 
@@ -248,10 +255,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(
         train_run(config(model), tmp_path / "r")
     summary = train_run(config(model), tmp_path / "r")
     assert summary["steps"] == 6
-    train_run(config(model), tmp_path / "whole")
-    assert all(
-        torch.equal(final(tmp_path / "r")[k], v) for k, v in final(tmp_path / "whole").items()
-    )
+    mine, known = final(tmp_path / "r"), final(finished.folder)
+    assert all(torch.equal(mine[k], v) for k, v in known.items())
 
 
 @pytest.mark.slow

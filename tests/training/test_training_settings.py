@@ -106,13 +106,15 @@ def test_bad_contracts_are_refused(grants: Any, error: type[Exception], said: st
         (b"steps: 2001-99-99", "is no YAML"),
         (b"steps: " + b"9" * 5000, "is no YAML"),
         (b"model: m\x07", "is no YAML"),
+        (b"a: &a [x, x]\ntrl: {b: &b [*a, *a], c: [*b, *b]}", "aliases"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, text: bytes, said: str) -> None:
     file = tmp_path / "t.yaml"
     file.write_bytes(text)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=said) as refused:
         read_config(file, {})
+    assert "\n" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

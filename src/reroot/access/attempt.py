@@ -47,6 +47,8 @@ class Attempt:
         error: why it failed, if it did.
         stopped: ``"budget"`` if the learner was ended by its budget.
         metadata: what the learner found out besides (see ``types.Finding``).
+        accepted: what the problem's verifier says of a complete output that does not pass. Where that is
+            true the two disagree, and learners that trust the verifier end there.
     """
 
     key: str
@@ -64,6 +66,7 @@ class Attempt:
     error: Failure | None
     stopped: str | None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    accepted: bool | None = None
 
 
 class Log(Protocol):

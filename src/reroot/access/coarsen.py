@@ -95,5 +95,5 @@ def _floats(
 
 
 def _seal(array: _A) -> _A:
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array

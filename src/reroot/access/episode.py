@@ -80,11 +80,26 @@ def bind(problem: Problem, generator: Generator) -> Episode:
             f"problem {problem.id!r}: {len(tokens)} prompt tokens + {problem.max_tokens} generated "
             f"tokens exceed the generator's {limit} positions"
         )
+    _check_vocabulary(problem, tokens, generator)
     stop = generator.stop_tokens(problem.stop)
     episode = Episode(problem, generator, tokens, stop, problem.max_tokens, None)
     if problem.demonstration is None:
         return episode
     return Episode(problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode))
+
+
+def _check_vocabulary(problem: Problem, prompt: Sequence[int], generator: Generator) -> None:
+    size, end = generator.vocab_size, generator.end_token
+    if end is not None and not 0 <= end < size:
+        raise InvalidInput(
+            f"the generator's end token {end} is outside its vocabulary 0…{size - 1}"
+        )
+    if all(0 <= token < size for token in prompt):
+        return
+    try:
+        generator.log_laws(prompt, [()])  # a prompt may say more than tokens, as an ensemble's does
+    except InvalidInput as error:
+        raise InvalidInput(f"problem {problem.id!r}: bad prompt: {error}") from None
 
 
 def _demonstration(episode: Episode) -> Prefix:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
 from ..errors import RerootError
 from ..generators.base import Generator, Request
-from ..tasks.base import score
+from ..tasks.base import check, score
 from ..types import Prefix
 from .attempt import Attempt
 from .batches import replies
@@ -93,6 +94,11 @@ def _attempt(
         running.raised = running.raised or raised
         error = error or failure_of(raised)
     complete = seen is not None and seen.complete
+    passed = complete and reward is not None and reward >= problem.pass_at
+    accepted = None
+    if seen and complete and not passed and reward is not None and problem.verifier is not None:
+        with contextlib.suppress(Exception):  # a verifier that fails says nothing
+            accepted = check(problem, seen, timeout)
     return Attempt(
         key=job.key,
         problem=problem.id,
@@ -103,10 +109,11 @@ def _attempt(
         text="" if seen is None else readable(seen.text),
         complete=complete,
         reward=reward,
-        passed=complete and reward is not None and reward >= problem.pass_at,
+        passed=passed,
         surprisal=surprisal,
         cost=running.gate.meter.spent,
         error=None if finished.out_of_budget else error,
         stopped="budget" if finished.out_of_budget else None,
         metadata=json.loads(finished.metadata),
+        accepted=accepted,
     )

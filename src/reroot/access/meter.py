@@ -44,7 +44,7 @@ class Meter:
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         """Give a reservation back and charge what was used, which never exceeds it."""
-        if any(map(operator.gt, actual, worst)):
+        if actual != worst and any(map(operator.gt, actual, worst)):
             raise AssertionError(f"used {actual} where {worst} was reserved: a worst case is wrong")
         if self._limited:
             self._reserved -= worst

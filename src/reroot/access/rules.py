@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -42,7 +43,8 @@ def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
     return AccessDenied(asked, f"the contract does not grant the {oracle} oracle", str(weakest))
 
 
-def digest(prefix: Sequence[int]) -> bytes:
+@lru_cache(maxsize=128)  # a walk asks at the children of what it has just asked
+def digest(prefix: tuple[int, ...]) -> bytes:
     """Identity of ``prefix``: 128 bits of the whole token string."""
     return hashlib.blake2b(array("q", prefix).tobytes(), digest_size=16).digest()
 
@@ -122,10 +124,13 @@ class PrefixRules:
     def _emitted_at(self, parent: bytes, token: int) -> bool:
         """Whether the generator emitted ``token`` there; reads draws only as long as it must."""
         while token not in self._emitted.get(parent, ()):
-            if not self._drawn.get(parent):
+            drawn = self._drawn.pop(parent, None)
+            if drawn is None:
                 return False
-            tokens = np.frombuffer(self._drawn[parent].pop(), dtype=np.int64).tolist()
-            self._emitted.setdefault(parent, set()).update(tokens)
+            tokens = np.frombuffer(b"".join(drawn), dtype=np.int64)
+            if tokens.max() < 4 * len(tokens):
+                tokens = np.flatnonzero(np.bincount(tokens))
+            self._emitted.setdefault(parent, set()).update(tokens.tolist())
         return True
 
     def check(self, contract: Contract, queries: Sequence[Query]) -> Marks:

@@ -116,15 +116,15 @@ def sanitize(message: object) -> Message:
 def _query(query: object) -> Query:
     if type(query) is not Query:
         raise InvalidInput(f"ask takes Query objects, got {query!r}")
-    report, forced, n = query.report, query.forced, _integer(query.n, "n")
+    report, forced, n, length = query.report, query.forced, query.n, query.length
     if type(report) is not Report:
         raise InvalidInput(f"a query's report must be a Report, got {report!r}")
-    if n is None:
+    if type(n) is not int and (n := _integer(n, "n")) is None:
         raise InvalidInput("n must be an integer, got None")
     return Query(
         _prefix(query.prefix),
         n,
-        _integer(query.length, "length"),
+        length if type(length) is int else _integer(length, "length"),
         Report(report.kind, report.k),
         None if forced is None else as_tokens(forced),
     )

@@ -395,7 +395,7 @@ def recorded_answer(message: Message, line: dict[str, Any]) -> tuple[Any, Failur
         fits = all(type(v) is kind and math.isfinite(v) for v in said)
         if not fits or len(said) != len(message.prefixes):
             raise ValueError(f"no verdicts about {len(message.prefixes)} prefixes: {value!r:.80}")
-    return value, None
+    return cast("object", value), None
 
 
 def recorded_error(failure: Failure) -> RerootError:

@@ -103,11 +103,6 @@ class Sampled(Case):
     samples: int = 2_000
 
 
-def total_variation(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
-    """½ Σ |p − q|."""
-    return math.fsum(abs(p.get(y, 0.0) - q.get(y, 0.0)) for y in {**p, **q}) / 2
-
-
 def kl_divergence(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
     """KL(p ‖ q), nats; inf where p has mass that q has not."""
     total = 0.0

@@ -14,7 +14,7 @@ from ..access.runner import Attempt
 from ..contract import Contract, Control, Report, Sampling
 from ..errors import InvalidInput
 from ..runs.run import run
-from ..testing import EnumeratedRun, enumerate_runs, law_of
+from ..testing import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..types import CURRENCIES
 from .case import (
     EXACT,
@@ -24,7 +24,6 @@ from .case import (
     Weighted,
     kl_divergence,
     largest_ratio,
-    total_variation,
 )
 from .toys import Law, Tokens
 

@@ -24,12 +24,15 @@ def compare(
     model: Annotated[
         str,
         typer.Option(
-            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], or an exact family such "
-            "as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
+            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an "
+            "exact family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
         ),
     ],
     task: Annotated[
-        str, typer.Option(help="Task or tasks, comma-separated; none for an exact family.")
+        str,
+        typer.Option(
+            help="Task or tasks, comma-separated (FILE.py:NAME too); none for an exact family."
+        ),
     ] = "",
     horizons: Annotated[str, typer.Option(help="Task sizes, comma-separated, as in 2,4,6,8.")] = "",
     grants: Annotated[
@@ -41,7 +44,9 @@ def compare(
     ] = "root/sample,visited/sample,reset/sample,chosen/full",
     learner: Annotated[
         list[str] | None,
-        typer.Option(help="A learner, as in best_of_n:n=16; repeat for more (default: a set)."),
+        typer.Option(
+            help="A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set)."
+        ),
     ] = None,
     budget_tokens: Annotated[
         int | None,
@@ -108,6 +113,10 @@ def compare(
         str, typer.Option(help="float32 (exact) or bfloat16 (another generator).")
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that the model brings along."),
+    ] = False,
 ) -> None:
     """Same tasks, same budget, same seeds: what is each generator interface worth?
 
@@ -147,6 +156,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
         )
         return
     if quick:
@@ -183,6 +193,7 @@ def compare(
             chat=chat,
             dtype=dtype,
             device=device,
+            trust_remote_code=trust_remote_code,
             on_start=on_start,
             on_attempt=on_attempt,
         )

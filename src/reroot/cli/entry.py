@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import signal
 import sys
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = 0
     try:
         _degrade()
-        from .app import run
+        from .commands import run
 
         code = run(arguments)
         sys.stdout.flush()
@@ -57,7 +58,7 @@ def _degrade() -> None:
     """A terminal or file that cannot hold a character gets a plain one, or its escape."""
     codecs.register_error("reroot", _plain)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="reroot")
 
 

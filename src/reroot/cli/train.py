@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import MissingDependency
-from ..training.trl.config import TrainConfig, read_config
+from ..training.trl.settings import TrainSettings
 from .app import app, console
 
 _ENDED = {
@@ -40,6 +40,8 @@ def train(
         reroot train --model smollm2 --task running_sum --horizon 8 --strategy adaback \\
             --beta 0.01 --out runs/t1
     """
+    from ..training.trl.config import read_config
+
     chosen = read_config(config, settings)
     from ..training.trl.callbacks import Callbacks
     from ..training.trl.train import train_run
@@ -64,13 +66,14 @@ def train(
 
 def _options() -> Iterator[inspect.Parameter]:
     """An option for each setting; ``None``: not given."""
-    for f in dataclasses.fields(TrainConfig):
+    for f in dataclasses.fields(TrainSettings):
         if not f.metadata:
             continue
         kind, text = f.metadata["kind"], f.metadata["help"]
         if kind is not bool and f.default not in (None, dataclasses.MISSING):
             text = f"{text.removesuffix('.')} (default {f.default})."
-        names = [f"--{f.name}"] if kind is bool else []  # on or not given: no --no-…
+        # on or not given: no --no-…
+        names = [f"--{f.name.replace('_', '-')}"] if kind is bool else []
         option = Annotated[kind | None, typer.Option(*names, help=text)]
         yield inspect.Parameter(
             f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option

@@ -211,6 +211,8 @@ def best_of_n(log_p: npt.ArrayLike, n: npt.ArrayLike) -> FloatArray:
 def poisson_binomial(probabilities: npt.ArrayLike) -> FloatArray:
     """(n + 1,) exact law of the number of successes of n independent trials.
 
+    As ``scipy.stats.poisson_binom``, bit for bit; importing that takes longer than a comparison.
+
     Raises:
         InvalidInput: a probability outside [0, 1].
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,15 @@ from .base import Row, Setting
 
 def setting_of(kind: str, names: str, **usual: object) -> Callable[..., Setting]:
     """Makes settings of one kind: ``setting_of("walk", "K H", first=0)(16, 4)``."""
-    keys = (*names.split(), *usual)
+    named = dict.fromkeys(names.split(), Parameter.empty) | usual
+    signature = Signature(
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=x) for name, x in named.items()]
+    )
 
     def made(*values: object, **more: object) -> Setting:
-        given = dict(zip(keys, values, strict=False)) | more
-        return {"kind": kind, **dict.fromkeys(keys), **usual, **given}
+        given = signature.bind(*values, **more)
+        given.apply_defaults()
+        return {"kind": kind, **given.arguments}
 
     return made
 

@@ -112,10 +112,8 @@ def _draw(ax: Any, line: Line) -> None:
     if line.exact:
         ax.plot(x, y, color=tone, linewidth=5, alpha=0.35, zorder=1, solid_capstyle="round")
         return
-    marker = svg.MARKERS[line.style % len(svg.MARKERS)]
-    dash = "none" if line.points else svg.DASHES[line.style % len(svg.DASHES)]
-    look = {"color": tone, "marker": marker, "markersize": 5.5, "linestyle": dash, "linewidth": 1.6}
-    ax.plot(x, y, zorder=3, **look)
+    look = svg.marks(line.color, line.style, line.style, 1.6) | {"markersize": 5.5}
+    ax.plot(x, y, zorder=3, **look | ({"linestyle": "none"} if line.points else {}))
     if len(line.low):
         ax.vlines(x, line.low, line.high, color=tone, linewidth=1.1, zorder=2)
 

@@ -126,13 +126,12 @@ def _contract(params: Mapping[str, Any]) -> Contract:
 async def tell_apart(session: Session, *, pair: Pair, rollouts: int, report: str) -> Prefix:
     """The best test between two known laws, equally likely: the likelihood ratio, a coin on ties.
 
-    Returns (0,) for the first law and (1,) for the second.
+    Returns 0…0 for the first law and 1…1 for the second.
     """
     reply = await session.rollouts(rollouts, report=Report.parse(report))
     evidence = pair.evidence(reply)
-    if abs(evidence) < 1e-9:
-        return Prefix((int(session.rng.integers(2)),))
-    return Prefix((int(evidence < 0),))
+    second = int(session.rng.integers(2)) if abs(evidence) < 1e-9 else int(evidence < 0)
+    return Prefix((second,) * session.horizon)
 
 
 def wrong_guesses(
@@ -146,7 +145,7 @@ def wrong_guesses(
     wrong = 0
     for which, tree in enumerate(trees):  # nothing that the learner holds says which
         problems = [
-            Problem(f"{i}", (), tree.horizon, lambda y, it=which: float(y.tokens == (it,)))
+            Problem(f"{i}", (), tree.horizon, lambda y, it=which: float(y.tokens[0] == it))
             for i in np.flatnonzero(truth == which).tolist()
         ]
         at_once = max(1, min(64, 400_000 // rollouts))

@@ -15,8 +15,14 @@ from ..errors import InvalidInput
 
 def refusal(model: Any, config: Any) -> str | None:
     """Why keys and values of all past tokens are not this model's whole state, if they are not."""
+    if config.vocab_size < 1:
+        return "its vocabulary is empty"
     if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
         return "it is no decoder-only model"
+    if any(getattr(module, "is_causal", True) is False for module in model.modules()):
+        return (
+            "it is an encoder: its tokens attend to those after them (is_decoder=True is not set)"
+        )
     if getattr(model, "_is_stateful", False):
         return "it carries a recurrent state"
     layers = {type(layer) for layer in DynamicCache(config=config).layers} - {DynamicLayer}
@@ -31,6 +37,12 @@ def refusal(model: Any, config: Any) -> str | None:
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attention {config._attn_implementation!r} takes no mask; load it with 'sdpa'"
     return None
+
+
+def positions(config: Any) -> int | None:
+    """Most tokens that the model's configuration has positions for, if it says so."""
+    names = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "n_positions")
+    return next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
 
 
 def end_ids(model: Any, vocab: int) -> list[int]:

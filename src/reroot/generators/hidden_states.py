@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import BackendError
 from ..types import FloatArray
+from .probe import Probe, String
 
 _NORMS = ("norm", "ln_f", "final_layernorm", "final_layer_norm", "norm_f")
 _ENTRIES = 1 << 25  # most entries of the states, and of the laws, of one pass
-_PROBE = 5  # tokens on which the last layer's law is compared with the model's
-
-String = tuple[int, ...]
 
 
 class HiddenStates:
@@ -53,7 +52,7 @@ class HiddenStates:
         d = min(layers, self.layers)
         laws = np.empty((len(strings), d, self._vocab), dtype=np.float32)
         for chunk in self._chunks(strings, d * self._vocab):
-            states, _ = self._forward([strings[i] for i in chunk])
+            states = self._forward([strings[i] for i in chunk])
             ends = torch.tensor([len(strings[i]) - 1 for i in chunk], device=states[0].device)
             rows = torch.arange(len(chunk), device=ends.device)
             inner = [self._norm(layer[rows, ends]) for layer in states[-d:-1]]
@@ -68,7 +67,7 @@ class HiddenStates:
         distinct = list(dict.fromkeys(zip(strings, lengths, strict=True)))  # draws repeat
         found = np.empty((len(distinct), self._width))
         for chunk in self._chunks([string for string, _ in distinct], 0):
-            states, _ = self._forward([distinct[i][0] for i in chunk])
+            states = self._forward([distinct[i][0] for i in chunk])
             for row, i in enumerate(chunk):
                 end = len(distinct[i][0])
                 mine = states[-1][row, end - distinct[i][1] : end]
@@ -76,16 +75,8 @@ class HiddenStates:
         at = {one: i for i, one in enumerate(distinct)}
         return found[[at[one] for one in zip(strings, lengths, strict=True)]]
 
-    @torch.inference_mode()
-    def miss(self) -> float:
-        """How far the last layer's law is from the model's own, in total variation, on a few tokens."""
-        string = tuple(i * self._vocab // _PROBE for i in range(_PROBE))
-        states, logits = self._forward([string])
-        read = self._head(states[-1][:, -1]).float().softmax(dim=-1)
-        return float((read - logits[:, -1].float().softmax(dim=-1)).abs().sum() / 2)
-
-    def _forward(self, strings: Sequence[String]) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
-        """((B, T, width) states: of the embedding, then after each block; the logits kept)."""
+    def _forward(self, strings: Sequence[String]) -> Sequence[torch.Tensor]:
+        """(B, T, width) each: states of the embedding, then after each block."""
         longest = max(map(len, strings))
         ids = torch.tensor([[*s, *[0] * (longest - len(s))] for s in strings])
         found = self._model(
@@ -96,7 +87,7 @@ class HiddenStates:
         )
         self.passes += 1
         self.positions += sum(map(len, strings))
-        return found.hidden_states, found.logits
+        return found.hidden_states
 
     def _chunks(self, strings: Sequence[String], entries: int) -> Iterator[list[int]]:
         """Indices of strings that are computed together, of similar length; ``entries`` per string."""
@@ -112,12 +103,15 @@ class HiddenStates:
             yield chunk
 
 
-def hidden_states_of(model: Any) -> HiddenStates | None:
-    """A reader of the model's hidden states, if the final norm and the output head give its own law."""
+def hidden_states_of(model: Any, probe: Probe) -> HiddenStates | None:
+    """A reader of the model's hidden states, if the final norm and the output head give its own laws."""
     found = [getattr(model.base_model, name, None) for name in _NORMS]
     norm = next((module for module in found if isinstance(module, torch.nn.Module)), None)
     if norm is None or model.get_output_embeddings() is None:
         return None
     states = HiddenStates(model, norm)
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.2
-    return states if states.miss() <= tolerance else None
+    try:
+        probe.check(lambda strings: states.layer_laws(strings, 1)[:, 0], probe.ends)
+    except BackendError:
+        return None
+    return states

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONVERTED = "smollm2-135m-instruct-0.1.2-float32"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_TRUST = "it runs with --trust-remote-code (trust_remote_code=True) alone: read it first"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -45,11 +47,14 @@ def cache_folder() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "reroot"
 
 
-def resolve(name: str | Path, progress: Progress | None = None) -> Path:
+def resolve(
+    name: str | Path, progress: Progress | None = None, *, trust_remote_code: bool = False
+) -> Path:
     """The folder of the model ``name``: ``"smollm2"``, a folder, or a Hugging Face hub id.
 
     ``smollm2`` is converted on first use; a hub model is downloaded, unless ``HF_HUB_OFFLINE`` is set and
     it is not in the hub's cache. An existing folder wins over a hub id of the same name.
+    ``trust_remote_code`` fetches the Python files of a hub model too (see ``load``).
 
     Raises:
         InvalidInput: the folder is not a model (says what is missing), or there is no such model.
@@ -67,20 +72,30 @@ def resolve(name: str | Path, progress: Progress | None = None) -> Path:
         raise InvalidInput(
             f"model {text!r} is neither 'smollm2', nor a folder, nor a hub id such as 'org/name'"
         )
-    return _download(text, progress)
+    return _download(text, progress, trust_remote_code)
 
 
 def load(
-    name: str | Path, *, dtype: str = "float32", progress: Progress | None = None
+    name: str | Path,
+    *,
+    dtype: str = "float32",
+    progress: Progress | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
     """(model, tokenizer) of the causal language model ``name``, in evaluation mode on the CPU.
 
+    Code that a model brings along (``auto_map``, kernels of the hub) runs with ``trust_remote_code``
+    alone; nobody is asked. Pickled weights are read as tensors and nothing else.
+
     Raises:
-        InvalidInput: not a causal language model, incomplete weights, or as in ``resolve``.
+        InvalidInput: not a causal language model, incomplete weights, code that is not trusted, or as
+            in ``resolve``.
         MissingDependency: torch or transformers is not installed.
     """
     need("lm", "torch", "transformers")
-    folder = resolve(name, progress)
+    folder = resolve(name, progress, trust_remote_code=trust_remote_code)
+    if not trust_remote_code and (kernel := _named(folder, _is_kernel)):
+        raise InvalidInput(f"{folder}: {kernel} is code from the hub; {_TRUST}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -89,11 +104,17 @@ def load(
         raise InvalidInput(f"dtype must be one of {', '.join(kinds)}, got {dtype!r}")
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=kinds[dtype], output_loading_info=True
+                folder,
+                dtype=kinds[dtype],
+                output_loading_info=True,
+                weights_only=True,
+                trust_remote_code=trust_remote_code,
             )
     except Exception as error:
+        if "trust_remote_code" in str(error) and (code := _named(folder, _is_code)):
+            raise InvalidInput(f"{folder} brings code of its own: {code}; {_TRUST}") from None
         raise InvalidInput(
             f"{folder} does not load as a causal language model: {_line(error)}"
         ) from (error)
@@ -103,6 +124,31 @@ def load(
             f"the weights in {folder} lack {len(missing)} tensors, the first is {missing[0]!r}"
         )
     return model.eval(), tokenizer
+
+
+def _is_code(name: str, value: object) -> bool:
+    return name == "auto_map"
+
+
+def _is_kernel(name: str, value: object) -> bool:
+    """transformers takes ``org/name`` as the name of a kernel on the hub, which it downloads and runs."""
+    return name.endswith("attn_implementation") and "/" in str(value)
+
+
+def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
+    """The first setting of a model folder's JSON files that is ``wanted``, in words."""
+
+    def walk(value: object) -> Iterator[tuple[str, object]]:
+        for name, inner in value.items() if isinstance(value, dict) else ():
+            yield name, inner
+            yield from walk(inner)
+
+    for file in sorted(folder.glob("*config*.json")):
+        with contextlib.suppress(ValueError, OSError):
+            for name, value in walk(json.loads(file.read_text(encoding="utf-8"))):
+                if wanted(name, value):
+                    return f"{name} in {file.name} names {json.dumps(value)}"
+    return None
 
 
 def _check_folder(folder: Path) -> None:
@@ -118,13 +164,13 @@ def _check_folder(folder: Path) -> None:
         raise InvalidInput(f"{folder} is not a model folder: it lacks {' and '.join(missing)}")
 
 
-def _download(hub_id: str, progress: Progress | None) -> Path:
+def _download(hub_id: str, progress: Progress | None, code: bool) -> Path:
     """The folder of the hub's snapshot; only what a model needs is fetched."""
     need("lm", "torch", "transformers")
     from huggingface_hub import snapshot_download
 
     say(progress, f"looking for {hub_id} on the Hugging Face hub")
-    texts = ["*.json", "*.model", "*.txt", "*.jinja"]
+    texts = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if code else [])]
     try:
         folder = Path(snapshot_download(hub_id, allow_patterns=texts, ignore_patterns="*/*"))
         for pattern in _WEIGHTS:  # safetensors where there are any
@@ -215,12 +261,11 @@ def _convert(source: Path, partial: Path, progress: Progress | None) -> None:
     say(progress, f"converting SmolLM2-135M-Instruct once into {partial.parent} (about 20 s)")
     try:
         with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that ignores the setting
-            AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(
-                partial
-            )
+            gguf = {"gguf_file": source.name, "trust_remote_code": False}
+            AutoTokenizer.from_pretrained(source.parent, **gguf).save_pretrained(partial)
             model = AutoModelForCausalLM.from_pretrained(
                 source.parent,
-                gguf_file=source.name,
+                **gguf,
                 dtype=torch.float32,
                 quantization_config=GgufConfig(dequantize=True),  # else it cannot be saved
             )

@@ -82,7 +82,7 @@ class SteppingGenerator(ABC):
         """(n,) tokens by inverse transform of ``laws[rows]`` at the uniforms ``u``."""
         return invert(cumulative(laws), rows, u)
 
-    def _room(self) -> Room | None:
+    def _capacity(self) -> BatchCapacity | None:
         """What may be in flight at once; ``None``: everything."""
         return None
 
@@ -112,7 +112,7 @@ class SteppingGenerator(ABC):
             )
 
 
-class Room:
+class BatchCapacity:
     """Memory for rows in flight: laws and places for tokens.
 
     A row holds places for all tokens that it may generate until it ends; prompt and prefix of its
@@ -129,7 +129,7 @@ class Room:
         self._rows: Counter[int] = Counter()
         self._in_flight = 0
 
-    def take(self, index: int, request: Request, rows: int) -> int:
+    def acquire(self, index: int, request: Request, rows: int) -> int:
         """How many of the next ``rows`` rows of a request there is room for; they take it."""
         begun = self._rows[index] > 0
         start = 0 if begun else len(request.prefix)
@@ -148,7 +148,7 @@ class Room:
         self._hold(request, fits, start, begun)
         return fits
 
-    def give_back(self, index: int, request: Request, rows: int) -> None:
+    def release(self, index: int, request: Request, rows: int) -> None:
         """``rows`` rows of a request have ended."""
         self._in_flight -= rows
         self._rows[index] -= rows
@@ -178,11 +178,12 @@ class _Decoding:
         self.requests = requests
         self.uniforms = thread_uniforms()
         starts = [generator._start(r.prompt, r.prefix) for r in requests]
+        self.starts = np.array(starts, dtype=np.int64)
         sizes = [r.n for r in requests]
         self.edges = list(accumulate(sizes, initial=0))
         self.owner = np.repeat(np.arange(len(requests)), sizes)
         self.local = np.arange(len(self.owner)) - np.repeat(self.edges[:-1], sizes)
-        self.states = np.repeat(np.array(starts, dtype=np.int64), sizes)
+        self.states = np.repeat(self.starts, sizes)
         self.most = np.repeat(np.array([r.length for r in requests], dtype=np.int64), sizes)
         ends = np.cumsum(self.most)
         self.at = ends - self.most
@@ -202,8 +203,8 @@ class _Decoding:
         self.stops = _groups([r.stop if r.forced is None else frozenset[int]() for r in requests])
 
     def run(self) -> list[Reply]:
-        room = self.generator._room()
-        active, waiting = self._admitted(np.arange(0), 0, room)
+        capacity = self.generator._capacity()
+        active, waiting = self._admitted(np.arange(0), 0, capacity)
         while len(active):
             tokens = self._step(active)
             going = self.most[active] > self.lengths[active]
@@ -212,28 +213,30 @@ class _Decoding:
                     hit = np.isin(tokens, np.fromiter(stop, dtype=np.int64))
                     going &= ~(hit & members[self.owner[active]])
             if not going.all():
-                if room is not None:
+                if capacity is not None:
                     ended = np.bincount(self.owner[active[~going]])
                     for index in np.flatnonzero(ended).tolist():
-                        room.give_back(index, self.requests[index], int(ended[index]))
+                        capacity.release(index, self.requests[index], int(ended[index]))
                 active, tokens = active[going], tokens[going]
             if len(active):
                 self.states[active] = self.generator._advance(self.states[active], tokens)
             if waiting < len(self.owner):
-                active, waiting = self._admitted(active, waiting, room)
-            if room is not None:
+                active, waiting = self._admitted(active, waiting, capacity)
+            if capacity is not None:
                 self.generator._tidy(np.concatenate([self.states[active], self.states[waiting:]]))
         return [self._reply(index) for index in range(len(self.requests))]
 
-    def _admitted(self, active: IntArray, waiting: int, room: Room | None) -> tuple[IntArray, int]:
+    def _admitted(
+        self, active: IntArray, waiting: int, capacity: BatchCapacity | None
+    ) -> tuple[IntArray, int]:
         """(rows in flight with those that there is room for, the first row that waits)."""
         first, total = waiting, len(self.owner)
-        if room is None:
+        if capacity is None:
             return np.arange(total), total
         while waiting < total:
             index = int(self.owner[waiting])
             wanted = self.edges[index + 1] - waiting
-            taken = room.take(index, self.requests[index], wanted)
+            taken = capacity.acquire(index, self.requests[index], wanted)
             waiting += taken
             if taken < wanted:
                 break
@@ -241,7 +244,11 @@ class _Decoding:
 
     def _step(self, active: IntArray) -> IntArray:
         """Evaluate each distinct state once; choose and record one token per active row."""
-        distinct, row = _distinct(self.states[active])
+        if len(active) == len(self.owner) and not self.lengths.any():  # the rows of a request agree
+            distinct, row = _distinct(self.starts)
+            row = row[self.owner]
+        else:
+            distinct, row = _distinct(self.states[active])
         base = self.generator._evaluate(distinct)
         if len(self.samplings) == 1:
             return self._serve(active, row, base, self.requests[0].sampling)
@@ -304,12 +311,13 @@ class _Decoding:
         shape, begin = (request.n, request.length), int(self.at[lo])
         flat = slice(begin, begin + request.n * request.length)
         lengths = self.lengths[lo:hi]
-        longest = int(lengths.max())
+        longest = 1 if request.length == 1 else int(lengths.max())
         lists = self.lists.get(index)
         scored = request.report.has_logprob
 
         def cut(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-            return _sealed(array[flat].reshape(shape)[:, :longest])
+            rows = array[flat].reshape(shape)
+            return _sealed(rows if longest == request.length else rows[:, :longest])
 
         return Reply(
             Prefix(request.prefix),
@@ -385,5 +393,5 @@ def _spans(owner: IntArray, steps: IntArray) -> list[_Span]:
 
 def _sealed(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """``array``, read-only."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array

@@ -17,12 +17,21 @@ class Text:
         tokenizer: any transformers tokenizer.
         chat: put a prompt's text through the chat template, as one user message.
         ends: token ids that end an output, besides the tokenizer's own end token.
+        vocab: K of the model.
 
     Raises:
-        InvalidInput: ``chat`` without a chat template.
+        InvalidInput: ``chat`` without a chat template, or a tokenizer whose end token, or what it puts
+            around a text, is none of the model's tokens.
     """
 
-    def __init__(self, tokenizer: Any, chat: bool, ends: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Any, chat: bool, ends: Sequence[int], vocab: int) -> None:
+        around = tokenizer("", verbose=False)["input_ids"]
+        for token in (tokenizer.eos_token_id, *around):
+            if token is not None and token >= vocab:
+                raise InvalidInput(
+                    f"the tokenizer's token {tokenizer.convert_ids_to_tokens(token)!r} is number {token}, "
+                    f"the model's vocabulary is 0…{vocab - 1}: they do not belong together"
+                )
         if chat and not getattr(tokenizer, "chat_template", None):
             raise InvalidInput("this tokenizer has no chat template; use chat=False")
         self._tokenizer = tokenizer

@@ -21,7 +21,7 @@ from ..errors import BackendError, InvalidInput, MissingDependency
 from ..types import FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
 from .models import Progress, load
-from .stepping import Room, SteppingGenerator
+from .stepping import BatchCapacity, SteppingGenerator
 from .tokenizer import Text
 
 try:
@@ -32,11 +32,12 @@ except ImportError as error:
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
 from .attention import group_size, grouped_attention
-from .causal_model import device_named, end_ids, fingerprint, refusal
+from .causal_model import device_named, end_ids, fingerprint, positions, refusal
 from .hidden_states import HiddenStates, hidden_states_of
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
 from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
+from .probe import Probe
 from .wide import WIDE, LawStore, draw_wide
 
 _LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
@@ -57,12 +58,13 @@ class Transformers(SteppingGenerator):
         device: where to compute, as torch names it.
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
         progress: told what takes time while the model is prepared.
+        trust_remote_code: let code that the model's folder brings along run.
 
     Raises:
-        InvalidInput: not a model, no chat template, or an architecture whose state is more than the
+        InvalidInput: not a model, no chat template, no causal model, or one whose state is more than the
             keys and values of all past tokens (sliding windows, recurrence, rotations by length).
         MissingDependency: a package is not installed.
-        BackendError: packed passes disagree with plain ones (checked on a few tokens).
+        BackendError: laws through the prefix tree are not those of plain passes (see ``Probe``).
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Transformers(SteppingGenerator):
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
         progress: Progress | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(cache_bytes, bool) or cache_bytes < 1:
@@ -82,7 +85,9 @@ class Transformers(SteppingGenerator):
             self._model, tokenizer = model
             self._name = Path(self._model.config._name_or_path).name
         else:
-            self._model, tokenizer = load(model, dtype=dtype, progress=progress)
+            self._model, tokenizer = load(
+                model, dtype=dtype, progress=progress, trust_remote_code=trust_remote_code
+            )
             self._model.to(device_named(device))
             self._name = Path(model).name
         self._config = self._model.config.get_text_config()
@@ -92,7 +97,8 @@ class Transformers(SteppingGenerator):
         if not isinstance(model, tuple):  # nobody else has it, so its weights stay as they are
             self._weights = fingerprint(self._model)
             pack_linears(self._model)
-        self._text = Text(tokenizer, chat, end_ids(self._model, self._config.vocab_size))
+        ends = end_ids(self._model, self._config.vocab_size)
+        self._text = Text(tokenizer, chat, ends, self._config.vocab_size)
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
@@ -101,22 +107,35 @@ class Transformers(SteppingGenerator):
         self._slot_bytes = 1 << 14
         self._group = group_size(self._config)
         self._hidden: HiddenStates | None = None
+        self._unreached: int | None = None
         self.clear()
         with self._evaluating():
-            self._checked_engine()
-            self._hidden = hidden_states_of(self._model)
+            probe = Probe(self._model, self._config)
+            self._check_engine(probe)
+            self._hidden = hidden_states_of(self._model, probe)
+        self._unreached = probe.unreached
         self._slot_bytes = self._store.slot_bytes
         self.clear()
 
-    def _checked_engine(self) -> None:
+    def _check_engine(self, probe: Probe) -> None:
+        """Compare laws through the tree with plain ones; attention in groups is given up if it fails."""
         try:
-            self._check_engine()
-        except BackendError:
-            if self._group == 1:
+            probe.check(self._probed)
+        except Exception as error:
+            if self._group > 1:
+                self._group = 1  # its attention is its own
+                self.clear()
+                return self._check_engine(probe)
+            if isinstance(error, BackendError):
                 raise
-            self._group = 1  # its attention is its own
-            self.clear()
-            self._check_engine()
+            raise BackendError(
+                f"a {self._config.model_type} model cannot be computed through the prefix tree: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _probed(self, strings: Sequence[tuple[int, ...]]) -> FloatArray:
+        nodes = [self._start(string[:1], string[1:]) for string in strings]
+        return self._laws(np.array(nodes))
 
     def weights_changed(self) -> None:
         """Forget all that was computed with other weights; counters go on, identity follows.
@@ -161,7 +180,9 @@ class Transformers(SteppingGenerator):
         return self._text.end
 
     def max_length(self) -> int | None:
-        return getattr(self._config, "max_position_embeddings", None)
+        """Positions of the model, or as many as its laws could be checked for when it was loaded."""
+        limits = (positions(self._config), self._unreached)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Prompt text → tokens, through the chat template if there is one in use; never empty."""
@@ -266,8 +287,8 @@ class Transformers(SteppingGenerator):
             for module in training:
                 module.training = True
 
-    def _room(self) -> Room:
-        return Room(len(self._buffer), self._tree.limit)
+    def _capacity(self) -> BatchCapacity:
+        return BatchCapacity(len(self._buffer), self._tree.limit)
 
     def _look_ahead(self, requests: Sequence[Request]) -> None:
         """Note the paths of forced tokens, so that each is computed in one pass."""
@@ -365,32 +386,3 @@ class Transformers(SteppingGenerator):
 
     def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
         return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)
-
-    def _check_engine(self) -> None:
-        """Compare packed passes over a small tree with plain ones, token path by token path."""
-        a, b, c, d, e = (i * self._vocab // 5 for i in range(5))
-        paths = [(a, b), (a, b, c), (a, b, d, e), (e, b, d, e), (a, b, d, c, c)]
-        try:
-            nodes = [self._start(path, ()) for path in paths]
-            self._laws(np.array(nodes[:2]))
-            packed = np.exp(self._laws(np.array(nodes)))
-            worst = 0.0
-            for path, law in zip(paths, packed, strict=True):
-                worst = max(worst, float(np.abs(law - np.exp(self._plain(path))).sum() / 2))
-        except Exception as error:
-            raise BackendError(
-                f"a {self._config.model_type} model cannot be computed through the prefix tree: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not worst <= (1e-3 if self._model.dtype == torch.float32 else 0.2):
-            raise BackendError(
-                f"a {self._config.model_type} model cannot be computed through the prefix tree: its "
-                f"laws there are off by up to {worst:.3g} in total variation"
-            )
-
-    @torch.inference_mode()
-    def _plain(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """(K,) nats: the law after ``tokens``, computed without any cache."""
-        ids = torch.tensor([list(tokens)], device=self._model.device)
-        logits = self._model(input_ids=ids, use_cache=False).logits[0, -1]
-        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()

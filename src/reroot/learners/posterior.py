@@ -64,8 +64,10 @@ async def posterior_walk(
         max_draws: most draws in all (``None``: until the budget ends).
 
     Raises:
-        InvalidInput: p is not above 1/K.
+        InvalidInput: p is not above 1/K, or K = 1: a single token has no wrong turn.
     """
+    if session.vocab_size < 2:
+        raise InvalidInput("a hidden path needs a vocabulary of at least 2 tokens, got 1")
     if p is not None and p * session.vocab_size <= 1:
         raise InvalidInput(f"p must lie in (1/{session.vocab_size}, 1), got {p!r}")
     grid = unknown_grid(session.vocab_size) if p is None else [p]

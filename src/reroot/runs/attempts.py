@@ -318,6 +318,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "output": (list, type(None)),
     **dict.fromkeys(("complete", "passed"), (bool,)),
+    "accepted": (bool, type(None)),
     **dict.fromkeys(("reward", "surprisal"), (float, type(None))),
     **dict.fromkeys(("cost", "metadata"), (dict,)),
     "error": (dict, type(None)),

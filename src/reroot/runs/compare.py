@@ -19,7 +19,6 @@ from .folder import RESULTS, SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
-from .summary import summary_of
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .workload import Workload, build_workload
 
@@ -80,6 +79,7 @@ def compare(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -112,6 +112,7 @@ def compare(
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         chat, dtype, device: how to load a language model.
+        trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
 
@@ -134,7 +135,7 @@ def compare(
         on_attempt=on_attempt,
     )
     how.check()
-    load = {"chat": chat, "dtype": dtype, "device": device}
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     workload = build_workload(
         source,
         tasks_of(task),
@@ -168,7 +169,7 @@ def compare_on(
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and ``device`` with which the workload was built.
+        load: ``chat``, ``dtype`` and so on, with which the workload was built.
         how: how attempts are made.
         learners, grants, seeds, beta, out, on_start: see ``compare``.
 
@@ -198,6 +199,8 @@ def _run(
         results = comparison_table(config, problems, made)
         write_table(out / RESULTS, results)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
+        from .summary import summary_of  # here, as scipy takes time that refusals save
+
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
@@ -211,6 +214,8 @@ def load_comparison(folder: str | Path) -> Comparison:
         RunFolderError: the folder holds no comparison, is damaged, or cannot be written.
     """
     data = load_run(folder)
+    from .summary import summary_of
+
     summary = summary_of(data)
     write_json(data.folder / SUMMARY, summary)
     return Comparison(data.folder, data, summary)

@@ -125,7 +125,7 @@ class Plan:
             parts += [f"--budget-{currency}", str(amount)]
         parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
         parts += ["--beta", repr(self.beta)]
-        parts += ["--chat"] if self.load["chat"] else []
+        parts += [f"--{n.replace('_', '-')}" for n in ("chat", "trust_remote_code") if self.load[n]]
         for option in ("dtype", "device"):
             if self.load[option] != DEFAULT_LOAD[option]:
                 parts += [f"--{option}", self.load[option]]

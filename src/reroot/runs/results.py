@@ -214,6 +214,17 @@ def run_data(
     return RunData(folder, config, results, problems, usage, learners, tasks, cells, made)
 
 
+def accepted_failures(run: RunData) -> dict[str, Any] | None:
+    """Complete outputs that the verifier accepts though their reward fails: how many, and one of them."""
+    wrong = run.results.filter(run.results["accepted"])
+    if not len(wrong):
+        return None
+    keys = ["learner", "law", "task", "horizon", *UNIT]
+    wrong = wrong.unique(keys, keep="first", maintain_order=True)
+    shown = wrong.select("problem", "learner", "text", "reward").row(0, named=True)
+    return {"attempts": len(wrong), **shown}
+
+
 def _with_law(results: pl.DataFrame, path: Path) -> pl.DataFrame:
     """``results`` with the sampling law of each row's contract."""
     import polars as pl

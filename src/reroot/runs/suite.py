@@ -161,6 +161,7 @@ def run_suite(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     on_start: Callable[[str, int, int], None] = lambda part, total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> SuiteRun:
@@ -181,6 +182,7 @@ def run_suite(
         concurrency: attempts in flight: what they ask at the same moment is one batch.
         keep_errors, attempt_timeout, judge_timeout: as for ``compare``.
         chat, dtype, device: how to load a language model.
+        trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
         on_attempt: called with each attempt as it finishes.
 
@@ -197,7 +199,7 @@ def run_suite(
     how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
-    load = {"chat": chat, "dtype": dtype, "device": device}
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     count = size.problems if problems is None else problems
     workload = build_workload(
         model,

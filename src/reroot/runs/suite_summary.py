@@ -14,7 +14,7 @@ from ..contract import Contract, Oracle
 from ..diagnosis.intervals import bootstrap_interval, clopper_pearson, paired_difference
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
-from .results import UNIT, Learner, RunData
+from .results import UNIT, Learner, RunData, accepted_failures
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,6 +53,7 @@ def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) ->
         "rewards": [_rewards(runs, x, tasks) for x in methods],
         "speed": {part: _speed(parts[part]) for part in (*BUDGETS, "rollouts")},
         "errors": sum(_errors(run) for run in runs.values()),
+        "accepted_failures": {b: accepted_failures(run) for b, run in runs.items()},
         "made": [sum(counts) for counts in zip(*(run.made for run in parts.values()), strict=True)],
     }
 

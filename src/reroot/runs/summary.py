@@ -20,7 +20,7 @@ from ..diagnosis.intervals import (
 from ..diagnosis.verdict import Arm, Verdict, decide
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
-from .results import Learner, RunData
+from .results import Learner, RunData, accepted_failures
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,6 +56,7 @@ def summary_of(run: RunData) -> dict[str, Any]:
         "differences": [row for t, h in _places(run) for row in _differences(run, t, h)],
         "exact": [row for cell in _cells(run) for row in _exact_rows(run, *cell)],
         "reach": [reach(run, t, h) for t, h in _places(run)],
+        "accepted_failures": accepted_failures(run),
         "made": list(run.made),
         **run.usage,
     }

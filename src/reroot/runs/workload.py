@@ -23,7 +23,7 @@ _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language mode
 _MOST = 1_000_000
 _DTYPES = ("float32", "bfloat16", "float16")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
-DEFAULT_LOAD = {"chat": False, "dtype": "float32", "device": "cpu"}
+DEFAULT_LOAD = {"chat": False, "dtype": "float32", "device": "cpu", "trust_remote_code": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def build_workload(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     budgets: Mapping[str, int] | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
@@ -94,14 +95,15 @@ def build_workload(
         seeds: number of seeds 0…seeds−1.
         problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
             place of tasks; cells are then their horizons.
-        chat, dtype, device: how to load a language model.
+        chat, dtype, device, trust_remote_code: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
     family = isinstance(model, str) and is_family(model)
-    check_load(model, chat=chat, dtype=dtype, device=device)
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    check_load(model, **load)
     count, given = _DEFAULT_COUNT[family], None
     if isinstance(problems, Integral):
         count = check_int("problems", problems, 1)
@@ -128,7 +130,7 @@ def build_workload(
         return _family_workload(str(model), horizons, seeds, count)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
-    return _task_workload(model, tasks, given, horizons, seeds, count, chat, dtype, device)
+    return _task_workload(model, tasks, given, horizons, seeds, count, load)
 
 
 def is_family(model: str) -> bool:
@@ -142,17 +144,21 @@ def is_family(model: str) -> bool:
     return bool(read.settings) and not other
 
 
-def check_load(model: str | Generator, *, chat: bool, dtype: str, device: str) -> None:
+def check_load(
+    model: str | Generator, *, chat: bool, dtype: str, device: str, trust_remote_code: bool
+) -> None:
     """Refuse ways to load a model that do not exist, or not for this one (``InvalidInput``)."""
-    if not isinstance(chat, bool):
-        raise InvalidInput(f"chat must be True or False, got {chat!r}")
+    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    for name in ("chat", "trust_remote_code"):
+        if not isinstance(load[name], bool):
+            raise InvalidInput(f"{name} must be True or False, got {load[name]!r}")
     if dtype not in _DTYPES:
         raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if not isinstance(device, str) or not _DEVICE.fullmatch(device):
         raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {device!r}")
     if isinstance(model, str) and not _loads_itself(model):
         return
-    for name, value in (("chat", chat), ("dtype", dtype), ("device", device)):
+    for name, value in load.items():
         if value != DEFAULT_LOAD[name]:
             raise InvalidInput(f"{name}={value} is for language models, not for {model}")
 
@@ -219,9 +225,7 @@ def _task_workload(
     horizons: Sequence[int],
     seeds: int,
     count: int,
-    chat: bool,
-    dtype: str,
-    device: str,
+    load: Mapping[str, Any],
 ) -> Workload:
     code: dict[str, str] = {}
     objects = [] if isinstance(model, str) else ["generator"]
@@ -235,7 +239,7 @@ def _task_workload(
         named = {"problems": _Given(given)}
         objects.append("problems")
     if isinstance(model, str):
-        generator = load_text_generator(model, chat=chat, dtype=dtype, device=device, code=code)
+        generator = load_text_generator(model, **load, code=code)
     else:
         generator = generator_of(model)
         _note(code, type(generator).__name__, type(generator))
@@ -307,6 +311,7 @@ def load_text_generator(
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
+    trust_remote_code: bool = False,
     code: dict[str, str] | None = None,
 ) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
@@ -340,4 +345,6 @@ def load_text_generator(
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
-    return Transformers(resolve(model), chat=chat, dtype=dtype, device=device)
+    trust = trust_remote_code
+    folder = resolve(model, trust_remote_code=trust)
+    return Transformers(folder, chat=chat, dtype=dtype, device=device, trust_remote_code=trust)

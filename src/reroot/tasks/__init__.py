@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Problem, Task, check, score
+from .base import ExactText, Problem, Task, TextPrefix, check, score
 from .registry import get_task, list_tasks
 
-__all__ = ["Problem", "Task", "check", "get_task", "list_tasks", "score"]
+__all__ = ["ExactText", "Problem", "Task", "TextPrefix", "check", "get_task", "list_tasks", "score"]

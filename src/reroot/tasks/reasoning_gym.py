@@ -24,14 +24,17 @@ parser) *evaluate* the answer as Python: judge outputs of a model you do not tru
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from .. import specs
@@ -246,7 +249,23 @@ def _package():
 
 def dataset_names() -> list[str]:
     """The data sets of the installed package, sorted (``MissingDependency`` without it)."""
-    return sorted(_package().factory.DATASETS)
+    spec = importlib.util.find_spec("reasoning_gym")
+    if spec is None or spec.origin is None:
+        _package()
+    return sorted(_names_in(Path(str(spec and spec.origin)).parent))
+
+
+@lru_cache
+def _names_in(package: Path) -> frozenset[str]:
+    """Read off the source: importing it takes two seconds, too long for a list or a refusal."""
+    names: set[str] = set()
+    for file in package.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for word in re.findall(r"""register_dataset\(\s*([\w"']+)""", text):
+            constant = re.search(rf"""^{re.escape(word)} *= *["'](\w+)["']""", text, re.MULTILINE)
+            if constant or word[0] in "\"'":
+                names.add(constant[1] if constant else word.strip("\"'"))
+    return frozenset(names)
 
 
 def own_settings(dataset: str) -> dict[str, tuple[str, str]]:

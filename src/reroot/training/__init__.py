@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import need
-from . import strategies
-from .advantages import KL
-from .policy_gradient import Policy, Rule
-from .strategies import Start, Strategy
-from .tabular import tabular_training
-from .trl.callbacks import Callbacks
-from .trl.config import TrainConfig
-from .trl.train import train
 
 if TYPE_CHECKING:
+    from .public import (
+        KL,
+        Callbacks,
+        Policy,
+        Rule,
+        Start,
+        Strategy,
+        TrainConfig,
+        strategies,
+        tabular_training,
+        train,
+    )
     from .trl.bridge import rollouts_for_trl
     from .trl.trainer import SessionTrainer
 
@@ -35,13 +39,17 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch and TRL is loaded when it is asked for.
+    """What is loaded when it is asked for; some of it needs torch and TRL.
 
     Raises:
         MissingDependency: they are not installed.
     """
-    if name not in ("SessionTrainer", "rollouts_for_trl"):
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in ("SessionTrainer", "rollouts_for_trl"):
+        from . import public
+
+        return getattr(public, name)
     need("train", "torch", "transformers", "trl")
     if name == "SessionTrainer":
         from .trl.trainer import SessionTrainer

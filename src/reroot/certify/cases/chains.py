@@ -15,6 +15,7 @@ from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists
 from ...learners.sampling.vgb import VgbWalk, vgb
 from ...objective import conditioned_law, gibbs_policy, power_law, temperature_law
+from ...tasks.base import estimate
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
 from ..case import Aim, Case, Chain, Sampled
@@ -152,7 +153,7 @@ def vgb_stationary(toy: Toy, twist: str, beta: float | None) -> dict[Tokens, flo
         if twist == "verifier":
             return float(u in toy.right)
         assert problem.value is not None
-        return problem.value(Output(u, "", False))
+        return estimate(problem, Output(u, "", False))
 
     edges = {u: reach[u] * value(u) for u in reach if u}  # of the edge to the parent
     weights = dict.fromkeys(reach, 0.0)

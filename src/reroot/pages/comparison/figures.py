@@ -40,16 +40,7 @@ class Series:
 
     def marks(self, hollow: bool = False) -> dict[str, Any]:
         """Keyword arguments of a line."""
-        tone = svg.color(self.control)
-        return {
-            "color": tone,
-            "linestyle": svg.DASHES[self.style % len(svg.DASHES)],
-            "marker": svg.MARKERS[self.style % len(svg.MARKERS)],
-            "markersize": 6,
-            "markerfacecolor": svg.color("paper") if hollow else tone,
-            "markeredgecolor": tone,
-            "linewidth": 1.8,
-        }
+        return svg.marks(self.control, self.style, self.style, 1.8, hollow)
 
     def swatch(self, *, line: bool = True) -> str:
         """The series in a legend."""
@@ -103,7 +94,7 @@ def success_panel(
     axes.set_ylim(_floor(run, task, cells), 1.25)
     axes.set_xlim(horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step)
     axes.set_xticks(horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)])
-    _decades(axes)
+    svg.log_axis(axes.yaxis, lambda y: f"{100 * y:g} %", 12)
     svg.label(axes, "horizon", "attempts passed")
     named = ", ".join(one.learner.short for one in shown)
     return svg.to_svg(figure, name, f"Success against horizon on {task}: {named}")
@@ -121,17 +112,8 @@ def _success_line(axes: Axes, cells: Sequence[dict[str, Any]], shift: float, one
         axes.plot([x, x], [max(low, 1e-12), high], color=marks["color"], linewidth=1.1, zorder=2)
     for cell in none:
         x, high = cell["horizon"] + shift, cell["pass_interval"][1]
-        axes.annotate(
-            "",
-            xy=(x, high / 2.8),
-            xytext=(x, high),
-            arrowprops={
-                "arrowstyle": "->",
-                "color": marks["color"],
-                "linewidth": 1.1,
-                "shrinkA": 0,
-            },
-        )
+        arrow = {"arrowstyle": "->", "color": marks["color"], "linewidth": 1.1, "shrinkA": 0}
+        axes.annotate("", xy=(x, high / 2.8), xytext=(x, high), arrowprops=arrow)
         small = {"markersize": 4.5, "linestyle": "none", "markerfacecolor": svg.color("paper")}
         axes.plot([x], [high], **{**marks, **small}, zorder=3)
 
@@ -171,15 +153,6 @@ def _floor(run: RunData, task: str, cells: Sequence[dict[str, Any]]) -> float:
     return 10.0 ** math.floor(math.log10(max(min(lows), LOWEST)))
 
 
-def _decades(axes: Axes) -> None:
-    """Label a log axis of shares as ``100 %``, ``1 %``, ``0.01 %``."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %"))
-
-
 # -- (b) success against budget ----------------------------------------------------------------
 
 
@@ -208,7 +181,7 @@ def budget_panel(
     axes.set_xscale("log")
     axes.set_ylim(0, 1.03)
     axes.set_xlim(0.8, right * 1.4)
-    _powers(axes.xaxis)
+    svg.log_axis(axes.xaxis, quantity, 8)
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     svg.label(axes, f"{PAYS[currency]} per attempt", "attempts solved")
     return svg.to_svg(figure, name, f"Attempts of {task} solved against {PAYS[currency]}")
@@ -245,15 +218,6 @@ def _exact_budget_curve(
     x = np.geomspace(length, max(right * 1.4, 2 * length), 120)
     y = best_of_n(np.array(list(reached.values()))[:, None], x[None, :] / length).mean(axis=0)
     axes.plot(x, y, color=svg.color("muted"), linewidth=5, alpha=0.35, zorder=1)
-
-
-def _powers(axis: Any) -> None:
-    """Label a log axis of amounts as ``1``, ``100``, ``10,000``."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axis.set_major_locator(LogLocator(10, numticks=8))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda x, _: quantity(x)))
 
 
 # -- (c) where the probability is lost ---------------------------------------------------------
@@ -314,7 +278,7 @@ def ledger_panel(
         text.set(fontsize=svg.FONT_SIZE, color=svg.color("ink"), va="center")
     axes.set_xscale("log")
     axes.set_xlim(least, most * (most / least) ** 0.28 * 1.2)
-    _powers(axes.xaxis)
+    svg.log_axis(axes.xaxis, quantity, 8)
     axes.set_yticks(range(len(rows)), names)
     for tick in axes.get_yticklabels():
         tick.set_parse_math(False)

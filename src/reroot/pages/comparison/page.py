@@ -11,9 +11,18 @@ from ...contract import Contract, Oracle
 from ...runs.compare import Comparison
 from ...runs.results import RunData
 from ..kit.contracts import where
-from ..kit.formatting import listing, plural, points, quantity, share, shares, unfinished
+from ..kit.formatting import (
+    listing,
+    plural,
+    points,
+    quantity,
+    share,
+    shares,
+    unfinished,
+    verifier_warning,
+)
 from ..kit.html import document, write_page
-from ..kit.table import configuration, dot, facts, named, note
+from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
 from .methodology import NOTES
@@ -40,6 +49,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
     title = f"{model} on {listing(own)}" if own else model
     parts = [
         _header(run, summary, title),
+        warning(verifier_warning(summary["accepted_failures"])),
         _verdicts(run, summary),
         sections.success(run, summary, series),
         sections.budget(run, series),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kit.formatting import plural, quantity, share, shares, unfinished
+from ..kit.formatting import plural, quantity, share, shares, unfinished, verifier_warning
 from ..kit.table import fitting
 from ..kit.table import terminal_table as new_table
 
@@ -35,6 +35,8 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
     for task in summary["tasks"]:
         tables = (_table(summary, task, intervals=i, tokens=t) for i, t in layouts)
         parts += [fitting(tables, width), _verdict(summary, task), Text()]
+    if found := verifier_warning(summary["accepted_failures"]):
+        parts.append(Text(found, style="bold red"))
     return Group(*parts, Text(_budget(summary), style="dim"))
 
 

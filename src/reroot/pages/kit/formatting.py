@@ -90,3 +90,15 @@ def unfinished(summary: Mapping[str, Any]) -> str | None:
 def listing(items: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
+
+
+def verifier_warning(found: Mapping[str, Any] | None) -> str:
+    """What to say of outputs that the verifier accepts and the reward refuses; empty without any."""
+    if not found:
+        return ""
+    return (
+        f"Verifier and reward disagree: {plural(found['attempts'], 'attempt')} ended with a complete output "
+        f"that the verifier accepts and that does not pass. One by {found['learner']} on "
+        f"{found['problem']}: {found['text']!r} has reward {found['reward']:g}, and the verifier says True. "
+        "Learners that trust the verifier stop at such outputs."
+    )

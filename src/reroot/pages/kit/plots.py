@@ -10,6 +10,7 @@ import html
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...contract import Control
@@ -45,12 +46,24 @@ def color(name: str | Control) -> str:
     return COLORS[str(name)][0]
 
 
+def marks(tone: str, style: int, dash: int, width: float, hollow: bool = False) -> dict[str, Any]:
+    """Keyword arguments of a line with markers, in the colour ``tone``."""
+    look = {"linestyle": DASHES[dash % len(DASHES)], "marker": MARKERS[style % len(MARKERS)]}
+    look |= {"linewidth": width, "markersize": 6, "markeredgecolor": color(tone)}
+    return look | {"color": color(tone), "markerfacecolor": color("paper" if hollow else tone)}
+
+
+def log_axis(axis: Any, show: Callable[[float], str], most: int) -> None:
+    """Label a log axis at ``most`` powers of ten or fewer."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(10, numticks=most))
+    axis.set_major_formatter(lambda value, _: show(value))
+    axis.set_ticks([], minor=True)
+
+
 def new_figure(
-    width: float = 440,
-    height: float = 280,
-    left: float = 68,
-    bottom: float = 46,
-    top: float = 10,
+    width: float = 440, height: float = 280, left: float = 68, bottom: float = 46, top: float = 10
 ) -> tuple[Figure, Axes]:
     """A figure with one plain pair of axes; size and margins in pixels.
 
@@ -98,11 +111,8 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.BytesIO()
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "axes.formatter.use_mathtext": False,
-    }
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
+    settings["axes.formatter.use_mathtext"] = False
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = FigureCanvasSVG(figure)

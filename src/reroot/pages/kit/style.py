@@ -32,6 +32,8 @@ pre {{ background: var(--panel); border-radius: 6px; padding: .7rem .9rem; white
   overflow-wrap: anywhere; margin: .4rem 0 1rem; }}
 .verdict {{ background: var(--panel); border-radius: 10px; padding: 1.1rem 1.3rem 1rem;
   margin: 1rem 0; }}
+.warning {{ background: var(--panel); border-left: 4px solid var(--root); padding: .7rem 1rem;
+  overflow-wrap: anywhere; }}
 .verdict h3 {{ margin: 0; font-weight: 500; color: var(--muted); }}
 .verdict .kind {{ font-size: 1.5rem; line-height: 1.25; font-weight: 650; margin: .1rem 0 .8rem;
   letter-spacing: -.01em; }}

@@ -41,6 +41,11 @@ class _Cells(Formatter):
         return escape(str(value))
 
 
+def warning(text: str) -> str:
+    """A box that is not overlooked; nothing without a text."""
+    return f'<p class="warning" role="alert">{escape(text)}</p>' if text else ""
+
+
 def table_of(
     head: str, cells: str, rows: Iterable[Mapping[str, Any]], text: int = 1, kind: str = ""
 ) -> str:

@@ -12,9 +12,18 @@ from ...runs.suite import SuiteRun
 from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
 from ..kit.contracts import SHORT, allowed
-from ..kit.formatting import listing, plural, quantity, rounded, share, shares, unfinished
+from ..kit.formatting import (
+    listing,
+    plural,
+    quantity,
+    rounded,
+    share,
+    shares,
+    unfinished,
+    verifier_warning,
+)
 from ..kit.html import document, write_page
-from ..kit.table import facts, named, note, prose, table, table_of, with_interval
+from ..kit.table import facts, named, note, prose, table, table_of, warning, with_interval
 
 _MOST_NAMED = 3
 _AT = {"tokens": "equal tokens", "calls": "equal calls"}
@@ -48,7 +57,11 @@ def write_suite_page(run: SuiteRun) -> Path:
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
     title = f"{summary['suite']} methods on {summary['model']}"
-    parts = [_header(summary, title), *(note(escape(line)) for line in errors(summary))]
+    parts = [
+        _header(summary, title),
+        *map(warning, disagreements(summary)),
+        *(note(escape(line)) for line in errors(summary)),
+    ]
     parts += [_ranking(summary, group) for group in summary["groups"]]
     parts += [_permissions(summary), _rewards(summary)]
     parts += ["<h2>What each method cost</h2>"]
@@ -110,6 +123,12 @@ def errors(summary: Mapping[str, Any]) -> list[str]:
         parts.append(f"Attempts with errors count as not passed: {listed}.")
         parts.append(f"The first one: {first}")
     return parts
+
+
+def disagreements(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each part in which the verifier accepts what the reward refuses."""
+    found = {b: verifier_warning(summary["accepted_failures"][b]) for b in BUDGETS}
+    return [f"At equal {budget}: {text}" for budget, text in found.items() if text]
 
 
 def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..kit.formatting import listing, rounded, share
 from ..kit.table import terminal_table
-from .page import errors, ordered, task_name
+from .page import disagreements, errors, ordered, task_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,6 +35,7 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
             numbers = [*_cells(row["tokens"]), *_cells(row["calls"])]
             table.add_row(Text(row["short"]), *numbers, Text(" ".join(marks).strip()))
         parts += [table]
+    parts += [Text(text, style="bold red") for text in disagreements(summary)]
     return Group(*parts, Text("\n".join([_speed(summary), *errors(summary)]), style="dim"))
 
 

@@ -38,16 +38,8 @@ class Series:
 
     def marks(self, *, dashed: bool = False, marker: bool = True) -> dict[str, Any]:
         """Keyword arguments of a curve; what starts from prefixes has hollow markers."""
-        tone = svg.color(self.color)
-        return {
-            "color": tone,
-            "linestyle": svg.DASHES[int(dashed)],
-            "linewidth": 1.2 if dashed else 1.7,
-            "marker": svg.MARKERS[self.style % len(svg.MARKERS)] if marker else "",
-            "markersize": 6,
-            "markerfacecolor": svg.color("paper") if dashed else tone,
-            "markeredgecolor": tone,
-        }
+        look = svg.marks(self.color, self.style, int(dashed), 1.2 if dashed else 1.7, dashed)
+        return look if marker else look | {"marker": ""}
 
     def swatch(self) -> str:
         """The run in a legend."""

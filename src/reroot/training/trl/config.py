@@ -14,38 +14,28 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract
-from ...errors import InvalidInput, nearest
+from ...errors import InvalidInput, nearest, need
 from ...specs import fingerprint
-from ...tasks.base import Problem, Task
+from ...tasks.base import Problem
 from ...tasks.registry import get_task
 from ...types import Budget
-from ..advantages import KL, Estimator
+from ..advantages import KL
 from ..strategies import Strategy, get_strategy
 from .contracts import check_on_policy, granted
 from .problems import by_prompt, prompt_of
-
-Generation = Literal["session", "trl"]
-"""Who generates: metered sessions, or TRL's ``generate``, without one."""
+from .settings import HELD_OUT, Generation, TrainSettings
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 """Subfolders of a run: TRL's checkpoints, and the final weights."""
 
-HELD_OUT = 16
-"""Problems of a task that are held out, unless said otherwise."""
-
-
-def _about(text: str, kind: type = str, least: int | None = None) -> dict[str, Any]:
-    """What a setting means; what it is on the command line; the least that a count may be."""
-    return {"help": text, "kind": kind if least is None else int, "least": least}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(TrainSettings):
     """What a training run is made of; runs with equal settings have equal results.
 
     Every field says what it means in its metadata, which ``reroot train --help`` shows.
@@ -54,78 +44,6 @@ class TrainConfig:
         InvalidInput: a value is not what is expected, or two do not go together.
     """
 
-    model: str | Path | tuple[Any, Any] = field(
-        metadata=_about("smollm2, a model folder, or a hub id.")
-    )
-    """In Python also a loaded (model, tokenizer), whose weights are then trained in place."""
-    task: str | Task | None = field(
-        default=None, metadata=_about("A task (see 'reroot list tasks').")
-    )
-    horizon: int | None = field(default=None, metadata=_about("Task size.", least=1))
-    strategy: str | Strategy = field(
-        default="root",
-        metadata=_about(
-            "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies')."
-        ),
-    )
-    grants: str | Contract | None = field(
-        default=None,
-        metadata=_about(
-            "Contract of every session, as in chosen/logprob (default: what the strategy requires). "
-            "One that names no oracle grants those of the task."
-        ),
-    )
-    generation: Generation = field(
-        default="session",
-        metadata=_about(
-            "session; or trl: TRL's own, from the root without a session, to compare with."
-        ),
-    )
-    beta: float = field(default=0.0, metadata=_about("β, reward per nat of KL.", float))
-    kl: Estimator = field(
-        default="k1_reward",
-        metadata=_about("k1_reward (the gradient of the KL) or k3_loss (as in GRPO)."),
-    )
-    steps: int = field(default=200, metadata=_about("Optimizer steps.", least=1))
-    groups: int = field(default=8, metadata=_about("Start prefixes per step.", least=1))
-    size: int = field(default=8, metadata=_about("Rollouts of each group.", least=2))
-    roots: int | None = field(
-        default=None,
-        metadata=_about(
-            "Groups of each step that start at the root whatever the strategy (default: an eighth, "
-            "at least one where the KL needs it).",
-            least=0,
-        ),
-    )
-    learning_rate: float = field(default=1e-5, metadata=_about("Of AdamW, constant.", float))
-    problems: int | Sequence[Problem] = field(
-        default=64, metadata=_about("Training prompts.", least=1)
-    )
-    """How many of the task's; in Python also the problems themselves, instead of a task."""
-    eval_problems: int | Sequence[Problem] | None = field(
-        default=None,
-        metadata=_about(f"Held-out prompts (default {HELD_OUT}); 0: no evaluation.", least=0),
-    )
-    """With problems of one's own: problems too, or no evaluation."""
-    eval_size: int = field(default=8, metadata=_about("Samples of each held-out prompt.", least=1))
-    eval_every: int = field(default=25, metadata=_about("Steps between evaluations.", least=1))
-    save_every: int = field(default=25, metadata=_about("Steps between checkpoints.", least=1))
-    budget_tokens: int | None = field(
-        default=None, metadata=_about("Generated tokens that training may spend.", least=1)
-    )
-    target: float | None = field(
-        default=None,
-        metadata=_about("Root pass@1 of an evaluation at which training ends.", float),
-    )
-    seed: int = field(default=0, metadata=_about("Of problems, draws and order.", least=0))
-    chat: bool = field(default=False, metadata=_about("Use the model's chat template.", bool))
-    lora: int = field(default=0, metadata=_about("Rank of LoRA adapters; 0: all weights.", least=0))
-    last_layers: int | None = field(
-        default=None,
-        metadata=_about("Train the last so many layers alone (default: all weights).", least=1),
-    )
-    trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Further settings of ``GRPOConfig``, by name; they win."""
     _strategy: Strategy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -379,10 +297,14 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    need("train", "yaml")
     import yaml
 
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("aliases (*name) have no use in settings")  # written out: gigabytes
     except OSError as error:
         raise InvalidInput(f"can't read {file}: {error.strerror}") from None
     except RecursionError:
@@ -390,7 +312,7 @@ def _read(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file} is not UTF-8: {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
-        raise InvalidInput(f"{file} is no YAML: {error}") from None
+        raise InvalidInput(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} must map names to values, got {found!r:.200}")
     return found

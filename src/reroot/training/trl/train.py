@@ -57,7 +57,7 @@ def train_run(
     identity = config.identity()
     need("train", "torch", "transformers", "trl", "tensorboard", *["peft"] * bool(config.lora))
     if not isinstance(config.model, tuple):
-        resolve(config.model)
+        resolve(config.model, trust_remote_code=config.trust_remote_code)
     with JournalFolder(folder, identity, lambda line: line["name"], (CHECKPOINTS,)) as journal:
         if (folder / SUMMARY).exists() and "end" in journal.lines and (folder / MODEL).is_dir():
             return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))

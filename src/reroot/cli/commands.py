@@ -1,0 +1,29 @@
+"""All commands together, and what becomes of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import RerootError
+from . import certify, compare, describe, reproduce, train, view  # noqa: F401  they add their commands
+from .app import app
+from .console import PlainConsole
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of a command; an error of the user's is one line and 2."""
+    try:
+        return app(args=arguments, standalone_mode=False) or 0
+    except RerootError as error:
+        message = str(error)
+    except Exception as error:  # click's own; typer keeps its click in a private place
+        if not hasattr(error, "format_message"):
+            raise
+        usage: Any = error
+        if not (message := usage.format_message()):  # help has been asked for by giving nothing
+            return 2
+        if usage.ctx is not None:
+            message += f" (see {usage.ctx.command_path} --help)"
+    PlainConsole(stderr=True).say(f"error: {message}", "red")
+    return 2
