@@ -42,6 +42,7 @@ def test_help_explains(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compare_report_and_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
     folder = tmp_path / "run"
     assert call(*SMALL, "--out", str(folder), "--transcripts") == 0
     first = capsys.readouterr().out
