@@ -18,6 +18,7 @@ from reroot.cli.console import PlainConsole
 from reroot.errors import visible
 from reroot.pages import terminal_table
 from reroot.pages.kit.html import document
+from reroot.runs.compare import load_comparison
 
 HOSTILE = (
     "a\x1b[2J\x1b]0;t\x07\x9b31mb\u202ec\u2066d\u200be\r\x7f\ud800\U000e0041[red]f[/] :smile: …β½👩"
@@ -74,7 +75,7 @@ def test_a_comparison_of_hostile_names_is_harmless(
     folder = tmp_path / ":smile:"
     assert call("compare", *family, "--budget-tokens", "100", "--out", str(folder)) == 0
     assert ":smile:/report.html" in capsys.readouterr().out
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = load_comparison(folder).summary
     for cell in summary["cells"]:
         cell["errors"], cell["error"] = 1, HOSTILE
     text = json.dumps(summary)

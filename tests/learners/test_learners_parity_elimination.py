@@ -245,6 +245,8 @@ def test_contracts_and_vocabularies():
         with pytest.raises(AccessDenied, match="it requires"):
             find(bound, 5, 0.1, 1, grants=grants)
     path = HiddenPath(3, 4, 0.6)
-    (a,) = reroot.run(parity_elimination(), [path.problem()], path, grants="root/full").attempts
+    (a,) = reroot.run(
+        parity_elimination(), [path.problem()], path, grants="root/full", on_error="record"
+    ).attempts
     assert "K = 2 and T >= 2 tokens, got K = 3 and T = 4" in str(a.error)
     assert a.cost.rollouts == 0

@@ -257,6 +257,10 @@ def test_parameters_are_checked(params: dict[str, float], names: str) -> None:
 def test_p_must_exceed_the_uniform() -> None:
     generator = HiddenPath(4, 3, 0.5)
     result = reroot.run(
-        posterior_walk(p=0.25), [generator.problem()], generator, grants="visited/sample"
+        posterior_walk(p=0.25),
+        [generator.problem()],
+        generator,
+        grants="visited/sample",
+        on_error="record",
     )
     assert "p must lie in (1/4, 1)" in str(result.attempts[0].error)

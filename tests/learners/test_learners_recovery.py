@@ -101,7 +101,9 @@ def test_plurality_walk_shares_its_budget_evenly() -> None:
     ]:
         run = reroot.run(plurality_walk, copies(path, 3), path, grants=VISITED, budget=budget)
         assert [a.cost.queries for a in run.attempts] == [queries] * 3
-    (attempt,) = reroot.run(plurality_walk, copies(path, 1), path, grants=VISITED).attempts
+    (attempt,) = reroot.run(
+        plurality_walk, copies(path, 1), path, grants=VISITED, on_error="record"
+    ).attempts
     assert "needs draws_per_token, p, or a budget" in str(attempt.error)
 
 
@@ -215,6 +217,6 @@ def test_sequential_walk_gives_up_on_ties() -> None:
 def test_sequential_walk_refuses_an_impossible_p() -> None:
     path = HiddenPath(4, 3, 0.6)
     (attempt,) = reroot.run(
-        plurality_walk_sequential(p=0.25), copies(path, 1), path, grants=VISITED
+        plurality_walk_sequential(p=0.25), copies(path, 1), path, grants=VISITED, on_error="record"
     ).attempts
     assert "p must lie in (1/4, 1)" in str(attempt.error)

@@ -208,7 +208,7 @@ def test_first_success_wants_an_end() -> None:
         (Budget(rewards=2), True),
     ]:
         (attempt,) = reroot.run(
-            first_success, copies(path, 1), path, grants=REWARD, budget=budget
+            first_success, copies(path, 1), path, grants=REWARD, budget=budget, on_error="record"
         ).attempts
         assert (attempt.error is None) == ends
         assert ends or "give max_rollouts" in str(attempt.error)

@@ -337,7 +337,7 @@ def test_vocabularies_that_are_refused():
         (plurality_walk(draws_per_token=2, decoys=5), HIDDEN, "at least 1 of K = 5"),
         (law_walk(report="logprob"), HIDDEN, "one log-probability is the law at K = 2, not 5"),
     ]:
-        (a,) = reach(bound, path).attempts
+        (a,) = reach(bound, path, on_error="record").attempts
         assert why in str(a.error)
         assert a.cost.queries == 0
 

@@ -77,7 +77,8 @@ class InFlight:
         if not places:
             return []
         with self._file.open("rb") as file:
-            lines = [unsealed(os.pread(file.fileno(), b - a - 1, a)) for a, b in places]
+            texts = [os.pread(file.fileno(), b - a, a) for a, b in places]
+        lines = [unsealed(line) for text in texts for line in text.splitlines()]
         return [{k: v for k, v in line.items() if k != "of"} for line in lines]
 
     def append(self, key: str, line: dict[str, Any]) -> None:
@@ -105,7 +106,8 @@ class InFlight:
         for key, lines in pending.items():
             if key not in self._numbers:
                 self._numbers[key], self._used = self._used, self._used + 1
-            parts += [(key, sealed({"of": self._numbers[key], **line})) for line in lines]
+            of = {"of": self._numbers[key]}
+            parts.append((key, b"".join([sealed(of | line) for line in lines])))
         ends = [sealed({"of": number, "end": True}) for number in self._ended]
         self._ended.clear()
         if not (parts or ends):
