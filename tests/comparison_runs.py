@@ -184,6 +184,7 @@ def _attempt(
         "reward": None if broken else float(passed),
         "passed": passed and not broken,
         "complete": not broken,
+        "accepted": None,
         "text": "" if broken else answer,
         "tokens_out": None if broken else rng.integers(0, 4, length).tolist(),
         "surprisal": None if broken else -log_p if passed else float(rng.gamma(6.0, 1.0)),

@@ -22,6 +22,8 @@ def train(out: Path, processes: int) -> None:
         roots=1,
         per_device_train_batch_size=16 // processes,
         max_steps=4,
+        optim="sgd",  # Adam makes steps of the rounding of gradients that are nearly 0
+        learning_rate=1.0,
         **({"ddp_backend": "gloo"} if processes > 1 else {}),
     )
     trainer.train()

@@ -15,7 +15,9 @@ def check_int(name: str, value: Any, least: int = 0, most: int | None = None) ->
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not integer or value < least or (most is not None and value > most):
         bounds = f">= {least}" if most is None else f"in {least}…{most:,}"
-        raise InvalidInput(f"{name} must be an integer {bounds}, got {value!r}")
+        long = integer and int(value).bit_length() > 256  # of thousands of digits there is no text
+        got = f"one of {int(value).bit_length():,} bits" if long else repr(value)
+        raise InvalidInput(f"{name} must be an integer {bounds}, got {got}")
     return int(value)
 
 

@@ -179,9 +179,10 @@ def _value(text: str, what: str) -> Value:
     return number
 
 
-def _written(value: object) -> str:
-    if not isinstance(value, str):
-        return str(value)
+def _written(thing: object) -> str:
+    value = str(thing)
+    if thing is None or isinstance(thing, (bool, int, float)):
+        return value
     try:
         plain = not re.search(r"""[,:='"]""", value) and _value(value.strip(), "") == value
     except (InvalidInput, IndexError):

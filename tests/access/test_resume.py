@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from reroot import (
     audit,
 )
 from reroot.access.runner import Attempt
+from reroot.access.sealing import sealed
 from reroot.access.session import Session
 from reroot.access.transcript import (
     messages,
@@ -196,14 +196,11 @@ def test_resuming_again_and_again(tmp_path: Path, whole: tuple[Lab, list[Attempt
         lambda data: data + b'{"i": 9, "mess',
         lambda data: data + '{"x": "é'.encode()[:-1],
         lambda data: data + b"\0" * 100,
-        lambda data: data + b"\0\n",
         lambda data: b"",
-        lambda data: b"rubbish\n",
         lambda data: data.split(b"\n")[0] + b"\n",
-        lambda data: b'{"key": "another"}\n' + data,
     ],
 )
-def test_resuming_with_a_damaged_log(
+def test_resuming_with_a_log_that_was_cut_off(
     damage: Callable[[bytes], bytes], tmp_path: Path, whole: tuple[Lab, list[Attempt]]
 ) -> None:
     """What a log still says is used, the rest is asked again; the results are the same."""
@@ -222,6 +219,26 @@ def test_resuming_with_a_damaged_log(
     assert lab.transcripts() == whole[0].transcripts()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data + b"\0\n",
+        lambda data: b"rubbish\n",
+        lambda data: b'{"key": "another"}\n' + data,
+        lambda data: data.replace(b'"verifier"', b'"reward"', 1),
+    ],
+)
+def test_resuming_with_a_damaged_log(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.machine.die_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        lab.run()
+    (log,) = (tmp_path / "inflight").iterdir()
+    log.write_bytes(damage(log.read_bytes()))
+    with pytest.raises(RunFolderError, match=r"messages\.jsonl, line \d+: not a message line"):
+        lab.run()
+
+
 def test_a_record_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.machine.die_at = 3
@@ -229,10 +246,10 @@ def test_a_record_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
         lab.run()
     for log in (tmp_path / "inflight").iterdir():
         lines = lines_of(log)
-        for line in lines[1:]:
-            if "ask" in line["message"]:
+        for line in lines:
+            if "ask" in line.get("message", ()):
                 line["value"][0]["tokens"] = [[99]]
-        log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        log.write_bytes(b"".join(map(sealed, lines)))
     lab.machine.die_at = None
     with pytest.raises(RunFolderError, match=r"the recorded message \d+ is damaged: the generator"):
         lab.run()

@@ -28,6 +28,7 @@ from reroot import (
     RunFolderError,
     audit,
 )
+from reroot.access.sealing import sealed
 from reroot.access.session import Ask, AskHiddenStates, Consult, Decode, Demonstrate, Session
 from reroot.access.transcript import (
     message_to_json,
@@ -284,23 +285,24 @@ def test_an_audit_leaves_out_what_was_refused_and_what_failed(tmp_path: Path) ->
     assert refusal.query.startswith("message 2")
 
 
+HEAD = {"horizon": 5, "contract": "root/sample"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "can't read the transcript"),
+        (None, "can't read"),
         (b"", "does not start with the head line of a transcript"),
-        (b'{"i": 0}\n', "does not start with the head line"),
+        (sealed({"i": 0}), "does not start with the head line"),
         (b"{}", "does not start with the head line"),  # no newline: cut off
         (b"[1]\n", "line 1: not a transcript line"),
         (b"\xff\n", "line 1: not a transcript line"),
-        (b'{"horizon": 5, "contract": "root/sample"}\n{"i":\n', "line 2: not a transcript line"),
-        (b'{"horizon": 5}\n', "is not a transcript: KeyError: 'contract'"),
-        (b'{"horizon": 5, "contract": "rot/sample"}\n', "unknown control level 'rot'"),
-        (b'{"horizon": 5, "contract": "root/sample"}\n{"i": 0}\n', "KeyError: 'after'"),
-        (
-            b'{"horizon": 5, "contract": "root/sample"}\n{"i": []}\n',
-            "is not a transcript: TypeError",
-        ),
+        (sealed(HEAD) + b'{"i":\n', "line 2: not a transcript line"),
+        (sealed(HEAD) + b'{"i": 0}\n', "line 2: not a transcript line: it has no checksum"),
+        (sealed({"horizon": 5}), "is not a transcript: KeyError: 'contract'"),
+        (sealed({**HEAD, "contract": "rot/sample"}), "unknown control level 'rot'"),
+        (sealed(HEAD) + sealed({"i": 0}), "KeyError: 'after'"),
+        (sealed(HEAD) + sealed({"i": []}), "is not a transcript: TypeError"),
     ],
 )
 def test_what_is_no_transcript(content: bytes | None, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Collapse and barrier: the statements of THEORY §2 by enumeration, and the experiments about them.
+"""Collapse and barrier: the statements of arXiv 2604.04855 by enumeration, and the experiments about them.
 
 "Equal" means within 1e-12.
 """

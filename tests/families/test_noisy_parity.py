@@ -197,7 +197,7 @@ def test_listings_and_workloads_know_it():
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 0.49])
 def test_fidelity_has_its_closed_form(alpha: float):
-    # METHODS: 0.36 at T = 6, alpha = 0.2, t = 4
+    # 0.36 at T = 6, alpha = 0.2, t = 4
     for T, secret in [(2, (0,)), (6, (4,)), (6, (0, 3)), (8, (2, 3, 6))]:
         g = NoisyParity(T, alpha, secret=secret)
         for t in range(T):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import test_learners_contracts as contracts
 
 import reroot
+from commands import call
 from reroot import Budget
 from reroot.certify import cases as all_cases
 from reroot.certify import certify
@@ -19,7 +21,7 @@ from reroot.cli import main
 from reroot.learners import LearnerFactory, get_learner, registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_method.md"
-METHOD, CASE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+METHOD, KIT, CASE = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def made(method: str = METHOD) -> dict[str, Any]:
@@ -64,6 +66,19 @@ def test_the_file(module: dict[str, Any]) -> None:
     assert short.cost.rollouts <= 3
 
 
+def test_the_file_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file of one's own: compared, described, and held to the kit as the page does it."""
+    (tmp_path / "agreement.py").write_text(METHOD, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(KIT, str(PAGE), "exec"), {})
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+    lines = [shlex.split(line)[1:] for line in shell.splitlines() if "agreement.py" in line]
+    assert [line[0] for line in lines] == ["compare", "describe"]
+    small = ["--seeds", "1", "--problems", "2", "--budget-tokens", "500", "--out", "run"]
+    assert call(*lines[0], *small) == 0
+    assert call(*lines[1]) == 0
+
+
 def test_the_registry_line(module: dict[str, Any]) -> None:
     assert get_learner("agreement:tries=3").params == {"tries": 3}
 
@@ -73,8 +88,7 @@ def test_it_is_held_to_its_contract_like_every_other_one(module: dict[str, Any])
     contracts.test_is_refused_under_anything_less("agreement")
     contracts.test_requires_no_more_than_it_uses("agreement")
     contracts.test_stronger_contracts_change_nothing("agreement")
-    for currency in ("rollouts", "tokens"):
-        contracts.test_budgets_are_kept_and_what_was_found_is_returned("agreement", currency)
+    contracts.test_budgets_are_kept_and_what_was_found_is_returned("agreement")
     contracts.test_registry_lists_learners_with_their_summaries()
 
 

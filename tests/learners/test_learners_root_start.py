@@ -135,7 +135,7 @@ def test_longest_verified_equals_a_scan_and_asks_each_prefix_once() -> None:
 
 @pytest.mark.slow
 def test_verifier_arm_returns_the_deepest_rollout_where_none_is_right() -> None:
-    """Root-start with the verifier: depth of the best of n is D of THEORY, Pr(D <= d) = (1 - p^(d+1))^n."""
+    """Root-start with the verifier: depth of the best of n is D with Pr(D <= d) = (1 - p^(d+1))^n."""
     path = HiddenPath(4, 12, 0.5)
     n, count = 8, 800
     run = reroot.run(best_of_n(n=n, oracle="verifier"), copies(path, count), path, grants=VERIFIER)

@@ -125,7 +125,9 @@ def test_diligent_search_starts_again_until_one_passes() -> None:
 def test_a_search_without_an_end_is_refused() -> None:
     learner = get_learner("diligent_search:searches=none,verify=true")
     problem = Problem("p", (), 4, reward=lambda o: 0.0, verifier=lambda o: False)
-    (attempt,) = reroot.run(learner, [problem], TREE, grants=learner.requires).attempts
+    (attempt,) = reroot.run(
+        learner, [problem], TREE, grants=learner.requires, on_error="record"
+    ).attempts
     assert "may never end" in str(attempt.error)
 
 
@@ -169,7 +171,7 @@ def test_beam_search_verifies_each_prefix_once() -> None:
         seen.append(output.tokens)
         return True
 
-    made("beam_search:width=3,verify=true", verifier=verifier, n=1)
+    made("beam_search:width=3,verify=true", reward=lambda output: 1.0, verifier=verifier, n=1)
     assert len(seen) == len(set(seen)) > 0
 
 

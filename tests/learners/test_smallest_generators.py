@@ -67,6 +67,7 @@ def test_edges_are_answered_or_refused_in_words(
         Uniform(vocab, horizon),
         grants="chosen/full+reward+verifier+demonstration+value+hidden",
         budget=Budget(tokens=tokens, calls=400),
+        on_error="record",
     )
     (attempt,) = result.attempts
     assert attempt.error is None or attempt.error.kind == "InvalidInput", attempt.error

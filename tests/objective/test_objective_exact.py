@@ -285,7 +285,7 @@ def test_gradient_vanishes_at_the_optimum_alone(beta: float) -> None:
     r = random_rewards(tree, 0)
     np.testing.assert_allclose(gradient(gibbs_policy(tree, r, beta), tree, r, beta), 0, atol=1e-13)
     assert np.abs(gradient(tree, tree, r, beta)).max() > 1e-3
-    zero = gradient(tree, tree, np.zeros(len(r)), beta)  # THEORY §7: no reward, no signal
+    zero = gradient(tree, tree, np.zeros(len(r)), beta)  # no reward, no signal
     np.testing.assert_allclose(zero, 0, atol=1e-15)
 
 

@@ -95,9 +95,9 @@ def test_errors_can_be_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seconds", [0, -1.0, "1", float("nan"), True])
 def test_time_limits_are_checked(seconds: Any, tmp_path: Path) -> None:
     for name in ("attempt_timeout", "judge_timeout"):
-        with pytest.raises(InvalidInput, match=f"{name} must be"):
+        with pytest.raises(InvalidInput, match=f"{name} must lie in"):
             run(**{name: seconds})
-        with pytest.raises(InvalidInput, match=f"{name} must be"):
+        with pytest.raises(InvalidInput, match=f"{name} must lie in"):
             reroot.compare(model=FAMILY, out=tmp_path / "run", **{name: seconds})
 
 

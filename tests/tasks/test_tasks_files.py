@@ -200,7 +200,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"has no 'proble'. Did you mean 'problem'"):
         get_task(f"{path}:proble")
     swapped = script(tmp_path, "def problems(n, size): return []", "swapped.py")
-    with pytest.raises(InvalidInput, match=r"has no parameter 'count'"):
+    with pytest.raises(InvalidInput, match=r"has no parameter 'horizon'"):
         get_task(swapped).problems(1, 1, 0)
 
 

@@ -136,7 +136,7 @@ def test_both_arms_see_the_same_prompts_and_start_equal(model: Path, tmp_path: P
         run = config(model, strategy="root", beta=0.0, generation=generation)
         seen = prompts.setdefault(generation, [])
         with pytest.MonkeyPatch.context() as patch:
-            plain = run_module._Run.step
+            plain = run_module.Run.step
 
             def step(
                 self: Any,
@@ -149,7 +149,7 @@ def test_both_arms_see_the_same_prompts_and_start_equal(model: Path, tmp_path: P
                 seen.append([g.prompt for g in rollouts.batch.groups])
                 plain(self, trainer, rollouts, logs)
 
-            patch.setattr(run_module._Run, "step", step)
+            patch.setattr(run_module.Run, "step", step)
             summary = train_run(run, tmp_path / generation)
         assert summary["steps"] == 6
         known[generation] = lines(tmp_path / generation)

@@ -257,7 +257,7 @@ def test_adaback_follows_its_rule() -> None:
 
 
 def test_adaback_needs_visits_linear_in_the_length() -> None:
-    """A policy that masters a suffix after one success from it (METHODS §1): no 2^L waits."""
+    """A policy that masters a suffix after one success from it (AdaBack, arXiv 2506.18110): no 2^L waits."""
     visits = []
     for length in (8, 16, 32):
         rng = np.random.default_rng(0)

@@ -24,12 +24,15 @@ def compare(
     model: Annotated[
         str,
         typer.Option(
-            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], or an exact family such "
-            "as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
+            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an "
+            "exact family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
         ),
     ],
     task: Annotated[
-        str, typer.Option(help="Task or tasks, comma-separated; none for an exact family.")
+        str,
+        typer.Option(
+            help="Task or tasks, comma-separated (FILE.py:NAME too); none for an exact family."
+        ),
     ] = "",
     horizons: Annotated[str, typer.Option(help="Task sizes, comma-separated, as in 2,4,6,8.")] = "",
     grants: Annotated[
@@ -41,7 +44,9 @@ def compare(
     ] = "root/sample,visited/sample,reset/sample,chosen/full",
     learner: Annotated[
         list[str] | None,
-        typer.Option(help="A learner, as in best_of_n:n=16; repeat for more (default: a set)."),
+        typer.Option(
+            help="A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set)."
+        ),
     ] = None,
     budget_tokens: Annotated[
         int | None,

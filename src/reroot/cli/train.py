@@ -72,9 +72,8 @@ def _options() -> Iterator[inspect.Parameter]:
         kind, text = f.metadata["kind"], f.metadata["help"]
         if kind is not bool and f.default not in (None, dataclasses.MISSING):
             text = f"{text.removesuffix('.')} (default {f.default})."
-        names = (
-            [f"--{f.name.replace('_', '-')}"] if kind is bool else []
-        )  # on or not given: no --no-…
+        # on or not given: no --no-…
+        names = [f"--{f.name.replace('_', '-')}"] if kind is bool else []
         option = Annotated[kind | None, typer.Option(*names, help=text)]
         yield inspect.Parameter(
             f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option

@@ -1,4 +1,4 @@
-"""Coverage: how much of what a target law π writes a model π̂ almost never does (METHODS §3).
+"""Coverage: how much of what a target law π writes a model π̂ almost never does.
 
 Cov_N(π ‖ π̂) = Pr_{y~π}[π(y)/π̂(y) ≥ N]. It decides what N samples from π̂ can find, which the KL
 does not: the KL grows with the length of outputs, and a model with the smaller KL may cover less.

@@ -1,4 +1,4 @@
-"""pass@k from n samples (METHODS §15)."""
+"""pass@k from n samples (Yue et al., arXiv 2504.13837)."""
 
 from __future__ import annotations
 

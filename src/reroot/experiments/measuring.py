@@ -38,11 +38,13 @@ def by_kind(**kinds: Callable[[Setting], list[Row]]) -> Callable[[Setting], list
 def run_each(
     learner: BoundLearner, secrets: Sequence[Generator], seed: int, grants: str = "", **more: Any
 ) -> RunResult:
-    """One attempt on each secret, under ``grants`` or just what the learner requires."""
+    """One attempt on each secret, under ``grants`` or just what the learner requires.
+
+    Errors are recorded: the checks count them.
+    """
     laws = ensemble(secrets)
-    grants = grants or str(learner.requires)
-    settings = {"seed": seed, "on_error": "record", **more}  # a check counts the errors
-    return run(learner, laws.problems(), laws, grants=grants, **settings)
+    more = {"grants": grants or str(learner.requires), "on_error": "record", **more}
+    return run(learner, laws.problems(), laws, seed=seed, **more)
 
 
 def account(result: RunResult) -> Row:

@@ -1,4 +1,4 @@
-"""Decoys (THEORY: decoys): a path that no top-k list with k ≤ decoys ever shows."""
+"""Decoys (arXiv 2604.04855): a path that no top-k list with k ≤ decoys ever shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dyck strings with noise (METHODS §2; Botta et al. 2025, arXiv 2502.12123): well-bracketed strings
+"""Dyck strings with noise (Botta et al. 2025, arXiv 2502.12123): well-bracketed strings
 of several types of brackets, which a process verifier makes cheap to find."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hidden path (THEORY: hidden path; arXiv 2604.04855): one wrong turn and all is uniform."""
+"""The hidden path (arXiv 2604.04855): one wrong turn and all is uniform."""
 
 from __future__ import annotations
 

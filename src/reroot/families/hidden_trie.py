@@ -1,4 +1,4 @@
-"""The hidden trie (THEORY: hidden trie): many right outputs that share prefixes."""
+"""The hidden trie (arXiv 2604.04855): many right outputs that share prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noisy parity (METHODS §9; Mahajan et al., COLT 2023, arXiv 2302.14753): a secret set of bits
+"""Noisy parity (Mahajan et al., COLT 2023, arXiv 2302.14753): a secret set of bits
 whose parity the last bit tells, with noise."""
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class NoisyParity(IntegerGenerator):
 def fidelity(generator: NoisyParity, t: int) -> float:
     """Fidelity at position t: how well the histories of t bits are told apart by their futures.
 
-    The smallest non-zero singular value of S^½ Pr[F|H]ᵀ D⁻¹ Pr[F|H] S^½ (METHODS §9), by
+    The smallest non-zero singular value of S^½ Pr[F|H]ᵀ D⁻¹ Pr[F|H] S^½ (arXiv 2302.14753), by
     enumeration: H all 2^t histories with uniform weights S = I/2^t, F all futures of T - t bits,
     D = diag of the mean over H of Pr[f | h]. Histories differ in their parity so far and no more:
     (1 - 2α)² (rank 2) where t exceeds the first index of the secret, else 1 (rank 1).

@@ -1,4 +1,4 @@
-"""Learners of a noisy parity (METHODS §9): by asking after chosen bits, and from root samples."""
+"""Learners of a noisy parity (Mahajan et al., arXiv 2302.14753): by asking after chosen bits, and from root samples."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ def report(folder: str | Path) -> Path:
         return write_certificates(path, read_certificates(path))
     if kind == "reproduce":
         raise RunFolderError(f"{path} is a reproduction: reroot.reproduce writes its page")
+    from ..runs.compare import load_comparison
     from .comparison.page import write_report
 
-    return write_report(path)
+    return write_report(load_comparison(path))

@@ -11,6 +11,7 @@ transcripts/     messages of finished attempts, when transcripts are kept
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 from collections import Counter
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ..access.failures import Failure
 from ..access.runner import Attempt, Job, check_concurrency, execute
 from ..access.sealing import read_sealed, sealed
-from ..errors import InvalidInput, RunFolderError
+from ..checks import check_between
+from ..errors import RunFolderError
 from ..generators.base import Generator
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
@@ -64,9 +66,8 @@ class Execution:
         """Refuse what is out of range (``InvalidInput``)."""
         check_concurrency(self.concurrency)
         for name in ("attempt_timeout", "judge_timeout"):
-            seconds = getattr(self, name)
-            if seconds is not None and not (type(seconds) in (int, float) and seconds > 0):
-                raise InvalidInput(f"{name} must be seconds > 0 or None, got {seconds!r}")
+            if getattr(self, name) is not None:
+                check_between(name, getattr(self, name), 0.0, math.inf)
 
 
 class RunFolder(JournalFolder):
@@ -88,6 +89,7 @@ class RunFolder(JournalFolder):
         kept = self.path / "transcripts" if self._how.transcripts else None
         self._inflight = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
+        self._writing = 0
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
@@ -141,18 +143,26 @@ class RunFolder(JournalFolder):
     def flush(self) -> None:
         """Write down what finished, and what was said by attempts that have not."""
         unwritten, self._unwritten = self._unwritten, []
-        if unwritten:
-            self._journal.add(b"".join(unwritten))
-            self._journal.sync(SYNCED)
-        self._inflight.flush()
+        self._writing = len(unwritten)
+        try:
+            self._inflight.flush()  # first, so that no attempt is in the journal and under way
+        finally:
+            if unwritten:
+                self._journal.add(b"".join(unwritten))
+                self._journal.sync(SYNCED)
+            self._writing = 0
+
+    def _safe(self) -> str:
+        waiting = self._writing + len(self._unwritten)
+        return f"What is finished ({len(self.lines) - waiting}) is safe."
 
     def on_round(self, running: int) -> None:
         """Before the generator is asked again: write down what would be missed after a kill."""
-        started = time.monotonic()
-        if started >= self._next_flush:
+        if time.monotonic() >= self._next_flush:
+            before = time.thread_time()
             self.flush()
-            ended = time.monotonic()
-            self._next_flush = ended + max(_FLUSH, _SHARE * (ended - started))
+            spent = time.thread_time() - before
+            self._next_flush = time.monotonic() + max(_FLUSH, _SHARE * spent)
 
     def note_usage(self, physical: Physical, seconds: float) -> None:
         """What this process has computed so far; on disk within a second, or when the run ends."""

@@ -29,6 +29,7 @@ from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.stepping import SteppingGenerator
+from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, FloatArray, IntArray, Reply
 from .run import check_problems, check_run
@@ -54,7 +55,7 @@ class EnumeratedRun:
 
 
 def enumerate_runs(
-    learner: BoundLearner | LearnerFactory,
+    learner: BoundLearner | LearnerFactory[...] | str,
     problem: Problem,
     generator: Generator,
     *,
@@ -86,8 +87,7 @@ def enumerate_runs(
     if not isinstance(generator, SteppingGenerator):
         raise InvalidInput(f"enumeration needs a SteppingGenerator, got {generator!r}")
     check_int("limit", limit, 1)
-    bound = learner() if isinstance(learner, LearnerFactory) else learner
-    contract = (Contract.parse(grants) if isinstance(grants, str) else grants).resolved
+    bound, contract = get_learner(learner), Contract.parse(grants).resolved
     check_run(bound, contract, generator, seed)
     check_problems([problem], contract)
     episode = bind(problem, generator)

@@ -36,6 +36,8 @@ CONFIG, JOURNAL, RESULTS, SUMMARY = (
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
+AGAIN = "Make room and run the same command again: it continues from there."
+
 _DIGEST_CHANGED = (
     "the task file changed since, or the code that makes or judges the problems. Choose another "
     "folder, or put the problems back as they were to continue it."
@@ -118,10 +120,8 @@ class GrowingFile:
                 raise
             return before, before + len(data)
         except OSError as error:
-            raise RunFolderError(
-                f"can't write {self.path}: {error.strerror or error}. {self._kept()} Make room and "
-                "run the same command again: it continues from there."
-            ) from error
+            why = f"can't write {self.path}: {error.strerror or error}"
+            raise RunFolderError(f"{why}. {self._kept()} {AGAIN}") from error
 
     def sync(self, every: float = 0.0) -> None:
         """Let what was added survive a loss of power, if ``every`` seconds have passed since."""

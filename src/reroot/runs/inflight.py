@@ -16,7 +16,7 @@ from typing import Any
 
 from ..access.sealing import read_sealed, sealed, unsealed
 from ..errors import RunFolderError
-from .folder import GrowingFile, cut_unfinished_line, write_atomically
+from .folder import AGAIN, GrowingFile, cut_unfinished_line, write_atomically
 
 MESSAGES = "messages.jsonl"
 _SMALL = 2**20  # bytes below which a file is not worth writing anew
@@ -88,8 +88,8 @@ class InFlight:
         """An attempt has ended: keep its transcript, or nothing."""
         if self._transcripts is not None:
             lines = [*self.recorded(key), *self._pending.get(key, ())]
-            kept = self._transcripts / _name(key)
-            write_atomically(kept, b"".join(map(sealed, lines)), sync=False)
+            file = self._transcripts / _name(key)
+            self._write(file, b"".join(map(sealed, lines)))
         if key in self._places:  # if it is made again, this is no part of it
             self._ended.append(self._numbers[key])
         self._forget(key)
@@ -106,7 +106,7 @@ class InFlight:
             if key not in self._numbers:
                 self._numbers[key], self._used = self._used, self._used + 1
             parts += [(key, sealed({"of": self._numbers[key], **line})) for line in lines]
-        ends = [sealed({"of": number, "end": True}) for number in self._ended if self._places]
+        ends = [sealed({"of": number, "end": True}) for number in self._ended]
         self._ended.clear()
         if not (parts or ends):
             return
@@ -128,8 +128,14 @@ class InFlight:
                 places.setdefault(key, []).append((at, at + b - a))
                 at += b - a
         self._grown.close()
-        write_atomically(self._file, b"".join(parts), sync=False)
+        self._write(self._file, b"".join(parts))
         self._places = places
+
+    def _write(self, file: Path, data: bytes) -> None:
+        try:
+            write_atomically(file, data, sync=False)
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}. {self._kept()} {AGAIN}") from error
 
     def close(self) -> None:
         """Write down what waits, and let go of the file, which is removed if no attempt needs it."""
@@ -157,9 +163,7 @@ def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:
         if type(count) is not int or count < 0:
             raise ValueError(f"its number is {count!r}")
         if "i" in line and not (
-            isinstance(line["message"], dict)
-            and isinstance(line["error"], str | None)
-            and "value" in line
+            isinstance(line["message"], dict) and {"error", "value"} <= set(line)
         ):
             raise ValueError("it holds no message and answer")
     elif "end" not in line:

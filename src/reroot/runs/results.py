@@ -216,13 +216,13 @@ def run_data(
 
 def accepted_failures(run: RunData) -> dict[str, Any] | None:
     """Complete outputs that the verifier accepts though their reward fails: how many, and one of them."""
-    rows = run.results
-    if "accepted" not in rows.columns or not (wrong := rows.filter(rows["accepted"])).height:
+    wrong = run.results.filter(run.results["accepted"])
+    if not len(wrong):
         return None
     keys = ["learner", "law", "task", "horizon", *UNIT]
     wrong = wrong.unique(keys, keep="first", maintain_order=True)
     shown = wrong.select("problem", "learner", "text", "reward").row(0, named=True)
-    return {"attempts": wrong.height, **shown}
+    return {"attempts": len(wrong), **shown}
 
 
 def _with_law(results: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -52,8 +52,8 @@ def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) ->
         "groups": [_group(runs, methods, group) for group in _grouped(config["oracles"], tasks)],
         "rewards": [_rewards(runs, x, tasks) for x in methods],
         "speed": {part: _speed(parts[part]) for part in (*BUDGETS, "rollouts")},
-        "accepted_failures": {b: accepted_failures(run) for b, run in runs.items()},
         "errors": sum(_errors(run) for run in runs.values()),
+        "accepted_failures": {b: accepted_failures(run) for b, run in runs.items()},
         "made": [sum(counts) for counts in zip(*(run.made for run in parts.values()), strict=True)],
     }
 

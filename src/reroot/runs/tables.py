@@ -151,7 +151,7 @@ def _grid(
                     yield from (((name, label, law), entries, cell) for name in names)
 
 
-def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+def read_parquet(file: Path) -> pl.DataFrame:
     """A table, whatever characters its name has (polars reads some as patterns or as addresses).
 
     Raises:
@@ -160,7 +160,7 @@ def read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
     import polars as pl
 
     try:
-        return pl.read_parquet(io.BytesIO(file.read_bytes()), columns=columns)
+        return pl.read_parquet(io.BytesIO(file.read_bytes()))
     except (OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise RunFolderError(f"can't read {file}: {reason or error}") from None

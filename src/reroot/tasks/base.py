@@ -18,6 +18,8 @@ from .calls import OverTime, call
 RewardFunction = Callable[[Output], float | Awaitable[float]]
 Verifier = Callable[[Output], bool | Awaitable[bool]]
 ValueFunction = Callable[[Output], float | Awaitable[float]]
+_MOST = 1_000_000_000
+"""Tokens of an output, or units of a horizon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,15 @@ class Problem:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidInput(f"a problem needs a non-empty text as id, got {self.id!r}")
+        for name in ("id", "prompt", "demonstration", "answer"):
+            whole_text(getattr(self, name), f"problem {self.id!r}: {name}")
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
         set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, least=1))
-        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon))
+        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, _MOST))
+        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, _MOST))
+        if not isinstance(self.unique, (bool, np.bool_)):
+            raise InvalidInput(f"{at}: unique must be True or False, got {self.unique!r}")
         if not callable(self.reward):
             raise InvalidInput(f"{at}: reward must be a function of an Output, got {self.reward!r}")
         if self.verifier is not None and not callable(self.verifier):
@@ -84,7 +90,7 @@ class Problem:
         elif self.unique:
             raise InvalidInput(f"{at}: unique=True needs a demonstration")
         set_field(self, "stop", stop_texts(self.stop, at))
-        if not isinstance(self.pass_at, Real) or not math.isfinite(self.pass_at):
+        if _finite(self.pass_at) is None:
             raise InvalidInput(f"{at}: pass_at must be a finite number, got {self.pass_at!r}")
         if not isinstance(self.answer, str):
             raise InvalidInput(f"{at}: answer must be text, got {self.answer!r}")
@@ -212,7 +218,19 @@ def stop_texts(stop: object, at: str) -> tuple[str, ...]:
     """``stop`` as a tuple of non-empty texts (``InvalidInput`` otherwise)."""
     if not isinstance(stop, (tuple, list)) or not all(isinstance(s, str) and s for s in stop):
         raise InvalidInput(f"{at}: stop must be a tuple of non-empty texts, got {stop!r}")
+    for text in stop:
+        whole_text(text, f"{at}: a stop text")
     return tuple(stop)
+
+
+def whole_text(value: object, name: str) -> None:
+    """Refuse lone surrogates, which no file and no random key can hold (``InvalidInput``)."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            lone = value[error.start]
+            raise InvalidInput(f"{name} has a lone surrogate, {lone!r}: {value!r}") from None
 
 
 def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:

@@ -28,7 +28,7 @@ from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput, nearest
 from ..randomness import keyed_rng, stream_key
-from .base import ExactText, Problem, TextPrefix, stop_texts
+from .base import ExactText, Problem, TextPrefix, stop_texts, whole_text
 
 _FIELDS = ("prompt", "answer", "id", "max_tokens", "stop")
 _SLACK = 4  # tokens beyond one per byte of the demonstration
@@ -184,6 +184,8 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
     inside = next((s for s in stop if s in answer), None)
     if inside is not None:
         raise InvalidInput(f"{at}: the stop text {inside!r} occurs in the answer {answer!r}")
+    for name in ("prompt", "answer", "id"):
+        whole_text(record.get(name), f"{at}: {name}")
     id = record.get("id", default_id)
     if isinstance(id, bool) or not isinstance(id, (str, int)) or id == "":
         raise InvalidInput(f"{at}: id must be a non-empty text or an integer, got {id!r}")

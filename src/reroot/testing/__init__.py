@@ -1,12 +1,15 @@
-"""The conformance kit: what every generator must honour, as checks that third parties inherit.
+"""Conformance kits: what every generator, learner, task and strategy must honour, for third parties.
 
     class TestMine(GeneratorConformance):            # pytest finds the numbered test methods
         def make(self):
             return MyGenerator(...)
 
     check_generator(lambda: MyGenerator(...))        # the same checks outside pytest
+    check_learner("my_file.py:my_learner")
+    check_task("my_file.py:problems")
+    check_strategy(MyStrategy)
 
-The kit is itself tested on generators that are broken on purpose. ``enumerate_runs`` gives the exact
+Each check is itself tested on something that is broken on purpose. ``enumerate_runs`` gives the exact
 law of what a learner does: see ``enumeration``.
 """
 
@@ -22,12 +25,21 @@ from ..runs.enumerated import (
 )
 from .base import Conformance
 from .generators import GeneratorConformance, check_generator
+from .learners import LearnerConformance, check_learner
+from .strategies import StrategyConformance, check_strategy
+from .tasks import TaskConformance, check_task
 
 __all__ = [
     "Conformance",
     "EnumeratedRun",
     "GeneratorConformance",
+    "LearnerConformance",
+    "StrategyConformance",
+    "TaskConformance",
     "check_generator",
+    "check_learner",
+    "check_strategy",
+    "check_task",
     "enumerate_runs",
     "largest_difference",
     "law_of",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..contract import Report
+from ..access.episode import bind
+from ..access.learner import BoundLearner
+from ..access.runner import Attempt, Job, execute
+from ..contract import Contract, Control, Report
 from ..errors import InvalidInput
-from ..generators.base import Request
-from ..types import PAD, FloatArray, Reply
+from ..generators.base import Generator, Request
+from ..tasks.base import Problem
+from ..types import PAD, Budget, FloatArray, Reply
 
 LEVEL = 1e-6
 """Error rate of each statistical check."""
@@ -118,3 +123,61 @@ def check_shapes(request: Request, reply: Reply, vocab_size: int) -> None:
     expect(bool(ended.all()), f"{request}: ended early with {last}")
     if reply.logprobs is not None:
         expect(not reply.logprobs[~inside].any(), f"{request}: log-probabilities behind the end")
+
+
+def check_all(subject: Conformance) -> None:
+    """Run every check (``AssertionError`` names those that failed, with their reasons)."""
+    failed = [f"{name}: {why}" for name, why in subject.run().items() if why is not None]
+    expect(not failed, "\n".join([f"{len(failed)} checks failed", *failed]))
+
+
+def attempts(
+    learner: BoundLearner,
+    problems: Sequence[Problem],
+    generator: Generator,
+    grants: Contract,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    concurrency: int = 64,
+) -> dict[str, Attempt]:
+    """Problem id → what the learner made of it under ``grants``, whatever it requires."""
+    bound = replace(learner, requires=grants)
+    jobs = [
+        Job(p.id, bound, bind(p, generator), grants.resolved, budget or Budget(), seed)
+        for p in problems
+    ]
+    made: list[Attempt] = []
+    execute(jobs, generator, concurrency=concurrency, on_attempt=made.append)
+    return {attempt.problem: attempt for attempt in made}
+
+
+def uses_all(
+    learner: BoundLearner, problems: Sequence[Problem], generator: Generator, requires: Contract
+) -> None:
+    """Fail unless the learner meets a refusal under every contract just below ``requires``."""
+    for grants in just_below(requires):
+        made = attempts(learner, problems, generator, grants)
+        refused = any(a.error is not None and a.error.kind == "AccessDenied" for a in made.values())
+        expect(refused, f"it requires {requires}, but {grants} is enough")
+
+
+def just_below(contract: Contract) -> Iterator[Contract]:
+    """One step down in control, in report, or one oracle less.
+
+    Of the reports those with draws, as a session serves the mode query by query where nothing is
+    drawn: below SAMPLE there is none, and beside a list without a draw there is LOGPROB.
+    """
+    if contract.control > Control.ROOT:
+        yield replace(contract, control=Control(contract.control - 1))
+    report = contract.report
+    if report == Report.LOGPROB:
+        yield replace(contract, report=Report.SAMPLE)
+    elif report.top and report.draws and report.top > 1:
+        yield replace(contract, report=Report.TOPK(report.top - 1))
+    elif report.top:
+        yield replace(contract, report=Report.LOGPROB)
+    elif report.has_law:
+        yield replace(contract, report=Report.TOPK(9))
+    for oracle in sorted(contract.oracles, key=str):
+        yield replace(contract, oracles=contract.oracles - {oracle})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Oracle
-from ...runs.compare import Comparison, load_comparison
+from ...runs.compare import Comparison
 from ...runs.results import RunData
 from ..kit.contracts import where
 from ..kit.formatting import (
@@ -28,20 +28,15 @@ from .figures import series_of
 from .methodology import NOTES
 
 
-def write_report(comparison: Comparison | str | Path) -> Path:
-    """Write ``report.html`` of a comparison into its folder, and of a folder ``summary.json`` too.
+def write_report(comparison: Comparison) -> Path:
+    """Write ``report.html`` of a comparison into its folder; the path of the page.
 
     The same tables give the same bytes: no date, no randomness that is not keyed.
 
-    Returns:
-        The path of the page.
-
     Raises:
-        RunFolderError: the folder holds no comparison, or cannot be written.
+        RunFolderError: it cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    if not isinstance(comparison, Comparison):
-        comparison = load_comparison(comparison)
     page = render(comparison.data, comparison.summary)
     return write_page(comparison.folder / "report.html", page)
 

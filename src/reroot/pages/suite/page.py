@@ -118,11 +118,11 @@ def errors(summary: Mapping[str, Any]) -> list[str]:
     for short, numbers in rows:
         broken[short] = broken.get(short, 0) + numbers["errors"]
     listed = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
-    if not listed:
-        return parts
-    first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
-    parts.append(f"Attempts with errors count as not passed: {listed}.")
-    return [*parts, f"The first one: {first}"]
+    if listed:
+        first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
+        parts.append(f"Attempts with errors count as not passed: {listed}.")
+        parts.append(f"The first one: {first}")
+    return parts
 
 
 def disagreements(summary: Mapping[str, Any]) -> list[str]:

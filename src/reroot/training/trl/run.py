@@ -78,11 +78,8 @@ class Run:
         from .trainer import SessionTrainer
 
         config = self.config
-        model, tokenizer = (
-            config.model
-            if isinstance(config.model, tuple)
-            else load(config.model, trust_remote_code=config.trust_remote_code)
-        )
+        trust, pair = config.trust_remote_code, config.model
+        model, tokenizer = pair if isinstance(pair, tuple) else load(pair, trust_remote_code=trust)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         if config.last_layers is not None:
