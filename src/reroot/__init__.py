@@ -35,10 +35,10 @@ if TYPE_CHECKING:
         testing,
         training,
     )
+    from .access.audit import audit
     from .access.learner import learner
     from .access.runner import Attempt
     from .access.session import Session
-    from .access.transcript import audit
     from .cli.describe import describe
     from .contract import Contract, Control, Oracle, Report, Sampling
     from .experiments import reproduce
@@ -57,7 +57,7 @@ _LAZY = {
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
     "Session": ".access.session",
-    "audit": ".access.transcript",
+    "audit": ".access.audit",
     "describe": ".cli.describe",
     "learner": ".access.learner",
     "report": ".pages",

@@ -92,7 +92,7 @@ async def closed_files() -> None:
 
 async def broken_loop() -> None:
     loop: Any = asyncio.get_running_loop()
-    loop._ready = loop._selector = loop._scheduled = loop._made = None
+    loop._ready = loop._selector = loop._scheduled = None
 
 
 async def open_generator() -> None:

@@ -34,7 +34,7 @@ from reroot.families import HiddenPath
 from reroot.generators.tabular import Tabular
 from reroot.learners.recovery import greedy_walk, plurality_walk
 from reroot.learners.root_start import best_of_n
-from reroot.randomness import keyed_rng, stream_key
+from reroot.randomness import keyed_rng, learner_key
 from reroot.tasks.base import Problem
 from reroot.testing import (
     EnumeratedRun,
@@ -217,7 +217,7 @@ def test_the_learners_own_numbers_are_held_fixed() -> None:
         return Prefix((int(session.rng.integers(2)),))
 
     for seed in range(4):
-        key = stream_key(seed, "p", "learner")
+        key = learner_key(seed, "p")
         law = output_law(runs_of(coin, tree, "reset/sample", seed=seed))
         assert law == {(int(keyed_rng(key).integers(2)),): 1.0}
 

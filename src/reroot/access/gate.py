@@ -221,10 +221,13 @@ class Gate:
         """Refuse a request whose replies would not fit into memory (``InvalidInput``)."""
         total, vocab_size = 0, self.episode.generator.vocab_size
         for query, length in zip(queries, lengths, strict=True):
-            report = query.report
-            values = vocab_size if report.has_law else 1 + min(report.top, vocab_size)
-            shared = 1 if length == 1 else query.n  # one law serves all draws of a single token
-            total += max(query.n * length, shared * length * values)
+            report, values = query.report, 1
+            cells = query.n * length
+            if report.has_law or report.top:
+                values = vocab_size if report.has_law else 1 + min(report.top, vocab_size)
+                shared = 1 if length == 1 else query.n  # one law serves all draws of a single token
+                cells = max(cells, shared * length * values)
+            total += cells
             if total > MAX_CELLS:
                 raise InvalidInput(
                     f"{query} may fill {query.n:,} x {length:,} x {values:,} values, and all that "

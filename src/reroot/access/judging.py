@@ -18,8 +18,9 @@ from .running import Running
 
 def judge(
     generator: Generator, done: Sequence[Running], timeout: float | None = None
-) -> list[Attempt]:
-    """Judge finished attempts; their outputs are scored under the generator in one call.
+) -> Iterator[Attempt]:
+    """Judge finished attempts, one by one as they are asked for; their outputs are scored under the
+    generator in one call.
 
     Args:
         generator: whose law the surprisal is under.
@@ -33,10 +34,8 @@ def judge(
         if output is not None and len(output)
     ]
     surprisals = iter(_surprisals(generator, scored))
-    return [
-        _attempt(running, output, error, _surprisal(output, surprisals), timeout)
-        for running, (output, error) in zip(done, outputs, strict=True)
-    ]
+    for running, (output, error) in zip(done, outputs, strict=True):
+        yield _attempt(running, output, error, _surprisal(output, surprisals), timeout)
 
 
 def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float | None:

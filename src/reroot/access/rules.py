@@ -128,7 +128,7 @@ class PrefixRules:
             if drawn is None:
                 return False
             tokens = np.frombuffer(b"".join(drawn), dtype=np.int64)
-            if tokens.max() < 4 * len(tokens):
+            if len(tokens) > 1000 and tokens.max() < 4 * len(tokens):
                 tokens = np.flatnonzero(np.bincount(tokens))
             self._emitted.setdefault(parent, set()).update(tokens.tolist())
         return True

@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,6 @@ import numpy as np
 from ..checks import check_int
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import (
-    AccessDenied,
     BackendError,
     BudgetExceeded,
     InvalidInput,
@@ -33,14 +31,12 @@ from ..generators.law import most_likely
 from ..types import FloatArray, Prefix, Query, Reply, as_tokens
 from .coarsen import coarsen
 from .failures import Failure
-from .rules import Marks, PrefixRules, no_oracle
 from .sealing import read_sealed, sealed
 from .session import Ask, AskHiddenStates, Consult, Demonstrate, Message
 
 DAMAGED = (LookupError, TypeError, ValueError, OverflowError, AttributeError)
 """What reading a line raises that is JSON but does not say what it should."""
 
-_REFUSALS = (AccessDenied.__name__, BudgetExceeded.__name__, InvalidInput.__name__)
 _KINDS = frozenset({"ask", "text", *map(str, Oracle)})
 _ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
 
@@ -91,7 +87,8 @@ def _query_to_json(query: Query) -> dict[str, Any]:
     }
 
 
-def _query_from_json(data: dict[str, Any]) -> Query:
+def query_from_json(data: dict[str, Any]) -> Query:
+    """A recorded query."""
     forced, length = data["forced"], data["length"]
     return Query(
         Prefix(tuple(data["prefix"])),
@@ -176,94 +173,9 @@ def _index(line: dict[str, Any], name: str) -> int:
     return value
 
 
-def audit(path: str | Path, contract: Contract | str) -> AccessDenied | None:
-    """Would this recorded attempt have been permitted under ``contract``?
-
-    Args:
-        path: a transcript file of a run with ``transcripts=True``.
-        contract: the contract to check against; one that names no oracle grants those that the
-            attempt was granted, as in ``compare``.
-
-    Returns:
-        The refusal of the first message that would have been refused, or ``None``.
-
-    Raises:
-        RunFolderError: not a transcript.
-    """
-    contract = Contract.parse(contract) if isinstance(contract, str) else contract
-    lines = (line for _, line in read_transcript(Path(path)))
-    head = next(lines, None)
-    if head is None or "horizon" not in head:
-        raise RunFolderError(f"{path} does not start with the head line of a transcript")
-    try:
-        return _audit(head, messages(lines), contract)
-    except (InvalidInput, BackendError, *DAMAGED) as error:
-        raise _damaged(str(path), error) from None
-
-
-def _damaged(what: str, error: Exception) -> RunFolderError:
+def damaged(what: str, error: Exception) -> RunFolderError:
+    """What is said of a file whose lines do not say what they should."""
     return RunFolderError(f"{what} is not a transcript: {type(error).__name__}: {error}")
-
-
-def _audit(
-    head: dict[str, Any], lines: list[dict[str, Any]], contract: Contract
-) -> AccessDenied | None:
-    recorded = Contract.parse(head["contract"])
-    sampling = recorded.resolved.sampling
-    if contract.resolved.sampling != sampling:
-        return AccessDenied(
-            "the whole transcript",
-            f"its draws follow {sampling}, the contract's {contract.resolved.sampling}",
-            str(recorded),
-        )
-    contract = contract.or_oracles(recorded.oracles)
-    rules = PrefixRules(check_int("horizon", head["horizon"], least=1), sampling)
-    under_way: list[tuple[int, Callable[[], None]]] = []  # what an answer builds when it comes
-    for line in lines:
-        while under_way and under_way[0][0] < line["after"]:
-            under_way.pop(0)[1]()
-        try:
-            under_way += [(line["i"], act) for act in _audit_line(line, contract, rules)]
-        except AccessDenied as refused:
-            return AccessDenied(
-                f"message {line['i']}: {refused.query}", refused.rule, refused.weakest
-            )
-    return None
-
-
-def _audit_line(
-    line: dict[str, Any], contract: Contract, rules: PrefixRules
-) -> list[Callable[[], None]]:
-    """Check one message; what is to be done once its answer has come."""
-    message = line["message"]
-    failure = None if line["error"] is None else failure_from_json(line["error"])
-    if failure is not None and failure.kind in _REFUSALS:
-        return []  # refused at the time: nothing was asked
-    for oracle in Oracle:
-        if oracle.value in message and oracle not in contract.oracles:
-            raise no_oracle(oracle, str(oracle))
-    if str(Oracle.HIDDEN) in message:
-        marks, replies = _audit_states(message, contract, rules), []
-    elif "ask" in message:
-        queries = [_query_from_json(q) for q in message["ask"]]
-        marks = rules.check(contract, queries)
-        found = [] if failure is not None else replies_from_json(line["value"])
-        replies = [*zip(queries, found, marks, strict=failure is None)]
-    else:
-        return []
-    rules.ask(marks)
-    if failure is not None:  # what failed builds nothing
-        return [partial(rules.failed, marks)]
-    noted = [partial(rules.note_reply, query, reply, own[0]) for query, reply, own in replies]
-    return [partial(rules.answered, marks), *noted]
-
-
-def _audit_states(message: dict[str, Any], contract: Contract, rules: PrefixRules) -> Marks:
-    places = [Prefix(tuple(tokens)) for tokens in message[str(Oracle.HIDDEN)]]
-    features = message["layers"] is None
-    for place in places:
-        (rules.check_features if features else rules.check_hidden_states)(contract, place)
-    return [] if features else rules.marks_of(places)
 
 
 def weaken(
@@ -303,7 +215,7 @@ def weaken(
     except InvalidInput:
         raise
     except (BackendError, *DAMAGED) as error:
-        raise _damaged(what, error) from None
+        raise damaged(what, error) from None
 
 
 def _check_canonical(granted: Contract, report: Report) -> None:
@@ -317,7 +229,7 @@ def _check_canonical(granted: Contract, report: Report) -> None:
 def _weaker_line(line: dict[str, Any], report: Report) -> dict[str, Any]:
     if "ask" not in line.get("message", ()):
         return line
-    queries = [_query_from_json(q) for q in line["message"]["ask"]]
+    queries = [query_from_json(q) for q in line["message"]["ask"]]
     asked = [_weaker_query(query, report) for query in queries]
     value, error = line["value"], line["error"]
     if error is None:

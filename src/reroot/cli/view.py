@@ -114,7 +114,7 @@ def audit(
     Prints the first message that would have been refused, with the weakest contract that allows
     it, and exits with 1; prints 'permitted' and exits with 0 otherwise.
     """
-    from ..access.transcript import audit as run_audit
+    from ..access.audit import audit as run_audit
 
     refused = run_audit(transcript, contract)
     console.say("permitted" if refused is None else str(refused))

@@ -110,8 +110,9 @@ async def plurality_walk(
             counted = await _counted(session, prefix, draws_per_token, decoys)
             if not len(counted):
                 break
-            tokens, counts = np.unique(counted, return_counts=True)
-            prefix = prefix.append(int(session.rng.choice(tokens[counts == counts.max()])))
+            counts = np.bincount(counted)
+            best = np.flatnonzero(counts == counts.max())
+            prefix = prefix.append(int(session.rng.choice(best) if len(best) > 1 else best[0]))
     return prefix
 
 
@@ -128,7 +129,7 @@ async def _counted(session: Session, prefix: Prefix, n: int, decoys: int) -> Int
     """n draws at ``prefix`` without the decoys; empty if again and again all were decoys."""
     for _ in range(_MOST_BATCHES):
         tokens = (await session.draws(prefix, n)).first_tokens()
-        if len(counted := tokens[tokens >= decoys]):
+        if len(counted := tokens[tokens >= decoys] if decoys else tokens):
             return counted
     return np.zeros(0, dtype=np.int64)
 

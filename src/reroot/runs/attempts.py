@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 USAGE = "usage.jsonl"
 _MOST = 2**63  # integers beyond do not fit into tables
-_FLUSH = 0.02  # seconds of work that a kill may cost, besides the round that it interrupts
-_SHARE = 20  # writing takes at most one part of so many
+_FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
+_SHARE = 50  # between these, writing takes one part of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,8 @@ class RunFolder(JournalFolder):
             before = time.thread_time()
             self.flush()
             spent = time.thread_time() - before
-            self._next_flush = time.monotonic() + max(_FLUSH, _SHARE * spent)
+            wait = min(max(_SHARE * spent, _FLUSH[0]), _FLUSH[1])
+            self._next_flush = time.monotonic() + wait
 
     def note_usage(self, physical: Physical, seconds: float) -> None:
         """What this process has computed so far; on disk within a second, or when the run ends."""
