@@ -220,6 +220,7 @@ def test_stronger_contracts_change_nothing(spec: str) -> None:
     assert [a.cost for a in most.attempts] == [a.cost for a in least.attempts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 def test_budgets_are_kept_and_what_was_found_is_returned(spec: str) -> None:
     """Every currency that it spends, at several amounts; all others at 0 change nothing."""

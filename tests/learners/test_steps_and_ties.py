@@ -57,7 +57,7 @@ def test_a_step_of_vgb_stays_with_probability_one_half(twist: str) -> None:
         assert output_law(runs) == pytest.approx(known, abs=EXACT)
 
 
-@pytest.mark.parametrize("temperature", [None, 0.5])
+@pytest.mark.parametrize("temperature", [None, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_move_of_power_sampling_leaves_its_law_where_outputs_end_early(
     temperature: float | None,
 ) -> None:
