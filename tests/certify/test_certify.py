@@ -78,6 +78,7 @@ def test_every_sampling_learner_has_a_certificate() -> None:
     assert not sampling & set(uncertified())
 
 
+@pytest.mark.slow
 def test_the_output_of_a_few_steps_is_told_apart_from_what_steps_preserve() -> None:
     """A step of VGB preserves the target; three steps from the root are still far from it."""
     found = certify(cases_of("vgb")[0])

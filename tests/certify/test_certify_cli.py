@@ -50,6 +50,7 @@ def test_tables_of_named_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert "report:" not in printed
 
 
+@pytest.mark.slow
 def test_numbers_as_json_are_the_same_in_any_number_of_processes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -171,6 +172,7 @@ def test_report_makes_the_page_again(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no certificates in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_shows_laws_costs_and_contracts() -> None:
     methods = ["beam_search", "latent_exploration", "inference_time_pessimism"]
     found = certify_methods(methods)

@@ -41,7 +41,9 @@ def test_help_explains(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in printed
 
 
+@pytest.mark.slow
 def test_compare_report_and_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
     folder = tmp_path / "run"
     assert call(*SMALL, "--out", str(folder), "--transcripts") == 0
     first = capsys.readouterr().out

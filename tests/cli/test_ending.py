@@ -51,6 +51,7 @@ def runs(process: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
     ("command", "number", "status"),
@@ -124,3 +125,24 @@ def test_other_encodings_degrade(what: list[str], encoding: str) -> None:
     assert "Traceback" not in printed
     expected = {"list": "root/...", "compare": "KL temperature", "report": "error: "}[what[0]]
     assert expected in printed
+
+
+def test_nothing_is_said_at_exit_and_a_closed_output_is_no_error(tmp_path: Path) -> None:
+    """No warning of tasks that were pending, of coroutines that were never awaited, of what is None."""
+    family = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--problems", "2", "--seeds", "1"]
+    command = [*REROOT, *family, "--budget-tokens", "500", "--out", str(tmp_path / "run")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    closed = [
+        sys.executable,
+        "-c",
+        "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])",
+    ]
+    run = subprocess.run(
+        [*closed, *REROOT, "list", "contracts"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stderr == ""

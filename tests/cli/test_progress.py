@@ -55,6 +55,7 @@ def test_a_short_command_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
     ("arguments", "counted"),

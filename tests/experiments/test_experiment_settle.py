@@ -63,6 +63,7 @@ def test_quick_run_bears_the_claim_out_and_shows_it() -> None:
     assert page.count("<table>") == 3  # the growth laws need four horizons
 
 
+@pytest.mark.slow
 def test_rows_laid_out_as_theory_says_pass_and_show_both_laws() -> None:
     rows = laid_out()
     assert failing(rows) == []

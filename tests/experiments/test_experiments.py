@@ -100,6 +100,7 @@ def test_reproduce_writes_a_run_folder(tmp_path: Path) -> None:
     assert again.checks == found.checks
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path: Path) -> None:
     one = reproduce(CHEAP, quick=True, out=tmp_path / "one", workers=1)
     two = reproduce(CHEAP, quick=True, out=tmp_path / "two", workers=2)

@@ -16,20 +16,21 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def summary(shared_cache: Path) -> dict:
-    """Of one comparison; the second test finds it finished."""
-    comparison = reroot.compare(
-        model="smollm2",
-        task=["running_sum", "count_on"],
-        horizons=[2, 6],
-        grants=["root/sample", "reset/sample"],
-        learners=["best_of_n:n=8", "best_of_n:n=8,oracle=verifier", "tokenwise_rejection"],
-        budget_tokens=2_000,
-        seeds=1,
-        problems=8,
-        out=shared_cache / "demo",
-    )
+@pytest.fixture(scope="module")
+def summary(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REROOT_CACHE", str(kept))
+        comparison = reroot.compare(
+            model="smollm2",
+            task=["running_sum", "count_on"],
+            horizons=[2, 6],
+            grants=["root/sample", "reset/sample"],
+            learners=["best_of_n:n=8", "best_of_n:n=8,oracle=verifier", "tokenwise_rejection"],
+            budget_tokens=2_000,
+            seeds=1,
+            problems=8,
+            out=tmp_path_factory.mktemp("demo") / "run",
+        )
     assert comparison.results["error"].null_count() == len(comparison.results)
     return comparison.summary
 

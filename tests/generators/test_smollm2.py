@@ -19,16 +19,12 @@ from tiny_lm import plain_law
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("smollm2")]
 
 
-KEPT: list[Transformers] = []
-
-
-@pytest.fixture
-def smollm2(shared_cache: Path) -> Transformers:
-    """One generator for this module; the fixture that says where its weights are is one of each test."""
+@pytest.fixture(scope="module")
+def smollm2(kept: Path) -> Transformers:
     pytest.importorskip("gguf")
-    if not KEPT:
-        KEPT.append(Transformers("smollm2"))
-    return KEPT[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REROOT_CACHE", str(kept))
+        return Transformers("smollm2")
 
 
 def test_smollm2_knows_a_capital(smollm2: Transformers) -> None:

@@ -218,6 +218,7 @@ def test_what_is_drawn_is_found_with_few_rewards() -> None:
     assert drawn == pytest.approx(1 - 0.95**4, abs=EXACT)
 
 
+@pytest.mark.slow
 def test_fewer_rewards_than_best_of_n() -> None:
     """60 rollouts judged by 4 rewards pass as often as by 60; 300 problems, errors < 1e-6."""
     tree, task = rare()

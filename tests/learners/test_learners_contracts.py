@@ -188,9 +188,7 @@ def test_requires_no_more_than_it_uses(spec: str) -> None:
     for grants in weaker:
         forced = replace(bound, requires=grants)
         run = reroot.run(forced, problems(generator), generator, grants=grants, on_error="record")
-        assert any(a.error is not None and "AccessDenied" in str(a.error) for a in run.attempts), (
-            grants
-        )
+        assert any(a.error and a.error.kind == "AccessDenied" for a in run.attempts), grants
 
 
 @pytest.mark.slow
@@ -222,6 +220,7 @@ def test_stronger_contracts_change_nothing(spec: str) -> None:
     assert [a.cost for a in most.attempts] == [a.cost for a in least.attempts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS)
 def test_budgets_are_kept_and_what_was_found_is_returned(spec: str) -> None:
     """Every currency that it spends, at several amounts; all others at 0 change nothing."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from coins import law_of_tosses
+from coins import Coins, law_of_tosses
+from reroot import Prefix
 from reroot.learners.sampling.resampling import RESAMPLERS, effective_size
+from reroot.learners.sampling.smc import _Cloud, _resampled
 
 WEIGHTS = {
     "three": (0.5, 0.3, 0.2),
@@ -65,6 +68,28 @@ def test_independent_choices_are_independent() -> None:
         assert probability == pytest.approx(
             ways * math.prod(w**c for w, c in zip(weights, found, strict=True)), abs=1e-12
         )
+
+
+@pytest.mark.parametrize(
+    ("logs", "ess", "resampled"),
+    [
+        ((0.8, 0.2), 0.74, True),  # effective size 1/0.68 = 1.47 of 2, a share of 0.735
+        ((0.8, 0.2), 0.73, False),
+        ((0.5, 0.5), 1.0, True),  # 1: after each step, also where all weigh the same
+        ((0.8, 0.2), 0.0, False),
+        ((1.0, 1.0), 1.0, False),  # nothing was weighed
+    ],
+)
+def test_smc_resamples_at_most_at_a_share_of_the_effective_size(
+    logs: tuple[float, ...], ess: float, resampled: bool
+) -> None:
+    session: Any = SimpleNamespace(rng=Coins(()))
+    cloud = _Cloud([Prefix((0,)), Prefix((1,))], np.log(logs), np.zeros(2))
+    after = _resampled(session, cloud, "systematic", ess)
+    assert (after is not cloud) == resampled
+    if resampled:
+        assert not after.log_weights.any()
+        assert after.log_z == pytest.approx(math.log(sum(logs) / 2))
 
 
 def test_effective_size() -> None:

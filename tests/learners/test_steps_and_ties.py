@@ -57,7 +57,7 @@ def test_a_step_of_vgb_stays_with_probability_one_half(twist: str) -> None:
         assert output_law(runs) == pytest.approx(known, abs=EXACT)
 
 
-@pytest.mark.parametrize("temperature", [None, 0.5])
+@pytest.mark.parametrize("temperature", [None, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_move_of_power_sampling_leaves_its_law_where_outputs_end_early(
     temperature: float | None,
 ) -> None:
@@ -140,6 +140,16 @@ def test_a_beam_takes_the_smaller_tokens_on_ties_between_its_members() -> None:
     law = Tabular([[0.5, 0.5], np.array([[0.25, 0.75], [0.75, 0.25]])])
     assert output_of("beam_search:width=2", law) == (0, 1)
     assert output_of("beam_search:width=3,verify=true", FLAT, right=(1,)) == (1, 0, 0)
+
+
+def test_a_beam_lists_as_many_children_as_it_is_wide() -> None:
+    """The most likely output starts with the last of three children of one prefix."""
+    second = [[0.34, 0.34, 0.32], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    third = np.full((3, 3, 3), 1 / 3)
+    third[0, 2] = [0.0, 1.0, 0.0]
+    law = Tabular([[0.9, 0.05, 0.05], second, third])
+    assert output_of("beam_search:width=3", law) == (0, 2, 1)
+    assert output_of("beam_search:width=2", law)[:2] == (0, 0)
 
 
 def test_latent_exploration_explores_the_smaller_tokens_on_ties() -> None:

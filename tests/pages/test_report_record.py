@@ -54,6 +54,7 @@ def test_its_columns_are_the_numbers(runs: list[TrainingRun], tmp_path: Path) ->
 def test_the_command_writes_and_reads_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")
     folder, record = write_run(tmp_path / "a"), tmp_path / "kept.parquet"
     assert call("report", str(folder), "--record", str(record)) == 0
     assert f"record: {record}" in capsys.readouterr().out

@@ -290,6 +290,7 @@ def test_narrow_terminals_keep_the_gap(folders: list[Path]) -> None:
 def test_report_overlays_training_runs(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")
     out = tmp_path / "x.html"
     assert call("report", *map(str, folders[:2]), "--out", str(out)) == 0
     shown = capsys.readouterr().out

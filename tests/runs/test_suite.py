@@ -68,6 +68,7 @@ def test_every_method_is_a_learner_and_takes_a_contract() -> None:
         assert any("hidden" in str(c) for c in required)
 
 
+@pytest.mark.slow
 def test_budgets_are_equal_and_kept(family: SuiteRun) -> None:
     tokens, calls = rows_of(family, "tokens"), rows_of(family, "calls")
     assert 150 < max(tokens["cost_tokens"]) <= 160
@@ -81,6 +82,7 @@ def test_budgets_are_equal_and_kept(family: SuiteRun) -> None:
     assert family.summary["budgets"] == {"tokens": 160, "calls": 32}
 
 
+@pytest.mark.slow
 def test_each_method_is_served_what_it_requires(family: SuiteRun) -> None:
     journal = (family.folder / "tokens" / "journal.jsonl").read_text().splitlines()
     needed = {get_learner(s).label: get_learner(s).requires for s in SUITES["sampling"].learners}
@@ -89,6 +91,7 @@ def test_each_method_is_served_what_it_requires(family: SuiteRun) -> None:
         assert Contract.parse(contract) == needed[label].resolved
 
 
+@pytest.mark.slow
 def test_what_the_generator_cannot_serve_is_named(family: SuiteRun) -> None:
     """Exact families have no hidden states: two methods are left out, and the page says so."""
     assert set(family.summary["unable"]) == {
@@ -98,6 +101,7 @@ def test_what_the_generator_cannot_serve_is_named(family: SuiteRun) -> None:
     assert "Not run at all: " in render(family.summary)
 
 
+@pytest.mark.slow
 def test_ranks_and_flips_are_those_of_the_rewards(family: SuiteRun) -> None:
     (group,) = family.summary["groups"]
     rewards = {
@@ -126,6 +130,7 @@ def test_ranks_and_flips_are_those_of_the_rewards(family: SuiteRun) -> None:
     assert group["pairs"] == len(shorts) * (len(shorts) - 1) // 2
 
 
+@pytest.mark.slow
 def test_a_task_without_a_verifier_runs_fewer_methods(text: SuiteRun) -> None:
     first, second = text.summary["groups"]
     assert first["tasks"] == ["increment"]
@@ -135,6 +140,7 @@ def test_a_task_without_a_verifier_runs_fewer_methods(text: SuiteRun) -> None:
     assert "Did not run here, as there is no verifier: " in render(text.summary)
 
 
+@pytest.mark.slow
 def test_the_page_shows_both_rankings_contracts_costs_and_speed(text: SuiteRun) -> None:
     page = write_suite_page(text).read_text()
     assert page == render(load_suite(text.folder).summary)
@@ -239,6 +245,7 @@ def test_an_interrupted_suite_continues(family: SuiteRun, tmp_path: Path) -> Non
     assert again.summary["groups"] == family.summary["groups"]
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused(family: SuiteRun) -> None:
     with pytest.raises(RunFolderError, match="budgets_per_cell"):
         run_suite("sampling", model=FAMILY, out=family.folder, quick=True, budget_calls=400)
@@ -293,6 +300,7 @@ def test_bad_requests_are_named(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_part_that_is_not_there_is_named(family: SuiteRun, tmp_path: Path) -> None:
     shutil.copytree(family.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "rollouts")

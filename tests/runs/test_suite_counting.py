@@ -54,6 +54,7 @@ BEST = pl.col("learner") == "best_of_n(n=1000)"
 WORD = "OracleError: <nan>"
 
 
+@pytest.mark.slow
 def test_an_attempt_that_cannot_be_judged_counts_as_failed(
     family: SuiteRun, tmp_path: Path
 ) -> None:

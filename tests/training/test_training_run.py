@@ -61,7 +61,7 @@ def lines(folder: Path) -> dict[str, Any]:
     found = {}
     for text in (folder / "journal.jsonl").read_text().splitlines():
         line = json.loads(text)
-        found[line["name"]] = {k: v for k, v in line.items() if k != "seconds"}
+        found[line["name"]] = {k: v for k, v in line.items() if k not in ("seconds", "checksum")}
     return found
 
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from .commands import run
 
         code = run(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or 1
