@@ -230,7 +230,7 @@ def test_fidelity_refuses(horizon: int, t: int):
 def find(bound: BoundLearner, g: NoisyParity, grants: str = "", count: int = 1) -> RunResult:
     """The same problem ``count`` times, with randomness of its own each time."""
     problems = [g.problem(id=f"{i}") for i in range(count)]
-    return reroot.run(bound, problems, g, grants=grants or bound.requires)
+    return reroot.run(bound, problems, g, grants=grants or bound.requires, on_error="record")
 
 
 @pytest.mark.parametrize("report", ["logprob", "topk(1)", "full", "argmax", "argmax(2)"])
@@ -366,7 +366,9 @@ def test_root_refuses_what_it_cannot_search_and_pays_nothing():
 def test_learners_of_bits_refuse_other_vocabularies():
     path = HiddenPath(3, 4, 0.6)
     for bound in (parity_probe(), parity_root()):
-        (attempt,) = reroot.run(bound, [path.problem()], path, grants=bound.requires).attempts
+        (attempt,) = reroot.run(
+            bound, [path.problem()], path, grants=bound.requires, on_error="record"
+        ).attempts
         assert "K = 2 and T >= 2 tokens, got K = 3 and T = 4" in str(attempt.error)
 
 
