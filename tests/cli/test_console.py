@@ -71,6 +71,7 @@ def test_a_comparison_of_hostile_names_is_harmless(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every name and every error of a summary, replaced."""
+    pytest.importorskip("matplotlib")
     family = ["--model", "hidden_path:K=3,H=4,p=0.6", "--problems", "1", "--seeds", "1"]
     folder = tmp_path / ":smile:"
     assert call("compare", *family, "--budget-tokens", "100", "--out", str(folder)) == 0

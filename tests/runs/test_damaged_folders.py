@@ -205,6 +205,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["r[2]", "r*", "r?", "[red]", "r2{a}", "~r", "a=1"])
 def test_names_are_names(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a folder that the name would match, were it a pattern."""
+    pytest.importorskip("matplotlib")
     for other in ("r2", "rr", "red"):
         reroot.compare(**{**SMALL, "problems": 2}, out=tmp_path / other)
     folder = tmp_path / name
@@ -220,6 +221,7 @@ def test_the_report_of_an_interrupted_comparison(
     cut: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed before a table was written: the journal is the truth, and the page says what it is."""
+    pytest.importorskip("matplotlib")
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     for name in ("results.parquet", "summary.json"):
