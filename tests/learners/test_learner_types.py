@@ -39,6 +39,7 @@ async def number(session: Session) -> int:  # wrong: no output
 
 @pytest.mark.slow
 def test_pyright_knows_the_parameters(tmp_path: Path) -> None:
+    pytest.importorskip("pyright")
     (tmp_path / "snippet.py").write_text(SNIPPET)
     (tmp_path / "pyrightconfig.json").write_text("{}")
     done = subprocess.run(

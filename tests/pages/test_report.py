@@ -258,6 +258,7 @@ def test_missing_matplotlib_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_reports_use_no_global_plotting_state(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     folder = write_fixture(tmp_path, replace(SMALL, horizons=(2,), learners=LEARNERS[:1]))
     code = (
         "import sys, reroot.pages\n"

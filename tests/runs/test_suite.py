@@ -255,6 +255,7 @@ def test_another_configuration_is_refused(family: SuiteRun) -> None:
 def test_the_command_line(
     family: SuiteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")
     main(
         [
             "compare",
