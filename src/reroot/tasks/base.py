@@ -122,13 +122,7 @@ def score(problem: Problem, output: Output, limit: float | None = None) -> float
             number. The message names the problem and the value.
     """
     said = _call(problem, "reward", problem.reward, output, limit)
-    reward = _finite(said)
-    if reward is not None:
-        return reward
-    raise OracleError(
-        f"problem {problem.id!r}: the reward must be a finite number, got {said!r} "
-        f"({type(said).__name__})"
-    )
+    return _number(problem, "reward", said, -math.inf)
 
 
 def estimate(problem: Problem, output: Output, limit: float | None = None) -> float:
@@ -143,13 +137,7 @@ def estimate(problem: Problem, output: Output, limit: float | None = None) -> fl
     if problem.value is None:
         raise InvalidInput(f"problem {problem.id!r} has no value function")
     said = _call(problem, "value", problem.value, output, limit)
-    value = _finite(said)
-    if value is not None and value >= 0:
-        return value
-    raise OracleError(
-        f"problem {problem.id!r}: the value must be a finite number >= 0, got {said!r} "
-        f"({type(said).__name__})"
-    )
+    return _number(problem, "value", said, 0.0)
 
 
 def check(problem: Problem, output: Output, limit: float | None = None) -> bool:
@@ -242,8 +230,20 @@ def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
         raise InvalidInput(f"{name} must be text or tokens: {error}") from None
 
 
+def _number(problem: Problem, what: str, said: object, least: float) -> float:
+    """A judge's answer as a finite number >= ``least`` (``OracleError`` if it is none)."""
+    number = _finite(said)
+    if number is not None and number >= least:
+        return number
+    bound = "" if least == -math.inf else f" >= {least:g}"
+    raise OracleError(
+        f"problem {problem.id!r}: the {what} must be a finite number{bound}, got {said!r} "
+        f"({type(said).__name__})"
+    )
+
+
 def _finite(said: object) -> float | None:
-    """A judge's answer as a finite number, if it is one."""
+    """``said`` as a finite number, if it is one."""
     if not isinstance(said, (Real, np.bool_)):
         return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -49,7 +50,7 @@ def _worth(output: Output) -> float:
     return 1.0 + len(output.tokens) % 2
 
 
-class LearnerConformance(Conformance):
+class LearnerConformance(Conformance, ABC):
     """Subclass it and give ``make``; pytest finds the checks.
 
     Attributes:
@@ -59,9 +60,10 @@ class LearnerConformance(Conformance):
 
     places: Places = places()
 
+    @abstractmethod
     def make(self) -> AnyLearner:
         """The learner, as an object or by name."""
-        raise NotImplementedError
+        ...
 
     def test_01_runs_under_exactly_what_it_requires(self) -> None:
         for attempt in self._everywhere():

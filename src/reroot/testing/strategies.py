@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ GROUPS = 4
 """Groups that each session starts."""
 
 
-class StrategyConformance(Conformance):
+class StrategyConformance(Conformance, ABC):
     """Subclass it and give ``make``; pytest finds the checks.
 
     Attributes:
@@ -30,9 +31,10 @@ class StrategyConformance(Conformance):
 
     places: Places = places()
 
+    @abstractmethod
     def make(self) -> Strategy:
         """A strategy in its first state, as often as a check needs one."""
-        raise NotImplementedError
+        ...
 
     def test_01_starts_under_exactly_what_it_requires(self) -> None:
         for attempt in self._attempts(self.make()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ from .base import Conformance, check_all, expect
 AnyTask = Task | str | Any
 
 
-class TaskConformance(Conformance):
+class TaskConformance(Conformance, ABC):
     """Subclass it and give ``make``; pytest finds the checks.
 
     Attributes:
@@ -34,9 +35,10 @@ class TaskConformance(Conformance):
     count: int = 6
     generator: Generator | None = None
 
+    @abstractmethod
     def make(self) -> AnyTask:
         """The task: an object, a function of horizon, count and seed, or a name."""
-        raise NotImplementedError
+        ...
 
     def test_01_problems_follow_from_the_seed(self) -> None:
         one, other = self._task(), self._task()
