@@ -125,3 +125,19 @@ def test_every_page_is_a_document() -> None:
         p for p in source.rglob("*.py") if "<!doctype" in p.read_text(encoding="utf-8").lower()
     ]
     assert [p.relative_to(source).as_posix() for p in files] == ["pages/kit/html.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        (("compare", "--model", "a", "--budget-tokens", "nan"), "'nan'"),
+        (("compare", "--model", "a", "--beta=many"), "'many'"),
+        (("train", "--lora", "x"), "'x'"),
+        (("list", "nosuch"), "'nosuch'"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    arguments: tuple[str, ...], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    assert value in capsys.readouterr().err
