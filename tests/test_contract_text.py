@@ -111,5 +111,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @pytest.mark.parametrize("kind", [Contract, Control, Report, Sampling, Oracle])
 @pytest.mark.parametrize("value", [None, 3, b"root/sample", ["root/sample"]])
 def test_only_text_is_parsed(kind: Any, value: Any) -> None:
-    with pytest.raises(InvalidInput, match="parsed from text"):
+    with pytest.raises(InvalidInput, match="named by text"):
         kind.parse(value)
+
+
+@pytest.mark.parametrize("text", ["root\x1b/sample", "root/sam\u0000ple", "reset/sample@T=1\x07"])
+def test_control_characters_are_no_part_of_a_contract(text: str) -> None:
+    with pytest.raises(InvalidInput, match="control character"):
+        Contract.parse(text)

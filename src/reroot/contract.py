@@ -1,7 +1,7 @@
 """Contracts: a point in control x observation, a sampling law, and the oracles granted.
 
-Source: arXiv 2604.04855: *control* says at which prefixes a
-learner may ask, *observation* says what comes back for a generated token.
+Source: arXiv 2604.04855: *control* says at which prefixes a learner may ask, *observation* says what
+comes back for a generated token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from .errors import InvalidInput, nearest
-from .specs import parse_settings
+from .specs import check_text, parse_settings
 
 
 class Control(enum.IntEnum):
@@ -37,7 +37,7 @@ class Control(enum.IntEnum):
     @classmethod
     def parse(cls, text: str) -> Control:
         """Read ``"root"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
-        name = _text(text, "a control level").strip().lower()
+        name = check_text(text, "a control level").strip().lower()
         try:
             return cls[name.upper()]
         except KeyError:
@@ -156,7 +156,7 @@ class Report:
     @classmethod
     def parse(cls, text: str) -> Report:
         """Read ``"sample"``, ``"logprob"``, ``"full"``, ``"none"``, ``"argmax(3)"`` or ``"topk(5)"``."""
-        match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", _text(text, "a report").lower())
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", check_text(text, "a report").lower())
         name = match.group(1).upper() if match else ""
         if match is None or name not in _Kind.__members__:
             known = ["sample", "logprob", "full", "argmax", "topk"]
@@ -182,12 +182,6 @@ Report.FULL = Report(_Kind.FULL)
 
 
 _SETTINGS = {"t": "temperature", "top_p": "top_p", "top_k": "top_k"}
-
-
-def _text(value: str, what: str) -> str:
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"{what} is parsed from text, got {value!r}")
-    return value
 
 
 def _plain(value: float, name: str) -> float:
@@ -242,7 +236,9 @@ class Sampling:
     @classmethod
     def parse(cls, text: str) -> Sampling:
         """Read ``"T=0.7"`` or ``"T=1,top_p=0.9,top_k=50"``."""
-        settings = parse_settings(_text(text, "a sampling law").lower(), f"sampling law {text!r}")
+        settings = parse_settings(
+            check_text(text, "a sampling law").lower(), f"sampling law {text!r}"
+        )
         for name in settings:
             if name not in _SETTINGS:
                 hint = nearest(name, ["T", "top_p", "top_k"])
@@ -273,7 +269,7 @@ class Oracle(enum.Enum):
     @classmethod
     def parse(cls, text: str) -> Oracle:
         """Read ``"reward"``, ``"verifier"``, ``"demonstration"``, ``"value"`` or ``"hidden"``."""
-        name = _text(text, "an oracle").strip().lower()
+        name = check_text(text, "an oracle").strip().lower()
         try:
             return cls(name)
         except ValueError:
@@ -399,7 +395,7 @@ class Contract:
         """
         if isinstance(text, Contract):
             return text
-        head, at, law = _text(text, "a contract").partition("@")
+        head, at, law = check_text(text, "a contract").partition("@")
         control, slash, rest = head.partition("/")
         if not slash:
             raise InvalidInput(
