@@ -41,7 +41,7 @@ demo: $(STAMP)  ## Compare interfaces on a real language model; writes runs/demo
 test: lint  ## Install, check style and types, run every test
 	$(PYTEST)
 
-quick: $(STAMP)  ## The tests that take less than a few seconds each
+quick: $(STAMP)  ## The tests that take less than about half a second each
 	$(PYTEST) -m "not slow"
 
 nightly: lint  ## make test with statistical tests at their full sizes

@@ -205,6 +205,7 @@ def circle(root: Path) -> tuple[str, ...]:
     return ()
 
 
+@pytest.mark.slow(1)
 def test_rooms_build_on_rooms_before_them() -> None:
     assert upward(SOURCE) == []
     assert circle(SOURCE) == ()
@@ -231,6 +232,7 @@ def test_an_upward_import_and_a_circle_are_found(tmp_path: Path) -> None:
     assert {"errors", "checks"} <= set(circle(root))
 
 
+@pytest.mark.slow(1)
 def test_the_layers_hold() -> None:
     assert violations(SOURCE) == []
 

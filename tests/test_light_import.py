@@ -65,6 +65,7 @@ REFUSED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("calls", "status"),
     [

@@ -49,12 +49,14 @@ CORE = names(PROJECT["dependencies"])
 OPTIONAL = set().union(*map(names, GROUPS.values())) - {"reroot"}
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("folder", ["src", "tests", "examples"])
 def test_every_import_is_declared(folder: str) -> None:
     used = third_party(ROOT / folder)
     assert {name: where for name, where in used.items() if name not in CORE | OPTIONAL} == {}
 
 
+@pytest.mark.slow(1)
 def test_imports_are_found() -> None:
     assert {"numpy", "polars", "typer", "torch"} <= set(third_party(ROOT / "src"))
     assert {"pytest", "hypothesis"} <= set(third_party(ROOT / "tests"))

@@ -80,6 +80,7 @@ def test_each_command_has_a_function_of_its_name() -> None:
     assert callable(reroot.certify.certify)
 
 
+@pytest.mark.slow(1)
 def test_everything_is_reached_by_importing_reroot_alone() -> None:
     parts = ", ".join(f"reroot.{name}" for name in reroot.__all__)
     subprocess.run([sys.executable, "-c", f"import reroot; {parts}"], check=True, timeout=120)

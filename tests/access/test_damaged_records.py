@@ -121,6 +121,7 @@ def edits(lines: list[Any], rng: random.Random) -> list[Any]:
     return lines
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_edits_of_what_is_resumed(seed: int, whole: tuple[list[Any], Any]) -> None:
     """With the checksums made right again: refused, or the learner hears what it may hear."""

@@ -165,6 +165,7 @@ def test_calls_with_a_limit_share_a_thread() -> None:
     assert threading.get_ident() in threads
 
 
+@pytest.mark.slow(1)
 def test_the_process_exits_with_a_reward_that_hangs() -> None:
     code = """
 import time

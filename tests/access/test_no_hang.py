@@ -111,6 +111,7 @@ LEFT = {
 }
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("how", LEFT)
 @pytest.mark.parametrize("ends", ["at once", "after a question", "with an error"])
 def test_what_is_left_behind_hangs_nothing(how: str, ends: str) -> None:
@@ -128,6 +129,7 @@ def test_what_is_left_behind_hangs_nothing(how: str, ends: str) -> None:
     assert [a.problem for a in attempts if a.error] in ([], ["bad"])
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("how", ["sleeps", "computes"])
 def test_clean_up_that_keeps_the_thread(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner_thread, "_CLOSING", 0.5)
@@ -154,6 +156,7 @@ def test_clean_up_that_keeps_the_thread(how: str, monkeypatch: pytest.MonkeyPatc
     assert [a.error for a in attempts] == [None] * 6  # it had returned
 
 
+@pytest.mark.slow(1)
 def test_a_thread_that_dies_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt whose turn it was fails; the others go on with a new thread."""
     take_turn = learner_thread._take_turn
@@ -200,6 +203,7 @@ print([str(a.error) for a in play(body)])
 """
 
 
+@pytest.mark.slow(1)
 def test_no_pending_task_is_complained_about() -> None:
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(

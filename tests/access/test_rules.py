@@ -149,6 +149,7 @@ def test_rules_agree_with_the_definition(
             model.note_reply(query, reply)
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=80)
 @given(st.sampled_from(["root", "visited", "reset"]), requests)
 def test_the_weakest_contract_named_is_the_weakest(control: str, script: list[list[Query]]) -> None:

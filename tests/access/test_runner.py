@@ -42,6 +42,7 @@ from toys import (
 )
 
 
+@pytest.mark.slow(1)
 def test_order_and_number_change_nothing(tmp_path: Path) -> None:
     """1 and 64 in flight, problems shuffled: equal attempts, and equal bytes in the table."""
     tasks = [replace(p, reward=zeros) for p in problems(70)]

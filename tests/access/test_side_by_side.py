@@ -53,6 +53,7 @@ async def socket() -> None:
         writer.close()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("wait", "count"), [(nap, 64), (work, 8), (socket, 8)])
 def test_they_wait_together(wait: Callable[[], Any], count: int) -> None:
     async def body(session: Session) -> Prefix:
@@ -68,6 +69,7 @@ def test_they_wait_together(wait: Callable[[], Any], count: int) -> None:
     assert len(attempts) == count
 
 
+@pytest.mark.slow(1)
 def test_nobody_waits_for_one_that_sleeps_and_its_time_is_limited() -> None:
     """Under an hour of sleep: the others are done long before its time is over."""
     ended: dict[str, float] = {}
@@ -91,6 +93,7 @@ def test_nobody_waits_for_one_that_sleeps_and_its_time_is_limited() -> None:
     )
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("how", ["blocks", "spins", "computes"])
 def test_the_limit_holds_for_those_who_keep_the_thread(how: str) -> None:
     """They are left behind with their thread, and the others go on with another one."""
@@ -114,6 +117,7 @@ def test_the_limit_holds_for_those_who_keep_the_thread(how: str) -> None:
     assert bad.kind == "TimeoutError"
 
 
+@pytest.mark.slow(1)
 def test_time_at_the_generator_is_not_the_learners() -> None:
     class Slow(Wrapped):
         def answer(self, requests: Any) -> Any:
@@ -187,6 +191,7 @@ print([str(a.error) for a in play(body)])
 """
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "body",
     [

@@ -235,6 +235,7 @@ scripts = st.lists(
 LEVELS = [f"{c}/{r}" for c in Control for r in ("sample", "topk(1)", "full")]
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=40)
 @given(scripts, st.sampled_from(LEVELS), st.sampled_from(["T=1", "T=0"]))
 def test_an_audit_says_what_a_live_session_would(script: list[Query], level: str, law: str) -> None:

@@ -57,6 +57,7 @@ def rollouts(batches: list[list[int]]) -> Body:
 batches = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=2), min_size=1, max_size=2)
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=15)
 @given(
     st.integers(2, 3),
@@ -80,6 +81,7 @@ def test_every_weaker_transcript_to_the_byte(
         assert transcript_text(weaken(strong, "full")).encode() == strong.read_bytes()
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=10)
 @given(st.integers(2, 3), st.integers(1, 4), st.booleans(), st.integers(0, 10**6))
 def test_greedy_rollouts_at_temperature_0(K: int, H: int, ends: bool, seed: int) -> None:

@@ -38,6 +38,7 @@ EXACTLY = [
 ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("case", EXACTLY)
 def test_the_law_is_what_is_stated(case: Case) -> None:
     found = certify(case)
@@ -122,6 +123,7 @@ def truncated_step(alpha: float, horizon: int) -> LearnerFactory:
     return move
 
 
+@pytest.mark.slow(1)
 def test_a_power_sampler_that_cuts_suffixes_at_an_early_end_is_caught() -> None:
     right = next(c for c in cases_of("power_sampling") if c.toy is LENGTHS)
     assert isinstance(right, Chain)

@@ -41,6 +41,7 @@ def wrong() -> Case:
     return dataclasses.replace(case, law=toy.law(toy.p), costs={"rollouts": 7.0})
 
 
+@pytest.mark.slow(1)
 def test_tables_of_named_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("certify", *QUICK, "--processes", "1") == 0
     printed = capsys.readouterr().out
@@ -130,6 +131,7 @@ def test_errors(arguments: list[str], shown: str, capsys: pytest.CaptureFixture[
     assert shown in capsys.readouterr().err
 
 
+@pytest.mark.slow(1)
 def test_a_folder_is_replaced_by_its_like_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +161,7 @@ def _pairs(folder: Path, before: bytes) -> Any:
         yield old, list(zip(old["certificates"], new["certificates"], strict=True))
 
 
+@pytest.mark.slow(1)
 def test_report_makes_the_page_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "certificates"
     assert call("certify", "beam_search", "--processes", "1", "--out", str(folder)) == 0

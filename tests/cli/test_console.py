@@ -67,6 +67,7 @@ def test_no_kind_of_renderable_lets_controls_through() -> None:
     assert text.count("[red]f[/] :smile:") == 9  # cells of ``Text`` are cut to their old width
 
 
+@pytest.mark.slow(1)
 def test_a_comparison_of_hostile_names_is_harmless(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

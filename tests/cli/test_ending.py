@@ -115,6 +115,7 @@ def test_a_reader_that_goes_away_is_no_error(what: list[str]) -> None:
     assert process.wait(60) in (0, 1)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("what", [["list", "contracts"], ["compare", "--help"], ["report", "…β"]])
 def test_other_encodings_degrade(what: list[str], encoding: str) -> None:
@@ -127,6 +128,7 @@ def test_other_encodings_degrade(what: list[str], encoding: str) -> None:
     assert expected in printed
 
 
+@pytest.mark.slow(1)
 def test_nothing_is_said_at_exit_and_a_closed_output_is_no_error(tmp_path: Path) -> None:
     """No warning of tasks that were pending, of coroutines that were never awaited, of what is None."""
     family = ["compare", "--model", "hidden_path:K=3,H=4,p=0.6", "--problems", "2", "--seeds", "1"]

@@ -170,6 +170,7 @@ def test_bootstrap_means_are_paired_and_clustered() -> None:
     assert len(set(np.round(got, 9))) == len(set(np.round(list(reachable), 9)))
 
 
+@pytest.mark.slow(1)
 def test_bootstrap_interval_coverage() -> None:
     """1,500 simulated sets of 12 problems x 2 seeds with a shared problem effect.
 

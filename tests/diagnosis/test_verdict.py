@@ -284,6 +284,7 @@ def test_where_a_learner_counts_as_erring_and_as_unfinished() -> None:
     assert decide([root, arm("walk", Control.VISITED, 0, 40, unfinished=20)]).kind == UNDETERMINED
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("rate", "n"), [(0.05, 12), (0.5, 12), (0.3, 48), (0.8, 48)])
 def test_false_root_limit_without_a_difference(rate: float, n: int) -> None:
     """Four prefix and three root learners, all equally good: a claimed root limit is false.

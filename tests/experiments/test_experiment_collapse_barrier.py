@@ -59,6 +59,7 @@ def count(tree: Tabular) -> int:
 # ---- collapse ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=30)
 @given(trees, st.sampled_from(REPORTS), laws, st.sampled_from([(1,), (2,), (1, 1)]))
 def test_what_is_served_is_a_function_of_the_canonical_experiment(
@@ -266,6 +267,7 @@ def quick() -> dict[str, list[Row]]:
     return {e.id: measured(e, e.quick) for e in (collapse.EXPERIMENT, barrier.EXPERIMENT)}
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "experiment", [collapse.EXPERIMENT, barrier.EXPERIMENT], ids=lambda e: e.id
 )
@@ -287,6 +289,7 @@ def doctored(rows: list[Row], kind: str, **changes: Any) -> list[Row]:
     ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("id", "kind", "changes", "fails"),
     [

@@ -93,6 +93,7 @@ def test_settings_pair_the_arms() -> None:
 # ---- checks can fail ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 def test_censored_runs_are_told() -> None:
     def censor(row: Row) -> None:
         row["tokens"] = row["rollouts"] = None
@@ -103,6 +104,7 @@ def test_censored_runs_are_told() -> None:
     assert "not reached" in "".join(EXPERIMENT.show(rows))
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("factor", [0.2, 5.0])
 def test_waits_off_the_law_fail(factor: float) -> None:
     def shift(row: Row) -> None:
@@ -255,6 +257,7 @@ def test_fits_are_those_of_least_squares() -> None:
         assert line.bic == pytest.approx(n * math.log(rss / n) + 3 * math.log(n))
 
 
+@pytest.mark.slow(1)
 def test_intervals_cover_at_their_level() -> None:
     """200 draws of a known law: misses within the binomial of error rate 1e-4 (bootstrap: a little
     more than 5 %)."""

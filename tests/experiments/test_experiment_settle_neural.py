@@ -110,6 +110,7 @@ def test_it_is_measured_only_where_it_is_named() -> None:
     assert command(usual(), quick=False) == "reroot reproduce"
 
 
+@pytest.mark.slow(1)
 def test_the_page_shows_every_arm_and_what_was_not_reached() -> None:
     parts = "".join(EXPERIMENT.show(laid_out()))
     for arm in ("root", "argmax", "plurality", "adaback (more oracles)"):

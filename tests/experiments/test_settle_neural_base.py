@@ -264,6 +264,7 @@ def test_the_reach_of_running_parity_is_the_mass_of_right_outputs() -> None:
         assert found[horizon - 1] == pytest.approx(np.mean(masses), rel=1e-4)
 
 
+@pytest.mark.slow(1)
 def test_the_reach_of_a_chain_is_unbiased() -> None:
     """Student's t over 24 independent estimates, 5 standard errors: error rate 5e-5 each."""
     task, prompts = "chain_of_parities", ["011=", "100="]

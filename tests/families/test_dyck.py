@@ -176,6 +176,7 @@ def test_without_noise_every_rollout_is_valid() -> None:
     assert stats.binomtest(ones, len(opened), 0.2).pvalue > 1e-6  # error rate 1e-6
 
 
+@pytest.mark.slow(1)
 def test_it_conforms() -> None:
     check_generator(lambda: Dyck(6, (0.2, 0.5, 0.3), 2, 0.2))
     check_generator(lambda: noisy(0.05))
@@ -184,6 +185,7 @@ def test_it_conforms() -> None:
     )
 
 
+@pytest.mark.slow(1)
 def test_long_strings_and_deep_stacks() -> None:
     g = Dyck(10_000, (1.0,), 5000, 0.01)
     up = (0,) * 5000
@@ -225,6 +227,7 @@ def test_errors_are_told_apart(text: str, kind: ErrorKind | None, position: int 
     assert found == (None if kind is None or position is None else DyckError(kind, position))
 
 
+@pytest.mark.slow(1)
 def test_every_kind_of_error_happens_and_the_law_is_uniform_after_it() -> None:
     g = Dyck(6, depth=3, noise=0.0)
     kinds = {error.kind for y in all_strings(g, 6) if (error := g.error_of(y)) is not None}
@@ -299,6 +302,7 @@ def test_a_uniform_law_needs_at_most_K_times_H_draws(horizon: int) -> None:
     assert single.rejection_draws == pytest.approx(horizon / 2 * (4 + 2))
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("noise", [0.05, 1.0])
 def test_tokenwise_rejection_at_length_32_is_always_valid(noise: float) -> None:
     g, count = noisy(noise), 80

@@ -57,6 +57,7 @@ def test_hidden_path_outputs_have_their_closed_form():
     assert sum(map(np.exp, law.values())) == pytest.approx(1.0, abs=1e-12)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("K", "H", "p"), [(2, 1, 0.9), (4, 64, 0.4), (16, 10_000, 0.25)])
 def test_hidden_path_scores_its_path_as_p_to_the_h(K: int, H: int, p: float):
     g = HiddenPath(K, H, p, seed=9)

@@ -312,6 +312,7 @@ def test_probe_refuses(params: dict[str, Any], why: str):
 # ---- parity_root -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 def test_root_needs_the_information_floor_and_little_more():
     T, alpha, count, delta = 12, 0.1, 100, 0.05
     generator = Ensemble([NoisyParity(T, alpha, seed=seed) for seed in range(count)])

@@ -102,6 +102,7 @@ def test_most_likely_of_a_wide_law_with_ties_at_the_edge():
     assert most_likely(law, 2).tolist() == [[10, 500]]
 
 
+@pytest.mark.slow(1)
 @repeat
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 6))
 def test_invert_counts_the_cumulative_entries_up_to_u(seed: int, vocab: int, rows: int):

@@ -94,6 +94,7 @@ def wide_law(vocab: int, seed: int = 0) -> np.ndarray:
     return law - np.logaddexp.reduce(law[0])
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("vocab", [1024, 1300, 5000])
 def test_wide_draws_follow_the_law(vocab: int) -> None:
     """χ² of 100,000 draws; a right program fails with probability 1e-4 in each case."""

@@ -315,6 +315,7 @@ def cramped(**room: int) -> Cramped:
     return tree
 
 
+@pytest.mark.slow(1)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8)), min_size=1, max_size=8),
     laws=st.integers(1, 5),

@@ -40,6 +40,7 @@ with patch.object(transformers, "_LAW_SHARE", 8):
     }
 
 
+@pytest.mark.slow(1)
 class TestLlamaConforms(GeneratorConformance):
     prompts = ("abca", (3, 5, 7))
     tolerance = 1e-3
@@ -50,6 +51,7 @@ class TestLlamaConforms(GeneratorConformance):
         return Transformers((NETWORKS["llama"], TEXT))
 
 
+@pytest.mark.slow(1)
 class TestGPT2Conforms(TestLlamaConforms):
     def make(self) -> Generator:
         return Transformers((NETWORKS["gpt2"], TEXT))
@@ -81,6 +83,7 @@ def question_rounds(draw: st.DrawFn) -> list[tuple[tuple[int, ...], list[tuple[i
     return draw(st.lists(rounds, min_size=1, max_size=5))
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("cache", [ROOMY, CRAMPED], ids=["roomy", "cramped"])
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15)

@@ -22,6 +22,7 @@ def law(mode: float) -> np.ndarray:
     return np.array([mode] + [(1.0 - mode) / OTHERS] * OTHERS)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("mode", [0.05, 0.1, 0.3])
 def test_it_stops_at_mu_over_the_mass_of_the_mode(mode: float) -> None:
     """The mode is missed with probability at most δ/2; then it goes on to at most μ·m/(1 − p), with m other outputs."""

@@ -66,6 +66,7 @@ def test_the_file(module: dict[str, Any]) -> None:
     assert short.cost.rollouts <= 3
 
 
+@pytest.mark.slow(1)
 def test_the_file_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file of one's own: compared, described, and held to the kit as the page does it."""
     (tmp_path / "agreement.py").write_text(METHOD, encoding="utf-8")
@@ -92,6 +93,7 @@ def test_it_is_held_to_its_contract_like_every_other_one(module: dict[str, Any])
     contracts.test_registry_lists_learners_with_their_summaries()
 
 
+@pytest.mark.slow(1)
 def test_the_case(module: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = map(certify, all_cases.cases_of("agreement"))
     assert found.holds

@@ -81,6 +81,7 @@ def closed_form(
     return law
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=12)
 @given(
     st.integers(2, 3),

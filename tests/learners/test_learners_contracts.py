@@ -208,6 +208,7 @@ def test_richer_reports_change_nothing(spec: str) -> None:
         assert [a.cost for a in run.attempts] == [a.cost for a in runs[0].attempts]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("spec", SPECS)
 def test_stronger_contracts_change_nothing(spec: str) -> None:
     bound, generator = get_learner(spec), suited(spec)

@@ -119,6 +119,7 @@ def test_fewer_draws_than_needed_change_nothing(grid: list[float]) -> None:
             assert after.likely < threshold <= after.here
 
 
+@pytest.mark.slow(1)
 def test_weights_stay_finite_in_large_trees() -> None:
     belief = PathPosterior(100_000, [0.05])
     rng = np.random.default_rng(0)
@@ -184,6 +185,7 @@ def test_draws_grow_linearly_and_moves_per_draw_do_not_grow(nightly: bool) -> No
     assert max(per_token) <= 1.15 * min(per_token)
 
 
+@pytest.mark.slow(1)
 def test_work_per_draw_does_not_grow_with_the_tree() -> None:
     """Steps down and up per draw at H = 32 and H = 512, on data drawn here."""
 

@@ -81,6 +81,7 @@ def test_best_of_n_passes_like_one_minus_missing_n_times(n: int, grants: str, or
     assert result.cost.verifications <= (1000 * n * 3 if oracle == "verifier" else 0)
 
 
+@pytest.mark.slow(1)
 def test_best_of_n_law_by_enumeration() -> None:
     """Graded reward: P(output = y) = P(y | its reward)·(F(r)^n - F(r-)^n)."""
     tree = Tabular.random(2, 3, seed=5)

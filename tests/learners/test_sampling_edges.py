@@ -110,6 +110,7 @@ def test_without_a_number_the_budget_is_used_up(spec: str, generator: Tabular) -
     assert sum(a.cost.tokens for a in found) > 0.9 * 200 * len(found)
 
 
+@pytest.mark.slow(1)
 def test_diligent_search_starts_again_until_one_passes() -> None:
     right = (1, 0, 2, 1, 0, 2, 1, 0)
     spec = "diligent_search:tries=3,verify=true,searches="
@@ -175,6 +176,7 @@ def test_beam_search_verifies_each_prefix_once() -> None:
     assert len(seen) == len(set(seen)) > 0
 
 
+@pytest.mark.slow(1)
 def test_every_certificate_is_left_standing_by_small_budgets() -> None:
     """The learners of the certificates, as they are there, on next to nothing."""
     for case in cases_of():

@@ -65,6 +65,7 @@ def limit(name: str) -> FloatArray:
     return found
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("beta", [0.5, 1e-3])
 def test_the_law_is_that_of_the_learner(name: str, beta: float) -> None:

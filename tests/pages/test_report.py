@@ -50,6 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 # -- page --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 def test_page_is_self_contained_and_well_formed(page: str) -> None:
     checker = Checker()
     checker.feed(page)
@@ -81,6 +82,7 @@ def test_page_escapes_what_models_write(page: str) -> None:
     assert "$x^2$" in page  # neither TeX nor markup
 
 
+@pytest.mark.slow(1)
 def test_page_has_no_fixed_colours_left(page: str) -> None:
     """Everything drawn follows the light or dark style sheet."""
     body = page[page.index("</style>") :]
@@ -108,6 +110,7 @@ def test_page_says_what_was_found(page: str) -> None:
     assert page.count('role="img"') == 4 + 5 + 2 + 6
 
 
+@pytest.mark.slow(1)
 def test_page_is_deterministic(tmp_path: Path) -> None:
     what = replace(SMALL, horizons=(4,), learners=LEARNERS[4:6] + LEARNERS[:1])
     folder = write_fixture(tmp_path, what)

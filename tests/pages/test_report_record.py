@@ -25,6 +25,7 @@ def runs(tmp_path: Path) -> list[TrainingRun]:
     return load_runs([*(write_run(tmp_path / k, arm) for k, arm in known.items()), unfinished])
 
 
+@pytest.mark.slow(1)
 def test_a_record_holds_what_the_folders_hold(runs: list[TrainingRun], tmp_path: Path) -> None:
     file = write_record(runs, tmp_path / "r.parquet")
     found = read_record(file)
@@ -51,6 +52,7 @@ def test_its_columns_are_the_numbers(runs: list[TrainingRun], tmp_path: Path) ->
         assert evaluations["prefix_pass"].to_list() == [p.prefix for p in known]
 
 
+@pytest.mark.slow(1)
 def test_the_command_writes_and_reads_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 # -- summary -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 def test_cells_are_what_the_table_says(full: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = full
     rows = pl.read_parquet(folder / "results.parquet")
@@ -67,6 +68,7 @@ def test_cells_are_what_the_table_says(full: tuple[Path, dict[str, Any]]) -> Non
             assert c["cost"][currency] == pytest.approx(mine[f"cost_{currency}"].mean())
 
 
+@pytest.mark.slow(1)
 def test_exact_rows_follow_the_exact_law(full: tuple[Path, dict[str, Any]]) -> None:
     """Expected counts by the closed form; the fixture draws from it, so at least 95 % lie inside.
 

@@ -154,6 +154,7 @@ def test_the_page_is_self_contained_and_takes_texts_literally(page: str) -> None
     assert "reroot train --strategy plurality --seed 0" in page
 
 
+@pytest.mark.slow(1)
 def test_every_setting_is_taken_literally(tmp_path: Path) -> None:
     names = ("model", "task", "strategy", "command", "kl", "version", "more")
     made = [
@@ -287,6 +288,7 @@ def test_narrow_terminals_keep_the_gap(folders: list[Path]) -> None:
 # -- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 def test_report_overlays_training_runs(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -260,6 +260,7 @@ def test_budget_is_shared_by_the_problems_there_are(tmp_path: Path) -> None:
     assert result.results["cost_tokens"].max() > 16 // 8
 
 
+@pytest.mark.slow(1)
 def test_physical_cost_adds_up_over_processes(tmp_path: Path) -> None:
     whole = reroot.compare(**SMALL, out=tmp_path / "run").summary
     again = reroot.compare(**SMALL, out=tmp_path / "run")

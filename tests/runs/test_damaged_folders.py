@@ -202,6 +202,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return reroot.compare(**SMALL, out=tmp_path_factory.mktemp("whole") / "run").folder
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", ["r[2]", "r*", "r?", "[red]", "r2{a}", "~r", "a=1"])
 def test_names_are_names(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a folder that the name would match, were it a pattern."""
@@ -216,6 +217,7 @@ def test_names_are_names(name: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"report: {folder / 'report.html'}" in capsys.readouterr().out
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("cut", [0, 1, 9, 20])
 def test_the_report_of_an_interrupted_comparison(
     cut: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -138,6 +138,7 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     return code, " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow(1)
 def test_compare_goes_on_tells_and_tries_again(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +162,7 @@ def test_help_says_the_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert "exits with 3" in said.replace("│", "")
 
 
+@pytest.mark.slow(1)
 def test_a_suite_tells_failures_of_all_its_parts(arguments: list[str], tmp_path: Path) -> None:
     settings: dict[str, Any] = {
         "model": arguments[2], "task": arguments[4], "horizons": [1], "problems": 1, "quick": True,

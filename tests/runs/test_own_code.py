@@ -72,6 +72,7 @@ def test_a_run_by_names_alone(own: Path) -> None:
     assert limited.attempts[0].cost.rollouts <= 2
 
 
+@pytest.mark.slow(1)
 def test_a_comparison_of_ones_own_by_name(own: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {
         "model": f"{own}:text_model:order=3",

@@ -283,6 +283,7 @@ def test_the_command_line(
     assert part.exists()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -86,6 +86,7 @@ def test_an_attempt_that_cannot_be_judged_counts_as_failed(
     assert "errors" not in printed(family.summary) + render(family.summary)
 
 
+@pytest.mark.slow(1)
 def test_methods_that_were_never_judged_come_last(family: SuiteRun, tmp_path: Path) -> None:
     none = {"tokens": MINE | BEST, "calls": MINE | BEST}
     summary = changed(
@@ -106,6 +107,7 @@ def test_methods_that_were_never_judged_come_last(family: SuiteRun, tmp_path: Pa
     assert not any(short in pair for both in flipped for short in both)  # last at either budget
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("parts", [("tokens", "calls"), ("calls",)])
 def test_a_suite_without_any_reward_has_a_page(
     family: SuiteRun, tmp_path: Path, parts: tuple[str, ...]

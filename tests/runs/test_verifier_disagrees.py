@@ -64,6 +64,7 @@ def test_a_text_that_was_cut_before_its_stop_is_told_of(tmp_path: Path) -> None:
     assert 'class="warning"' in page
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", ["kit", "none", "raises", "right"])
 def test_no_false_alarm(tmp_path: Path, name: str) -> None:
     def raises(output: Any) -> bool:

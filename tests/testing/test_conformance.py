@@ -339,6 +339,7 @@ def test_every_check_has_a_generator_that_fails_it():
 ALONE = [FirstIgnored, OtherUniforms, LargerTies, Writable, BaseLogprobs, CountersReset, NoIdentity]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("kind", ALONE)
 def test_narrow_bugs_fail_few_checks(kind: type[Tabular]):
     failed = [check for check, why in _check(kind).items() if why is not None]

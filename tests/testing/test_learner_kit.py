@@ -33,6 +33,7 @@ class Kit(LearnerConformance):
         return self.subject
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("spec", GOOD)
 def test_good_learners_pass(spec: str) -> None:
     check_learner(spec)

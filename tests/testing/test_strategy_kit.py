@@ -20,6 +20,7 @@ class Kit(StrategyConformance):
         return self.subject()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_reroots_own_pass(name: str) -> None:
     check_strategy(STRATEGIES[name])

@@ -36,6 +36,7 @@ def changed(**changes: Any) -> Any:
     ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "name", ["copy", "add", "running_sum", "running_parity", "chain_of_parities:width=6"]
 )
@@ -43,6 +44,7 @@ def test_good_tasks_pass(name: str) -> None:
     check_task(name)
 
 
+@pytest.mark.slow(1)
 def test_families_and_files_pass(tmp_path: Path) -> None:
     for family in (HiddenPath(3, 4, 0.6), HiddenTrie(4, 4, 0.3, 0.25, nodes=6)):
         check_task(lambda horizon, count, seed, f=family: [f.problem()], generator=family)

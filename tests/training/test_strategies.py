@@ -97,6 +97,7 @@ ENUMERABLE = [
 ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("strategy", ENUMERABLE, ids=str)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_expected_update_is_the_stated_gradient(strategy: Strategy, seed: int) -> None:

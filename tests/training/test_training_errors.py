@@ -76,6 +76,7 @@ def stock(out: Path, strategy: strategies.Strategy) -> Any:
     )
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", list(KINDS))
 def test_from_trls_trainer(name: str, file: Path, tmp_path: Path) -> None:
     trainer = stock(tmp_path / "t", strategies.get_strategy(f"{file}:{name}"))
@@ -95,6 +96,7 @@ def settings(name: str, file: Path, tmp_path: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", list(KINDS))
 def test_from_the_function(name: str, file: Path, tmp_path: Path) -> None:
     model = trl_toys.save_parity_model(tmp_path / "m")
@@ -102,6 +104,7 @@ def test_from_the_function(name: str, file: Path, tmp_path: Path) -> None:
     expect(KINDS[name], file, lambda: reroot.train(model, "running_parity", **given))
 
 
+@pytest.mark.slow(1)
 def test_from_the_command_line(file: Path, tmp_path: Path) -> None:
     model = trl_toys.save_parity_model(tmp_path / "m")
     words = ["train", "--model", str(model), "--task", "running_parity"]

@@ -143,6 +143,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
 
+@pytest.mark.slow(1)
 def test_bad_settings_are_refused_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LIGHT], capture_output=True, text=True, cwd=tmp_path, check=False
