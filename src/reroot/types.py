@@ -116,6 +116,48 @@ _INTEGERS: frozenset[type] = frozenset({int})
 
 
 @dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt of messages, which the generator puts through its chat template.
+
+    Attributes:
+        messages: (role, text) in order; a last one of the role "assistant" is continued.
+        settings: further (name, value) arguments of the template, such as ``enable_thinking``.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @staticmethod
+    def of(messages: Iterable[Mapping[str, Any]], **settings: Any) -> Chat:
+        """The chat of ``{"role": …, "content": …}`` messages.
+
+        Raises:
+            InvalidInput: there are none, or one has no role or no text.
+        """
+        found: list[tuple[str, str]] = []
+        for message in messages:
+            role, text = message.get("role"), message.get("content")
+            if not isinstance(role, str) or not isinstance(text, str):
+                raise InvalidInput(f"a message needs a role and a text as content, got {message!r}")
+            found.append((role, text))
+        if not found:
+            raise InvalidInput("a chat needs at least one message")
+        return Chat(tuple(found), tuple(sorted(settings.items())))
+
+    @property
+    def continued(self) -> bool:
+        """Whether generation goes on inside the last message, an assistant's."""
+        return self.messages[-1][0] == "assistant"
+
+    def as_list(self) -> list[dict[str, str]]:
+        """The messages as templates take them."""
+        return [{"role": role, "content": text} for role, text in self.messages]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{role}: {text}" for role, text in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """Draw ``n`` continuations of at most ``length`` tokens from ``prefix``, reporting ``report``.
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from .answers import equal
 from .base import ExactText, Problem, Task, TextPrefix, check, score
-from .registry import get_task, list_tasks
+from .registry import get_task, list_tasks, load
 
-__all__ = ["ExactText", "Problem", "Task", "TextPrefix", "check", "get_task", "list_tasks", "score"]
+__all__ = [
+    "ExactText",
+    "Problem",
+    "Task",
+    "TextPrefix",
+    "check",
+    "equal",
+    "get_task",
+    "list_tasks",
+    "load",
+    "score",
+]

@@ -6,19 +6,22 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..checks import check_int
 from ..errors import InvalidInput, OracleError
-from ..types import Output, as_tokens
+from ..types import Chat, Output, as_tokens
 from .calls import OverTime, call
+
+if TYPE_CHECKING:
+    from .answers import AnswerRule
 
 RewardFunction = Callable[[Output], float | Awaitable[float]]
 Verifier = Callable[[Output], bool | Awaitable[bool]]
 ValueFunction = Callable[[Output], float | Awaitable[float]]
-_MOST = 1_000_000_000
+MOST = 1_000_000_000
 """Tokens of an output, or units of a horizon."""
 
 
@@ -30,7 +33,8 @@ class Problem:
 
     Attributes:
         id: unique within a run; part of the random key, so keep it stable.
-        prompt: text (encoded by the generator) or prompt tokens.
+        prompt: text (encoded by the generator), prompt tokens, or a ``Chat`` (also as a list of
+            messages), which the generator's chat template encodes.
         max_tokens: the horizon H, the most tokens of an output.
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
         verifier: process verifier: can this prefix still become a right output?
@@ -44,13 +48,15 @@ class Problem:
         answer: what to show as the right answer, if there is one.
         value: an estimate ≥ 0 of the value of a prefix, as in V(u) = E_P[r | u]. What it estimates, and
             how well, is between the problem and the learners that ask for it.
+        equality: when two answers are the same, for votes; ``None``: when the whole texts are.
+        group: the data set that the problem is of, where a task mixes several.
 
     Raises:
         InvalidInput: a field is not what is described here.
     """
 
     id: str
-    prompt: str | tuple[int, ...]
+    prompt: str | tuple[int, ...] | Chat
     max_tokens: int
     reward: RewardFunction
     verifier: Verifier | None = None
@@ -61,17 +67,19 @@ class Problem:
     pass_at: float = 1.0
     answer: str = ""
     value: ValueFunction | None = None
+    equality: AnswerRule | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidInput(f"a problem needs a non-empty text as id, got {self.id!r}")
-        for name in ("id", "prompt", "demonstration", "answer"):
+        for name in ("id", "prompt", "demonstration", "answer", "group"):
             whole_text(getattr(self, name), f"problem {self.id!r}: {name}")
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
-        set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, _MOST))
-        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, _MOST))
+        set_field(self, "prompt", _prompt(self.prompt, f"{at}: prompt"))
+        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, MOST))
+        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, MOST))
         if not isinstance(self.unique, (bool, np.bool_)):
             raise InvalidInput(f"{at}: unique must be True or False, got {self.unique!r}")
         if not callable(self.reward):
@@ -219,6 +227,16 @@ def whole_text(value: object, name: str) -> None:
         except UnicodeEncodeError as error:
             lone = value[error.start]
             raise InvalidInput(f"{name} has a lone surrogate, {lone!r}: {value!r}") from None
+
+
+def _prompt(value: Any, name: str) -> str | tuple[int, ...] | Chat:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        value = Chat.of(value)
+    if not isinstance(value, Chat):
+        return _text_or_tokens(value, name)
+    for _, text in value.messages:
+        whole_text(text, name)
+    return value
 
 
 def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
