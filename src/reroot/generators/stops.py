@@ -8,7 +8,7 @@ a character too; a prefix that a learner chose may hold its first half. The prom
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -93,7 +93,8 @@ class Stop:
 
     def apart(self) -> Stop:
         """A copy for a learner, which nobody else looks at."""
-        return replace(self, writing=None if self.writing is None else self.writing.apart())
+        writing = None if self.writing is None else self.writing.apart()
+        return Stop(self.tokens, self.texts, self.closing, writing, self.gap)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

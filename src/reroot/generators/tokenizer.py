@@ -103,7 +103,7 @@ class Text:
         ends |= self._ends
         if self._pieces is not None:
             return Stop.of(self._pieces, texts, ends)
-        ends |= {i for i, shown in enumerate(self._shown) if any(text in shown for text in texts)}
+        # what a token shows by itself need not be what it adds to others, so all are looked at
         closing = {i for i, shown in enumerate(self._shown) if _may_close(shown, texts)} - ends
         return Stop(frozenset(ends), wanted, frozenset(closing), Decoded(self.decode, self._twin))
 
