@@ -33,7 +33,7 @@ def test_smollm2_knows_a_capital(smollm2: Transformers) -> None:
     assert smollm2.vocab_size == 49_152
     assert smollm2.max_length() == 8192
     assert smollm2.end_token == 2
-    newline = smollm2.stop_tokens(("\n",))
+    newline = smollm2.stops(("\n",)).tokens
     assert all("\n" in smollm2.decode((t,)) for t in newline - {2})
     assert smollm2.encode_continuation("\n")[0] in newline
 

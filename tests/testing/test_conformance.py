@@ -190,7 +190,7 @@ class StopIgnored(Tabular):
     """Goes on after stop tokens other than its own."""
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        return super().answer([replace(r, stop=self.stop_tokens(())) for r in requests])
+        return super().answer([replace(r, stop=self.stops(())) for r in requests])
 
 
 class StopDropped(Edited):
@@ -198,7 +198,7 @@ class StopDropped(Edited):
 
     def edit(self, request: Request, reply: Reply) -> Reply:
         last = reply.tokens[np.arange(reply.n), reply.lengths - 1]
-        cut = np.isin(last, list(request.stop)) & (reply.lengths > 1)
+        cut = np.isin(last, list(request.stop.tokens)) & (reply.lengths > 1)
         tokens = reply.tokens.copy()
         tokens[cut, reply.lengths[cut] - 1] = PAD
         return replace(reply, tokens=tokens, lengths=reply.lengths - cut)

@@ -1,4 +1,4 @@
-"""An episode: one problem bound to one generator: prompt tokens, stop tokens, horizon, judges."""
+"""An episode: one problem bound to one generator: prompt tokens, stop rule, horizon, judges."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator, Request, check_prefix
+from ..generators.stops import Stop
 from ..tasks.base import Problem
 from ..types import Output, Prefix
 from .failures import backend_error
@@ -20,7 +21,7 @@ class Episode:
     Attributes:
         problem: the problem.
         prompt: prompt tokens.
-        stop: tokens that end an output.
+        stop: when an output ends, by its tokens.
         horizon: H, most tokens of an output.
         demonstration: tokens of a right output, if the problem has one.
     """
@@ -28,13 +29,13 @@ class Episode:
     problem: Problem
     generator: Generator
     prompt: tuple[int, ...]
-    stop: frozenset[int]
+    stop: Stop
     horizon: int
     demonstration: Prefix | None
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
-        """Ended by a stop token, or H tokens long."""
-        return len(tokens) >= self.horizon or (len(tokens) > 0 and tokens[-1] in self.stop)
+        """Ended by its last token, or H tokens long."""
+        return len(tokens) >= self.horizon or self.stop.ends(tokens)
 
     def output(self, tokens: Sequence[int]) -> Output:
         """What rewards and verifiers see of ``tokens`` (``BackendError`` if there is no text)."""
@@ -42,9 +43,7 @@ class Episode:
             text = self.generator.decode(tokens)
         except Exception as error:
             raise backend_error(error) from error
-        for stop in self.problem.stop:
-            text = text.partition(stop)[0]
-        return Output(tuple(tokens), text, self.is_complete(tokens))
+        return Output(tuple(tokens), self.stop.cut(text), self.is_complete(tokens))
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Refuse strings that no output of this problem can start with (``InvalidInput``)."""
@@ -53,12 +52,13 @@ class Episode:
             raise InvalidInput(
                 f"{Prefix(tuple(tokens))} has {len(tokens)} tokens; outputs have at most {self.horizon}"
             )
-        if not self.stop or self.stop.isdisjoint(tokens[:-1]):
-            return
-        i, token = next((i, token) for i, token in enumerate(tokens) if token in self.stop)
-        raise InvalidInput(
-            f"{Prefix(tuple(tokens))} goes on after the stop token {token} at position {i}"
-        )
+        end = self.stop.first_end(tokens[:-1])
+        if end is not None:
+            token = tokens[end]
+            what = "the stop token" if token in self.stop.tokens else "a stop text ends with token"
+            raise InvalidInput(
+                f"{Prefix(tuple(tokens))} goes on after {what} {token} at position {end}"
+            )
 
     def scoring(self, tokens: tuple[int, ...]) -> Request:
         """The request for log P of each token under the generator's own law."""
@@ -81,7 +81,7 @@ def bind(problem: Problem, generator: Generator) -> Episode:
             f"tokens exceed the generator's {limit} positions"
         )
     _check_vocabulary(problem, tokens, generator)
-    stop = generator.stop_tokens(problem.stop)
+    stop = generator.stops(problem.stop)
     episode = Episode(problem, generator, tokens, stop, problem.max_tokens, None)
     if problem.demonstration is None:
         return episode
@@ -115,7 +115,7 @@ def _demonstration(episode: Episode) -> Prefix:
     if not episode.is_complete(tokens):
         raise OracleError(
             f"problem {problem.id!r}: the demonstration {shown!r} is not a complete output: it has "
-            f"{len(tokens)} of {problem.max_tokens} tokens and does not end with a stop token"
+            f"{len(tokens)} of {problem.max_tokens} tokens and does not end by a stop"
         )
     return Prefix(tokens)
 

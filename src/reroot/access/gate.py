@@ -100,7 +100,7 @@ class Gate:
             prompt=self.episode.prompt,
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
-            stop=self.episode.stop,
+            stop=self.episode.stop.apart(),
             contract=_copy(self.contract),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),
@@ -317,7 +317,7 @@ class Gate:
         if oracle == Oracle.REWARD and not output.complete:
             raise InvalidInput(
                 f"outcome rewards are for complete outputs; {prefix} has {len(prefix)} of "
-                f"{self.episode.horizon} tokens and no stop token at its end"
+                f"{self.episode.horizon} tokens and no stop at its end"
             )
         return output
 

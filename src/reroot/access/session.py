@@ -15,6 +15,7 @@ from typing import NoReturn, cast
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
+from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
 from ..types import (
     Budget,
@@ -35,7 +36,7 @@ class Facts:
     prompt: tuple[int, ...]
     vocab_size: int
     horizon: int
-    stop: frozenset[int]
+    stop: Stop
     contract: Contract
     budget: Budget
     rng_key: Key
@@ -219,8 +220,9 @@ class Session:
         return None if limit is None else limit - getattr(self._spent, currency)
 
     def is_complete(self, prefix: Prefix) -> bool:
-        """Whether ``prefix`` is an output: ended by a stop token, or H tokens long."""
-        return len(prefix) >= self.horizon or (len(prefix) > 0 and prefix[-1] in self._facts.stop)
+        """Whether ``prefix`` is an output: ended by its last token (a stop token, or one that completes
+        a stop text), or H tokens long."""
+        return len(prefix) >= self.horizon or self._facts.stop.ends(prefix)
 
     # ---- the generator ---------------------------------------------------------------------
 

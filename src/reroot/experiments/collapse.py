@@ -90,7 +90,7 @@ def collapse_difference(
     grants = Contract(Control.ROOT, Report.parse(report), sampling)
     runs = enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
     served = law_of(runs, seen_in)
-    facts = Facts((), tree.vocab_size, tree.horizon, tree.stop_tokens(()), grants, Budget(), (0, 0))
+    facts = Facts((), tree.vocab_size, tree.horizon, tree.stops(()), grants, Budget(), (0, 0))
     parts: dict[Seen, list[float]] = {}
     for drawn in itertools.product(canonical_rollouts(tree, sampling), repeat=rollouts):
         probability = math.prod(r.probability for r in drawn)

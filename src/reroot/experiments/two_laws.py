@@ -76,7 +76,7 @@ def reach_of(
     """R_U: probability that a rollout going on from ``prefix`` draws from a law in ``differ``."""
     if prefix in differ:
         return 1.0
-    if len(prefix) == tree.horizon or (prefix and prefix[-1] in tree.stop_tokens(())):
+    if len(prefix) == tree.horizon or tree.stops(()).ends(prefix):
         return 0.0
     law = np.exp(tree.log_laws((), [prefix])[0])
     return math.fsum(p * reach_of(tree, differ, (*prefix, a)) for a, p in enumerate(law.tolist()))

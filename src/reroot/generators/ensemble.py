@@ -15,6 +15,7 @@ from ..errors import InvalidInput
 from ..tasks.base import Problem
 from ..types import FloatArray, Physical, Reply
 from .base import Capabilities, Generator, Request, ShowsHiddenStates
+from .stops import Stop
 
 
 @runtime_checkable
@@ -40,7 +41,7 @@ class Ensemble:
         for i, member in enumerate(self._members):
             for what, mine, first in (
                 ("vocabulary size", member.vocab_size, head.vocab_size),
-                ("end tokens", member.stop_tokens(()), head.stop_tokens(())),
+                ("end tokens", member.stops(()).tokens, head.stops(()).tokens),
                 ("capabilities", member.capabilities, head.capabilities),
             ):
                 if mine != first:
@@ -106,8 +107,8 @@ class Ensemble:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._members[0].decode(tokens)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        return self._members[0].stop_tokens(texts)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        return self._members[0].stops(texts)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch per member that is asked.

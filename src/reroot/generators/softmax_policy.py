@@ -34,7 +34,7 @@ class SoftmaxPolicy(IntegerGenerator):
     """
 
     def __init__(self, base: IntegerGenerator) -> None:
-        super().__init__(base.vocab_size, base.horizon, base.stop_tokens(()))
+        super().__init__(base.vocab_size, base.horizon, base.stops(()).tokens)
         self.base = base
         # A state is 2·(stored node) or 2·(state of the base) + 1; both may be told apart, and
         # undone by a shift, for the negative states of a base too.

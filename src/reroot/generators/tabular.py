@@ -16,6 +16,7 @@ from ..randomness import keyed_rng, stream_key
 from ..types import FloatArray, IntArray, Prefix, as_tokens
 from .base import check_prefix
 from .stepping import SteppingGenerator
+from .stops import Pieces, Stop
 
 Law = Callable[[tuple[int, ...]], npt.ArrayLike]
 """(prefix) → (K,) next-token probabilities."""
@@ -64,15 +65,18 @@ class IntegerGenerator(SteppingGenerator):
     def max_length(self) -> int:
         return self._horizon
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """The end tokens, and each of ``texts``, which must be a token written as an integer."""
-        stops: set[int] = set(self._end)
-        for text in texts:
-            tokens = self.encode(text)
-            if len(tokens) != 1:
-                raise InvalidInput(f"a stop text must be one token as an integer, got {text!r}")
-            stops.update(tokens)
-        return frozenset(stops)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """The end tokens, and each of ``texts``: a string of tokens, as integers."""
+        strings = [self.encode(text) for text in texts]
+        if () in strings:
+            text = texts[strings.index(())]
+            raise InvalidInput(f"a stop text must be tokens as integers, got {text!r}")
+        tokens = self._end.union(string[0] for string in strings if len(string) == 1)
+        closing = frozenset(string[-1] for string in strings) - tokens
+        every = (b"" if t in self._end else b"%d " % t for t in range(self._vocab_size))
+        pieces = Pieces(tuple(every)) if closing else None
+        wanted = tuple(b" %s " % " ".join(map(str, string)).encode() for string in strings)
+        return Stop(tokens, wanted, closing, pieces, gap=b" ")
 
     def encode(self, text: str) -> tuple[int, ...]:
         """``"3 1 4"`` → (3, 1, 4)."""
@@ -240,7 +244,7 @@ class Tabular(IntegerGenerator):
         if token in self._end:
             raise InvalidInput(
                 f"{Prefix(self._prefixes[state])} was asked past its end token {token}; "
-                f"stop there, as stop_tokens(()) says"
+                f"stop there, as stops(()) says"
             )
         return self._state((*self._prefixes[state], token))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import InvalidInput
+from .stops import Decoded, Pieces, Stop, stop_bytes
+from .token_bytes import concatenated
 
 
 class Text:
@@ -39,8 +42,11 @@ class Text:
         end = tokenizer.eos_token_id
         self.end: int | None = end if end is not None else min(ends, default=None)
         self._ends = frozenset(ends) | ({end} if end is not None else set())
-        self._shown: list[str] | None = None
-        self._stops: dict[tuple[str, ...], frozenset[int]] = {}
+        self._vocab = vocab
+        self._shown: list[str] = []
+        self._pieces: Pieces | None = None
+        self._stops: dict[tuple[str, ...], Stop] = {}
+        self._twin_decode: Callable[[Sequence[int]], str] | None = None
         self._anchor = self._find_anchor()
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -77,35 +83,55 @@ class Text:
         text = self._decode((*self._anchor, *tokens))
         return text[len(self._decode(self._anchor)) :] if self._anchor else text
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """The end tokens, and every token whose text contains one of ``texts``; a special token
-        counts if it *is* one of them.
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """End tokens, special tokens that *are* one of ``texts``, and where a text holds one of them.
 
         Raises:
             InvalidInput: a text is empty.
         """
-        if "" in texts:
-            raise InvalidInput("a stop text must not be empty")
-        if not texts:
-            return self._ends
         key = tuple(texts)
         if key not in self._stops:
-            self._stops[key] = self._ends | self._showing(key)
+            self._stops[key] = self._rule(key) if key else Stop(self._ends)
         return self._stops[key]
 
-    def _showing(self, texts: tuple[str, ...]) -> frozenset[int]:
-        if self._shown is None:
-            self._shown = list(
-                self._tokenizer.batch_decode(
-                    [[i] for i in range(len(self._tokenizer))], clean_up_tokenization_spaces=False
-                )
-            )
-        special = set(self._tokenizer.all_special_ids)
-        return frozenset(
-            token
-            for token, shown in enumerate(self._shown)
-            if (shown in texts if token in special else any(text in shown for text in texts))
+    def _rule(self, texts: tuple[str, ...]) -> Stop:
+        wanted = stop_bytes(texts)
+        self._read_vocabulary()
+        special = {i for i, shown in enumerate(self._shown) if not shown}
+        names = self._tokenizer.convert_ids_to_tokens(sorted(special))
+        ends = {i for i, name in zip(sorted(special), names, strict=True) if name in texts}
+        ends |= self._ends
+        if self._pieces is not None:
+            return Stop.of(self._pieces, texts, ends)
+        # what a token shows by itself need not be what it adds to others, so all are looked at
+        closing = {i for i, shown in enumerate(self._shown) if _may_close(shown, texts)} - ends
+        return Stop(frozenset(ends), wanted, frozenset(closing), Decoded(self.decode, self._twin))
+
+    def _read_vocabulary(self) -> None:
+        """The text of each token after others; and their bytes, if that is all there is to a text."""
+        if self._shown:
+            return
+        count = len(self._tokenizer)
+        shown = self._tokenizer.batch_decode(
+            [[*self._anchor, i] for i in range(count)],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
+        before = len(self._decode(self._anchor)) if self._anchor else 0
+        shown = [text[before:] for text in shown]
+        pieces = None if self._anchor else concatenated(self._tokenizer, shown)
+        silent = max(0, self._vocab - count)  # rows of the model that are no tokens
+        if pieces is not None:
+            self._pieces = Pieces((*pieces.table, *[b""] * silent))
+        self._shown = shown
+
+    def _twin(self) -> Callable[[Sequence[int]], str]:
+        """A ``decode`` that learners may have: what they do to its tokenizer reaches no other."""
+        if self._twin_decode is None:
+            other = copy.copy(self)
+            other._tokenizer, other._stops = copy.deepcopy(self._tokenizer), {}
+            self._twin_decode = other.decode
+        return self._twin_decode
 
     def digest(self) -> str:
         """A hash of everything that decides how text becomes tokens."""
@@ -128,3 +154,11 @@ class Text:
         newline, last = self._raw("\n"), self._raw("a b")[-1:]
         dropped = self._decode(last) == "b" and self._decode((*newline, *last)) == "\n b"
         return newline if dropped else ()
+
+
+def _may_close(shown: str, texts: Sequence[str]) -> bool:
+    """Whether a token that shows this by itself might be the last of a stop text.
+
+    It shows the last character, or has a part of it; white space may come from between two tokens.
+    """
+    return any(t[-1] in shown or "\ufffd" in shown or t[-1].isspace() for t in texts)

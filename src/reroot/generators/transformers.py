@@ -22,6 +22,7 @@ from ..types import FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
 from .models import Progress, load
 from .stepping import BatchCapacity, SteppingGenerator
+from .stops import Stop
 from .tokenizer import Text
 
 try:
@@ -195,9 +196,9 @@ class Transformers(SteppingGenerator):
         check_prefix(tokens, self._vocab)
         return self._text.decode(tokens)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """End tokens of model and tokenizer, and every token whose text contains one of ``texts``."""
-        return self._text.stop_tokens(texts)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """End tokens of model and tokenizer, and the token with which one of ``texts`` is there."""
+        return self._text.stops(texts)
 
     def describe(self) -> Mapping[str, object]:
         """Names and hashes: of configuration and sampled weights, and of the tokenizer."""

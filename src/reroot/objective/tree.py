@@ -13,6 +13,7 @@ from ..checks import check_int
 from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, check_prefix
 from ..generators.law import log_normalize
+from ..generators.stops import Stop
 from ..types import FloatArray, IntArray, Prefix
 
 _UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
@@ -50,7 +51,7 @@ class Tree:
         prompt: Sequence[int] = (),
         *,
         horizon: int,
-        stop: frozenset[int] = frozenset(),
+        stop: Stop | None = None,
         limit: int = 100_000,
     ) -> Tree:
         """The tree of ``generator`` after ``prompt``; nothing behind probability 0 is asked.
@@ -59,7 +60,7 @@ class Tree:
             generator: asked for its laws, one batch per length.
             prompt: prompt tokens.
             horizon: H >= 1, most tokens of an output.
-            stop: tokens that end an output, beside the generator's own.
+            stop: when an output ends; the generator's own end tokens end it too.
             limit: most nodes, internal prefixes and outputs together.
 
         Raises:
@@ -68,8 +69,10 @@ class Tree:
         """
         check_int("horizon", horizon, 1)
         check_int("limit", limit, 1)
-        ends = sorted(generator.stop_tokens(()).union(stop))
-        check_prefix(ends, generator.vocab_size)
+        stop = stop or Stop()
+        ends = sorted(generator.stops(()).tokens | stop.tokens)
+        closing = sorted(stop.closing - set(ends))
+        check_prefix([*ends, *closing], generator.vocab_size)
         prefixes: list[tuple[int, ...]] = [()]
         outputs: list[tuple[int, ...]] = []
         laws: list[FloatArray] = []
@@ -85,6 +88,8 @@ class Tree:
                 raise InvalidInput(f"the tree has more than {limit:,} nodes")
             goes_on = possible & (len(levels) + 1 < horizon)
             goes_on[:, ends] = False
+            for u, token in np.argwhere(goes_on[:, closing]) if closing else ():
+                goes_on[u, closing[token]] = not stop.ends((*asked[u], closing[token]))
             prefixes += _extended(asked, goes_on)
             outputs += _extended(asked, possible & ~goes_on)
             laws.append(rows)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -29,6 +29,7 @@ from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.stepping import SteppingGenerator
+from ..generators.stops import Stop
 from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, FloatArray, IntArray, Reply
@@ -184,10 +185,11 @@ class _Script:
         return tuple(choice.at for choice in self.made)
 
 
-class _Stop(frozenset[int]):
-    """The stop tokens in the requests of one run; they say whose requests they are."""
+@dataclass(frozen=True, slots=True)
+class _Stop(Stop):
+    """The stop rule in the requests of one run; it says whose requests they are."""
 
-    script: _Script
+    script: _Script = field(default_factory=lambda: _Script(()), compare=False)
 
 
 class _Log:
@@ -259,8 +261,8 @@ def _play(
     logs = {str(i): _Log(job.key) for i in range(len(scripts))}
     jobs: list[Job] = []
     for i, script in enumerate(scripts):
-        stop = _Stop(job.episode.stop)
-        stop.script = script
+        rule = job.episode.stop
+        stop = _Stop(rule.tokens, rule.texts, rule.closing, rule.writing, rule.gap, script)
         learner = _choosing(job.learner, script) if choices else job.learner
         episode = replace(job.episode, stop=stop)
         jobs.append(replace(job, key=str(i), learner=learner, episode=episode))
@@ -297,15 +299,15 @@ class _Batch:
 
     def __init__(self, answer: Callable[[Sequence[Request]], list[Reply]]) -> None:
         self._answer = answer
-        self._rows: list[tuple[_Script, Request]] = []
-        self._step = 0
+        self._rows: list[tuple[_Script, Request, tuple[int, ...]]] = []  # … and all its tokens
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """In place of ``SteppingGenerator.answer``."""
         drawing = [r for r in requests if r.forced is None and r.report.draws]
-        self._rows = [(cast("_Stop", r.stop).script, r) for r in drawing for _ in range(r.n)]
-        self._step = 0
-        before = {script: len(script.made) for script, _ in self._rows}
+        self._rows = [
+            (cast("_Stop", r.stop).script, r, r.prefix) for r in drawing for _ in range(r.n)
+        ]
+        before = {script: len(script.made) for script, _, _ in self._rows}
         try:
             return self._answer(requests)
         except Exception:
@@ -322,12 +324,15 @@ class _Batch:
         values = [tuple(law[some].tolist()) for law, some in zip(p, possible, strict=True)]
         tokens = [
             int(possible[row][script.choose(values[row])])
-            for (script, _), row in zip(self._rows, rows.tolist(), strict=True)
+            for (script, _, _), row in zip(self._rows, rows.tolist(), strict=True)
         ]
-        self._step += 1
+        longer = [
+            (script, request, (*output, token))
+            for (script, request, output), token in zip(self._rows, tokens, strict=True)
+        ]
         self._rows = [
-            (script, request)
-            for (script, request), token in zip(self._rows, tokens, strict=True)
-            if self._step < request.length and token not in request.stop
+            row
+            for row in longer
+            if len(row[2]) < len(row[1].prefix) + row[1].length and not row[1].stop.ends(row[2])
         ]
         return np.array(tokens, dtype=np.int64)

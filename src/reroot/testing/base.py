@@ -118,9 +118,9 @@ def check_shapes(request: Request, reply: Reply, vocab_size: int) -> None:
         bool(((tokens >= 0) & (tokens < vocab_size))[inside].all()),
         f"{request}: tokens outside the vocabulary: {tokens}",
     )
-    last = tokens[np.arange(n), reply.lengths - 1]
-    ended = np.isin(last, list(request.stop)) | (reply.lengths == request.length)
-    expect(bool(ended.all()), f"{request}: ended early with {last}")
+    for output in reply.outputs():
+        ended = len(output) == len(request.prefix) + request.length or request.stop.ends(output)
+        expect(ended, f"{request}: {output} ended early")
     if reply.logprobs is not None:
         expect(not reply.logprobs[~inside].any(), f"{request}: log-probabilities behind the end")
 

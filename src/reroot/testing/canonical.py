@@ -45,7 +45,7 @@ def canonical_rollouts(tree: Tabular, sampling: Sampling) -> list[Rollout]:
     """Every rollout of positive probability under ``sampling``, by the definition of P(y)."""
     found: list[Rollout] = []
     rows: list[tuple[float, tuple[int, ...], list[FloatArray]]] = [(1.0, (), [])]
-    ends = tree.stop_tokens(())
+    ends = tree.stops(()).tokens
     while rows:
         probability, prefix, before = rows.pop()
         law = sampling_laws(tree.log_laws((), [prefix]), sampling)[0]

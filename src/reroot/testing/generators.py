@@ -14,6 +14,7 @@ import numpy as np
 from ..contract import Report, Sampling
 from ..generators.base import Generator
 from ..generators.law import cumulative, most_likely, sampling_laws
+from ..generators.stops import Stop
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
 from ..types import PAD, FloatArray, IntArray, Physical
@@ -219,7 +220,8 @@ class GeneratorConformance(Conformance, ABC):
             own = s.own
             ranked = most_likely(s.laws([()]), len(own) + 1)[0].tolist()
             free = s.rollouts(64, Report.LOGPROB)
-            stopped = replace(free, stop=own | {next(t for t in ranked if t not in own)})
+            stops = own | {next(t for t in ranked if t not in own)}
+            stopped = replace(free, stop=Stop(stops))
             reply, cut = s.answer(free)[0], s.answer(stopped)[0]
             for i in range(reply.n):
                 tokens = reply.continuation(i)
@@ -227,10 +229,10 @@ class GeneratorConformance(Conformance, ABC):
                 expect(not early, f"{tokens} goes on after the stop token {early[:1]}")
                 ended = len(tokens) == s.room or tokens[-1] in own
                 expect(ended, f"{tokens} ends before {s.room} tokens without a stop token")
-                at = next((t for t, a in enumerate(tokens) if a in stopped.stop), s.room)
+                at = next((t for t, a in enumerate(tokens) if a in stops), s.room)
                 expect(
                     cut.continuation(i) == tokens[: at + 1],
-                    f"with stop tokens {sorted(stopped.stop)} the output is {cut.continuation(i)}, "
+                    f"with stop tokens {sorted(stops)} the output is {cut.continuation(i)}, "
                     f"expected {tokens[: at + 1]}",
                 )
 
@@ -293,7 +295,7 @@ class GeneratorConformance(Conformance, ABC):
         known = json.dumps(dict(generator.describe()), sort_keys=True)
         again = json.dumps(dict(self.make().describe()), sort_keys=True)
         expect(known == again, f"describe() changes from {known} to {again}")
-        own, end = generator.stop_tokens(()), generator.end_token
+        own, end = generator.stops(()).tokens, generator.end_token
         expect(all(0 <= t < generator.vocab_size for t in own), f"stop tokens {sorted(own)}")
         expect(end is None or end in own, f"end token {end} is not among {sorted(own)}")
         for s in self._subjects():

@@ -10,6 +10,7 @@ from functools import cached_property
 from ..contract import Report, Sampling
 from ..generators.base import Generator, Request
 from ..generators.law import most_likely
+from ..generators.stops import Stop
 from ..randomness import Key, stream_key
 from ..types import FloatArray, Reply
 
@@ -39,7 +40,7 @@ class Subject:
     @cached_property
     def own(self) -> frozenset[int]:
         """The generator's own end tokens."""
-        return self.generator.stop_tokens(())
+        return self.generator.stops(()).tokens
 
     @cached_property
     def probes(self) -> list[Tokens]:
@@ -64,7 +65,7 @@ class Subject:
     ) -> Request:
         """A request that stops at the generator's own end tokens."""
         key = stream(str(report), prefix) if prefix else stream("root")
-        return Request(self.prompt, prefix, n, length, report, stop=self.own, key=key)
+        return Request(self.prompt, prefix, n, length, report, stop=Stop(self.own), key=key)
 
     def rollouts(self, n: int, report: Report = Report.SAMPLE) -> Request:
         """``n`` rollouts from the empty prefix."""

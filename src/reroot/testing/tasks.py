@@ -63,7 +63,7 @@ class TaskConformance(Conformance, ABC):
 
     def test_04_empty_outputs_fail(self) -> None:
         for episode in self._episodes:
-            for token in sorted(episode.stop):
+            for token in sorted(episode.stop.tokens):
                 empty = episode.output((token,))
                 expect(
                     bool(empty.text.strip()) or not _passes(episode, empty),
@@ -119,7 +119,7 @@ class TaskConformance(Conformance, ABC):
     def _outputs(self, episode: Episode) -> Iterator[Output]:
         """Complete outputs near the demonstration: cut short, with a token changed; and draws."""
         shown = episode.demonstration.tokens if episode.demonstration is not None else ()
-        strings = {(*shown[:t], end) for t in range(len(shown)) for end in episode.stop}
+        strings = {(*shown[:t], end) for t in range(len(shown)) for end in episode.stop.tokens}
         others = sorted(set(shown))
         strings |= {
             (*shown[:t], other, *shown[t + 1 :]) for t in range(len(shown)) for other in others
@@ -137,7 +137,7 @@ class TaskConformance(Conformance, ABC):
         for tokens in sorted(strings):
             try:
                 episode.check_tokens(tokens)
-            except InvalidInput:  # it goes on after a stop token
+            except InvalidInput:  # it goes on after its end
                 continue
             if episode.is_complete(tokens):
                 yield episode.output(tokens)
