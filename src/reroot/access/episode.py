@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput, OracleError
-from ..generators.base import Generator, Request, check_prefix
+from ..generators.base import ChatGenerator, Generator, Request, check_prefix
 from ..generators.stops import Stop
 from ..tasks.base import Problem
-from ..types import Output, Prefix
+from ..types import Chat, Output, Prefix
 from .failures import backend_error
 
 
@@ -72,8 +72,7 @@ def bind(problem: Problem, generator: Generator) -> Episode:
         InvalidInput: the prompt is not encodable, or prompt and output do not fit the generator.
         OracleError: the demonstration is not an output of this problem.
     """
-    prompt = problem.prompt
-    tokens = generator.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+    tokens = prompt_tokens(problem, generator)
     limit = generator.max_length()
     if limit is not None and len(tokens) + problem.max_tokens > limit:
         raise InvalidInput(
@@ -86,6 +85,24 @@ def bind(problem: Problem, generator: Generator) -> Episode:
     if problem.demonstration is None:
         return episode
     return Episode(problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode))
+
+
+def prompt_tokens(problem: Problem, generator: Generator) -> tuple[int, ...]:
+    """The prompt as tokens (``InvalidInput`` where the generator has none for it)."""
+    prompt = problem.prompt
+    if isinstance(prompt, str):
+        return generator.encode(prompt)
+    if not isinstance(prompt, Chat):
+        return tuple(prompt)
+    if not isinstance(generator, ChatGenerator):
+        raise InvalidInput(
+            f"problem {problem.id!r}: its prompt is a chat, and a {type(generator).__name__} has no "
+            "chat template"
+        )
+    try:
+        return generator.encode_chat(prompt)
+    except InvalidInput as error:
+        raise InvalidInput(f"problem {problem.id!r}: {error}") from error
 
 
 def _check_vocabulary(problem: Problem, prompt: Sequence[int], generator: Generator) -> None:

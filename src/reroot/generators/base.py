@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput
 from ..randomness import Key
-from ..types import FloatArray, Physical, Prefix, Reply
+from ..types import Chat, FloatArray, Physical, Prefix, Reply
 from .stops import Stop
 
 
@@ -96,6 +96,15 @@ class Request:
                 f"{len(self.forced)} forced tokens need that length and log-probabilities, "
                 f"got length = {self.length} and {self.report}"
             )
+
+
+@runtime_checkable
+class ChatGenerator(Protocol):
+    """A generator that has a chat template."""
+
+    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
+        """Messages → prompt tokens; a last message of the assistant is continued."""
+        ...
 
 
 @runtime_checkable

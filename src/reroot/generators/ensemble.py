@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidInput
 from ..tasks.base import Problem
-from ..types import FloatArray, Physical, Reply
+from ..types import Chat, FloatArray, Physical, Reply
 from .base import Capabilities, Generator, Request, ShowsHiddenStates
 from .stops import Stop
 
@@ -84,9 +84,12 @@ class Ensemble:
         if not isinstance(member, _HasProblem):
             raise InvalidInput(f"member {index} of the ensemble, {member!r}, has no problem()")
         problem = member.problem()
-        prompt = (
-            member.encode(problem.prompt) if isinstance(problem.prompt, str) else problem.prompt
-        )
+        prompt = problem.prompt
+        if isinstance(prompt, Chat):
+            raise InvalidInput(
+                f"problem {problem.id!r}: its prompt is a chat, and families have none"
+            )
+        prompt = member.encode(prompt) if isinstance(prompt, str) else prompt
         return replace(problem, id=f"{problem.id}#{index}", prompt=(index, *prompt))
 
     def max_length(self) -> int | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, nearest
+from ..types import Chat
 from .stops import Decoded, Pieces, Stop, stop_bytes
 from .token_bytes import concatenated
+
+_GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")  # tags of transformers' own
 
 
 class Text:
@@ -19,15 +23,23 @@ class Text:
     Args:
         tokenizer: any transformers tokenizer.
         chat: put a prompt's text through the chat template, as one user message.
+        template: further arguments of the chat template, such as ``enable_thinking``.
         ends: token ids that end an output, besides the tokenizer's own end token.
         vocab: K of the model.
 
     Raises:
-        InvalidInput: ``chat`` without a chat template, or a tokenizer whose end token, or what it puts
+        InvalidInput: ``chat`` without a chat template, an argument that the template does not use, or a tokenizer whose end token, or what it puts
             around a text, is none of the model's tokens.
     """
 
-    def __init__(self, tokenizer: Any, chat: bool, ends: Sequence[int], vocab: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat: bool,
+        ends: Sequence[int],
+        vocab: int,
+        template: Mapping[str, Any] | None = None,
+    ) -> None:
         around = tokenizer("", verbose=False)["input_ids"]
         for token in (tokenizer.eos_token_id, *around):
             if token is not None and token >= vocab:
@@ -35,10 +47,12 @@ class Text:
                     f"the tokenizer's token {tokenizer.convert_ids_to_tokens(token)!r} is number {token}, "
                     f"the model's vocabulary is 0…{vocab - 1}: they do not belong together"
                 )
-        if chat and not getattr(tokenizer, "chat_template", None):
+        if (chat or template) and not getattr(tokenizer, "chat_template", None):
             raise InvalidInput("this tokenizer has no chat template; use chat=False")
         self._tokenizer = tokenizer
-        self._chat = chat
+        self._chat, self._template = chat, dict(template or {})
+        if self._template:
+            self._check_template(self._template)
         end = tokenizer.eos_token_id
         self.end: int | None = end if end is not None else min(ends, default=None)
         self._ends = frozenset(ends) | ({end} if end is not None else set())
@@ -56,12 +70,7 @@ class Text:
             InvalidInput: the text is empty and the tokenizer has neither token.
         """
         if self._chat:
-            message = [{"role": "user", "content": text}]
-            return self._raw(
-                self._tokenizer.apply_chat_template(
-                    message, tokenize=False, add_generation_prompt=True
-                )
-            )
+            return self.encode_chat(Chat((("user", text),)))
         end, begin = self._tokenizer.eos_token_id, self._tokenizer.bos_token_id
         tokens = tuple(self._tokenizer(text, verbose=False)["input_ids"])
         if tokens and tokens[-1] == end and self._raw(text)[-1:] != (end,):
@@ -71,6 +80,49 @@ class Text:
         if begin is None and end is None:
             raise InvalidInput("the prompt is empty, and the tokenizer has no begin token")
         return (begin if begin is not None else end,)
+
+    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
+        """Messages → tokens, exactly those of ``tokenizer.apply_chat_template``.
+
+        Raises:
+            InvalidInput: there is no chat template, it does not use an argument, or it refuses the
+                messages.
+        """
+        settings = {**self._template, **dict(chat.settings)}
+        self._check_template(settings)
+        try:
+            found = self._tokenizer.apply_chat_template(
+                chat.as_list(),
+                add_generation_prompt=not chat.continued,
+                continue_final_message=chat.continued,
+                tokenize=True,
+                return_dict=True,
+                **settings,
+            )
+        except Exception as error:  # templates raise what they like
+            raise InvalidInput(
+                f"the chat template refuses the messages ({type(error).__name__}: {error}): {chat}"
+            ) from error
+        return tuple(found["input_ids"])
+
+    def _check_template(self, settings: Mapping[str, Any]) -> None:
+        """Refuse arguments that the template would ignore in silence (``InvalidInput``)."""
+        template = getattr(self._tokenizer, "chat_template", None)
+        if template is None:
+            raise InvalidInput("the prompt is a chat, and this tokenizer has no chat template")
+        if not settings:
+            return
+        from jinja2 import Environment, meta
+
+        texts = template.values() if isinstance(template, dict) else [template]
+        parse = Environment(extensions=["jinja2.ext.loopcontrols"]).parse
+        plain = (_GENERATION.sub("", text) for text in texts)
+        used = set[str]().union(*(meta.find_undeclared_variables(parse(t)) for t in plain))
+        for name in settings:
+            if name not in used:
+                raise InvalidInput(
+                    f"the chat template does not use {name!r}.{nearest(name, sorted(used))}"
+                )
 
     def encode_continuation(self, text: str) -> tuple[int, ...]:
         """Text that follows a prompt → tokens, nothing added."""
@@ -137,7 +189,7 @@ class Text:
         """A hash of everything that decides how text becomes tokens."""
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         rules = backend.to_str() if backend is not None else sorted(self._tokenizer.get_vocab())
-        template = self._tokenizer.chat_template if self._chat else None
+        template = getattr(self._tokenizer, "chat_template", None), self._template
         return hashlib.sha256(json.dumps([rules, template]).encode()).hexdigest()[:16]
 
     def _raw(self, text: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, InvalidInput, MissingDependency
-from ..types import FloatArray, IntArray, Physical, Reply
+from ..types import Chat, FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
 from .models import Progress, load
 from .stepping import BatchCapacity, SteppingGenerator
@@ -55,6 +55,7 @@ class Transformers(SteppingGenerator):
         model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
             as it is, with its own dtype and device; call ``weights_changed`` after changing its weights.
         chat: put a prompt's text through the tokenizer's chat template, as one user message.
+        template: further arguments of the chat template, such as ``{"enable_thinking": False}``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         device: where to compute, as torch names it.
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
@@ -73,6 +74,7 @@ class Transformers(SteppingGenerator):
         model: str | Path | tuple[Any, Any],
         *,
         chat: bool = False,
+        template: Mapping[str, Any] | None = None,
         dtype: str = "float32",
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
@@ -99,7 +101,7 @@ class Transformers(SteppingGenerator):
             self._weights = fingerprint(self._model)
             pack_linears(self._model)
         ends = end_ids(self._model, self._config.vocab_size)
-        self._text = Text(tokenizer, chat, ends, self._config.vocab_size)
+        self._text = Text(tokenizer, chat, ends, self._config.vocab_size, template)
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
@@ -188,6 +190,10 @@ class Transformers(SteppingGenerator):
     def encode(self, text: str) -> tuple[int, ...]:
         """Prompt text → tokens, through the chat template if there is one in use; never empty."""
         return self._text.encode(text)
+
+    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
+        """Messages → tokens of the tokenizer's chat template."""
+        return self._text.encode_chat(chat)
 
     def encode_continuation(self, text: str) -> tuple[int, ...]:
         return self._text.encode_continuation(text)

@@ -125,7 +125,11 @@ def _stepwise(row: Mapping[str, Any]) -> tuple[str, tuple[Step, ...], str | None
     question = row.get("prompt", row.get("problem", row.get("question")))
     texts = row.get("completions", row.get("steps"))
     labels: Any = row.get("labels", row.get("label"))
-    if isinstance(labels, int) and not isinstance(labels, bool):
+    if isinstance(labels, bool):
+        raise ValueError(
+            f"labels must be a list, or the index of the first wrong step, got {labels!r}"
+        )
+    if isinstance(labels, int):
         labels = [1 if labels < 0 or i < labels else -1 for i in range(len(texts or ()))]
     answer = row.get("answer")
     if not isinstance(question, str):
