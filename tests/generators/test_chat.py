@@ -36,7 +36,7 @@ def text(template: str | None, **settings: Any) -> Text:
 @pytest.mark.parametrize("talk", TALKS)
 def test_ids_are_the_templates(name: str, talk: str) -> None:
     if (name, talk) == ("model", "a system"):
-        with pytest.raises(InvalidInput, match="refuses the messages .*no system role"):
+        with pytest.raises(InvalidInput, match=r"refuses the messages .*no system role"):
             text(chats.MODEL).encode_chat(Chat.of(TALKS[talk]))
         return
     tokenizer, messages = chats.tokenizer(chats.TEMPLATES[name]), TALKS[talk]
@@ -72,14 +72,14 @@ def test_thinking_is_on_or_off_and_prefixes_start_behind_it() -> None:
 
 def test_what_a_template_would_ignore_is_refused() -> None:
     with pytest.raises(
-        InvalidInput, match="does not use 'enable_thinkin'. Did you mean 'enable_thinking'"
+        InvalidInput, match=r"does not use 'enable_thinkin'. Did you mean 'enable_thinking'"
     ):
         text(chats.THINKING, enable_thinkin=False)
     with pytest.raises(InvalidInput, match="does not use 'enable_thinking'"):
         text(chats.CHATML).encode_chat(Chat.of(ASK, enable_thinking=False))
     with pytest.raises(InvalidInput, match="no chat template"):
         text(None, enable_thinking=False)
-    with pytest.raises(InvalidInput, match="refuses the messages .*roles must alternate"):
+    with pytest.raises(InvalidInput, match=r"refuses the messages .*roles must alternate"):
         text(chats.INST).encode_chat(Chat.of([*ASK, *ASK]))
 
 
