@@ -8,10 +8,9 @@ import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..access.learner import BoundLearner, learner
-from ..access.session import Facts
+from ..access.session import Facts, Session
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
@@ -30,9 +29,6 @@ from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
 from .base import Check, Experiment, Row, Setting, total, where
 from .measuring import by_kind, setting_of
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 EXACT = 1e-12
 """Most that two laws computed in floating point may differ by where they are equal."""

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from ..access.learner import learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..generators.tabular import Tabular
 from ..randomness import keyed_rng, stream_key
@@ -19,9 +20,6 @@ from ..runs.run import run
 from ..tasks.base import Problem
 from ..types import FloatArray, Prefix, Reply
 from .base import Setting
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 BIAS = 0.8
 """Behind the door: P(0) under the first law, and P(1) under the second."""

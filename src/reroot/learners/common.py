@@ -6,14 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
+from ..access.learner import Params
+from ..access.session import Session
 from ..contract import Oracle
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 JUDGES = {"reward": Oracle.REWARD, "verifier": Oracle.VERIFIER}
 _PLENTY = 1 << 30
@@ -21,20 +19,18 @@ SPENT_ON = {"reward": "rewards", "verifier": "verifications"}
 """The currency in which a judge is paid."""
 
 
-def int_param(
-    params: Mapping[str, Any], name: str, *, least: int = 1, optional: bool = False
-) -> None:
-    """Refuse a parameter that is not an integer >= ``least`` (``InvalidInput``)."""
-    value = params[name]
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        none = " or None" if optional else ""
-        raise InvalidInput(f"{name} must be an integer >= {least}{none}, got {value!r}")
+def int_param(params: Params, *names: str, least: int = 1, optional: bool = False) -> None:
+    """Refuse parameters that are not integers >= ``least`` (``InvalidInput``)."""
+    for name in names:
+        value = params[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not whole and not (optional and value is None):
+            none = " or None" if optional else ""
+            raise InvalidInput(f"{name} must be an integer >= {least}{none}, got {value!r}")
 
 
 def float_param(
-    params: Mapping[str, Any], name: str, low: float, high: float, *, optional: bool = False
+    params: Params, name: str, low: float, high: float, *, optional: bool = False
 ) -> None:
     """Refuse a parameter that is not a number strictly between the bounds (``InvalidInput``)."""
     value = params[name]
@@ -47,20 +43,20 @@ def float_param(
         )
 
 
-def growth_param(params: Mapping[str, Any]) -> None:
+def growth_param(params: Params) -> None:
     """Refuse a batch growth that is not a finite number >= 1 (``InvalidInput``)."""
     value = params["growth"]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
         raise InvalidInput(f"growth must be a finite number >= 1, got {value!r}")
 
 
-def bool_param(params: Mapping[str, Any], name: str) -> None:
+def bool_param(params: Params, name: str) -> None:
     """Refuse a parameter that is not ``True`` or ``False`` (``InvalidInput``)."""
     if not isinstance(params[name], bool):
         raise InvalidInput(f"{name} must be True or False, got {params[name]!r}")
 
 
-def oracle_of(params: Mapping[str, Any]) -> Oracle:
+def oracle_of(params: Params) -> Oracle:
     """The oracle named by the parameter ``oracle``: reward or verifier (else ``InvalidInput``)."""
     name = params["oracle"]
     if name not in JUDGES:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix, Query, Reply
 from .common import affordable, collect, float_param, int_param
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 MAX_BITS = 22
 """Most bits over whose secrets ``parity_root`` searches."""
 
 
-def _parity_probe(params: Mapping[str, Any]) -> Contract:
+def _parity_probe(params: Params) -> Contract:
     float_param(params, "noise", 0, 0.5, optional=True)
     float_param(params, "delta", 0, 1)
     report, control = Report.parse(params["report"]), Control.parse(params["control"])
@@ -36,7 +32,7 @@ def _parity_probe(params: Mapping[str, Any]) -> Contract:
     return Contract(control, report)
 
 
-def _parity_elimination(params: Mapping[str, Any]) -> Contract:
+def _parity_elimination(params: Params) -> Contract:
     int_param(params, "n", optional=True)
     float_param(params, "noise", 0, 0.5, optional=True)
     float_param(params, "delta", 0, 1)
@@ -50,7 +46,7 @@ def _parity_elimination(params: Mapping[str, Any]) -> Contract:
     return Contract(Control.ROOT, report)
 
 
-def _parity_root(params: Mapping[str, Any]) -> Contract:
+def _parity_root(params: Params) -> Contract:
     int_param(params, "n")
     return Contract(Control.ROOT, Report.SAMPLE)
 

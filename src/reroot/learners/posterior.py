@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .common import affordable, float_param, int_param
 from .path_posterior import PathPosterior, unknown_grid
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
-
 _ROUNDING = 1e-9  # a prefix at the threshold is neither left nor entered again
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
+def _contract(params: Params) -> Contract:
     float_param(params, "p", 0, 1, optional=True)
     float_param(params, "delta", 0, 1)
     float_param(params, "threshold", 0.5, 1)

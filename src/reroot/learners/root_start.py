@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
@@ -24,18 +23,15 @@ from .common import (
     unbounded,
 )
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 LARGEST_BATCH = 256
 
 
-def _best_of_n(params: Mapping[str, Any]) -> Contract:
+def _best_of_n(params: Params) -> Contract:
     int_param(params, "n")
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
-def _first_success(params: Mapping[str, Any]) -> Contract:
+def _first_success(params: Params) -> Contract:
     int_param(params, "batch")
     int_param(params, "max_rollouts", optional=True)
     growth_param(params)
@@ -43,7 +39,7 @@ def _first_success(params: Mapping[str, Any]) -> Contract:
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
-def _self_consistency(params: Mapping[str, Any]) -> Contract:
+def _self_consistency(params: Params) -> Contract:
     int_param(params, "n")
     return Contract(Control.ROOT, Report.SAMPLE)
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import IntArray, Prefix
 from .common import float_param, int_param
 
-if TYPE_CHECKING:
-    from ..access.session import Session
 
-
-def _contract(params: Mapping[str, Any]) -> Contract:
+def _contract(params: Params) -> Contract:
     float_param(params, "delta", 0, 1)
     float_param(params, "p", 0, 1, optional=True)
     int_param(params, "max_draws")

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import Prefix
 from .common import affordable, bool_param, growth_param, int_param
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 _STEERED = Contract(Control.VISITED, Report.SAMPLE, oracles=[Oracle.VERIFIER])
 _REDONE = Contract(Control.RESET, Report.TOPK(1), oracles=[Oracle.VERIFIER])
 
 
-def _tokenwise_rejection(params: Mapping[str, Any]) -> Contract:
+def _tokenwise_rejection(params: Params) -> Contract:
     int_param(params, "max_tries")
     growth_param(params)
     return _STEERED
 
 
-def _backtracking(params: Mapping[str, Any]) -> Contract:
+def _backtracking(params: Params) -> Contract:
     int_param(params, "quota", least=0)
     int_param(params, "stride")
     bool_param(params, "argmax_redo")

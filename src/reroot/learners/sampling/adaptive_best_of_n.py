@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
 from ..common import affordable, float_param, growth_param, int_param, unbounded
 
-if TYPE_CHECKING:
-    from ...access.session import Session
-
 _LARGEST_BATCH = 256
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     float_param(params, "delta", 0.0, 1.0)
     int_param(params, "max_rollouts", optional=True)
     int_param(params, "batch")

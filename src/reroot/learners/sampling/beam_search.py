@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
 from ..common import affordable, bool_param, finished, int_param
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     int_param(params, "width")
     bool_param(params, "verify")
     oracles = [Oracle.VERIFIER] if params["verify"] else []

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
 from ..common import bool_param, float_param, int_param, unbounded
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     for name in ("tries", "stride"):
         int_param(params, name)
     int_param(params, "searches", optional=True)

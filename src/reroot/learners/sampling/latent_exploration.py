@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import FloatArray, Prefix
 from ..common import bool_param, int_param
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "k")
-    int_param(params, "d")
+def _requires(params: Params) -> Contract:
+    int_param(params, "k", "d")
     bool_param(params, "renormalize")
     # its tokens are its own draws, not the generator's; the law is the last of the layer laws
     return Contract(Control.RESET, Report.NONE, oracles=[Oracle.HIDDEN])

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
 from ...types import Finding, Prefix
 from ..common import float_param, growth_param, int_param
 from .choices import first_accepted, sampled_rewards
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
+def _requires(params: Params) -> Contract:
+    int_param(params, "n", "batch")
     float_param(params, "beta", 0.0, math.inf)
     float_param(params, "top", -math.inf, math.inf)
     float_param(params, "level", -math.inf, math.inf, optional=True)
-    int_param(params, "batch")
     growth_param(params)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding
@@ -15,11 +14,8 @@ from ..common import float_param, int_param
 from .choices import accepts
 from .suffixes import Scored, grow
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     float_param(params, "alpha", 0.0, math.inf)
     int_param(params, "moves", least=0)
     int_param(params, "block", optional=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...types import FloatArray, Prefix
 from ..common import (
@@ -22,13 +21,9 @@ from ..common import (
 )
 from ..root_start import longest_verified
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    int_param(params, "k")
+def _requires(params: Params) -> Contract:
+    int_param(params, "n", "k")
     int_param(params, "dims", optional=True)
     float_param(params, "ridge", 0.0, math.inf)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.HIDDEN, oracle_of(params)])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, FloatArray, Prefix, Query
@@ -20,11 +19,8 @@ from .choices import choose, relative
 from .resampling import RESAMPLERS, effective_size
 from .twists import Twists, check_twist
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     int_param(params, "particles", optional=True)
     int_param(params, "stride")
     oracles = check_twist(params)

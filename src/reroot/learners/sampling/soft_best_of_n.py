@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...types import Prefix
 from ..common import affordable, collect, float_param, int_param
 from .choices import choose, relative
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     int_param(params, "n")
     float_param(params, "beta", 0.0, math.inf)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])

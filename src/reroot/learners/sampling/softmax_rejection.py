@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...types import Finding, Prefix
 from ..common import float_param, growth_param, int_param
 from .choices import first_accepted, sampled_rewards
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     float_param(params, "beta", 0.0, math.inf)
     float_param(params, "bound", 0.0, math.inf)
     float_param(params, "delta", 0.0, 1.0)

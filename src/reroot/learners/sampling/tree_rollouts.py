@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix, Query
 from ..common import affordable, as_many, int_param
 from .segment_tree import check_pick, picked
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
+def _requires(params: Params) -> Contract:
     int_param(params, "chains", optional=True)
     for name in ("forks", "branches", "rounds"):
         int_param(params, name, least=0)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...access.learner import Params
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
 from ..common import float_param, int_param
 from .choices import choose
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 _TINY = 1e-300  # so that r/β stays finite
 TWISTS: dict[str | None, frozenset[Oracle]] = {
@@ -33,12 +31,12 @@ over some continuations of each prefix.
 """
 
 
-def check_tilt(params: Mapping[str, Any]) -> None:
+def check_tilt(params: Params) -> None:
     """Refuse a temperature ``beta`` that is neither ``None`` nor positive (``InvalidInput``)."""
     float_param(params, "beta", _TINY, math.inf, optional=True)
 
 
-def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
+def check_twist(params: Params) -> frozenset[Oracle]:
     """The oracles of ``twist``, with outcome rewards; checks ``beta``, ``decay`` and ``samples`` too.
 
     Raises:
@@ -55,7 +53,7 @@ def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
     return TWISTS[kind] | {Oracle.REWARD}
 
 
-def walking(params: Mapping[str, Any]) -> Contract:
+def walking(params: Params) -> Contract:
     """What it takes to weigh the children of prefixes by a twist; checks its parameters.
 
     Raises:
