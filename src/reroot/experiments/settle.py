@@ -14,6 +14,7 @@ from ..runs.run import problems_digest, run
 from ..training.strategies import PluralityFront, Root, Strategy
 from ..training.tabular import Update, tabular_training
 from ..types import Budget
+from . import waits
 from .base import Check, Experiment, Row, Setting, where
 from .settle_rows import (
     LEAST,
@@ -45,7 +46,6 @@ ARMS = {
     "explore": Arm(_FRONT, "weighted", "π from the empty prefix: found outputs weighted by π(y)"),
     "replay": Arm(_FRONT, "replay", "none: found outputs with weight 1, off-policy"),
 }
-_ERROR = 1e-3
 _MOST_TOKENS = 6_000_000
 
 
@@ -129,7 +129,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
 def _check(rows: Sequence[Row]) -> list[Check]:
     return [
         _ended(rows),
-        _waits(where(rows, arm="root")),
+        waits.check(transformed(where(rows, arm="root"))),
         _limited(where(rows, arm="root")),
         _equal(rows),
         _starts(rows),
@@ -144,19 +144,6 @@ def _ended(rows: Sequence[Row]) -> Check:
         "runs reach J*/2 within their budget (at most 1 in 50 does not)",
         50 * len(censored) <= len(rows),
         f"{len(rows) - len(censored)} of {len(rows)} did" + "".join(f"; not {c}" for c in censored),
-    )
-
-
-def _waits(rows: Sequence[Row]) -> Check:
-    """Kolmogorov's test of all root runs together."""
-    from scipy import stats
-
-    result = stats.kstest(transformed(rows), "uniform")
-    return Check(
-        "root-start training waits for its first reward as long as the geometric law says",
-        bool(result.pvalue > _ERROR),
-        f"Kolmogorov distance {result.statistic:.3f} over {len(rows)} runs, p-value "
-        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
     )
 
 
@@ -179,12 +166,12 @@ def _limited(rows: Sequence[Row]) -> Check:
             count = math.ceil(max(0.0, gain) * len(mine) - 1e-9)
             worst = min(worst, float(stats.binom.sf(count - 1, len(mine), chance)))
             excess, tests = max(excess, gain - chance), tests + 1
-    allowed = _ERROR / max(1, tests)
+    allowed = waits.ERROR / max(1, tests)
     return Check(
         "no mean root-start curve exceeds the exact limit at any budget beyond its interval",
         worst > allowed,
         f"largest excess {excess:+.3f} J* at {tests} budgets; smallest p-value {worst:.2g}, "
-        f"allowed {allowed:.1g} (error rate {_ERROR:g} in all)",
+        f"allowed {allowed:.1g} (error rate {waits.ERROR:g} in all)",
     )
 
 
@@ -229,11 +216,11 @@ def _grows(rows: Sequence[Row]) -> list[Check]:
 
 
 def _slope(rows: Sequence[Row]) -> list[Check]:
-    waits = fitted(rows, "root", "wait", level=1 - _ERROR)
+    first = fitted(rows, "root", "wait", level=1 - waits.ERROR)
     half = fitted(rows, "root", "rollouts", LEAST)
-    if waits is None or half is None:
+    if first is None or half is None:
         return []
-    line, other = waits.exponential, half.exponential
+    line, other = first.exponential, half.exponential
     return [
         Check(
             "the root arm's wait for its first reward grows by log(1/p) nats per token",

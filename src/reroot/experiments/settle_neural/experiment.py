@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
+from ..waits import horizons
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
-from .rows import MAIN, NATS, P, horizons, main_task, median_tokens, rate_of_waits, transformed
+from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
 
-_ERROR = 1e-3
 _BUDGET = 1_500_000
 _ROOT_BUDGETS = {4: 200_000, 8: 400_000, 12: 800_000, 16: 1_500_000, 20: 4_000_000,
                  22: 8_000_000, 32: 2_400_000}  # fmt: skip
@@ -99,7 +100,7 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     reach = _reach(rows)
     rows = main_task(rows)
     root = where(rows, arm="root")
-    return [reach, _waits(root), *_rate(root), *_tenth(rows), *_beyond(rows)]
+    return [reach, waits.check(transformed(root)), *_rate(root), *_tenth(rows), *_beyond(rows)]
 
 
 def _reach(rows: Sequence[Row]) -> Check:
@@ -108,18 +109,6 @@ def _reach(rows: Sequence[Row]) -> Check:
         "the untrained policy reaches the right answer with probability p^H, within 10 %",
         worst <= 0.1,
         f"largest deviation {worst:.1%} over H = {', '.join(map(str, sorted({r['H'] for r in rows})))}",
-    )
-
-
-def _waits(root: Sequence[Row]) -> Check:
-    from scipy import stats
-
-    result = stats.kstest(transformed(root), "uniform")
-    return Check(
-        "root-start training waits for its first reward as long as the geometric law says",
-        bool(result.pvalue > _ERROR),
-        f"Kolmogorov distance {result.statistic:.3f} over {len(root)} runs, p-value "
-        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...randomness import keyed_rng, stream_key
+from ...randomness import stream_key
 from ...types import FloatArray
 from ..base import Row, where
-from ..fits import Growth, geometric_score, growth
+from ..fits import Growth, growth
+from ..waits import horizons, scores
 
 P = 0.6
 
@@ -34,11 +35,6 @@ def median_tokens(rows: Sequence[Row], arm: str, H: int) -> float | None:
     return middle if np.isfinite(middle) else None
 
 
-def horizons(rows: Sequence[Row], arm: str) -> list[int]:
-    """Horizons at which the arm was run."""
-    return sorted({r["H"] for r in where(rows, arm=arm)})
-
-
 def fitted(rows: Sequence[Row], arm: str) -> Growth | None:
     """Growth of the tokens to the target where every run got there; ``None`` below four horizons."""
     known = {H: [r["tokens"] for r in where(rows, arm=arm, H=H)] for H in horizons(rows, arm)}
@@ -50,11 +46,7 @@ def fitted(rows: Sequence[Row], arm: str) -> Growth | None:
 
 def transformed(rows: Sequence[Row]) -> FloatArray:
     """(runs,) uniform if waits are geometric with the reach of the base policy."""
-    found: list[float] = []
-    for row in rows:
-        rng = keyed_rng(stream_key(row["path"], "settle-neural", f"wait {row['H']}"))
-        found.append(geometric_score(row["wait"], row["rollouts"], row["base"], rng.random()))
-    return np.array(found)
+    return scores(rows, "settle-neural", lambda r: (r["rollouts"], r["base"]))
 
 
 def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
