@@ -184,10 +184,8 @@ def _agree(rows: Sequence[Row], name: str) -> Check:
 
 
 def _identical(rows: Sequence[Row]) -> Check:
-    name, same = (
-        "a recorded canonical run holds every weaker transcript, to the byte",
-        total(rows, "same"),
-    )
+    name = "a recorded canonical run holds every weaker transcript, to the byte"
+    same = total(rows, "same")
     return Check(name, same == len(rows), f"{same} of {len(rows)} transcripts are identical")
 
 

@@ -203,16 +203,22 @@ def _show(rows: Sequence[Row]) -> list[str]:
 
 def _half_plot(rows: Sequence[Row]) -> str:
     exact, walks = where(rows, kind="exact"), where(rows, kind="reset", exact=None)
-    half, reset, walk = (
+    half, reset = (
         "root-start rollouts to J*/2, exact",
         "local reset: H·m + 1 queries for (1 − δ)J*, exact",
-        "posterior walk and one reward, measured",
     )
     at, x, draws = [r["H"] for r in exact], [r["H"] for r in walks], [r["draws"] for r in walks]
     lines = [
         Line(half, at, [math.exp(r["log_half"]) for r in exact], color="root"),
         Line(reset, at, [r["draws"] for r in exact], color="reset", style=1),
-        Line(walk, x, draws, color="visited", style=2, points=True),
+        Line(
+            "posterior walk and one reward, measured",
+            x,
+            draws,
+            color="visited",
+            style=2,
+            points=True,
+        ),
     ]
     axes = Axes("horizon H", "rollouts or queries", log_y=True)
     return plot("kl-half", "Budget for the KL-regularized objective, K = 4, p = 1/2", axes, lines)
