@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from scipy import stats
+
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..generators.softmax_policy import SoftmaxPolicy
@@ -153,8 +155,6 @@ def _limited(rows: Sequence[Row]) -> Check:
     A run is worth p^H before its first success and at most J* after it, so that
     n·(mean − p^H)/(J* − p^H) is at most the number of runs that had a success: a binomial count.
     """
-    from scipy import stats
-
     worst, excess, tests = 1.0, -math.inf, 0
     for H in sorted({r["H"] for r in rows}):
         mine, grid = where(rows, H=H), rewarded(H)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
 from ..randomness import keyed_rng, stream_key
 from ..types import FloatArray
@@ -48,8 +49,6 @@ def scores(
 
 def check(uniform: FloatArray) -> Check:
     """Kolmogorov's test of all root runs together."""
-    from scipy import stats
-
     result = stats.kstest(uniform, "uniform")
     return Check(
         "root-start training waits for its first reward as long as the geometric law says",

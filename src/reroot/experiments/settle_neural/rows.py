@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import chi2
 
 from ...randomness import stream_key
 from ...types import FloatArray
@@ -55,9 +57,6 @@ def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
     Maximum likelihood, and the values of b whose log-likelihood is within χ²₁(0.95)/2 of it. A run
     without a reward counts with the rollouts that it made.
     """
-    from scipy.optimize import brentq, minimize_scalar
-    from scipy.stats import chi2
-
     H = np.array([r["H"] for r in root], dtype=np.float64)
     came = np.array([r["wait"] is not None for r in root])
     failures = np.array([r["rollouts"] if r["wait"] is None else r["wait"] - 1 for r in root])
