@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..access.learner import BoundLearner, LearnerFactory
 from ..contract import Contract, Sampling
@@ -53,6 +53,7 @@ class Case:
         costs: currency → expected cost, where there is a formula.
         beta: β of the value oracle.
         view: what of a run the law is about (default: the output).
+        how: how it is checked.
     """
 
     learner: BoundLearner
@@ -63,6 +64,7 @@ class Case:
     costs: Mapping[str, float] = field(default_factory=dict[str, float])
     beta: float | None = None
     view: View | None = None
+    how: ClassVar[str] = "enumerated"
 
     @property
     def method(self) -> str:
@@ -96,6 +98,7 @@ class Chain(Case):
     start: Mapping[Tokens, float]
     steps: int
     read: Callable[[Mapping[Tokens, float]], Law]
+    how: ClassVar[str] = "per step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,7 @@ class Weighted(Case):
     """
 
     log_z: float
+    how: ClassVar[str] = "weighted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,7 @@ class Sampled(Case):
     """
 
     samples: int = 2_000
+    how: ClassVar[str] = "sampled"
 
 
 def kl_divergence(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:
