@@ -9,11 +9,11 @@ from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .common import affordable, best_rewarded, collect, int_param
+from .common import COUNT, affordable, best_rewarded, check, collect
 
 
 def _contract(params: Params) -> Contract:
-    int_param(params, "n")
+    check(params, n=COUNT)
     reveal = params["reveal"]
     tokens = isinstance(reveal, int) and not isinstance(reveal, bool) and reveal >= 0
     if not tokens and not (isinstance(reveal, float) and 0 <= reveal <= 1):

@@ -11,7 +11,7 @@ from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix, Query, Reply
-from .common import int_param
+from .common import COUNT, check, integer
 from .recovery import check_decoys
 
 _ROUNDING = 1e-9  # a probability that exceeds another by less does not exceed it
@@ -25,14 +25,12 @@ def _control(params: Params) -> Control:
 
 
 def _logprob_walk(params: Params) -> Contract:
-    int_param(params, "decoys", least=0)
-    int_param(params, "max_draws")
+    check(params, decoys=integer(0), max_draws=COUNT)
     return Contract(_control(params), Report.LOGPROB)
 
 
 def _law_walk(params: Params) -> Contract:
-    int_param(params, "decoys", least=0)
-    int_param(params, "max_draws")
+    check(params, decoys=integer(0), max_draws=COUNT)
     report, decoys = Report.parse(params["report"]), params["decoys"]
     if not (report.draws and (report.has_law or report.top > decoys)) and (
         report != Report.LOGPROB or decoys

@@ -13,15 +13,14 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix, Query, Reply
-from .common import affordable, collect, float_param, int_param
+from .common import COUNT, affordable, between, check, checked, collect
 
 MAX_BITS = 22
 """Most bits over whose secrets ``parity_root`` searches."""
 
 
 def _parity_probe(params: Params) -> Contract:
-    float_param(params, "noise", 0, 0.5, optional=True)
-    float_param(params, "delta", 0, 1)
+    check(params, noise=between(0, 0.5).or_none, delta=between(0, 1))
     report, control = Report.parse(params["report"]), Control.parse(params["control"])
     if report == Report.NONE:
         raise InvalidInput("report must tell something, got 'none'")
@@ -33,9 +32,7 @@ def _parity_probe(params: Params) -> Contract:
 
 
 def _parity_elimination(params: Params) -> Contract:
-    int_param(params, "n", optional=True)
-    float_param(params, "noise", 0, 0.5, optional=True)
-    float_param(params, "delta", 0, 1)
+    check(params, n=COUNT.or_none, noise=between(0, 0.5).or_none, delta=between(0, 1))
     report = Report.parse(params["report"])
     if report == Report.SAMPLE:
         if params["noise"] is None:
@@ -44,11 +41,6 @@ def _parity_elimination(params: Params) -> Contract:
     if report != Report.LOGPROB:
         raise InvalidInput(f"report must be 'logprob' or 'sample', got {params['report']!r}")
     return Contract(Control.ROOT, report)
-
-
-def _parity_root(params: Params) -> Contract:
-    int_param(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE)
 
 
 @learner(requires=_parity_probe)
@@ -105,7 +97,7 @@ async def parity_probe(
     return None
 
 
-@learner(requires=_parity_root)
+@learner(requires=checked("root/sample", n=COUNT))
 async def parity_root(session: Session, *, n: int = 256) -> Prefix | None:
     """The secret that agrees with most of n rollouts, by search over all 2^(T-1) - 1 of them.
 

@@ -12,22 +12,25 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix
-from .common import float_param, int_param
+from .common import COUNT, between, check, integer
 
 _MOST_BATCHES = 100
 """Times that the plurality walk draws again at a prefix where it drew nothing but decoys."""
 
 
 def _greedy_walk(params: Params) -> Contract:
-    int_param(params, "decoys", least=0)
+    check(params, decoys=integer(0))
     return Contract(Control.RESET, Report.ARGMAX(params["decoys"] + 1))
 
 
 def _plurality_walk(params: Params) -> Contract:
-    int_param(params, "draws_per_token", optional=True)
-    float_param(params, "p", 0, 1, optional=True)
-    float_param(params, "delta", 0, 1)
-    int_param(params, "decoys", least=0)
+    check(
+        params,
+        draws_per_token=COUNT.or_none,
+        p=between(0, 1).or_none,
+        delta=between(0, 1),
+        decoys=integer(0),
+    )
     if params["decoys"] and params["p"] is not None:
         raise InvalidInput(
             "p says how many draws suffice where there are no decoys; with decoys give "

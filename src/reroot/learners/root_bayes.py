@@ -13,14 +13,13 @@ from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import PAD, Finding, Prefix
-from .common import affordable, int_param
+from .common import COUNT, affordable, check, integer
 
 _LARGEST_ORDER = 1 << 20  # completions that are put in random order; beyond, two alike are rare
 
 
 def _contract(params: Params) -> Contract:
-    int_param(params, "n")
-    int_param(params, "rewards", least=0)
+    check(params, n=COUNT, rewards=integer(0))
     return Contract(
         Control.ROOT, Report.TOPK(1), oracles=[Oracle.REWARD] if params["rewards"] else []
     )

@@ -12,13 +12,15 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .common import (
+    COUNT,
+    GROWTH,
+    REAL,
     SPENT_ON,
     affordable,
     best_rewarded,
+    check,
+    checked,
     collect,
-    float_param,
-    growth_param,
-    int_param,
     oracle_of,
     unbounded,
 )
@@ -27,21 +29,13 @@ LARGEST_BATCH = 256
 
 
 def _best_of_n(params: Params) -> Contract:
-    int_param(params, "n")
+    check(params, n=COUNT)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
 def _first_success(params: Params) -> Contract:
-    int_param(params, "batch")
-    int_param(params, "max_rollouts", optional=True)
-    growth_param(params)
-    float_param(params, "pass_at", -math.inf, math.inf)
+    check(params, batch=COUNT, max_rollouts=COUNT.or_none, growth=GROWTH, pass_at=REAL)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
-
-
-def _self_consistency(params: Params) -> Contract:
-    int_param(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE)
 
 
 @learner(requires=_best_of_n)
@@ -130,7 +124,7 @@ async def first_success(
     return best
 
 
-@learner(requires=_self_consistency)
+@learner(requires=checked("root/sample", n=COUNT))
 async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
     """Majority vote over the decoded, stripped texts of n rollouts; no oracle.
 

@@ -8,22 +8,18 @@ from contextlib import suppress
 
 import numpy as np
 
-from ..access.learner import Params, learner
+from ..access.learner import learner
 from ..access.session import Session
-from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import IntArray, Prefix
-from .common import float_param, int_param
+from .common import COUNT, between, checked
 
 
-def _contract(params: Params) -> Contract:
-    float_param(params, "delta", 0, 1)
-    float_param(params, "p", 0, 1, optional=True)
-    int_param(params, "max_draws")
-    return Contract(Control.VISITED, Report.SAMPLE)
-
-
-@learner(requires=_contract)
+@learner(
+    requires=checked(
+        "visited/sample", delta=between(0, 1), p=between(0, 1).or_none, max_draws=COUNT
+    )
+)
 async def plurality_walk_sequential(
     session: Session, *, delta: float = 0.05, p: float | None = None, max_draws: int = 1024
 ) -> Prefix | None:

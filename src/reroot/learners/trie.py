@@ -14,14 +14,11 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import trie_draws
 from ..types import Finding, IntArray, Prefix, Query, Reply
-from .common import float_param, int_param
+from .common import COUNT, between, check
 
 
 def _contract(params: Params) -> Contract:
-    int_param(params, "nodes")
-    float_param(params, "a", 0, 1)
-    float_param(params, "b", 0, params["a"])
-    float_param(params, "delta", 0, 1)
+    check(params, nodes=COUNT, a=between(0, 1), b=between(0, params["a"]), delta=between(0, 1))
     report = Report.parse(params["report"])
     if report in (Report.SAMPLE, Report.LOGPROB):
         return Contract(Control.VISITED, report)

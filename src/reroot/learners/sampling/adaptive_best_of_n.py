@@ -5,25 +5,25 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 
-from ...access.learner import Params, learner
+from ...access.learner import learner
 from ...access.session import Session
-from ...contract import Contract, Control, Report
+from ...contract import Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..common import affordable, float_param, growth_param, int_param, unbounded
+from ..common import COUNT, GROWTH, affordable, between, checked, unbounded
 
 _LARGEST_BATCH = 256
 
 
-def _requires(params: Params) -> Contract:
-    float_param(params, "delta", 0.0, 1.0)
-    int_param(params, "max_rollouts", optional=True)
-    int_param(params, "batch")
-    growth_param(params)
-    return Contract(Control.ROOT, Report.LOGPROB)
-
-
-@learner(requires=_requires)
+@learner(
+    requires=checked(
+        "root/logprob",
+        delta=between(0.0, 1.0),
+        max_rollouts=COUNT.or_none,
+        batch=COUNT,
+        growth=GROWTH,
+    )
+)
 async def adaptive_best_of_n(
     session: Session,
     *,

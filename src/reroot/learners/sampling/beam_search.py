@@ -9,12 +9,11 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
-from ..common import affordable, bool_param, finished, int_param
+from ..common import COUNT, FLAG, affordable, check, finished
 
 
 def _requires(params: Params) -> Contract:
-    int_param(params, "width")
-    bool_param(params, "verify")
+    check(params, width=COUNT, verify=FLAG)
     oracles = [Oracle.VERIFIER] if params["verify"] else []
     return Contract(Control.RESET, Report.ARGMAX(params["width"]), oracles=oracles)
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ...access.learner import Params, learner
+from ...access.learner import learner
 from ...access.session import Session
-from ...contract import Contract, Control, Oracle, Report
 from ...limits import pessimistic_level
 from ...types import Finding, Prefix
-from ..common import float_param, growth_param, int_param
+from ..common import COUNT, GROWTH, POSITIVE, REAL, checked
 from .choices import first_accepted, sampled_rewards
 
 
-def _requires(params: Params) -> Contract:
-    int_param(params, "n", "batch")
-    float_param(params, "beta", 0.0, math.inf)
-    float_param(params, "top", -math.inf, math.inf)
-    float_param(params, "level", -math.inf, math.inf, optional=True)
-    growth_param(params)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
-
-
-@learner(requires=_requires)
+@learner(
+    requires=checked(
+        "root/sample+reward",
+        n=COUNT,
+        batch=COUNT,
+        beta=POSITIVE,
+        top=REAL,
+        level=REAL.or_none,
+        growth=GROWTH,
+    )
+)
 async def inference_time_pessimism(
     session: Session,
     *,

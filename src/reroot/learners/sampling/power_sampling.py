@@ -10,16 +10,15 @@ from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding
-from ..common import float_param, int_param
+from ..common import COUNT, POSITIVE, check, integer
 from .choices import accepts
 from .suffixes import Scored, grow
 
 
 def _requires(params: Params) -> Contract:
-    float_param(params, "alpha", 0.0, math.inf)
-    int_param(params, "moves", least=0)
-    int_param(params, "block", optional=True)
-    float_param(params, "temperature", 0.0, math.inf, optional=True)
+    check(
+        params, alpha=POSITIVE, moves=integer(0), block=COUNT.or_none, temperature=POSITIVE.or_none
+    )
     if params["temperature"] is None:
         return Contract(Control.VISITED, Report.LOGPROB)
     return Contract(Control.RESET, Report.FULL)

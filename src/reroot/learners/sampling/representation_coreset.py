@@ -11,21 +11,20 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...types import FloatArray, Prefix
 from ..common import (
+    COUNT,
+    POSITIVE,
     SPENT_ON,
     affordable,
     best_rewarded,
+    check,
     collect,
-    float_param,
-    int_param,
     oracle_of,
 )
 from ..root_start import longest_verified
 
 
 def _requires(params: Params) -> Contract:
-    int_param(params, "n", "k")
-    int_param(params, "dims", optional=True)
-    float_param(params, "ridge", 0.0, math.inf)
+    check(params, n=COUNT, k=COUNT, dims=COUNT.or_none, ridge=POSITIVE)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.HIDDEN, oracle_of(params)])
 
 

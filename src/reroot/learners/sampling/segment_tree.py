@@ -11,7 +11,7 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix, Query
-from ..common import affordable, as_many, best_rewarded, collect, int_param
+from ..common import COUNT, affordable, as_many, best_rewarded, check, collect
 from .choices import choose
 
 
@@ -34,8 +34,7 @@ async def picked(
 
 
 def _requires(params: Params) -> Contract:
-    for name in ("segment", "branching", "width"):
-        int_param(params, name, optional=name == "width")
+    check(params, segment=COUNT, branching=COUNT, width=COUNT.or_none)
     return Contract(Control.VISITED, Report.SAMPLE, oracles=check_pick(params))
 
 

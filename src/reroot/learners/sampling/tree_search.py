@@ -13,13 +13,11 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, Prefix, Query
-from ..common import float_param, int_param
+from ..common import COUNT, POSITIVE, REAL, check
 
 
 def _requires(params: Params) -> Contract:
-    int_param(params, "simulations", "children")
-    float_param(params, "exploration", 0.0, math.inf)
-    float_param(params, "pass_at", -math.inf, math.inf)
+    check(params, simulations=COUNT, children=COUNT, exploration=POSITIVE, pass_at=REAL)
     return Contract(Control.RESET, Report.TOPK(params["children"]), oracles=[Oracle.REWARD])
 
 

@@ -13,7 +13,7 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
-from ..common import float_param, int_param
+from ..common import COUNT, between, check
 from .choices import choose
 
 _TINY = 1e-300  # so that r/β stays finite
@@ -33,7 +33,7 @@ over some continuations of each prefix.
 
 def check_tilt(params: Params) -> None:
     """Refuse a temperature ``beta`` that is neither ``None`` nor positive (``InvalidInput``)."""
-    float_param(params, "beta", _TINY, math.inf, optional=True)
+    check(params, beta=between(_TINY, math.inf).or_none)
 
 
 def check_twist(params: Params) -> frozenset[Oracle]:
@@ -49,7 +49,7 @@ def check_twist(params: Params) -> frozenset[Oracle]:
         raise InvalidInput(f"twist must be one of {known}, got {kind!r}")
     if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 < decay <= 1:
         raise InvalidInput(f"decay must lie in (0, 1], got {decay!r}")
-    int_param(params, "samples")
+    check(params, samples=COUNT)
     return TWISTS[kind] | {Oracle.REWARD}
 
 
@@ -59,7 +59,7 @@ def walking(params: Params) -> Contract:
     Raises:
         InvalidInput: see ``check_twist``; or ``children`` is neither ``None`` nor an integer >= 1.
     """
-    int_param(params, "children", optional=True)
+    check(params, children=COUNT.or_none)
     oracles = check_twist(params)
     listed = params["children"]
     report = Report.FULL if listed is None else Report.ARGMAX(listed)

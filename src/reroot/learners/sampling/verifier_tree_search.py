@@ -11,15 +11,14 @@ from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Prefix, Query
-from ..common import affordable, as_many, best_rewarded, finished, int_param
+from ..common import COUNT, affordable, as_many, best_rewarded, check, finished
 
 _MOST = 1_000
 _GUIDES = {"verifier": Oracle.VERIFIER, "value": Oracle.VALUE}
 
 
 def _requires(params: Params) -> Contract:
-    for name in ("subtrees", "width", "stride"):
-        int_param(params, name, optional=name == "subtrees")
+    check(params, width=COUNT, stride=COUNT, subtrees=COUNT.or_none)
     if params["guide"] not in _GUIDES:
         raise InvalidInput(f"guide must be 'verifier' or 'value', got {params['guide']!r}")
     oracles = {_GUIDES[params["guide"]]}

@@ -11,14 +11,13 @@ from ...access.session import Session
 from ...contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..common import affordable, bool_param, int_param
+from ..common import COUNT, FLAG, affordable, check
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
 
 def _requires(params: Params) -> Contract:
-    int_param(params, "steps", "checks")
-    bool_param(params, "complete")
+    check(params, steps=COUNT, checks=COUNT, complete=FLAG)
     return walking(params)
 
 
