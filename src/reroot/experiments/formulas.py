@@ -6,6 +6,7 @@ probability q. Other tokens (decoys) tell nothing. On a hidden path n = K, on a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,9 +142,7 @@ def collecting_law(coupons: int, each: float) -> FloatArray:
 
 def quantile(laws: list[FloatArray], success: float) -> int:
     """The smallest n with Pr(sum <= n) >= ``success`` for independent variables on 0, 1, …."""
-    total = np.ones(1)
-    for law in laws:
-        total = np.convolve(total, law)
+    total = functools.reduce(np.convolve, laws, np.ones(1))
     return int(np.searchsorted(np.cumsum(total), success))
 
 
