@@ -105,12 +105,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
     (attempt,) = run(learner, [problem], policy, grants=grants, budget=limit, seed=path).attempts
     found = attempt.metadata
     reached = found["reached"]
-    equal = {
-        **found["equal"],
-        "seed": attempt.seed,
-        "problem": attempt.problem,
-        "reward": problems_digest([problem]),
-    }
+    equal = {"seed": attempt.seed, "problem": attempt.problem, "reward": problems_digest([problem])}
     return {
         "path": path,
         "tokens": reached and reached[0],
@@ -121,7 +116,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
         "starts": found["starts"],
         "law": ARMS[arm].law,
         "contract": attempt.contract,
-        "equal": equal,
+        "equal": found["equal"] | equal,
     }
 
 
@@ -200,19 +195,15 @@ def _starts(rows: Sequence[Row]) -> Check:
 
 
 def _grows(rows: Sequence[Row]) -> list[Check]:
-    checks: list[Check] = []
-    for arm, law in (("root", "exponential"), ("prefix", "polynomial")):
-        found = fitted(rows, arm, "tokens")
-        if found is not None:
-            checks.append(
-                Check(
-                    f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
-                    found.preferred == law,
-                    f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, "
-                    f"{found.runs} runs",
-                )
-            )
-    return checks
+    return [
+        Check(
+            f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
+            found.preferred == law,
+            f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, {found.runs} runs",
+        )
+        for arm, law in (("root", "exponential"), ("prefix", "polynomial"))
+        if (found := fitted(rows, arm, "tokens")) is not None
+    ]
 
 
 def _slope(rows: Sequence[Row]) -> list[Check]:

@@ -136,9 +136,8 @@ def wrong_guesses(
     trees: tuple[Tabular, Tabular], rollouts: int, report: str, attempts: int, seed: int
 ) -> int:
     """How often ``tell_apart`` names the wrong law, one of the two at random in each attempt."""
-    truth = keyed_rng(stream_key(seed, "barrier", f"truth, N = {rollouts}")).integers(
-        2, size=attempts
-    )
+    rng = keyed_rng(stream_key(seed, "barrier", f"truth, N = {rollouts}"))
+    truth = rng.integers(2, size=attempts)
     bound = tell_apart(pair=Pair.of(trees), rollouts=rollouts, report=report)
     wrong = 0
     for which, tree in enumerate(trees):  # nothing that the learner holds says which
