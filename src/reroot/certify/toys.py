@@ -80,6 +80,10 @@ class Toy:
         """(m,) probabilities of the outputs under another law on the same tree."""
         return np.exp(policy.log_probabilities())
 
+    def law_of(self, policy: Tree) -> Law:
+        """Another law on the same tree, as output → probability."""
+        return self.law(self.of(policy))
+
     @property
     def mean_length(self) -> float:
         """E_P |y|, tokens."""

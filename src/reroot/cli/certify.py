@@ -111,7 +111,7 @@ def tell_certificates(folder: Path) -> None:
 def _listing() -> Table:
     """Methods with their cases, then the learners that have none."""
     from ..certify import cases_of
-    from ..certify.record import checked_by, uncertified
+    from ..certify.record import uncertified
     from ..pages.kit.formatting import listing
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -120,7 +120,7 @@ def _listing() -> Table:
     last = ""
     for case in cases_of():
         shown = Text("" if case.method == last else case.method)
-        table.add_row(shown, case.toy.name, checked_by(case), Text(case.states))
+        table.add_row(shown, case.toy.name, case.how, Text(case.states))
         last = case.method
     table.caption = Text(f"Without a certificate: {listing(uncertified())}.")
     table.caption_justify = "left"

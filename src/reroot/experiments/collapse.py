@@ -8,10 +8,9 @@ import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..access.learner import BoundLearner, learner
-from ..access.session import Facts
+from ..access.session import Facts, Session
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
@@ -30,9 +29,6 @@ from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
 from .base import Check, Experiment, Row, Setting, total, where
 from .measuring import by_kind, setting_of
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 EXACT = 1e-12
 """Most that two laws computed in floating point may differ by where they are equal."""
@@ -105,18 +101,12 @@ def _served(s: Setting) -> list[Row]:
         bound, rollouts = roll(batches=tuple(s["batches"])), sum(s["batches"])
     else:
         bound, rollouts = adapt(most=s["most"]), s["most"]
-    sampling, found = Sampling.parse(s["sampling"]), list[Row]()
+    sampling, rows = Sampling.parse(s["sampling"]), list[Row]()
     for report in s["reports"]:
-        apart, transcripts = collapse_difference(tree, bound, rollouts, report, sampling)
-        found.append(
-            {
-                "report": report,
-                "rollouts": rollouts,
-                "difference": apart,
-                "transcripts": transcripts,
-            }
-        )
-    return found
+        apart, count = collapse_difference(tree, bound, rollouts, report, sampling)
+        row: Row = {"report": report, "rollouts": rollouts}
+        rows.append(row | {"difference": apart, "transcripts": count})
+    return rows
 
 
 def _recorded(s: Setting) -> list[Row]:
@@ -142,14 +132,12 @@ def _reset(s: Setting) -> list[Row]:
     reach, ends = s["reach"], ([1.0, 0.0], [0.0, 1.0])
     pair = [Tabular([[reach, 1.0 - reach], [inside, [0.5, 0.5]]]) for inside in ends]
 
+    def law(bound: BoundLearner, tree: Tabular, grants: str) -> dict[str, float]:
+        runs = enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
+        return law_of(runs, lambda r: transcript_text(r.transcript))
+
     def distance(bound: BoundLearner, grants: str) -> float:
-        runs = [
-            enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
-            for tree in pair
-        ]
-        return total_variation(
-            *(law_of(one, lambda r: transcript_text(r.transcript)) for one in runs)
-        )
+        return total_variation(*(law(bound, tree, grants) for tree in pair))
 
     inside = distance(look_inside(), "reset/sample")
     return [
@@ -188,10 +176,8 @@ def _agree(rows: Sequence[Row], name: str) -> Check:
 
 
 def _identical(rows: Sequence[Row]) -> Check:
-    name, same = (
-        "a recorded canonical run holds every weaker transcript, to the byte",
-        total(rows, "same"),
-    )
+    name = "a recorded canonical run holds every weaker transcript, to the byte"
+    same = total(rows, "same")
     return Check(name, same == len(rows), f"{same} of {len(rows)} transcripts are identical")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,14 +107,10 @@ def _walked(s: Setting) -> list[Row]:
     learner = get_learner(_spec(s["walk"], K, H, p))
     result = run_each(learner, paths, s["seed"], "visited/sample+reward")
     floor = limits.capacity_floor(K, H, p)
+    errors = [None if a.error is None else str(a.error) for a in result.attempts]
     return [
-        {
-            "draws": a.cost.queries,
-            "passed": a.passed,
-            "floor": floor,
-            "error": None if a.error is None else str(a.error),
-        }
-        for a in result.attempts
+        {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": error}
+        for a, error in zip(result.attempts, errors, strict=True)
     ]
 
 
@@ -154,9 +151,9 @@ def _slope(rows: Sequence[Row]) -> Check:
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in where(rows, kind="walk"):
-        found.setdefault((row["K"], row["p"], row["H"], row["walk"]), []).append(row)
+        found[row["K"], row["p"], row["H"], row["walk"]].append(row)
     return found
 
 
@@ -267,11 +264,10 @@ def _floor_plot(rows: Sequence[Row]) -> str:
     for style, (walk, label) in enumerate(_WALKS.items()):
         points = [(H, *_ratio(found)) for H, found in _per_walk(rows, walk)]
         if points:
-            x, y, e = zip(*points, strict=True)
-            low = [a - 2 * b for a, b in zip(y, e, strict=True)]
-            high = [a + 2 * b for a, b in zip(y, e, strict=True)]
+            x, y, e = np.array(points).T
             color = "chosen" if walk.startswith("posterior") else "visited"
-            lines.append(Line(label, x, y, low, high, color, style))
+            parts = [part.tolist() for part in (x, y, y - 2 * e, y + 2 * e)]
+            lines.append(Line(label, *parts, color, style))
     ticks = (4, 16, 64, 256, 1024)
     axes = Axes("horizon H", "draws / capacity floor", True, True, x_ticks=ticks, horizontal=1.0)
     caption = "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05"

@@ -203,11 +203,8 @@ def _show(rows: Sequence[Row]) -> list[str]:
 
 def _half_plot(rows: Sequence[Row]) -> str:
     exact, walks = where(rows, kind="exact"), where(rows, kind="reset", exact=None)
-    half, reset, walk = (
-        "root-start rollouts to J*/2, exact",
-        "local reset: H·m + 1 queries for (1 − δ)J*, exact",
-        "posterior walk and one reward, measured",
-    )
+    half, walk = "root-start rollouts to J*/2, exact", "posterior walk and one reward, measured"
+    reset = "local reset: H·m + 1 queries for (1 − δ)J*, exact"
     at, x, draws = [r["H"] for r in exact], [r["H"] for r in walks], [r["draws"] for r in walks]
     lines = [
         Line(half, at, [math.exp(r["log_half"]) for r in exact], color="root"),
@@ -242,10 +239,9 @@ def _budget_plot(H: int, rows: Sequence[Row]) -> str:
         ("visited", 2, "posterior", where(mine, exact=None)),
     ):
         if walks:
-            x, share = [r["draws"] for r in walks], [r["passed"] / r["paths"] * best for r in walks]
-            lines.append(
-                Line(f"{name} walk, measured", x, share, (), (), color, style, points=True)
-            )
+            x, y = [r["draws"] for r in walks], [r["passed"] / r["paths"] * best for r in walks]
+            label = f"{name} walk, measured"
+            lines.append(Line(label, x, y, color=color, style=style, points=True))
     axes = Axes("generated tokens", "J_β", log_x=True, horizontal=best)
     return plot(f"kl-budget-{H}", f"J_β against budget at H = {H}; dashed: J*", axes, lines)
 

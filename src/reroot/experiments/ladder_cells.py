@@ -18,18 +18,14 @@ from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
 from .baseline_learners import ask_all, greedy_rollout, root_plurality, root_reading
-from .formulas import (
-    rollouts_for,
-    root_logprob_success,
-    root_plurality_failure,
-    scoring_quantile,
-    waiting_quantile,
-)
+from .formulas import RootPath, scoring_quantile, waiting_quantile
 
 SUCCESS = 0.95
 CONTROLS = ("root", "visited", "reset", "chosen")
 DECOYS = 2
 REPORTS = ("argmax(1)", f"argmax({DECOYS + 1})", "sample", "logprob", "topk(1)", "full")
+
+_READ = ("sample", "logprob", "full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +205,10 @@ class PathLadder:
 
     # ---- numbers ---------------------------------------------------------------------------------
 
-    def root_full(self, H: int) -> int:
-        """Rollouts with FULL reports, exact."""
-        return limits.root_rollouts(SUCCESS, self.n, H, self.p)
-
-    def root_logprob(self, H: int) -> int:
-        """Rollouts with LOGPROB reports, exact."""
-        return rollouts_for(SUCCESS, lambda N: root_logprob_success(N, self.n, H, self.p, self.q))
-
-    def root_sample(self, H: int) -> int:
-        """Rollouts with SAMPLE reports, enough."""
-        failure = root_plurality_failure
-        return rollouts_for(SUCCESS, lambda N: 1.0 - failure(N, self.n, H, self.p, self.q))
+    @property
+    def root(self) -> RootPath:
+        """The path, from the root."""
+        return RootPath(self.n, self.p, self.q)
 
     @cached_property
     def floor(self) -> int:
@@ -256,11 +244,11 @@ class PathLadder:
         return by_control([self._root(), self._visited(), reset, reset])
 
     def _root(self) -> list[Cell]:
-        logprob, full = self.root_logprob(self.H), self.root_full(self.H)
+        enough, logprob, full = (self.root.rollouts(r, self.H, SUCCESS) for r in _READ)
         deepest = "the Bayes rule: the deepest rollout, less what was drawn there"
         plurality = "plurality of the rollouts at each prefix; below: LOGPROB"
         end = "the Bayes rule: the law at the end of the deepest rollout"
-        votes = bound("root sample", plurality, rollouts=self.root_sample(self.H), low=logprob)
+        votes = bound("root sample", plurality, rollouts=enough, low=logprob)
         read = exact("root logprob", deepest, rollouts=logprob)
         seen = exact("root full", end, rollouts=full)
         if self.k:
@@ -343,9 +331,8 @@ class PathLadder:
     def _root_trials(self) -> dict[str, Trial]:
         """At a small horizon, by the same formulas."""
         h, k = self.short, self.k
-        votes, read, seen = self.root_sample(h), self.root_logprob(h), self.root_full(h)
-        law = limits.root_success(seen, self.n, h, self.p)
-        odds = root_logprob_success(read, self.n, h, self.p, self.q)
+        votes, read, seen = (self.root.rollouts(r, h, SUCCESS) for r in _READ)
+        odds, law = self.root.success("logprob", read, h), self.root.success("full", seen, h)
         made = {
             "root sample": (root_plurality(n=votes, decoys=k), votes, None),
             "root logprob": (root_reading(n=read, report="logprob", decoys=k), read, odds),

@@ -106,11 +106,10 @@ def _run(learner: BoundLearner, s: Setting) -> Row:
     secrets = [NoisyParity(s["T"], s["alpha"], seed=i) for i in range(s["secrets"])]
     result = run_each(learner, secrets, s["seed"])
     row = account(result)
-    rollouts = float(np.mean([a.cost.rollouts for a in result.attempts]))
     return {
         "grants": str(learner.requires),
         "passed": row["passed"],
-        "rollouts": rollouts,
+        "rollouts": float(np.mean([a.cost.rollouts for a in result.attempts])),
         "queries": row["queries"],
         "same": row["least"] == row["most"],
         "errors": row["errors"],
@@ -176,14 +175,9 @@ def _sample_checks(rows: Sequence[Row]) -> list[Check]:
     most += f"{quantity(work(12))} additions at T = 12 are {quantity(work(64))} at T = 64)"
     fano = [(r["n"], r["passed"] / r["secrets"], r["fano"]) for r in few if r["fano"] < 1]
     shown = "; ".join(f"{n}: {rate:.2f} ≤ {most:.2f}" for n, rate, most in fano)
-    return [
-        _rare(
-            "root-start samples hold the secret: the likeliest one is right with 1 − δ",
-            enough,
-            most,
-        ),
-        Check("with fewer samples no better than Fano allows", all(below), shown),
-    ]
+    name = "root-start samples hold the secret: the likeliest one is right with 1 − δ"
+    few = Check("with fewer samples no better than Fano allows", all(below), shown)
+    return [_rare(name, enough, most), few]
 
 
 def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
@@ -199,17 +193,11 @@ def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
         f"T = {r['T']}, {r['rollouts']:g} rollouts: {r['passed'] / r['secrets']:.3f} ({r['exact']:.3f})"
         for r in where(exact, spare=4)
     )
+    broken = "ROOT/LOGPROB breaks it: linear algebra on T − 1 and a few rollouts, as the law of ranks says"
+    too = "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away"
     return [
-        Check(
-            "ROOT/LOGPROB breaks it: linear algebra on T − 1 and a few rollouts, as the law of ranks says",
-            all(good) and not any(r["errors"] for r in exact),
-            shown,
-        ),
-        _rare(
-            "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away",
-            asked,
-            sound=not any(r["errors"] for r in asked),
-        ),
+        Check(broken, all(good) and not any(r["errors"] for r in exact), shown),
+        _rare(too, asked, sound=not any(r["errors"] for r in asked)),
     ]
 
 
@@ -226,16 +214,9 @@ def _rare(name: str, rows: Sequence[Row], what: str = "wrong", sound: bool = Tru
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    return [
-        grid([_curve(rows), _growth(rows)]),
-        _interfaces(rows),
-        table_of(
-            "T | α | fidelity | (1 − 2α)²",
-            "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}",
-            where(rows, kind="fidelity"),
-            text=0,
-        ),
-    ]
+    head, cells = "T | α | fidelity | (1 − 2α)²", "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}"
+    exact = table_of(head, cells, where(rows, kind="fidelity"), text=0)
+    return [grid([_curve(rows), _growth(rows)]), _interfaces(rows), exact]
 
 
 def _curve(rows: Sequence[Row]) -> str:
@@ -248,12 +229,9 @@ def _curve(rows: Sequence[Row]) -> str:
         Line.law(rank, ns, lambda n: elimination_success(n, T - 1), "root"),
     ]
     read = where(rows, kind="elimination", report="logprob")
-    for style, (mine, label) in enumerate(
-        (
-            (where(rows, kind="samples"), "parity_root, root/sample"),
-            (read, "parity_elimination, root/logprob"),
-        )
-    ):
+    drawn = where(rows, kind="samples")
+    labels = ("parity_root, root/sample", "parity_elimination, root/logprob")
+    for style, (mine, label) in enumerate(zip((drawn, read), labels, strict=True)):
         found = sorted(where(mine, T=T, alpha=alpha), key=lambda r: r["secrets"])
         best = {r["rollouts"]: (r["passed"], r["secrets"]) for r in found}
         at = sorted(best)

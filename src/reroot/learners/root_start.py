@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .common import (
+    COUNT,
+    GROWTH,
+    REAL,
     SPENT_ON,
     affordable,
     best_rewarded,
+    check,
+    checked,
     collect,
-    float_param,
-    growth_param,
-    int_param,
     oracle_of,
     unbounded,
 )
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 LARGEST_BATCH = 256
 
 
-def _best_of_n(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
+def _best_of_n(params: Params) -> Contract:
+    check(params, n=COUNT)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
-def _first_success(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "batch")
-    int_param(params, "max_rollouts", optional=True)
-    growth_param(params)
-    float_param(params, "pass_at", -math.inf, math.inf)
+def _first_success(params: Params) -> Contract:
+    check(params, batch=COUNT, max_rollouts=COUNT.or_none, growth=GROWTH, pass_at=REAL)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
-
-
-def _self_consistency(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE)
 
 
 @learner(requires=_best_of_n)
@@ -134,7 +124,7 @@ async def first_success(
     return best
 
 
-@learner(requires=_self_consistency)
+@learner(requires=checked("root/sample", n=COUNT))
 async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
     """Majority vote over the decoded, stripped texts of n rollouts; no oracle.
 

@@ -7,13 +7,7 @@ from collections.abc import Callable
 from ...errors import InvalidInput, nearest
 from ...learners import list_learners
 from ..case import Case
-from . import (
-    chains,
-    hidden_states,
-    independent,
-    search,
-    weighted,
-)
+from . import chains, hidden_states, independent, search, weighted
 
 _CASES: tuple[Callable[[], list[Case]], ...] = (
     independent.best_of_n_cases,

@@ -14,42 +14,36 @@ from ...learners.sampling.power_sampling import power_move, power_sampling
 from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists
 from ...learners.sampling.vgb import VgbWalk, vgb
-from ...objective import conditioned_law, gibbs_policy, power_law, temperature_law
+from ...objective import power_law, temperature_law
 from ...tasks.base import estimate
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
-from ..case import Aim, Case, Chain, Sampled
+from ..case import Aim, Case, Chain, Sampled, tilted
 from ..toys import COINS, LENGTHS, LONGER, PRINTED, SHORT, Law, Tokens, Toy
 
 
 def power_sampling_cases() -> list[Case]:
     """P^α on outputs of any length; with draws of P and with tempered proposals as well."""
-    found: list[Case] = [
+    return [
         _power(LENGTHS, 2.0, None),
         _power(LENGTHS, 4.0, None),
         _power(PRINTED, 2.0, None),
         _power(SHORT, 2.0, 0.5),
-    ]
-    target = LONGER.law(LONGER.of(power_law(LONGER.tree, 2.0)))
-    found.append(
         Sampled(
-            method="power_sampling",
             learner=power_sampling(alpha=2.0, moves=12, block=2),
             toy=LONGER,
             states="P^2, nearly, after 12 moves in each of three blocks",
-            law=target,
+            law=LONGER.law_of(power_law(LONGER.tree, 2.0)),
             aim=Aim("P", LONGER.law(LONGER.p)),
-        )
-    )
-    return found
+        ),
+    ]
 
 
 def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
-    target = toy.law(toy.of(power_law(toy.tree, alpha)))
+    target = toy.law_of(power_law(toy.tree, alpha))
     horizon = toy.generator.horizon
     proposal = toy.p if temperature is None else toy.of(temperature_law(toy.tree, temperature))
     return Chain(
-        method="power_sampling",
         learner=power_sampling(alpha=alpha, moves=1, temperature=temperature),
         toy=toy,
         states=f"P^{alpha:g}, which every move leaves as it is",
@@ -97,21 +91,14 @@ def vgb_cases() -> list[Case]:
 
 def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
     """The walk on one toy."""
-    if beta is None:
-        target = toy.law(toy.of(conditioned_law(toy.tree, toy.rewards)))
-        name = "P given r"
-    else:
-        target = toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
-        name = f"KL tilt, β = {beta:g}"
-    steps = 3
+    target, steps = tilted(toy, beta), 3
     return Chain(
-        method="vgb",
         learner=vgb(beta=beta, twist=twist, steps=steps, checks=1, complete=False),
         toy=toy,
-        states=f"{name}, at the leaves of the stationary law"
+        states=f"{target.name}, at the leaves of the stationary law"
         + (", values off by a factor 1.5" if toy.noise and twist == "value" else ""),
-        law=target,
-        aim=Aim(f"{name}, after {steps} steps", target),
+        law=target.law,
+        aim=Aim(f"{target.name}, after {steps} steps", target.law),
         beta=beta,
         step=vgb_step(twist, beta),
         stationary=vgb_stationary(toy, twist, beta),
@@ -165,13 +152,11 @@ def vgb_stationary(toy: Toy, twist: str, beta: float | None) -> dict[Tokens, flo
 
 
 def _vgb_whole() -> Case:
-    target = COINS.law(COINS.of(conditioned_law(COINS.tree, COINS.rewards)))
     return Sampled(
-        method="vgb",
         learner=vgb(beta=None, twist="value", steps=40),
         toy=COINS,
         states="P given r, nearly, at the first look after 40, 80, … steps that sees a leaf",
-        law=target,
+        law=tilted(COINS, None).law,
         aim=Aim("P", COINS.law(COINS.p)),
     )
 

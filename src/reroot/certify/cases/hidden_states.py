@@ -10,9 +10,9 @@ import numpy as np
 
 from ...learners.sampling.latent_exploration import latent_exploration
 from ...learners.sampling.representation_coreset import representation_coreset
-from ...objective import conditioned_law, laws
+from ...objective import laws
 from ...types import FloatArray
-from ..case import Aim, Case
+from ..case import Aim, Case, given_right
 from ..toys import LAYERED, STACK, features
 from .independent import rollout_costs
 
@@ -28,7 +28,6 @@ def latent_exploration_cases() -> list[Case]:
         length = float(law @ [len(y) for y in LAYERED.tree.outputs])
         found.append(
             Case(
-                method="latent_exploration",
                 learner=latent_exploration(k=2, d=d, renormalize=renormalize),
                 toy=LAYERED,
                 states="Π_t max P·P + (1 − max P)·Q, Q the sum of layers of largest entropy"
@@ -44,28 +43,24 @@ def latent_exploration_cases() -> list[Case]:
 def representation_coreset_cases() -> list[Case]:
     """The best of those that span the most, among all n-tuples of outputs."""
     inner = np.array([features(y) for y in LAYERED.tree.outputs])
-    policy = conditioned_law(LAYERED.tree, LAYERED.passes)
-    right = Aim("P given right", LAYERED.law(LAYERED.of(policy)))
     n, k, ridge = 3, 2, 0.1
     whole = Case(
-        method="representation_coreset",
         learner=representation_coreset(n=n, k=k, dims=None, ridge=ridge),
         toy=LAYERED,
         states="the best of k of n draws whose det(ridge·I + Σ h hᵀ) is greedily largest",
         law=LAYERED.law(_coreset_law(inner, n, k, ridge)),
-        aim=right,
+        aim=given_right(LAYERED),
         costs={**rollout_costs(LAYERED, n, k), "hidden_states": n},
     )
     thinned = np.zeros(len(inner))
     for weight, rows in _projections(inner):
         thinned += weight * _coreset_law(rows, 2, 1, ridge)
     thin = Case(
-        method="representation_coreset",
         learner=representation_coreset(n=2, k=1, dims=1, ridge=ridge),
         toy=LAYERED,
         states="the same, over every sparse random projection to one number",
         law=LAYERED.law(thinned),
-        aim=right,
+        aim=given_right(LAYERED),
         costs={**rollout_costs(LAYERED, 2, 1), "hidden_states": 2},
     )
     return [whole, thin]

@@ -13,14 +13,8 @@ from ...learners.sampling.pessimism import inference_time_pessimism
 from ...learners.sampling.soft_best_of_n import soft_best_of_n
 from ...learners.sampling.softmax_rejection import softmax_rejection
 from ...limits import pessimistic_level
-from ...objective import (
-    conditioned_law,
-    gibbs_policy,
-    laws,
-    pessimistic_law,
-    power_law,
-)
-from ..case import Aim, Case
+from ...objective import gibbs_policy, laws, pessimistic_law, power_law
+from ..case import Aim, Case, given_right, tilted
 from ..toys import COINS, LENGTHS, SHORT, TWO, Toy
 
 
@@ -30,21 +24,14 @@ def rollout_costs(toy: Toy, n: float, rewards: float | None = None) -> dict[str,
     return found | {"rewards": n if rewards is None else rewards}
 
 
-def _tilt(toy: Toy, beta: float) -> Aim:
-    policy = gibbs_policy(toy.tree, toy.rewards, beta)
-    return Aim(f"KL tilt, β = {beta:g}", toy.law(toy.of(policy)))
-
-
 def best_of_n_cases() -> list[Case]:
     """1[best of n], by outcome reward and by longest verified prefix."""
-    right = LENGTHS.law(LENGTHS.of(conditioned_law(LENGTHS.tree, LENGTHS.passes)))
     by_reward = Case(
-        method="best_of_n",
         learner=best_of_n(n=3),
         toy=LENGTHS,
         states="P(y)/P(r = r(y))·(F(r(y))^n − F(r(y)⁻)^n)",
         law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 3)),
-        aim=Aim("P given right", right),
+        aim=given_right(LENGTHS),
         costs=rollout_costs(LENGTHS, 3),
     )
     depth = [max(t for t in range(len(y) + 1) if y[:t] in COINS.right) for y in COINS.tree.outputs]
@@ -53,7 +40,6 @@ def best_of_n_cases() -> list[Case]:
         return max(places, key=depth.__getitem__)
 
     by_verifier = Case(
-        method="best_of_n",
         learner=best_of_n(n=3, oracle="verifier"),
         toy=COINS,
         states="the first of those with the longest verified prefix, among all n-tuples of outputs",
@@ -68,7 +54,6 @@ def first_success_cases() -> list[Case]:
     rate = float(LENGTHS.p @ LENGTHS.passes)
     return [
         Case(
-            method="first_success",
             learner=first_success(batch=1, growth=1.0, max_rollouts=3),
             toy=LENGTHS,
             states="the law of best-of-n",
@@ -82,12 +67,11 @@ def soft_best_of_n_cases() -> list[Case]:
     """Approaches the KL tilt as n grows; its own law is known for every n."""
     return [
         Case(
-            method="soft_best_of_n",
             learner=soft_best_of_n(n=n, beta=0.5),
             toy=COINS,
             states="P(y)·E[n·e^(r/β)/(e^(r/β) + Σ_j<n e^(r_j/β))]",
             law=COINS.law(laws.soft_best_of_n(COINS.p, COINS.rewards, n, 0.5)),
-            aim=_tilt(COINS, 0.5),
+            aim=tilted(COINS, 0.5),
             costs=rollout_costs(COINS, n),
         )
         for n in (2, 3)
@@ -102,7 +86,6 @@ def adaptive_best_of_n_cases() -> list[Case]:
         mode = toy.law((toy.p == toy.p.max()).astype(float))
         found.append(
             Case(
-                method="adaptive_best_of_n",
                 learner=adaptive_best_of_n(delta=0.5, max_rollouts=most, batch=1, growth=1.0),
                 toy=toy,
                 states="the chain of the best draw so far, stopped by its probability",
@@ -122,12 +105,11 @@ def self_consistency_cases() -> list[Case]:
 
     return [
         Case(
-            method="self_consistency",
             learner=self_consistency(n=3),
             toy=COINS,
             states="the first of the most frequent, among all n-tuples of outputs",
             law=COINS.law(laws.of_independent_draws(COINS.p, 3, vote)),
-            aim=Aim("P², by the power law", COINS.law(COINS.of(power_law(COINS.tree, 2.0)))),
+            aim=Aim("P², by the power law", COINS.law_of(power_law(COINS.tree, 2.0))),
             costs={"rollouts": 3, "tokens": 3 * COINS.mean_length},
         )
     ]
@@ -145,16 +127,14 @@ def softmax_rejection_cases() -> list[Case]:
     )
     return [
         Case(
-            method="softmax_rejection",
             learner=known,
             toy=COINS,
             states="(1 − (1 − 1/M)^N)·tilt + (1 − 1/M)^N·P, with Z known",
             law=COINS.law((1 - missed) * tilt + missed * COINS.p),
-            aim=_tilt(COINS, beta),
+            aim=tilted(COINS, beta),
             costs=rollout_costs(COINS, proposals + missed, proposals),
         ),
         Case(
-            method="softmax_rejection",
             learner=known,
             toy=COINS,
             states="given acceptance: the tilt, with Z known",
@@ -166,12 +146,11 @@ def softmax_rejection_cases() -> list[Case]:
             ),
         ),
         Case(
-            method="softmax_rejection",
             learner=softmax_rejection(beta=beta, bound=bound, n=2, batch=1, growth=1.0),
             toy=SHORT,
             states="the mixture of tilts and P over all estimates Ẑ of N draws",
             law=SHORT.law(laws.softmax_rejection(SHORT.p, SHORT.rewards, 2, beta, bound)),
-            aim=_tilt(SHORT, beta),
+            aim=tilted(SHORT, beta),
         ),
     ]
 
@@ -186,7 +165,6 @@ def pessimism_cases() -> list[Case]:
         missed = (1 - rate) ** n
         found.append(
             Case(
-                method="inference_time_pessimism",
                 learner=inference_time_pessimism(n=n, beta=beta, level=level, batch=1, growth=1.0),
                 toy=TWO,
                 states=f"with λ known, π(r = 1) = {law[0]:.2f} but for (1 − 1/M)^N·P",
@@ -198,7 +176,6 @@ def pessimism_cases() -> list[Case]:
     law = SHORT.of(pessimistic_law(SHORT.tree, SHORT.rewards, 0.5))
     found.append(
         Case(
-            method="inference_time_pessimism",
             learner=inference_time_pessimism(n=2, beta=0.5, batch=1, growth=1.0),
             toy=SHORT,
             states="the mixture over all estimates λ of N draws",

@@ -13,15 +13,10 @@ from ...learners.sampling.tree_rollouts import tree_rollouts
 from ...learners.sampling.tree_search import tree_search
 from ...learners.sampling.verifier_tree_search import verifier_tree_search
 from ...learners.verified import backtracking, tokenwise_rejection
-from ...objective import conditioned_law, gibbs_policy, laws
+from ...objective import laws
 from ...testing import EnumeratedRun
-from ..case import Aim, Case
+from ..case import Aim, Case, given_right, tilted
 from ..toys import COINS, LENGTHS, PRINTED, SHORT, Tokens, Toy
-
-
-def _right(toy: Toy) -> Aim:
-    policy = conditioned_law(toy.tree, toy.passes.astype(float))
-    return Aim("P given right", toy.law(toy.of(policy)))
 
 
 def tokenwise_rejection_cases() -> list[Case]:
@@ -29,12 +24,11 @@ def tokenwise_rejection_cases() -> list[Case]:
     law, draws = laws.tokenwise_rejection(LENGTHS.tree, LENGTHS.accepted, 3)
     return [
         Case(
-            method="tokenwise_rejection",
             learner=tokenwise_rejection(growth=1.0, max_tries=3),
             toy=LENGTHS,
             states="Π_t P·V/Σ P·V, with at most 3 draws at each prefix",
             law={**LENGTHS.law(law), None: 1.0 - law.sum()},
-            aim=_right(LENGTHS),
+            aim=given_right(LENGTHS),
             costs={"queries": draws},
             view=_passed,
         )
@@ -45,12 +39,11 @@ def backtracking_cases() -> list[Case]:
     """Erases a token, up to a quota; then the verifier is ignored."""
     return [
         Case(
-            method="backtracking",
             learner=backtracking(quota=quota, stride=1),
             toy=LENGTHS,
             states=f"the recursion over prefixes and what is left of a quota of {quota}",
             law=LENGTHS.law(laws.backtracking(LENGTHS.tree, LENGTHS.accepted, quota)),
-            aim=_right(LENGTHS),
+            aim=given_right(LENGTHS),
         )
         for quota in (1, 3)
     ]
@@ -62,20 +55,13 @@ def action_rejection_cases() -> list[Case]:
 
 
 def _action_rejection(toy: Toy, beta: float | None) -> Case:
-    if beta is None:
-        aim = _right(toy)
-    else:
-        aim = Aim(
-            f"KL tilt, β = {beta:g}", toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
-        )
     noise = ", values off by a factor 1.5" if toy.noise else ", exact values: P given right"
     return Case(
-        method="action_rejection",
         learner=action_rejection(beta=beta, twist="value"),
         toy=toy,
         states=f"Π P(a|u)·V̂(ua)/Σ P·V̂{noise}",
         law=toy.law(toy.of(laws.weighed(toy.tree, toy.log_values(beta)))),
-        aim=aim,
+        aim=given_right(toy) if beta is None else tilted(toy, beta),
         beta=beta,
     )
 
@@ -88,7 +74,6 @@ def greedy_walk_cases() -> list[Case]:
     mode = PRINTED.tree.outputs[int(PRINTED.p.argmax())]
     return [
         Case(
-            method="greedy_walk",
             learner=greedy_walk(),
             toy=PRINTED,
             states="one output: the most likely token at each prefix",
@@ -105,21 +90,19 @@ def verifier_tree_search_cases() -> list[Case]:
     one = COINS.of(policy)
     return [
         Case(
-            method="verifier_tree_search",
             learner=verifier_tree_search(subtrees=1, width=2),
             toy=COINS,
             states="Π_t P·(1 − (1 − a)^m)/a where V accepts, P·(1 − a)^(m−1) where not",
             law=COINS.law(one),
-            aim=_right(COINS),
+            aim=given_right(COINS),
             costs={"tokens": 2.0 * COINS.generator.horizon},
         ),
         Case(
-            method="verifier_tree_search",
             learner=verifier_tree_search(subtrees=2, width=1),
             toy=COINS,
             states="width 1: best-of-n of as many rollouts as subtrees",
             law=COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 2)),
-            aim=_right(COINS),
+            aim=given_right(COINS),
             costs={"tokens": 2.0 * COINS.generator.horizon, "rewards": 2},
         ),
     ]
@@ -133,7 +116,6 @@ def beam_search_cases() -> list[Case]:
         mode = (score == score.max()).astype(float)
         found.append(
             Case(
-                method="beam_search",
                 learner=beam_search(width=15, verify=verify),
                 toy=LENGTHS,
                 states="the mode of P" + (" among right outputs" if verify else ""),
@@ -150,12 +132,11 @@ def diligent_search_cases() -> list[Case]:
         law, proposals = laws.diligent(COINS.tree, COINS.passes, tries)
         found.append(
             Case(
-                method="diligent_search",
                 learner=diligent_search(tries=tries),
                 toy=COINS,
                 states="s(u) = 1 − (1 − Σ P·s)^tries, the passing child ∝ P·s",
                 law={**COINS.law(law), None: 1.0 - law.sum()},
-                aim=_right(COINS),
+                aim=given_right(COINS),
                 costs={"tokens": proposals},
                 view=_passed,
             )
@@ -176,7 +157,6 @@ def tree_search_cases() -> list[Case]:
         best = toy.law(laws.best_of_n(toy.p, toy.rewards, simulations))
         found.append(
             Case(
-                method="tree_search",
                 learner=tree_search(simulations=simulations, children=children),
                 toy=toy,
                 states="the sum over all histories of rollouts, the tree after each by its rule",
@@ -193,7 +173,6 @@ def tree_rollouts_cases() -> list[Case]:
     """A leaf of a tree that forks at surprising tokens is not a rollout."""
     return [
         Case(
-            method="tree_rollouts",
             learner=tree_rollouts(chains=1, forks=1, branches=1, rounds=1, pick="any"),
             toy=LENGTHS,
             states="½·P + ½·Σ_y P(y)·P(· | y before its most surprising token)",
@@ -201,7 +180,6 @@ def tree_rollouts_cases() -> list[Case]:
             aim=Aim("P", LENGTHS.law(LENGTHS.p)),
         ),
         Case(
-            method="tree_rollouts",
             learner=tree_rollouts(chains=2, forks=0, pick="best"),
             toy=LENGTHS,
             states="without forks: best-of-n",
@@ -215,14 +193,12 @@ def segment_tree_cases() -> list[Case]:
     """A leaf found by uniform choices is a rollout."""
     return [
         Case(
-            method="segment_tree",
             learner=segment_tree(segment=1, branching=2, width=3, pick="any"),
             toy=SHORT,
             states="P, for a leaf found by a uniform choice at each branching",
             law=SHORT.law(SHORT.p),
         ),
         Case(
-            method="segment_tree",
             learner=segment_tree(segment=3, branching=2, width=2, pick="best"),
             toy=LENGTHS,
             states="one segment: best-of-n",

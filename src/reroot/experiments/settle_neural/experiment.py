@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
+from ..waits import horizons
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
-from .rows import MAIN, NATS, P, horizons, main_task, median_tokens, rate_of_waits, transformed
+from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
 
-_ERROR = 1e-3
 _BUDGET = 1_500_000
 _ROOT_BUDGETS = {4: 200_000, 8: 400_000, 12: 800_000, 16: 1_500_000, 20: 4_000_000,
                  22: 8_000_000, 32: 2_400_000}  # fmt: skip
 
 
-def _settings() -> tuple[Setting, ...]:
-    def runs(arm: str, horizons: Sequence[int], seeds: int = 1, task: str = MAIN) -> list[Setting]:
-        budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
-        return [
-            {"task": task, "arm": arm, "H": H, "path": i, "budget": budgets[H]}
-            for H in horizons
-            for i in range(seeds)
-        ]
-
-    def more(arm: str, horizons: Sequence[int], first: int) -> list[Setting]:
-        """Further paths, from ``first`` on at each horizon."""
-        found: list[Setting] = []
-        for H in horizons:
-            path = first + sum(s["H"] == H for s in found)
-            found += [{**runs(arm, (H,))[0], "path": path}]
-        return found
-
-    return (
-        # long ones first, so that no worker is left alone with one
-        *runs("root", (22, 32)),
-        *runs("plurality", (32,)),
-        *runs("root", (20,)),
-        *runs("root", (16, 12, 8, 4), 2),
-        *runs("argmax", (32,), 2),
-        *runs("argmax", (22, 16, 12, 8, 4)),
-        *runs("plurality", (16, 8)),
-        *runs("self_reset", (16,)),
-        *runs("verified", (32, 16)),
-        *runs("adaback", (32, 16)),
-        *runs("r3", (32, 16)),
-        *runs("root", (8,), task="chain_of_parities"),
-        *runs("argmax", (8, 16), task="chain_of_parities"),
-        *more("root", (20, 20), 1),
-        *more("root", (16, 16, 12, 12, 8, 8, 4, 4), 2),
-        *more("argmax", (22, 16, 12, 8, 4), 1),
-        *more("plurality", (32,), 1),
-    )
+def _runs(
+    arm: str, horizons: Sequence[int], paths: Iterable[int] = (0,), task: str = MAIN
+) -> list[Setting]:
+    budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
+    told = {"task": task, "arm": arm}
+    return [{**told, "H": H, "path": i, "budget": budgets[H]} for H in horizons for i in paths]
 
 
-_SETTINGS = _settings()
+_SETTINGS: tuple[Setting, ...] = (
+    # long ones first, so that no worker is left alone with one
+    *_runs("root", (22, 32)),
+    *_runs("plurality", (32,)),
+    *_runs("root", (20,)),
+    *_runs("root", (16, 12, 8, 4), (0, 1)),
+    *_runs("argmax", (32,), (0, 1)),
+    *_runs("argmax", (22, 16, 12, 8, 4)),
+    *_runs("plurality", (16, 8)),
+    *_runs("self_reset", (16,)),
+    *(s for arm in ("verified", "adaback", "r3") for s in _runs(arm, (32, 16))),
+    *_runs("root", (8,), task="chain_of_parities"),
+    *_runs("argmax", (8, 16), task="chain_of_parities"),
+    *_runs("root", (20,), (1, 2)),
+    *_runs("root", (16, 12, 8, 4), (2, 3)),
+    *_runs("argmax", (22, 16, 12, 8, 4), (1,)),
+    *_runs("plurality", (32,), (1,)),
+)
 _QUICK = tuple(
     i
     for i, s in enumerate(_SETTINGS)
@@ -64,14 +51,8 @@ _QUICK = tuple(
 def _measure(setting: Setting) -> list[Row]:
     from .base_policy import base_policy  # needs torch
 
-    curve = train_arm(
-        base_policy(setting["task"], p=P),
-        setting["task"],
-        setting["arm"],
-        setting["H"],
-        setting["path"],
-        setting["budget"],
-    )
+    named = (setting[name] for name in ("task", "arm", "H", "path", "budget"))
+    curve = train_arm(base_policy(setting["task"], p=P), *named)
     points = curve.points
     return [
         {
@@ -99,7 +80,7 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     reach = _reach(rows)
     rows = main_task(rows)
     root = where(rows, arm="root")
-    return [reach, _waits(root), *_rate(root), *_tenth(rows), *_beyond(rows)]
+    return [reach, waits.check(transformed(root)), *_rate(root), *_tenth(rows), *_beyond(rows)]
 
 
 def _reach(rows: Sequence[Row]) -> Check:
@@ -108,18 +89,6 @@ def _reach(rows: Sequence[Row]) -> Check:
         "the untrained policy reaches the right answer with probability p^H, within 10 %",
         worst <= 0.1,
         f"largest deviation {worst:.1%} over H = {', '.join(map(str, sorted({r['H'] for r in rows})))}",
-    )
-
-
-def _waits(root: Sequence[Row]) -> Check:
-    from scipy import stats
-
-    result = stats.kstest(transformed(root), "uniform")
-    return Check(
-        "root-start training waits for its first reward as long as the geometric law says",
-        bool(result.pvalue > _ERROR),
-        f"Kolmogorov distance {result.statistic:.3f} over {len(root)} runs, p-value "
-        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
     )
 
 
@@ -153,15 +122,11 @@ def _tenth(rows: Sequence[Row]) -> list[Check]:
     for name, known in (("an arm with the outcome reward alone", outcome), ("the best arm", costs)):
         if known:
             arm = min(known, key=lambda a: known[a])
-            found.append(
-                Check(
-                    f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
-                    "root succeeds",
-                    10 * known[arm] <= root,
-                    f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: "
-                    f"{root / known[arm]:.1f} times",
-                )
+            few = (
+                f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
             )
+            said = f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: {root / known[arm]:.1f} times"
+            found.append(Check(f"{few}root succeeds", 10 * known[arm] <= root, said))
     return found
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
-from ..common import affordable, bool_param, finished, int_param
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, FLAG, affordable, check, finished
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "width")
-    bool_param(params, "verify")
+def _requires(params: Params) -> Contract:
+    check(params, width=COUNT, verify=FLAG)
     oracles = [Oracle.VERIFIER] if params["verify"] else []
     return Contract(Control.RESET, Report.ARGMAX(params["width"]), oracles=oracles)
 

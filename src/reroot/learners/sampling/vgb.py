@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..common import affordable, bool_param, int_param
+from ..common import COUNT, FLAG, affordable, check
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "steps")
-    int_param(params, "checks")
-    bool_param(params, "complete")
+def _requires(params: Params) -> Contract:
+    check(params, steps=COUNT, checks=COUNT, complete=FLAG)
     return walking(params)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ...contract import Contract, Oracle
 from ...runs.compare import Comparison
 from ...runs.results import RunData
-from ..kit.contracts import where
+from ..kit.contracts import WHERE
 from ..kit.formatting import (
     listing,
     plural,
@@ -69,7 +69,7 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     levels = sorted({x.control for x in run.learners})
     told = unfinished(summary)
     marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
-    items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {where(x)}</li>" for x in levels)
+    items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {WHERE[x]}</li>" for x in levels)
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
 <h1>{escape(title)}</h1>{marked}
