@@ -11,10 +11,22 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from .errors import InvalidInput, nearest
 from .specs import check_text, parse_settings
+
+_Named = TypeVar("_Named", bound=enum.Enum)
+
+
+def _member(kind: type[_Named], what: str, text: str) -> _Named:
+    """The member that ``text`` names, in any case (``InvalidInput`` with the nearest)."""
+    name = check_text(text, what).strip().lower()
+    members = {str(member): member for member in kind}
+    if name not in members:
+        hint = nearest(name, members)
+        raise InvalidInput(f"unknown {what.partition(' ')[2]} {text!r}.{hint}")
+    return members[name]
 
 
 class Control(enum.IntEnum):
@@ -37,12 +49,7 @@ class Control(enum.IntEnum):
     @classmethod
     def parse(cls, text: str) -> Control:
         """Read ``"root"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
-        name = check_text(text, "a control level").strip().lower()
-        try:
-            return cls[name.upper()]
-        except KeyError:
-            hint = nearest(name, [str(c) for c in cls])
-            raise InvalidInput(f"unknown control level {text!r}.{hint}") from None
+        return _member(cls, "a control level", text)
 
 
 class _Kind(enum.IntEnum):
@@ -126,12 +133,6 @@ class Report:
 
     def __lt__(self, other: Report) -> bool:
         return self != other and self <= other
-
-    def __ge__(self, other: Report) -> bool:
-        return other <= self if isinstance(other, Report) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
-
-    def __gt__(self, other: Report) -> bool:
-        return self != other and self >= other
 
     def join(self, other: Report) -> Report:
         """The weakest report that is at least both."""
@@ -269,12 +270,7 @@ class Oracle(enum.Enum):
     @classmethod
     def parse(cls, text: str) -> Oracle:
         """Read ``"reward"``, ``"verifier"``, ``"demonstration"``, ``"value"`` or ``"hidden"``."""
-        name = check_text(text, "an oracle").strip().lower()
-        try:
-            return cls(name)
-        except ValueError:
-            hint = nearest(name, [o.value for o in cls])
-            raise InvalidInput(f"unknown oracle {text!r}.{hint}") from None
+        return _member(cls, "an oracle", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,12 +342,6 @@ class Contract:
 
     def __lt__(self, other: Contract) -> bool:
         return self != other and self <= other
-
-    def __ge__(self, other: Contract) -> bool:
-        return other <= self if isinstance(other, Contract) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
-
-    def __gt__(self, other: Contract) -> bool:
-        return self != other and self >= other
 
     def meet(self, other: Contract) -> Contract:
         """The strongest contract that is at most both."""

@@ -18,8 +18,8 @@ import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ..checks import check_between
-from ..errors import InvalidInput, RerootError
+from ..checks import check_between, check_int
+from ..errors import RerootError
 from ..generators.base import Generator
 from . import learner_thread
 from .attempt import Attempt, Job, Log
@@ -28,7 +28,7 @@ from .judging import judge
 from .learner_thread import LearnerThread, Turn
 from .running import Running, Waiting, open_message, start
 
-__all__ = ["Attempt", "Job", "Log", "check_concurrency", "execute"]
+__all__ = ["Attempt", "Job", "Log", "check_limits", "execute"]
 
 _TURNS = 100  # turns in one round, so that no learner holds up the others
 
@@ -64,12 +64,10 @@ def execute(
             ``None``: no limit.
 
     Raises:
-        InvalidInput: a time limit is no positive number.
+        InvalidInput: see ``check_limits``.
         RunFolderError: what an interrupted run has left of an attempt is damaged.
     """
-    for name, value in (("attempt_timeout", attempt_timeout), ("judge_timeout", judge_timeout)):
-        if value is not None:
-            check_between(name, value, 0.0, math.inf)
+    check_limits(concurrency, attempt_timeout, judge_timeout)
     queue, running, thread = iter(jobs), list[Running](), LearnerThread()
     at_once = _affordable_loops(concurrency)
     try:
@@ -97,10 +95,15 @@ def execute(
         thread.end([r.task for r in running if r.clock < math.inf])
 
 
-def check_concurrency(concurrency: int) -> None:
-    """Refuse anything but a positive number of attempts in flight (``InvalidInput``)."""
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"concurrency must be an integer >= 1, got {concurrency!r}")
+def check_limits(
+    concurrency: int, attempt_timeout: float | None, judge_timeout: float | None
+) -> None:
+    """Refuse anything but a positive number of attempts in flight, and positive limits of time
+    (``InvalidInput``)."""
+    check_int("concurrency", concurrency, 1)
+    for name, value in (("attempt_timeout", attempt_timeout), ("judge_timeout", judge_timeout)):
+        if value is not None:
+            check_between(name, value, 0.0, math.inf)
 
 
 def _affordable_loops(concurrency: int) -> int:

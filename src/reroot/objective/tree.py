@@ -12,10 +12,8 @@ import numpy.typing as npt
 from ..checks import check_int
 from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, check_prefix
-from ..generators.law import log_normalize
+from ..generators.law import UNNORMALIZED, log_normalize
 from ..types import FloatArray, IntArray, Prefix
-
-_UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
 
 Array = TypeVar("Array", FloatArray, IntArray)
 Combine = Callable[[slice, FloatArray], FloatArray]
@@ -219,7 +217,7 @@ def _normalized(
         raise error(f"laws must have shape {(len(prefixes), vocab_size)}, got {laws.shape}")
     with np.errstate(over="ignore"):
         sums = np.exp(laws).sum(axis=1)
-    wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= _UNNORMALIZED))  # NaN too
+    wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= UNNORMALIZED))  # NaN too
     if len(wrong):
         raise error(
             f"the law at prefix {Prefix(prefixes[wrong[0]])} sums to "

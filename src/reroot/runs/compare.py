@@ -14,8 +14,8 @@ from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import Execution, RunFolder, make_attempts, told_failures
-from .folder import RESULTS, SUMMARY, write_json, write_table
+from .attempts import Execution, RunFolder, told_failures
+from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
@@ -194,10 +194,8 @@ def _run(
         problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
-        with folder.leaving(lambda: comparison_table(config, problems, folder.attempts)):
-            made = make_attempts(jobs, plan.workload.generator, how, folder)
-        results = comparison_table(config, problems, made)
-        write_table(out / RESULTS, results)
+        made, generator = folder.attempts, plan.workload.generator
+        results = folder.make(jobs, generator, lambda: comparison_table(config, problems, made))
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 

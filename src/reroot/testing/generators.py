@@ -17,16 +17,7 @@ from ..generators.law import cumulative, most_likely, sampling_laws
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
 from ..types import PAD, FloatArray, IntArray, Physical
-from .base import (
-    Conformance,
-    check_all,
-    check_shapes,
-    close,
-    expect,
-    fits,
-    refuses,
-    same,
-)
+from .base import Conformance, check_all, check_shapes, close, expect, fits, refuses, same
 from .subject import Subject, Tokens, scoring, stream
 
 
@@ -350,13 +341,5 @@ def check_generator(
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-    made = make
     settings = {"prompts": prompts, "tolerance": tolerance, "length": length, "draws": draws}
-
-    class Checked(GeneratorConformance):
-        def make(self) -> Generator:
-            return made()
-
-    for name, value in settings.items():
-        setattr(Checked, name, value)
-    check_all(Checked())
+    check_all(GeneratorConformance, make, **settings)
