@@ -20,7 +20,7 @@ from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
-from .workload import Workload, build_workload
+from .workload import Load, Workload, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,16 +135,9 @@ def compare(
         on_attempt=on_attempt,
     )
     how.check()
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    workload = build_workload(
-        source,
-        tasks_of(task),
-        several("horizons", horizons, int),
-        seeds,
-        problems,
-        **load,
-        budgets=budgets,
-    )
+    load = Load(chat, dtype, device, trust_remote_code)
+    sizes = several("horizons", horizons, int)
+    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return _run(plan, Path(out), how, on_start)
 
@@ -157,7 +150,7 @@ def compare_on(
     budgets: dict[str, int],
     seeds: int,
     beta: float,
-    load: dict[str, Any],
+    load: Load,
     out: Path,
     how: Execution,
     on_start: Callable[[int, int], None],
@@ -169,7 +162,7 @@ def compare_on(
     Args:
         workload: the generator and the problems.
         budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and so on, with which the workload was built.
+        load: how the workload's generator was loaded.
         how: how attempts are made.
         learners, grants, seeds, beta, out, on_start: see ``compare``.
 

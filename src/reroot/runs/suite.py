@@ -21,10 +21,10 @@ from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
 from .attempts import Execution, told_failures
 from .compare import Comparison, compare_on
-from .folder import CONFIG, SUMMARY, JournalFolder, read_config, write_json
-from .results import load_run
+from .folder import SUMMARY, JournalFolder, read_config, write_json
+from .results import load_run, reading_config
 from .suite_summary import suite_summary_of
-from .workload import Workload, build_workload, is_family
+from .workload import Load, Workload, build_workload, is_family
 
 if TYPE_CHECKING:
     from ..access.runner import Attempt
@@ -199,7 +199,7 @@ def run_suite(
     how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    load = Load(chat, dtype, device, trust_remote_code)
     count = size.problems if problems is None else problems
     workload = build_workload(
         model,
@@ -207,7 +207,7 @@ def run_suite(
         horizons or (() if family else size.horizons),
         size.seeds if seeds is None else seeds,
         count,
-        **load,
+        load,
     )
     budgets = {
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,
@@ -222,7 +222,7 @@ def _run(
     out: Path,
     budgets: dict[str, int],
     beta: float,
-    load: dict[str, Any],
+    load: Load,
     how: Execution,
     on_start: Callable[[str, int, int], None],
 ) -> SuiteRun:
@@ -264,11 +264,8 @@ def load_suite(folder: str | Path) -> SuiteRun:
     if config.get("kind") != "suite":
         raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
     parts = {part: load_run(path / part) for part in PARTS}
-    try:
+    with reading_config(path, "suite"):
         summary = suite_summary_of(config, parts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{path / CONFIG} is no configuration of a suite: {why}") from None
     write_json(path / SUMMARY, summary)
     return SuiteRun(path, summary)
 
@@ -279,7 +276,7 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
     for spec in suite.learners:
         required = get_learner(spec).requires
         refused = workload.generator.capabilities.refusal(required)
-        oracles = frozenset().union(*(workload.oracles(t) for t in workload.tasks))
+        oracles = frozenset[Oracle]().union(*map(workload.oracles, workload.tasks))
         lacking = required.oracles - oracles - {Oracle.HIDDEN}
         if refused is not None:
             unable[spec] = refused
