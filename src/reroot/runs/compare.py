@@ -20,7 +20,7 @@ from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
-from .workload import Load, Workload, build_workload
+from .workload import Load, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -139,44 +139,13 @@ def compare(
     sizes = several("horizons", horizons, int)
     workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    return _run(plan, Path(out), how, on_start)
+    return run_plan(plan, Path(out), how, on_start)
 
 
-def compare_on(
-    workload: Workload,
-    *,
-    learners: Sequence[str],
-    grants: Sequence[str],
-    budgets: dict[str, int],
-    seeds: int,
-    beta: float,
-    load: Load,
-    out: Path,
-    how: Execution,
-    on_start: Callable[[int, int], None],
-) -> Comparison:
-    """``compare`` on a workload that is there already, as several comparisons may share one.
-
-    They are summarized together, so this one is not by itself.
-
-    Args:
-        workload: the generator and the problems.
-        budgets: currency → amount per learner and cell.
-        load: how the workload's generator was loaded.
-        how: how attempts are made.
-        learners, grants, seeds, beta, out, on_start: see ``compare``.
-
-    Raises:
-        InvalidInput, RunFolderError: see ``compare``.
-    """
-    bound = learners_of(learners)
-    plan = Plan(workload, contracts_of(grants), bound, budgets, seeds, beta, load)
-    return _run(plan, out, how, on_start, summed=False)
-
-
-def _run(
+def run_plan(
     plan: Plan, out: Path, how: Execution, on_start: Callable[[int, int], None], summed: bool = True
 ) -> Comparison:
+    """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
     jobs, config = plan.jobs(), plan.config()
     if not jobs:
