@@ -88,7 +88,8 @@ class IntegerGenerator(SteppingGenerator):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """(3, 1, 4) → ``"3 1 4"``; end tokens are left out."""
-        return " ".join(str(t) for t in tokens if t not in self._end)
+        shown = [t for t in tokens if t not in self._end] if self._end else tokens
+        return " ".join(map(str, shown))
 
     @abstractmethod
     def describe(self) -> Mapping[str, object]: ...

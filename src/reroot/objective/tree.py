@@ -180,12 +180,18 @@ class Tree:
         return np.zeros(len(self.prefixes) + len(self.outputs) + 1)
 
 
-def numbers(name: str, values: npt.ArrayLike) -> FloatArray:
-    """``values`` as an array of floats, else ``InvalidInput``."""
+def numbers(name: str, values: npt.ArrayLike, tree: Tree | None = None) -> FloatArray:
+    """``values`` as an array of floats, one per output of a tree if one is given, else
+    ``InvalidInput``."""
     try:
-        return np.asarray(values, dtype=np.float64)
+        found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidInput(f"{name} must be an array of numbers, got {values!r}") from None
+    if tree is not None and found.shape != (len(tree.outputs),):
+        raise InvalidInput(
+            f"{name} must have shape {(len(tree.outputs),)}, one per output, got {found.shape}"
+        )
+    return found
 
 
 def _extended(

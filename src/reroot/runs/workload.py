@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
+from itertools import groupby, product, starmap
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -203,18 +203,8 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
         for index, (member, (h, s, i)) in enumerate(zip(members, places, strict=True))
     ]
     cells = tuple(
-        Cell(
-            spec.family,
-            h,
-            s,
-            tuple(
-                bind(problem, generator)
-                for problem, place in zip(problems, places, strict=True)
-                if place[:2] == (h, s)
-            ),
-        )
-        for h in grid
-        for s in range(seeds)
+        Cell(spec.family, h, s, tuple(bind(problem, generator) for _, problem in here))
+        for (h, s), here in groupby(zip(places, problems, strict=True), lambda pair: pair[0][:2])
     )
     return Workload(model, generator, (spec.family,), grid, cells, count)
 
@@ -244,20 +234,13 @@ def _task_workload(
     else:
         generator = generator_of(model)
         _note(code, type(generator).__name__, type(generator))
-    cells = tuple(
-        Cell(
-            name,
-            horizon,
-            seed,
-            tuple(
-                bind(replace(p, id=_id(name, horizon, seed, p.id)), generator)
-                for p in task.problems(horizon, count, seed)
-            ),
-        )
-        for name, task in named.items()
-        for horizon in horizons
-        for seed in range(seeds)
-    )
+
+    def cell(name: str, horizon: int, seed: int) -> Cell:
+        made = named[name].problems(horizon, count, seed)
+        problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
+        return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
+
+    cells = tuple(starmap(cell, product(named, horizons, range(seeds))))
     name = model if isinstance(model, str) else type(model).__name__
     return Workload(
         name, generator, tuple(named), tuple(horizons), cells, count, code, tuple(objects)

@@ -77,11 +77,10 @@ class GeneratorConformance(Conformance, ABC):
             alone = [s.request(u, report=Report.FULL) for u in s.probes]
             for reply in self.make().answer([s.rollouts(4, Report.FULL), *alone]):
                 assert reply.laws is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    path = [(*reply.prefix, *tokens[:t]) for t in range(len(tokens))]
-                    seen = reply.laws[i, : len(path)]
-                    close(seen, s.laws(path), self.tolerance, f"laws along {path[-1]}")
+                for i, tokens, laws in s.along(reply):
+                    seen = reply.laws[i, : len(tokens)]
+                    path = (*reply.prefix, *tokens[:-1])
+                    close(seen, laws, self.tolerance, f"laws along {path}")
 
     # ---- draws -----------------------------------------------------------------------------
 
@@ -151,10 +150,8 @@ class GeneratorConformance(Conformance, ABC):
             request = s.rollouts(6, Report.LOGPROB)
             (reply,) = self.make().answer([request])
             assert reply.logprobs is not None
-            for i in range(reply.n):
-                tokens = reply.continuation(i)
+            for i, tokens, laws in s.along(reply):
                 drawn = reply.logprobs[i, : len(tokens)]
-                laws = s.laws([tokens[:t] for t in range(len(tokens))])
                 known = laws[np.arange(len(tokens)), tokens]
                 close(drawn, known, self.tolerance, f"log-probabilities along {tokens}")
                 if reply.base_logprobs is not None:
@@ -240,9 +237,7 @@ class GeneratorConformance(Conformance, ABC):
                 (reply,) = s.answer(request)
                 assert reply.laws is not None
                 assert reply.logprobs is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    laws = s.laws([tokens[:t] for t in range(len(tokens))])
+                for i, tokens, laws in s.along(reply):
                     known = sampling_laws(laws, sampling)
                     what = f"at {sampling} along {tokens}"
                     seen = reply.laws[i, : len(tokens)]
