@@ -39,7 +39,7 @@ def execute(
     *,
     concurrency: int,
     on_attempt: Callable[[Attempt], None],
-    log_of: Callable[[Job], Log | None] = lambda job: None,
+    log: Log | None = None,
     on_round: Callable[[int], None] = lambda running: None,
     on_error: Callable[[Attempt, BaseException], None] | None = None,
     attempt_timeout: float | None = None,
@@ -52,7 +52,7 @@ def execute(
         generator: what is behind the door.
         concurrency: most attempts that run at the same time.
         on_attempt: gets each result as soon as its round is over.
-        log_of: where the messages of a job are written, if anywhere.
+        log: where messages are written, if anywhere.
         on_round: is told before each round how many attempts are running.
         on_error: gets, before ``on_attempt``, an attempt that failed and the exception itself: what
             the learner, the generator or the task raised. Without it, no object of a learner
@@ -73,7 +73,7 @@ def execute(
     try:
         while True:
             for job in itertools.islice(queue, at_once - len(running)):
-                running.append(start(job, log_of(job), on_error is not None, judge_timeout))
+                running.append(start(job, log, on_error is not None, judge_timeout))
             if not running:
                 return
             on_round(len(running))
@@ -90,7 +90,7 @@ def execute(
                     on_error(attempt, one.raised or RerootError(str(attempt.error)))
                 on_attempt(attempt)
                 if one.log is not None:
-                    one.log.finish()
+                    one.log.finish(one.job.key)
     finally:
         thread.end([r.task for r in running if r.clock < math.inf])
 

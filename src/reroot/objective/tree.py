@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,8 @@ from ..checks import check_int
 from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, check_prefix
 from ..generators.law import UNNORMALIZED, log_normalize
-from ..types import FloatArray, IntArray, Prefix
+from ..types import FloatArray, IntArray, Prefix, read_only
 
-Array = TypeVar("Array", FloatArray, IntArray)
 Combine = Callable[[slice, FloatArray], FloatArray]
 """(w internal prefixes of one length, (w, K) values behind their tokens) → (w,) their values."""
 
@@ -88,7 +86,7 @@ class Tree:
             laws.append(rows)
             inner.append(goes_on)
             levels.append(level)
-        table = _frozen(np.concatenate(laws))
+        table = read_only(np.concatenate(laws))
         children = _children(table > -np.inf, np.concatenate(inner))
         return cls(tuple(prefixes), tuple(outputs), table, children, tuple(levels))
 
@@ -107,7 +105,7 @@ class Tree:
         outside = np.argwhere((laws > -np.inf) & (self.children < 0))
         if len(outside):
             raise InvalidInput(f"{self.step(*outside[0])} has probability; this tree ends there")
-        return replace(self, laws=_frozen(laws))
+        return replace(self, laws=read_only(laws))
 
     def step(self, prefix: int, token: int) -> str:
         """How errors name a token at an internal prefix."""
@@ -208,7 +206,7 @@ def _children(possible: npt.NDArray[np.bool_], inner: npt.NDArray[np.bool_]) -> 
     leaves = possible & ~inner
     children[inner] = 1 + np.arange(np.count_nonzero(inner))
     children[leaves] = len(possible) + np.arange(np.count_nonzero(leaves))
-    return _frozen(children)
+    return read_only(children)
 
 
 def _normalized(
@@ -230,8 +228,3 @@ def _normalized(
             f"{sums[wrong[0]]:g}, not to 1; laws are natural log-probabilities"
         )
     return log_normalize(laws)
-
-
-def _frozen(array: Array) -> Array:
-    array.flags.writeable = False
-    return array

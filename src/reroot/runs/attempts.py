@@ -72,6 +72,9 @@ class RunFolder(JournalFolder):
         config: JSON-able identity of the run.
         how: how its attempts are made.
 
+    Attributes:
+        messages: of attempts that have not finished.
+
     Raises:
         RunFolderError: see ``JournalFolder``.
     """
@@ -81,7 +84,7 @@ class RunFolder(JournalFolder):
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
         super().__init__(path, config, _key, parts)
         kept = self.path / "transcripts" if self._how.transcripts else None
-        self._inflight = InFlight(self.path / "inflight", kept, self._safe)
+        self.messages = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
         self._writing = 0
         self._next_flush = 0.0
@@ -110,7 +113,7 @@ class RunFolder(JournalFolder):
     def _load(self) -> None:
         super()._load()
         keep = self._how.keep_errors
-        self._inflight.load({k for k, a in self.attempts.items() if keep or not a.error})
+        self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
 
     def __exit__(self, *raised: object) -> None:
         try:
@@ -118,7 +121,7 @@ class RunFolder(JournalFolder):
             with contextlib.suppress(RunFolderError) if any(raised) else contextlib.nullcontext():
                 self.flush()
                 self._write_usage()
-                self._inflight.close()
+                self.messages.close()
             self._usage_file.sync()
         finally:
             self._usage_file.close()
@@ -134,7 +137,7 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
-            self._inflight.flush()  # first, so that no attempt is in the journal and under way
+            self.messages.flush()  # first, so that no attempt is in the journal and under way
         finally:
             if unwritten:
                 self._journal.add(b"".join(unwritten))
@@ -188,27 +191,6 @@ class RunFolder(JournalFolder):
         write_table(self.path / RESULTS, results)
         return results
 
-    def log_of(self, job: Job) -> _Log:
-        """The message log of one attempt."""
-        return _Log(self._inflight, job.key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """Messages of one attempt (``access.runner.Log``)."""
-
-    held: InFlight
-    key: str
-
-    def recorded(self) -> list[dict[str, Any]]:
-        return self.held.recorded(self.key)
-
-    def append(self, line: dict[str, Any]) -> None:
-        self.held.append(self.key, line)
-
-    def finish(self) -> None:
-        self.held.finish(self.key)
-
 
 def make_attempts(
     jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder | None = None
@@ -242,7 +224,7 @@ def make_attempts(
         generator,
         concurrency=how.concurrency,
         on_attempt=finish,
-        log_of=(lambda job: None) if folder is None else folder.log_of,
+        log=None if folder is None else folder.messages,
         on_round=before_round,
         on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
         attempt_timeout=how.attempt_timeout,

@@ -138,10 +138,7 @@ def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
     if tokens is None and calls is None:
         tokens = DEFAULT_BUDGET_TOKENS
     given = {"tokens": tokens, "calls": calls}
-    budgets = {currency: amount for currency, amount in given.items() if amount is not None}
-    for currency, amount in budgets.items():
-        check_int(f"budget_{currency}", amount, 1)
-    return budgets
+    return {c: check_int(f"budget_{c}", n, 1) for c, n in given.items() if n is not None}
 
 
 def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:
