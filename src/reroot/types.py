@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeGuard, overload
+from typing import Any, NamedTuple, TypeGuard, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,15 @@ from .errors import InvalidInput
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+
+
+def read_only(array: _Array) -> _Array:
+    """``array``, which cannot be written to from now on."""
+    array.setflags(write=False)
+    return array
+
 
 PAD = -1
 """Fills ``tokens`` beyond the end of a continuation; no generator has a token -1."""

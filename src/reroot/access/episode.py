@@ -137,17 +137,23 @@ def _demonstration(episode: Episode) -> Prefix:
     return Prefix(tokens)
 
 
+def oracles_of(problem: Problem) -> frozenset[Oracle]:
+    """The oracles that a problem has; hidden states are the generator's."""
+    have = {
+        Oracle.REWARD: problem.reward,
+        Oracle.VERIFIER: problem.verifier,
+        Oracle.DEMONSTRATION: problem.demonstration,
+        Oracle.VALUE: problem.value,
+    }
+    return frozenset(oracle for oracle, judge in have.items() if judge is not None)
+
+
 def check_oracles(problem: Problem, contract: Contract) -> None:
     """Refuse to grant an oracle that the problem does not have (``InvalidInput``).
 
     Hidden states are the generator's (``Capabilities.refusal``).
     """
-    have = {
-        Oracle.REWARD: True,
-        Oracle.VERIFIER: problem.verifier is not None,
-        Oracle.DEMONSTRATION: problem.demonstration is not None,
-        Oracle.VALUE: problem.value is not None,
-    }
+    lacking = contract.oracles - oracles_of(problem) - {Oracle.HIDDEN}
     for oracle in Oracle:
-        if oracle in contract.oracles and not have.get(oracle, True):
+        if oracle in lacking:
             raise InvalidInput(f"problem {problem.id!r} has no {oracle} to grant ({contract})")

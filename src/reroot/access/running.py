@@ -96,15 +96,14 @@ class Waiting:
         if answer is None:  # its learner has returned without waiting for it: it was never asked
             return
         if running.log is not None and not self.recorded:
-            running.log.append(
-                {
-                    "i": self.number,
-                    "after": self.after,
-                    "message": message_to_json(self.message),
-                    "error": None if self.failure is None else self.failure.to_json(),
-                    "value": None if self.failure is not None else value_to_json(answer.value),
-                }
-            )
+            line = {
+                "i": self.number,
+                "after": self.after,
+                "message": message_to_json(self.message),
+                "error": None if self.failure is None else self.failure.to_json(),
+                "value": None if self.failure is not None else value_to_json(answer.value),
+            }
+            running.log.append(running.job.key, line)
         running.answered.add(self.number)
         while running.settled in running.answered:
             running.answered.remove(running.settled)
@@ -126,18 +125,17 @@ def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) ->
     """
     gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout)
     task = LearnerTask(job.learner.start, gate.facts(), keep)
-    recorded = [] if log is None else log.recorded()
+    recorded = [] if log is None else log.recorded(job.key)
     if log is not None and not recorded:
-        log.append(
-            {
-                "key": job.key,
-                "learner": job.learner.label,
-                "contract": str(gate.contract),
-                "horizon": job.episode.horizon,
-                "budget": job.budget.to_dict(),
-                "seed": job.seed,
-            }
-        )
+        head = {
+            "key": job.key,
+            "learner": job.learner.label,
+            "contract": str(gate.contract),
+            "horizon": job.episode.horizon,
+            "budget": job.budget.to_dict(),
+            "seed": job.seed,
+        }
+        log.append(job.key, head)
     try:
         known = {line["i"]: line for line in messages(recorded[1:])}
     except DAMAGED as error:
@@ -193,7 +191,7 @@ def _recorded(item: Waiting) -> dict[str, Any] | None:
         # the learner goes another way now: what was recorded from here on has no meaning
         running.recorded.clear()
         if running.log is not None:
-            running.log.append({"forget": item.number})
+            running.log.append(running.job.key, {"forget": item.number})
         return None
     item.recorded = line is not None
     return line

@@ -136,8 +136,7 @@ def read_transcript(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         RunFolderError: the file is not there, or a line is damaged.
     """
-    for _, size, line in read_sealed(path, "transcript"):
-        yield size, line
+    return read_sealed(path, "transcript")
 
 
 def messages(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

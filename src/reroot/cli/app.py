@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from .._version import __version__
+from ..errors import MissingDependency
 from .console import PlainConsole
 
 app = typer.Typer(
@@ -23,6 +27,22 @@ Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4
 """,
 )
 console = PlainConsole()
+
+
+def say_page(folder: Path, write: Callable[[], object]) -> None:
+    """Write the page of a run that is complete, and say where it is, or what it lacks."""
+    try:
+        console.say(f"report: {write()}")
+    except MissingDependency as error:
+        console.say(f"no page: {error}; then: reroot report {folder}")
+
+
+def table_of(*header: str, fixed: int) -> Table:
+    """A table without lines, whose first ``fixed`` columns do not wrap."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, no_wrap=i < fixed)
+    return table
 
 
 def _version(show: bool) -> None:

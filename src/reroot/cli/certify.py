@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput
-from .app import app, console
+from .app import app, console, table_of
 from .progress import bar
 
 
@@ -114,9 +114,7 @@ def _listing() -> Table:
     from ..certify.record import uncertified
     from ..pages.kit.formatting import listing
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("method", "toy", "checked", "what is stated"):
-        table.add_column(name, no_wrap=name == "method")
+    table = table_of("method", "toy", "checked", "what is stated", fixed=1)
     last = ""
     for case in cases_of():
         shown = Text("" if case.method == last else case.method)

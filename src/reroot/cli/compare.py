@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InvalidInput, MissingDependency
+from ..errors import InvalidInput
 from ..specs import split
-from .app import app, console
+from .app import app, console, say_page
 from .parsing import split_integers
 from .progress import bar
 from .suite import end_with, run_suite_of
@@ -133,31 +133,29 @@ def compare(
             --budget-tokens 200000 --seeds 3 --out runs/x
         reroot compare --suite sampling --model smollm2 --quick --out runs/sampling
     """
+    settings = {
+        "model": model,
+        "task": split(task, ":") if task else (),
+        "horizons": split_integers(horizons),
+        "problems": problems,
+        "budget_tokens": budget_tokens,
+        "budget_calls": budget_calls,
+        "beta": beta,
+        "concurrency": concurrency,
+        "keep_errors": keep_errors,
+        "attempt_timeout": attempt_timeout,
+        "judge_timeout": judge_timeout,
+        "chat": chat,
+        "dtype": dtype,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+    }
     if suite is not None:
         for name, given in (("--learner", learner), ("--transcripts", transcripts)):
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
-        run_suite_of(
-            suite,
-            out or Path("runs") / suite,
-            model=model,
-            quick=quick,
-            task=split(task, ":") if task else (),
-            horizons=split_integers(horizons),
-            seeds=seeds,
-            problems=problems,
-            budget_tokens=budget_tokens,
-            budget_calls=budget_calls,
-            beta=beta,
-            concurrency=concurrency,
-            keep_errors=keep_errors,
-            attempt_timeout=attempt_timeout,
-            judge_timeout=judge_timeout,
-            chat=chat,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-        )
+        folder = out or Path("runs") / suite
+        run_suite_of(suite, folder, quick=quick, seeds=seeds, **settings)
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
@@ -174,28 +172,14 @@ def compare(
             advance(f"{state['passed']}/{state['done']} passed, {state['tokens']:,} tokens")
 
         result = run_compare(
-            model=model,
-            task=split(task, ":") if task else (),
-            horizons=split_integers(horizons),
             grants=split(grants, "@"),
             learners=learner or (),
-            budget_tokens=budget_tokens,
-            budget_calls=budget_calls,
             seeds=3 if seeds is None else seeds,
-            problems=problems,
-            beta=beta,
             out=folder,
-            concurrency=concurrency,
             transcripts=transcripts,
-            keep_errors=keep_errors,
-            attempt_timeout=attempt_timeout,
-            judge_timeout=judge_timeout,
-            chat=chat,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
             on_start=on_start,
             on_attempt=on_attempt,
+            **settings,
         )
     tell_comparison(result)
     end_with(result.failures)
@@ -207,11 +191,7 @@ def tell_comparison(comparison: Comparison) -> None:
     from ..pages.comparison.page import write_report
 
     console.print(terminal_table(comparison.summary, console.width))
-    try:
-        shown = f"report: {write_report(comparison)}"
-    except MissingDependency as error:  # the comparison itself is complete
-        shown = f"no page: {error}; then: reroot report {comparison.folder}"
-    console.say(shown)
+    say_page(comparison.folder, lambda: write_report(comparison))
 
 
 def _default_name(model: str, task: str) -> str:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from ..errors import MissingDependency
-from .app import app, console
+from .app import app, console, say_page, table_of
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -70,9 +68,7 @@ def tell(found: Reproduction) -> None:
     """Print the table of a reproduction, and write its page."""
     from ..experiments.page import write_page
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("experiment", "checks", "claim"):
-        table.add_column(name, no_wrap=name != "claim")
+    table = table_of("experiment", "checks", "claim", fixed=2)
     for entry in found.summary["experiments"]:
         held = sum(check["holds"] for check in entry["checks"])
         style = "green" if entry["holds"] else "bold red"
@@ -83,7 +79,4 @@ def tell(found: Reproduction) -> None:
         for check in checks:
             if not check.holds:
                 console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
-    try:
-        console.say(f"report: {write_page(found)}")
-    except MissingDependency as error:  # the measurements are complete
-        console.say(f"no page: {error}; then: reroot report {found.folder}")
+    say_page(found.folder, lambda: write_page(found))

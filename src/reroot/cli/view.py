@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
-from .app import app, console
+from .app import app, console, table_of
 
 
 @app.command()
@@ -135,19 +134,10 @@ class Kind(StrEnum):
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """What there is: tasks, learners, strategies, generators, contracts or experiments."""
-    from . import listing as catalog
+    from . import listing
 
-    header, rows = {
-        Kind.tasks: catalog.tasks,
-        Kind.learners: catalog.learners,
-        Kind.strategies: catalog.strategies,
-        Kind.generators: catalog.generators,
-        Kind.contracts: catalog.contracts,
-        Kind.experiments: catalog.experiments,
-    }[kind]()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(header):
-        table.add_column(name, no_wrap=i < len(header) - 1)
+    header, rows = getattr(listing, kind)()
+    table = table_of(*header, fixed=len(header) - 1)
     for row in rows:
         table.add_row(*map(_first_line_first, row))
     console.print(table)

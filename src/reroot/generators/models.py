@@ -19,13 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    BackendError,
-    InvalidInput,
-    MissingDependency,
-    RerootError,
-    need,
-)
+from ..errors import BackendError, InvalidInput, MissingDependency, RerootError, need
 
 Progress = Callable[[str], None]
 """Told in a short sentence what takes time."""
@@ -66,8 +60,7 @@ def resolve(
         return _smollm2(progress)
     folder = Path(text).expanduser()
     if text and folder.is_dir():
-        _check_folder(folder)
-        return folder
+        return _checked(folder)
     if not _HUB_ID.fullmatch(text):
         raise InvalidInput(
             f"model {text!r} is neither 'smollm2', nor a folder, nor a hub id such as 'org/name'"
@@ -151,17 +144,22 @@ def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
     return None
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder without configuration, weights or tokenizer."""
-    missing: list[str] = []
-    if not (folder / "config.json").is_file():
-        missing.append("config.json")
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        missing.append(f"weights ({' or '.join(_WEIGHTS)})")
-    if not any((folder / file).is_file() for file in _TOKENIZERS):
-        missing.append("a tokenizer (tokenizer.json or another)")
-    if missing:
+def _missing(folder: Path) -> list[str]:
+    """What a model folder needs and this one lacks: configuration, weights or tokenizer."""
+    there = {
+        "config.json": (folder / "config.json").is_file(),
+        f"weights ({' or '.join(_WEIGHTS)})": any(any(folder.glob(p)) for p in _WEIGHTS),
+        "a tokenizer (tokenizer.json or another)": any(
+            (folder / file).is_file() for file in _TOKENIZERS
+        ),
+    }
+    return [what for what, found in there.items() if not found]
+
+
+def _checked(folder: Path) -> Path:
+    if missing := _missing(folder):
         raise InvalidInput(f"{folder} is not a model folder: it lacks {' and '.join(missing)}")
+    return folder
 
 
 def _download(hub_id: str, progress: Progress | None, code: bool) -> Path:
@@ -184,18 +182,21 @@ def _download(hub_id: str, progress: Progress | None, code: bool) -> Path:
         raise InvalidInput(
             f"there is no folder {hub_id!r}, and the hub model cannot be had: {why}"
         ) from None
-    _check_folder(folder)
-    return folder
+    return _checked(folder)
 
 
 def _smollm2(progress: Progress | None) -> Path:
     """The converted SmolLM2: one process converts, others wait for it."""
     target = cache_folder() / _CONVERTED
-    if _is_model(target):
+    if not _missing(target):
         return target
     need("lm", "torch", "transformers", "gguf", "accelerate")
     source = _smollm2_source()
-    build_once(target, _is_model, lambda partial: _convert(source, partial, progress))
+    build_once(
+        target,
+        lambda folder: not _missing(folder),
+        lambda partial: _convert(source, partial, progress),
+    )
     return target
 
 
@@ -232,14 +233,6 @@ def build_once(
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise BackendError(f"cannot write the model to {target}: {error}") from error
-
-
-def _is_model(folder: Path) -> bool:
-    try:
-        _check_folder(folder)
-    except InvalidInput:
-        return False
-    return True
 
 
 def _smollm2_source() -> Path:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ..contract import Sampling
 from ..errors import InvalidInput
 from ..randomness import thread_uniforms
-from ..types import PAD, FloatArray, IntArray, Physical, Prefix, Reply
+from ..types import PAD, FloatArray, IntArray, Physical, Prefix, Reply, read_only
 from .base import Capabilities, Request, check_prefix
 from .law import cumulative, invert, most_likely, sampling_laws
 from .stops import Stop, Stops, grouped
@@ -322,12 +322,12 @@ class _Decoding:
 
         def cut(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
             rows = array[flat].reshape(shape)
-            return _sealed(rows if longest == request.length else rows[:, :longest])
+            return read_only(rows if longest == request.length else rows[:, :longest])
 
         return Reply(
             Prefix(request.prefix),
             cut(self.tokens),
-            _sealed(lengths),
+            read_only(lengths),
             cut(self.logprobs) if scored else None,
             *((None, None, None) if lists is None else lists.cut(longest)),
             base_logprobs=cut(self.base_logprobs) if scored else None,
@@ -362,7 +362,7 @@ class _Lists:
 
         def shared(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
             array = array[:, :longest]
-            return _sealed(np.broadcast_to(array, (self.n, *array.shape[1:])))
+            return read_only(np.broadcast_to(array, (self.n, *array.shape[1:])))
 
         return (
             shared(self.top_tokens) if self.k else None,
@@ -386,9 +386,3 @@ def _spans(owner: IntArray, steps: IntArray) -> list[_Span]:
     starts = [0, *first.tolist()]
     ends = [*starts[1:], len(owner)]
     return list(zip(owner[starts].tolist(), steps[starts].tolist(), starts, ends, strict=True))
-
-
-def _sealed(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """``array``, read-only."""
-    array.setflags(write=False)
-    return array

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
-from ..types import FloatArray, IntArray, Prefix, as_tokens
+from ..types import FloatArray, IntArray, Prefix, as_tokens, read_only
 from .base import check_prefix
 from .stepping import SteppingGenerator
 from .stops import Pieces, Stop
@@ -92,7 +92,8 @@ class IntegerGenerator(SteppingGenerator):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """(3, 1, 4) → ``"3 1 4"``; end tokens are left out."""
-        return " ".join(str(t) for t in tokens if t not in self._end)
+        shown = [t for t in tokens if t not in self._end] if self._end else tokens
+        return " ".join(map(str, shown))
 
     @abstractmethod
     def describe(self) -> Mapping[str, object]: ...
@@ -287,6 +288,4 @@ def _checked(law: npt.ArrayLike, vocab_size: int, prefix: tuple[int, ...]) -> Fl
             f"its least entry is {p.min()} and its sum {total!r}"
         )
     with np.errstate(divide="ignore"):
-        row = np.log(p / total)
-    row.flags.writeable = False
-    return row
+        return read_only(np.log(p / total))

@@ -11,20 +11,17 @@ transcripts/     messages of finished attempts, when transcripts are kept
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..access.failures import Failure
-from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
-from ..checks import check_between
 from ..errors import RunFolderError
 from ..generators.base import Generator
 from ..types import Cost, Physical, Prefix
@@ -64,10 +61,7 @@ class Execution:
 
     def check(self) -> None:
         """Refuse what is out of range (``InvalidInput``)."""
-        check_concurrency(self.concurrency)
-        for name in ("attempt_timeout", "judge_timeout"):
-            if getattr(self, name) is not None:
-                check_between(name, getattr(self, name), 0.0, math.inf)
+        check_limits(self.concurrency, self.attempt_timeout, self.judge_timeout)
 
 
 class RunFolder(JournalFolder):
@@ -78,6 +72,9 @@ class RunFolder(JournalFolder):
         config: JSON-able identity of the run.
         how: how its attempts are made.
 
+    Attributes:
+        messages: of attempts that have not finished.
+
     Raises:
         RunFolderError: see ``JournalFolder``.
     """
@@ -87,7 +84,7 @@ class RunFolder(JournalFolder):
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
         super().__init__(path, config, _key, parts)
         kept = self.path / "transcripts" if self._how.transcripts else None
-        self._inflight = InFlight(self.path / "inflight", kept, self._safe)
+        self.messages = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
         self._writing = 0
         self._next_flush = 0.0
@@ -116,24 +113,19 @@ class RunFolder(JournalFolder):
     def _load(self) -> None:
         super()._load()
         keep = self._how.keep_errors
-        self._inflight.load({k for k, a in self.attempts.items() if keep or not a.error})
+        self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         try:
             # after an error it is the one to be told: a full disk refuses here again
-            with contextlib.suppress(RunFolderError) if error else contextlib.nullcontext():
+            with contextlib.suppress(RunFolderError) if any(raised) else contextlib.nullcontext():
                 self.flush()
                 self._write_usage()
-                self._inflight.close()
+                self.messages.close()
             self._usage_file.sync()
         finally:
             self._usage_file.close()
-            super().__exit__(kind, error, tb)
+            super().__exit__(*raised)
 
     def record(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk after ``flush``."""
@@ -145,7 +137,7 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
-            self._inflight.flush()  # first, so that no attempt is in the journal and under way
+            self.messages.flush()  # first, so that no attempt is in the journal and under way
         finally:
             if unwritten:
                 self._journal.add(b"".join(unwritten))
@@ -182,36 +174,22 @@ class RunFolder(JournalFolder):
         self._write_usage()
         return usage_of(self.path)
 
-    @contextlib.contextmanager
-    def leaving(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
-        """After an error, Ctrl-C too, write ``results.parquet`` with what there is; then raise it."""
+    def make(
+        self, jobs: Sequence[Job], generator: Generator, table: Callable[[], pl.DataFrame]
+    ) -> pl.DataFrame:
+        """Make the attempts that are left, and write ``results.parquet``, which is returned.
+
+        After an error, Ctrl-C too, it is written with what there is.
+        """
         try:
-            yield
+            make_attempts(jobs, generator, self._how, self)
         except BaseException:
             with contextlib.suppress(RunFolderError):
                 write_table(self.path / RESULTS, table())
             raise
-
-    def log_of(self, job: Job) -> _Log:
-        """The message log of one attempt."""
-        return _Log(self._inflight, job.key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """Messages of one attempt (``access.runner.Log``)."""
-
-    held: InFlight
-    key: str
-
-    def recorded(self) -> list[dict[str, Any]]:
-        return self.held.recorded(self.key)
-
-    def append(self, line: dict[str, Any]) -> None:
-        self.held.append(self.key, line)
-
-    def finish(self) -> None:
-        self.held.finish(self.key)
+        results = table()
+        write_table(self.path / RESULTS, results)
+        return results
 
 
 def make_attempts(
@@ -246,7 +224,7 @@ def make_attempts(
         generator,
         concurrency=how.concurrency,
         on_attempt=finish,
-        log_of=(lambda job: None) if folder is None else folder.log_of,
+        log=None if folder is None else folder.messages,
         on_round=before_round,
         on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
         attempt_timeout=how.attempt_timeout,
@@ -282,24 +260,24 @@ def usage_of(path: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: the file is damaged.
     """
-    file, last = path / USAGE, dict[str, tuple[float, Physical]]()
+    file = path / USAGE
     if not file.exists():
         return {}
-    for number, _, line in read_sealed(file, "usage"):
-        try:
-            counters = {name: line[name] for name in Physical().to_dict()}
-            seconds = line["seconds"]
-            if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
-                raise ValueError(f"counters must be integers >= 0, got {counters}")
-            if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
-                raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
-            last[str(line["process"])] = seconds, Physical(**counters)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file}, line {number}: not a usage line: {error}") from None
+    last = dict(usage for _, usage in read_sealed(file, "usage", _checked_usage))
     return {
         "physical": sum((physical for _, physical in last.values()), Physical()).to_dict(),
         "seconds": round(sum(seconds for seconds, _ in last.values()), 3),
     }
+
+
+def _checked_usage(line: dict[str, Any]) -> tuple[str, tuple[float, Physical]]:
+    counters = {name: line[name] for name in Physical().to_dict()}
+    seconds = line["seconds"]
+    if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
+        raise ValueError(f"counters must be integers >= 0, got {counters}")
+    if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
+        raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
+    return str(line["process"]), (seconds, Physical(**counters))
 
 
 def attempts_of(path: Path) -> dict[str, Attempt]:

@@ -14,13 +14,13 @@ from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import Execution, RunFolder, make_attempts, told_failures
-from .folder import RESULTS, SUMMARY, write_json, write_table
+from .attempts import Execution, RunFolder, told_failures
+from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
-from .workload import Workload, build_workload
+from .workload import Load, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,55 +135,17 @@ def compare(
         on_attempt=on_attempt,
     )
     how.check()
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    workload = build_workload(
-        source,
-        tasks_of(task),
-        several("horizons", horizons, int),
-        seeds,
-        problems,
-        **load,
-        budgets=budgets,
-    )
+    load = Load(chat, dtype, device, trust_remote_code)
+    sizes = several("horizons", horizons, int)
+    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    return _run(plan, Path(out), how, on_start)
+    return run_plan(plan, Path(out), how, on_start)
 
 
-def compare_on(
-    workload: Workload,
-    *,
-    learners: Sequence[str],
-    grants: Sequence[str],
-    budgets: dict[str, int],
-    seeds: int,
-    beta: float,
-    load: dict[str, Any],
-    out: Path,
-    how: Execution,
-    on_start: Callable[[int, int], None],
-) -> Comparison:
-    """``compare`` on a workload that is there already, as several comparisons may share one.
-
-    They are summarized together, so this one is not by itself.
-
-    Args:
-        workload: the generator and the problems.
-        budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and so on, with which the workload was built.
-        how: how attempts are made.
-        learners, grants, seeds, beta, out, on_start: see ``compare``.
-
-    Raises:
-        InvalidInput, RunFolderError: see ``compare``.
-    """
-    bound = learners_of(learners)
-    plan = Plan(workload, contracts_of(grants), bound, budgets, seeds, beta, load)
-    return _run(plan, out, how, on_start, summed=False)
-
-
-def _run(
+def run_plan(
     plan: Plan, out: Path, how: Execution, on_start: Callable[[int, int], None], summed: bool = True
 ) -> Comparison:
+    """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
     jobs, config = plan.jobs(), plan.config()
     if not jobs:
@@ -194,10 +156,8 @@ def _run(
         problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
-        with folder.leaving(lambda: comparison_table(config, problems, folder.attempts)):
-            made = make_attempts(jobs, plan.workload.generator, how, folder)
-        results = comparison_table(config, problems, made)
-        write_table(out / RESULTS, results)
+        made, generator = folder.attempts, plan.workload.generator
+        results = folder.make(jobs, generator, lambda: comparison_table(config, problems, made))
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 

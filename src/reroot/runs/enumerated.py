@@ -12,6 +12,7 @@ decides by ``session.rng.choice`` and ``session.rng.integers`` is enumerated too
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -193,19 +194,19 @@ class _Stop(Stop):
 
 
 class _Log:
-    """A transcript in memory."""
+    """Transcripts in memory."""
 
     def __init__(self, key: str) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines = defaultdict[str, list[dict[str, Any]]](list)
         self._key = key
 
-    def recorded(self) -> list[dict[str, Any]]:
+    def recorded(self, key: str) -> list[dict[str, Any]]:
         return []
 
-    def append(self, line: dict[str, Any]) -> None:
-        self.lines.append({**line, "key": self._key} if "key" in line else line)
+    def append(self, key: str, line: dict[str, Any]) -> None:
+        self.lines[key].append({**line, "key": self._key} if "key" in line else line)
 
-    def finish(self) -> None:
+    def finish(self, key: str) -> None:
         pass
 
 
@@ -258,7 +259,7 @@ def _play(
 ) -> list[EnumeratedRun]:
     """One run per script, many in flight."""
     attempts: dict[str, Attempt] = {}
-    logs = {str(i): _Log(job.key) for i in range(len(scripts))}
+    log = _Log(job.key)
     jobs: list[Job] = []
     for i, script in enumerate(scripts):
         rule = job.episode.stop
@@ -272,11 +273,13 @@ def _play(
             generator,
             concurrency=_IN_FLIGHT,
             on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
-            log_of=lambda job: logs[job.key] if transcripts else None,
+            log=log if transcripts else None,
         )
     return [
-        EnumeratedRun(script.probability(), replace(attempts[key], key=job.key), logs[key].lines)
-        for key, script in zip(logs, scripts, strict=True)
+        EnumeratedRun(
+            script.probability(), replace(attempts[one.key], key=job.key), log.lines[one.key]
+        )
+        for one, script in zip(jobs, scripts, strict=True)
     ]
 
 

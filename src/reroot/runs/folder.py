@@ -18,7 +18,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..access.sealing import read_sealed, sealed
@@ -27,12 +26,8 @@ from ..errors import RunFolderError
 if TYPE_CHECKING:
     import polars as pl
 
-CONFIG, JOURNAL, RESULTS, SUMMARY = (
-    "config.json",
-    "journal.jsonl",
-    "results.parquet",
-    "summary.json",
-)
+CONFIG, JOURNAL = "config.json", "journal.jsonl"
+RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
@@ -173,33 +168,24 @@ class JournalFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for part in self._parts:
                 (self.path / part).mkdir(exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            lock = (self.path / ".lock").open("w")
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise RunFolderError(f"can't use {self.path} as a run folder: {error}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunFolderError(f"{self.path} is in use by another process") from None
-        try:
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunFolderError(f"{self.path} is in use by another process") from None
             self._match_config()
             self._load()
-        except BaseException:
-            self._lock.close()
-            raise
+            held.callback(self._journal.close)
+            held.callback(self._journal.sync)
+            self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        try:
-            self._journal.sync()
-        finally:
-            self._journal.close()
-            self._lock.close()
+    def __exit__(self, *raised: object) -> None:
+        self._held.close()
 
     def add(self, line: dict[str, Any]) -> None:
         """Record a finished piece of work; safe from a kill when this returns."""
@@ -256,16 +242,10 @@ def read_journal(
     Raises:
         RunFolderError: a line is damaged; it says which.
     """
-    found: dict[str, Any] = {}
-    if file.exists():
-        for number, _, line in read_sealed(file, "journal"):
-            try:
-                found[key(line)] = checked(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunFolderError(
-                    f"{file}, line {number}: not a journal line: {error}"
-                ) from None
-    return found
+    if not file.exists():
+        return {}
+    lines = read_sealed(file, "journal", lambda line: (checked(line), key(line)))
+    return {name: found for _, (found, name) in lines}
 
 
 def cut_unfinished_line(file: Path) -> None:

@@ -17,7 +17,7 @@ from ..tasks.base import Task
 from ..types import Budget
 from .inputs import check_shares
 from .run import problems_digest
-from .workload import DEFAULT_LOAD, Workload, is_family
+from .workload import Load, Workload, is_family
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 
@@ -34,7 +34,7 @@ class Plan:
     budgets: dict[str, int]
     seeds: int
     beta: float
-    load: dict[str, Any]
+    load: Load
 
     def check(self) -> None:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
@@ -125,10 +125,10 @@ class Plan:
             parts += [f"--budget-{currency}", str(amount)]
         parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
         parts += ["--beta", repr(self.beta)]
-        parts += [f"--{n.replace('_', '-')}" for n in ("chat", "trust_remote_code") if self.load[n]]
-        for option in ("dtype", "device"):
-            if self.load[option] != DEFAULT_LOAD[option]:
-                parts += [f"--{option}", self.load[option]]
+        for name, value in sorted(
+            self.load.changed().items(), key=lambda item: item[1] is not True
+        ):
+            parts += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
         objects = [*work.objects, *(x.label for x in self.learners if x.is_object)]
         return shlex.join(parts) + (f"  # from Python: {', '.join(objects)}" if objects else "")
 
@@ -138,10 +138,7 @@ def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
     if tokens is None and calls is None:
         tokens = DEFAULT_BUDGET_TOKENS
     given = {"tokens": tokens, "calls": calls}
-    budgets = {currency: amount for currency, amount in given.items() if amount is not None}
-    for currency, amount in budgets.items():
-        check_int(f"budget_{currency}", amount, 1)
-    return budgets
+    return {c: check_int(f"budget_{c}", n, 1) for c, n in given.items() if n is not None}
 
 
 def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:

@@ -15,6 +15,7 @@ from .._version import __version__
 from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job
+from ..checks import check_int
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput
 from ..generators.base import Generator
@@ -22,7 +23,7 @@ from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from .attempts import Execution, RunFolder, make_attempts
-from .folder import RESULTS, SUMMARY, write_json, write_table
+from .folder import SUMMARY, write_json
 from .inputs import budget_of, generator_of, problems_of
 from .tables import attempts_table
 
@@ -126,16 +127,11 @@ def run(
         return _result(problems, make_attempts(jobs, generator, how), generator.physical() - before)
     config = run_config(bound, problems, generator, contract, budget, seed)
     with RunFolder(out, config, how) as folder:
-        with folder.leaving(lambda: _table(folder)):
-            made = make_attempts(jobs, generator, how, folder)
-        write_table(folder.path / RESULTS, _table(folder))
+        made = folder.attempts
+        folder.make(jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)]))
         result = _result(problems, made, generator.physical() - before)
         write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
     return result
-
-
-def _table(folder: RunFolder) -> pl.DataFrame:
-    return attempts_table([folder.attempts[key] for key in sorted(folder.attempts)])
 
 
 def _result(
@@ -155,8 +151,7 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
     refused = generator.capabilities.refusal(contract)
     if refused is not None:
         raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
+    check_int("seed", seed)
 
 
 def check_problems(problems: Sequence[Problem], contract: Contract) -> None:
@@ -180,7 +175,7 @@ def run_config(
         "learner": learner.identity(),
         "grants": str(contract),
         "budget": budget.to_dict(),
-        "seed": seed,
+        "seed": int(seed),
         "generator": dict(generator.describe()),
         "problems": sorted(problem.id for problem in problems),
         "digest": problems_digest(problems),

@@ -10,27 +10,30 @@ rollouts/    plain rollouts alone within the tokens: the speed to compare with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..checks import check_float
-from ..contract import Contract, Oracle
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
 from .attempts import Execution, told_failures
-from .compare import Comparison, compare_on
-from .folder import CONFIG, SUMMARY, JournalFolder, read_config, write_json
-from .results import load_run
+from .compare import Comparison, run_plan
+from .folder import SUMMARY, JournalFolder, read_config, write_json
+from .plan import Plan, learners_of
+from .results import load_run, reading_config
 from .suite_summary import suite_summary_of
-from .workload import Workload, build_workload, is_family
+from .workload import Load, Workload, build_workload, is_family
 
 if TYPE_CHECKING:
+    from ..access.learner import BoundLearner
     from ..access.runner import Attempt
 
 PARTS = ("tokens", "calls", "rollouts")
-GRANTS = "chosen/full"
+GRANTS = Contract(Control.CHOSEN, Report.FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ def run_suite(
     how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    load = Load(chat, dtype, device, trust_remote_code)
     count = size.problems if problems is None else problems
     workload = build_workload(
         model,
@@ -207,46 +210,32 @@ def run_suite(
         horizons or (() if family else size.horizons),
         size.seeds if seeds is None else seeds,
         count,
-        **load,
+        load,
     )
     budgets = {
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,
         "calls": size.calls * count if budget_calls is None else budget_calls,
     }
-    return _run(chosen, workload, Path(out), budgets, beta, load, how, on_start)
+    seeds = len({cell.seed for cell in workload.cells})
+    plan = Plan(workload, (), (), budgets, seeds, beta, load)
+    return _run(chosen, plan, Path(out), how, on_start)
 
 
 def _run(
-    suite: Suite,
-    workload: Workload,
-    out: Path,
-    budgets: dict[str, int],
-    beta: float,
-    load: dict[str, Any],
-    how: Execution,
-    on_start: Callable[[str, int, int], None],
+    suite: Suite, whole: Plan, out: Path, how: Execution, on_start: Callable[[str, int, int], None]
 ) -> SuiteRun:
-    able, unable = _able(suite, workload)
-    config = _config(suite, workload, budgets, beta, unable)
-    seeds = len({cell.seed for cell in workload.cells})
+    able, unable = _able(suite, whole.workload)
+    config = _config(suite, whole, unable)
     made: dict[str, Comparison] = {}
     with JournalFolder(out, config, str, PARTS):
         # the plain rollouts come first: who meets the prompts first computes them
         for part in ("rollouts", "tokens", "calls"):
             currency = "tokens" if part == "rollouts" else part
-            learners = (suite.plain,) if part == "rollouts" else able
-            made[part] = compare_on(
-                workload,
-                learners=learners,
-                grants=_grants(learners),
-                budgets={currency: budgets[currency]},
-                seeds=seeds,
-                beta=beta,
-                load=load,
-                out=out / part,
-                how=how,
-                on_start=lambda total, done, part=part: on_start(part, total, done),
-            )
+            learners = learners_of((suite.plain,) if part == "rollouts" else able)
+            budgets = {currency: whole.budgets[currency]}
+            plan = replace(whole, grants=_grants(learners), learners=learners, budgets=budgets)
+            begin = partial(on_start, part)
+            made[part] = run_plan(plan, out / part, how, begin, summed=False)
         summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
         write_json(out / SUMMARY, summary)
     return SuiteRun(out, summary, told_failures(a for run in made.values() for a in run.attempts))
@@ -264,11 +253,8 @@ def load_suite(folder: str | Path) -> SuiteRun:
     if config.get("kind") != "suite":
         raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
     parts = {part: load_run(path / part) for part in PARTS}
-    try:
+    with reading_config(path, "suite"):
         summary = suite_summary_of(config, parts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{path / CONFIG} is no configuration of a suite: {why}") from None
     write_json(path / SUMMARY, summary)
     return SuiteRun(path, summary)
 
@@ -279,7 +265,7 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
     for spec in suite.learners:
         required = get_learner(spec).requires
         refused = workload.generator.capabilities.refusal(required)
-        oracles = frozenset().union(*(workload.oracles(t) for t in workload.tasks))
+        oracles = frozenset[Oracle]().union(*map(workload.oracles, workload.tasks))
         lacking = required.oracles - oracles - {Oracle.HIDDEN}
         if refused is not None:
             unable[spec] = refused
@@ -288,22 +274,15 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
     return tuple(spec for spec in suite.learners if spec not in unable), unable
 
 
-def _grants(learners: Sequence[str]) -> list[str]:
+def _grants(learners: Sequence[BoundLearner]) -> tuple[Contract, ...]:
     """Everything without oracles, to which each task adds its own; and hidden states, by name."""
-    required = [get_learner(spec).requires for spec in learners]
-    hidden = [str(c) for c in required if Oracle.HIDDEN in c.oracles]
-    return [GRANTS, *dict.fromkeys(hidden)]
+    hidden = [x.requires for x in learners if Oracle.HIDDEN in x.requires.oracles]
+    return (GRANTS, *dict.fromkeys(hidden))
 
 
-def _config(
-    suite: Suite,
-    workload: Workload,
-    budgets: dict[str, int],
-    beta: float,
-    unable: dict[str, str],
-) -> dict[str, Any]:
+def _config(suite: Suite, plan: Plan, unable: dict[str, str]) -> dict[str, Any]:
     """The identity of a suite run; what its parts are is in their own configurations."""
-    granted = Contract.parse(GRANTS)
+    workload = plan.workload
     return {
         "kind": "suite",
         "version": __version__,
@@ -311,9 +290,9 @@ def _config(
         "about": suite.about,
         "model": workload.model,
         "plain": get_learner(suite.plain).label,
-        "grants": str(granted),
-        "budgets_per_cell": budgets,
-        "beta": beta,
+        "grants": str(GRANTS),
+        "budgets_per_cell": plan.budgets,
+        "beta": plan.beta,
         "oracles": {t: sorted(map(str, workload.oracles(t))) for t in workload.tasks},
         "unable": {get_learner(spec).label: why for spec, why in unable.items()},
     }

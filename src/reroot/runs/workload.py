@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby, product, starmap
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from .. import specs
-from ..access.episode import Episode, bind
+from ..access.episode import Episode, bind, oracles_of
 from ..checks import check_int
 from ..contract import Oracle
 from ..errors import InvalidInput
@@ -23,7 +24,37 @@ _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language mode
 _MOST = 1_000_000
 _DTYPES = ("float32", "bfloat16", "float16")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
-DEFAULT_LOAD = {"chat": False, "dtype": "float32", "device": "cpu", "trust_remote_code": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How to load a language model."""
+
+    chat: bool = False
+    dtype: str = "float32"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+
+    def check(self, model: str | Generator) -> None:
+        """Refuse ways that do not exist, or not for this model (``InvalidInput``)."""
+        for name in ("chat", "trust_remote_code"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInput(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.dtype not in _DTYPES:
+            raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {self.device!r}")
+        if isinstance(model, str) and not _loads_itself(model):
+            return
+        for name, value in self.changed().items():
+            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
+
+    def changed(self) -> dict[str, Any]:
+        """What is not as by default."""
+        return {k: v for k, v in asdict(self).items() if v != getattr(_DEFAULT_LOAD, k)}
+
+
+_DEFAULT_LOAD = Load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +92,9 @@ class Workload:
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
-        problems = [e.problem for cell in self.cells if cell.task == task for e in cell.episodes]
-        have = {Oracle.REWARD}
-        if all(p.verifier is not None for p in problems):
-            have.add(Oracle.VERIFIER)
-        if all(p.demonstration is not None for p in problems):
-            have.add(Oracle.DEMONSTRATION)
-        if all(p.value is not None for p in problems):
-            have.add(Oracle.VALUE)
-        return frozenset(have)
+        cells = [cell for cell in self.cells if cell.task == task]
+        have = (oracles_of(e.problem) for cell in cells for e in cell.episodes)
+        return frozenset(Oracle).difference({Oracle.HIDDEN}).intersection(*have)
 
 
 def build_workload(
@@ -78,11 +103,7 @@ def build_workload(
     horizons: Sequence[int],
     seeds: int,
     problems: int | Sequence[Problem] | None,
-    *,
-    chat: bool = False,
-    dtype: str = "float32",
-    device: str = "cpu",
-    trust_remote_code: bool = False,
+    load: Load = _DEFAULT_LOAD,
     budgets: Mapping[str, int] | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
@@ -95,15 +116,14 @@ def build_workload(
         seeds: number of seeds 0…seeds−1.
         problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
             place of tasks; cells are then their horizons.
-        chat, dtype, device, trust_remote_code: how to load a language model.
+        load: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
     family = isinstance(model, str) and is_family(model)
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    check_load(model, **load)
+    load.check(model)
     count, given = _DEFAULT_COUNT[family], None
     if isinstance(problems, Integral):
         count = check_int("problems", problems, 1)
@@ -144,25 +164,6 @@ def is_family(model: str) -> bool:
     return bool(read.settings) and not other
 
 
-def check_load(
-    model: str | Generator, *, chat: bool, dtype: str, device: str, trust_remote_code: bool
-) -> None:
-    """Refuse ways to load a model that do not exist, or not for this one (``InvalidInput``)."""
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    for name in ("chat", "trust_remote_code"):
-        if not isinstance(load[name], bool):
-            raise InvalidInput(f"{name} must be True or False, got {load[name]!r}")
-    if dtype not in _DTYPES:
-        raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-        raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {device!r}")
-    if isinstance(model, str) and not _loads_itself(model):
-        return
-    for name, value in load.items():
-        if value != DEFAULT_LOAD[name]:
-            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
-
-
 def _loads_itself(model: str) -> bool:
     name = specs.parse(model, "model").name
     own = specs.is_file(name) or name in specs.plugins("model")
@@ -191,7 +192,7 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
     grid = tuple(horizons) or (() if spec.horizon is None else (spec.horizon,))
     if not grid:
         raise InvalidInput(f"{model!r} names no horizon: add H=… to it, or --horizons")
-    places = [(h, s, i) for h in grid for s in range(seeds) for i in range(count)]
+    places = list(product(grid, range(seeds), range(count)))
     members = [
         spec(seed=stream_key(s, f"{spec.family}/{h}/{i}", "instance")[0], horizon=h)
         for h, s, i in places
@@ -202,18 +203,8 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
         for index, (member, (h, s, i)) in enumerate(zip(members, places, strict=True))
     ]
     cells = tuple(
-        Cell(
-            spec.family,
-            h,
-            s,
-            tuple(
-                bind(problem, generator)
-                for problem, place in zip(problems, places, strict=True)
-                if place[:2] == (h, s)
-            ),
-        )
-        for h in grid
-        for s in range(seeds)
+        Cell(spec.family, h, s, tuple(bind(problem, generator) for _, problem in here))
+        for (h, s), here in groupby(zip(places, problems, strict=True), lambda pair: pair[0][:2])
     )
     return Workload(model, generator, (spec.family,), grid, cells, count)
 
@@ -225,7 +216,7 @@ def _task_workload(
     horizons: Sequence[int],
     seeds: int,
     count: int,
-    load: Mapping[str, Any],
+    load: Load,
 ) -> Workload:
     code: dict[str, str] = {}
     objects = [] if isinstance(model, str) else ["generator"]
@@ -239,24 +230,17 @@ def _task_workload(
         named = {"problems": _Given(given)}
         objects.append("problems")
     if isinstance(model, str):
-        generator = load_text_generator(model, **load, code=code)
+        generator = load_text_generator(model, load, code)
     else:
         generator = generator_of(model)
         _note(code, type(generator).__name__, type(generator))
-    cells = tuple(
-        Cell(
-            name,
-            horizon,
-            seed,
-            tuple(
-                bind(replace(p, id=_id(name, horizon, seed, p.id)), generator)
-                for p in task.problems(horizon, count, seed)
-            ),
-        )
-        for name, task in named.items()
-        for horizon in horizons
-        for seed in range(seeds)
-    )
+
+    def cell(name: str, horizon: int, seed: int) -> Cell:
+        made = named[name].problems(horizon, count, seed)
+        problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
+        return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
+
+    cells = tuple(starmap(cell, product(named, horizons, range(seeds))))
     name = model if isinstance(model, str) else type(model).__name__
     return Workload(
         name, generator, tuple(named), tuple(horizons), cells, count, code, tuple(objects)
@@ -305,15 +289,7 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
     return f"{task}/H{horizon}/s{seed}/{problem}"
 
 
-def load_text_generator(
-    model: str,
-    *,
-    chat: bool = False,
-    dtype: str = "float32",
-    device: str = "cpu",
-    trust_remote_code: bool = False,
-    code: dict[str, str] | None = None,
-) -> Generator:
+def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
     package brings by name, ``smollm2``, a model folder, or a hub id.
 
@@ -337,7 +313,7 @@ def load_text_generator(
         return CharNgram.from_file(file, order=order, separator="\n\n")
     if specs.is_file(read.name) or read.name in specs.plugins("model"):
         factory = specs.find("model", read.name, {})
-        _note(code if code is not None else {}, read.name, factory)
+        _note(code, read.name, factory)
         made = (
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
@@ -345,6 +321,5 @@ def load_text_generator(
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
-    trust = trust_remote_code
-    folder = resolve(model, trust_remote_code=trust)
-    return Transformers(folder, chat=chat, dtype=dtype, device=device, trust_remote_code=trust)
+    folder = resolve(model, trust_remote_code=load.trust_remote_code)
+    return Transformers(folder, **asdict(load))

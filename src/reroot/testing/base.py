@@ -125,8 +125,11 @@ def check_shapes(request: Request, reply: Reply, vocab_size: int) -> None:
         expect(not reply.logprobs[~inside].any(), f"{request}: log-probabilities behind the end")
 
 
-def check_all(subject: Conformance) -> None:
-    """Run every check (``AssertionError`` names those that failed, with their reasons)."""
+def check_all(kit: type[Conformance], make: Callable[[], object], **attributes: object) -> None:
+    """Run every check of a kit on what ``make`` gives (``AssertionError`` names those that failed,
+    with their reasons); ``attributes`` that are not ``None`` are in place of the kit's own."""
+    own = {name: value for name, value in attributes.items() if value is not None}
+    subject = type("Checked", (kit,), {"make": lambda self: make(), **own})()
     failed = [f"{name}: {why}" for name, why in subject.run().items() if why is not None]
     expect(not failed, "\n".join([f"{len(failed)} checks failed", *failed]))
 

@@ -18,16 +18,7 @@ from ..generators.stops import Stop
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
 from ..types import PAD, FloatArray, IntArray, Physical
-from .base import (
-    Conformance,
-    check_all,
-    check_shapes,
-    close,
-    expect,
-    fits,
-    refuses,
-    same,
-)
+from .base import Conformance, check_all, check_shapes, close, expect, fits, refuses, same
 from .subject import Subject, Tokens, scoring, stream
 
 
@@ -87,11 +78,10 @@ class GeneratorConformance(Conformance, ABC):
             alone = [s.request(u, report=Report.FULL) for u in s.probes]
             for reply in self.make().answer([s.rollouts(4, Report.FULL), *alone]):
                 assert reply.laws is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    path = [(*reply.prefix, *tokens[:t]) for t in range(len(tokens))]
-                    seen = reply.laws[i, : len(path)]
-                    close(seen, s.laws(path), self.tolerance, f"laws along {path[-1]}")
+                for i, tokens, laws in s.along(reply):
+                    seen = reply.laws[i, : len(tokens)]
+                    path = (*reply.prefix, *tokens[:-1])
+                    close(seen, laws, self.tolerance, f"laws along {path}")
 
     # ---- draws -----------------------------------------------------------------------------
 
@@ -161,10 +151,8 @@ class GeneratorConformance(Conformance, ABC):
             request = s.rollouts(6, Report.LOGPROB)
             (reply,) = self.make().answer([request])
             assert reply.logprobs is not None
-            for i in range(reply.n):
-                tokens = reply.continuation(i)
+            for i, tokens, laws in s.along(reply):
                 drawn = reply.logprobs[i, : len(tokens)]
-                laws = s.laws([tokens[:t] for t in range(len(tokens))])
                 known = laws[np.arange(len(tokens)), tokens]
                 close(drawn, known, self.tolerance, f"log-probabilities along {tokens}")
                 if reply.base_logprobs is not None:
@@ -251,9 +239,7 @@ class GeneratorConformance(Conformance, ABC):
                 (reply,) = s.answer(request)
                 assert reply.laws is not None
                 assert reply.logprobs is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    laws = s.laws([tokens[:t] for t in range(len(tokens))])
+                for i, tokens, laws in s.along(reply):
                     known = sampling_laws(laws, sampling)
                     what = f"at {sampling} along {tokens}"
                     seen = reply.laws[i, : len(tokens)]
@@ -352,13 +338,5 @@ def check_generator(
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-    made = make
     settings = {"prompts": prompts, "tolerance": tolerance, "length": length, "draws": draws}
-
-    class Checked(GeneratorConformance):
-        def make(self) -> Generator:
-            return made()
-
-    for name, value in settings.items():
-        setattr(Checked, name, value)
-    check_all(Checked())
+    check_all(GeneratorConformance, make, **settings)

@@ -168,11 +168,4 @@ def check_learner(learner: AnyLearner, places: Places | None = None) -> None:
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-
-    class Checked(LearnerConformance):
-        def make(self) -> AnyLearner:
-            return learner
-
-    if places is not None:
-        Checked.places = places
-    check_all(Checked())
+    check_all(LearnerConformance, lambda: learner, places=places)

@@ -155,12 +155,4 @@ def check_strategy(make: Callable[[], Strategy], places: Places | None = None) -
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-    made = make
-
-    class Checked(StrategyConformance):
-        def make(self) -> Strategy:
-            return made()
-
-    if places is not None:
-        Checked.places = places
-    check_all(Checked())
+    check_all(StrategyConformance, make, places=places)

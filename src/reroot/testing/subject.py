@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -36,6 +36,12 @@ class Subject:
 
     def answer(self, *requests: Request) -> list[Reply]:
         return self.generator.answer(requests)
+
+    def along(self, reply: Reply) -> Iterator[tuple[int, Tokens, FloatArray]]:
+        """(i, tokens, the laws that they were drawn from) of each continuation."""
+        for i in range(reply.n):
+            tokens = reply.continuation(i)
+            yield i, tokens, self.laws([(*reply.prefix, *tokens[:t]) for t in range(len(tokens))])
 
     @cached_property
     def own(self) -> frozenset[int]:

@@ -124,14 +124,8 @@ class TaskConformance(Conformance, ABC):
         strings |= {
             (*shown[:t], other, *shown[t + 1 :]) for t in range(len(shown)) for other in others
         }
-        request = Request(
-            episode.prompt,
-            (),
-            32,
-            episode.horizon,
-            stop=episode.stop,
-            key=stream_key(0, "task kit", "draws"),
-        )
+        key = stream_key(0, "task kit", "draws")
+        request = Request(episode.prompt, (), 32, episode.horizon, stop=episode.stop, key=key)
         (reply,) = episode.generator.answer([request])
         strings |= {reply.continuation(i) for i in range(reply.n)}
         for tokens in sorted(strings):
@@ -181,11 +175,5 @@ def check_task(
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-
-    class Checked(TaskConformance):
-        def make(self) -> AnyTask:
-            return task
-
-    for name, value in {"horizons": horizons, "count": count, "generator": generator}.items():
-        setattr(Checked, name, value)
-    check_all(Checked())
+    settings = {"horizons": horizons, "count": count, "generator": generator}
+    check_all(TaskConformance, lambda: task, **settings)
