@@ -5,6 +5,7 @@ One gate per session. It runs in the runner's thread and is never reachable from
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from ..errors import (
 )
 from ..generators.base import Request
 from ..randomness import Key, Streams, learner_key
+from ..tasks.answers import Exact
 from ..tasks.base import Problem, check, estimate, score
 from ..types import Budget, Cost, Output, Prefix, Query
 from .coarsen import coarsen
@@ -101,6 +103,7 @@ class Gate:
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
             stop=self.episode.stop.apart(),
+            equality=copy.copy(self.episode.problem.equality or Exact()),
             contract=_copy(self.contract),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),

@@ -17,6 +17,7 @@ from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
+from ..tasks.answers import AnswerRule, classes
 from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
 
 
@@ -28,6 +29,7 @@ class Facts:
     vocab_size: int
     horizon: int
     stop: Stop
+    equality: AnswerRule
     contract: Contract
     budget: Budget
     rng_key: Key
@@ -319,6 +321,12 @@ class Session:
     async def text(self, prefix: Prefix) -> str:
         """The text of ``prefix``, cut before the stop text. Free: it says nothing about the law."""
         return await self._send(Decode(_prefix(prefix)))
+
+    async def votes(self, outputs: Sequence[Prefix]) -> list[int]:
+        """For each output the number of its answer: equal where the problem takes the answers for the
+        same, counted from 0 in order of appearance; −1 where an output gives no answer. Free."""
+        texts = [await self.text(output) for output in outputs]
+        return classes(self._facts.equality, texts)
 
     # ---- the letter box --------------------------------------------------------------------
 

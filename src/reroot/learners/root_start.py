@@ -126,12 +126,15 @@ async def first_success(
 
 @learner(requires=checked("root/sample", n=COUNT))
 async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
-    """Majority vote over the decoded, stripped texts of n rollouts; no oracle.
+    """Majority vote over the answers of n rollouts, as the task compares answers; no oracle.
 
-    Pseudo-code (Wang et al. 2023, arXiv 2203.11171, with the whole text as the answer)::
+    Pseudo-code (Wang et al. 2023, arXiv 2203.11171)::
 
         y¹ … yⁿ ~ P                                (fewer when the budget does not allow n)
-        return the first yⁱ whose text is the most frequent   (ties: the text seen first)
+        return the first yⁱ whose answer is the most frequent   (ties: the answer seen first)
+
+    Where a task does not say how answers are found, the whole text is the answer, white space at its
+    ends aside. An output without an answer has no vote.
 
     Args:
         n: rollouts.
@@ -139,9 +142,10 @@ async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
     outputs = await collect(session, session.root, n)
     if not outputs:
         return None
-    texts = [(await session.text(output)).strip() for output in outputs]
-    winner = Counter(texts).most_common(1)[0][0]  # keeps the order of first appearance on ties
-    return outputs[texts.index(winner)]
+    votes = await session.votes(outputs)
+    counted = Counter(vote for vote in votes if vote >= 0) or Counter(votes)
+    winner = counted.most_common(1)[0][0]  # keeps the order of first appearance on ties
+    return outputs[votes.index(winner)]
 
 
 async def longest_verified(session: Session, outputs: list[Prefix]) -> Prefix:
