@@ -221,7 +221,7 @@ class Says(Tabular):
     """One token, of the given texts."""
 
     def __init__(self, says: dict[str, float]) -> None:
-        super().__init__([np.log(list(says.values()))])
+        super().__init__([list(says.values())])
         self._texts = list(says)
 
     def decode(self, tokens: Sequence[int]) -> str:

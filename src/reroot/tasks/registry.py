@@ -31,7 +31,7 @@ def get_task(spec: str) -> Task:
         return parse(spec)
     if read.name.startswith(PREFIX):
         return ReasoningGymTask.parse(spec)
-    if read.name.startswith(HUB) or read.name.lower().endswith(FILES):
+    if is_data(read.name):
         return DataTask.read(spec)
     if specs.is_file(read.name):
         return OwnTask.of(spec, specs.load(read.name, "task", default="problems"), read.settings)
@@ -42,6 +42,11 @@ def get_task(spec: str) -> Task:
         raise InvalidInput(f"task {read.name!r} takes no settings, got {spec!r}")
     names = [*STRING_TASKS, *PARITY_TASKS, *offered]
     raise specs.unknown("task", read.name, names, _hint(read.name, names))
+
+
+def is_data(name: str) -> bool:
+    """Whether a task's name, without settings, is that of a data set."""
+    return name.startswith(HUB) or name.lower().endswith(FILES)
 
 
 def load(spec: str, *, map: str | Mapping[str, str] | None = None, **settings: specs.Value) -> Task:
