@@ -267,7 +267,7 @@ def _floor_plot(rows: Sequence[Row]) -> str:
             x, y, e = np.array(points).T
             color = "chosen" if walk.startswith("posterior") else "visited"
             parts = [part.tolist() for part in (x, y, y - 2 * e, y + 2 * e)]
-            lines.append(Line(label, *parts, color, style))
+            lines.append(Line(label, *parts, color=color, style=style))
     ticks = (4, 16, 64, 256, 1024)
     axes = Axes("horizon H", "draws / capacity floor", True, True, x_ticks=ticks, horizontal=1.0)
     caption = "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05"

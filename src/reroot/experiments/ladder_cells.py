@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from .. import limits
 from ..access.learner import BoundLearner
@@ -121,22 +121,20 @@ def full_runs(
     return found
 
 
-class Ladder(Protocol):
+@dataclass(frozen=True)
+class Ladder(ABC):
     """A family of the ladder: ``title`` and ``remark`` are its parameters, and what is particular; HTML."""
 
-    @property
-    def title(self) -> str: ...
+    title: str
+    remark: str
 
-    @property
-    def remark(self) -> str: ...
-
+    @abstractmethod
     def cells(self) -> dict[tuple[str, str], Cell]:
         """(control, report) → cell."""
-        ...
 
+    @abstractmethod
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        ...
 
 
 def under(learner: BoundLearner, **more: object) -> Trial:
@@ -161,19 +159,16 @@ def blind_runs(
 
 
 @dataclass(frozen=True)
-class PathLadder:
+class PathLadder(Ladder):
     """A hidden path, or with decoys a decoy path: n candidates, the path token p, the others q.
 
     Args:
-        title, remark: see ``Ladder``.
         K, H, p: vocabulary size, horizon, probability of the path token.
         k, p0: decoys and their probability.
         short: horizon of root-start runs.
         attempts, walks: attempts of each run, and of the posterior walk.
     """
 
-    title: str
-    remark: str
     K: int
     H: int
     p: float
@@ -239,7 +234,6 @@ class PathLadder:
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         reset = self._reset()  # what to choose is not known before it is reset to
         return by_control([self._root(), self._visited(), reset, reset])
 
@@ -320,7 +314,6 @@ class PathLadder:
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         paths = self.paths(self.H)
         found = self._root_trials() | full_runs(self.cells(), paths) | self._blind_trials()
         if not self.k:

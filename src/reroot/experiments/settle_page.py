@@ -113,7 +113,7 @@ def _curve_plot(rows: Sequence[Row], H: int) -> str:
         pick = slice(0, len(budgets), 6)
         label = f"{_NAMES[arm]}, mean of {len(mine)} runs ± 2 errors"
         points = [part[pick].tolist() for part in (mean, mean - error, mean + error)]
-        lines.append(Line(label, budgets[pick], *points, color, _STYLES[arm]))
+        lines.append(Line(label, budgets[pick], *points, color=color, style=_STYLES[arm]))
     axes = Axes("generated tokens", "J / J*", log_x=True, horizontal=0.5, y_range=(-0.15, 1.05))
     return plot(f"settle-curve-{H}", f"Training curves at H = {H}; runs stop at J*/2", axes, lines)
 
