@@ -221,16 +221,6 @@ class PathLadder(Ladder):
         """Draws until the generator has emitted the first H - 1 tokens, and one more query."""
         return 1 + waiting_quantile(self.H - 1, self.p, SUCCESS)
 
-    @property
-    def waiting_all(self) -> int:
-        """Draws until the generator has emitted all H tokens."""
-        return waiting_quantile(self.H, self.p, SUCCESS)
-
-    @property
-    def scoring(self) -> int:
-        """Draws and scores of the log-probability walk with RESET control."""
-        return scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
-
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
@@ -250,9 +240,8 @@ class PathLadder(Ladder):
             return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
         once = "the law at temperature 0 walks down the path"
         greedy = exact("greedy rollout", once, greedy_rollout(), rollouts=1)
-        listed = exact(
-            "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
-        )
+        shown = "the Bayes rule: the list shows what the law does"
+        listed = exact("root topk", shown, rollouts=full)
         return [greedy, greedy, votes, read, listed, seen]
 
     def _visited(self) -> list[Cell]:
@@ -279,14 +268,16 @@ class PathLadder(Ladder):
         if free:
             if one:
                 return exact(trial, law, walk, queries=self.H)
-            return waits(
-                trial,
-                "the log-probability walk draws once and scores the others",
-                walk,
-                self.scoring,
-            )
+            scores = "the log-probability walk draws once and scores the others"
+            needed = scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
+            return waits(trial, scores, walk, needed)
         draws = "the log-probability walk draws until it sees the next token"
-        return waits(trial, law if one else draws, walk, self.waiting if one else self.waiting_all)
+        return waits(
+            trial,
+            law if one else draws,
+            walk,
+            self.waiting if one else waiting_quantile(self.H, self.p, SUCCESS),
+        )
 
     def _law(self, control: str = "") -> str:
         """The law walk, on the report that shows the law."""
@@ -295,9 +286,8 @@ class PathLadder(Ladder):
 
     def _sample(self) -> Cell:
         if not self.k:
-            return Cell(
-                "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
-            )
+            why = "the posterior walk; below: the capacity floor"
+            return Cell("mean", "sample", why, low=self.floor)
         why = "the plurality walk that leaves decoys out; below: the capacity floor"
         walk = f"plurality_walk:draws_per_token={self.draws},decoys={self.k}"
         return bound("sample", why, walk, queries=self.H * self.draws, low=self.floor)

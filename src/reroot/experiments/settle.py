@@ -18,6 +18,7 @@ from ..training.tabular import Update, tabular_training
 from ..types import Budget
 from . import waits
 from .base import Check, Experiment, Row, Setting, where
+from .settle_page import show
 from .settle_rows import (
     LEAST,
     NATS,
@@ -219,12 +220,6 @@ def _slope(rows: Sequence[Row]) -> Iterator[Check]:
     )
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .settle_page import show
-
-    return show(rows)
-
-
 EXPERIMENT = Experiment(
     id="settle",
     claim="trained alike, root-start costs grow exponentially with the horizon, prefix-start polynomially",
@@ -246,5 +241,5 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
 )

@@ -8,6 +8,7 @@ from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
 from ..waits import horizons
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
+from .page import show
 from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
 
 _BUDGET = 1_500_000
@@ -146,12 +147,6 @@ def _beyond(rows: Sequence[Row]) -> Iterator[Check]:
     )
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .page import show
-
-    return show(rows)
-
-
 EXPERIMENT = Experiment(
     id="settle-neural",
     claim="the interface alone makes the gap for neural policies too: root-start training waits e^(H log 1/p)",
@@ -171,6 +166,6 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
     alone=True,
 )
