@@ -15,7 +15,7 @@ from ..generators.tabular import Tabular
 from ..objective import Tree, log_twists
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
-from ..types import FloatArray, Output
+from ..types import FloatArray
 
 Tokens = tuple[int, ...]
 Law = Mapping[Tokens | None, float]
@@ -98,7 +98,7 @@ class Toy:
             self.generator.horizon,
             reward=lambda output: self.reward(output.tokens) if output.complete else 0.0,
             verifier=lambda output: output.tokens in self.right,
-            value=lambda output: _looked_up(values, output),
+            value=lambda output: values[output.tokens],
         )
 
     def log_values(self, beta: float | None) -> FloatArray:
@@ -117,10 +117,6 @@ class Toy:
         off[0] = 0.0
         found = dict(zip(self.tree.prefixes, np.exp(inner + off).tolist(), strict=True))
         return found | dict(zip(self.tree.outputs, np.exp(logs).tolist(), strict=True))
-
-
-def _looked_up(values: Mapping[Tokens, float], output: Output) -> float:
-    return values[output.tokens]
 
 
 def _graded(tokens: Tokens) -> float:

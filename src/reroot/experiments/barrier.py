@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +27,7 @@ from .two_laws import doors, random_pair, reach_of, sampled_error, wrong_guesses
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _laws(s: Setting) -> list[Row]:
+def _laws(s: Setting) -> Iterator[Row]:
     """The distance of E_N(P) and E_N(Q) by enumeration, at FULL and as every weaker report."""
     trees, differ = random_pair(s)
     reach = reach_of(trees[0], differ)
@@ -36,7 +36,8 @@ def _laws(s: Setting) -> list[Row]:
     runs = [enumerate_runs(roll(batches=(s["rollouts"],)), problem, t, **told) for t in trees]
     found = {"exact": barrier_tv(s["rollouts"], reach), "reach": reach, "prefixes": len(differ)}
     tv = {report: total_variation(*(_transcripts(r, report) for r in runs)) for report in REPORTS}
-    return [{"report": report, "tv": tv[report], **found} for report in REPORTS]
+    for report in REPORTS:
+        yield {"report": report, "tv": tv[report], **found}
 
 
 def _transcripts(runs: Sequence[EnumeratedRun], report: str) -> dict[str, float]:
@@ -44,32 +45,28 @@ def _transcripts(runs: Sequence[EnumeratedRun], report: str) -> dict[str, float]
     return law_of(runs, lambda r: transcript_text(weaken(r.transcript, report)))
 
 
-def _test(s: Setting) -> list[Row]:
+def _test(s: Setting) -> Iterator[Row]:
     """Errors of the best test through sessions."""
     trees, reach = doors(s["p"], s["depth"]), s["p"] ** s["depth"]
-    return [
-        {
+    for n in s["N"]:
+        yield {
             "reach": reach,
             "rollouts": n,
             "wrong": wrong_guesses(trees, n, s["report"], s["attempts"], s["seed"]),
             "limit": barrier_error(n, reach),
             "exact": barrier_error(n, reach) if s["report"] == "full" else sampled_error(n, reach),
         }
-        for n in s["N"]
-    ]
 
 
-def _law(s: Setting) -> list[Row]:
+def _law(s: Setting) -> Iterator[Row]:
     """Errors exactly in law: all that matters is whether a rollout has reached U by then."""
     rng = keyed_rng(stream_key(s["seed"], "barrier", "law"))
-    return [
-        {
+    for n in (round(multiple / s["reach"]) for multiple in s["multiples"]):
+        yield {
             "rollouts": float(n),
             "wrong": _wrong_in_law(n, s["reach"], s["attempts"], rng),
             "exact": barrier_error(n, s["reach"]),
         }
-        for n in (round(multiple / s["reach"]) for multiple in s["multiples"])
-    ]
 
 
 def _wrong_in_law(rollouts: int, reach: float, attempts: int, rng: np.random.Generator) -> int:
@@ -78,7 +75,7 @@ def _wrong_in_law(rollouts: int, reach: float, attempts: int, rng: np.random.Gen
     return int(((first > rollouts) & (rng.random(attempts) < 0.5)).sum())
 
 
-def _fewest(s: Setting) -> list[Row]:
+def _fewest(s: Setting) -> Iterator[Row]:
     """The fewest rollouts for an error: the exact error there and one rollout short of it."""
     reach = s["p"] ** s["depth"]
     n = barrier_rollouts(s["error"], reach)
@@ -91,7 +88,7 @@ def _fewest(s: Setting) -> list[Row]:
     else:
         rng = keyed_rng(stream_key(s["seed"], "barrier", "fewest"))
         row["wrong_at"] = _wrong_in_law(n, reach, s["attempts"], rng)
-    return [row]
+    yield row
 
 
 # ---- checks --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..access.learner import BoundLearner, learner
@@ -109,7 +109,7 @@ def _served(s: Setting) -> list[Row]:
     return rows
 
 
-def _recorded(s: Setting) -> list[Row]:
+def _recorded(s: Setting) -> Iterator[Row]:
     """One run recorded under every report, and its FULL transcript turned into the others."""
     tree, bound = _tree(s), roll(batches=tuple(s["batches"]))
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,9 @@ def _recorded(s: Setting) -> list[Row]:
         same = {
             r: transcript_text(weaken(full, r)).encode() == paths[r].read_bytes() for r in paths
         }
-        return [{"report": r, "bytes": paths[r].stat().st_size, "same": same[r]} for r in paths]
+        for r in paths:
+            yield {"report": r, "bytes": paths[r].stat().st_size, "same": same[r]}
+        return
 
 
 def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Path:
@@ -127,7 +129,7 @@ def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Pa
     return path
 
 
-def _reset(s: Setting) -> list[Row]:
+def _reset(s: Setting) -> Iterator[Row]:
     """Two laws that differ at the prefix 0 alone, seen from the root and through one reset."""
     reach, ends = s["reach"], ([1.0, 0.0], [0.0, 1.0])
     pair = [Tabular([[reach, 1.0 - reach], [inside, [0.5, 0.5]]]) for inside in ends]
@@ -140,10 +142,12 @@ def _reset(s: Setting) -> list[Row]:
         return total_variation(*(law(bound, tree, grants) for tree in pair))
 
     inside = distance(look_inside(), "reset/sample")
-    return [
-        {"rollouts": n, "canonical": distance(roll(batches=(n,)), "root/full"), "reset": inside}
-        for n in s["rollouts"]
-    ]
+    for n in s["rollouts"]:
+        yield {
+            "rollouts": n,
+            "canonical": distance(roll(batches=(n,)), "root/full"),
+            "reset": inside,
+        }
 
 
 def _tree(s: Setting) -> Tabular:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from scipy import stats
 
@@ -53,7 +53,7 @@ _FULL = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _asked(s: Setting) -> list[Row]:
+def _asked(s: Setting) -> Iterator[Row]:
     """How many different answers the secrets give, under CHOSEN control, to ARGMAX(k), (k + 1)."""
     K, H, k = s["K"], s["H"], s["k"]
     p0 = 0.18 if s["everywhere"] else _P0
@@ -70,16 +70,16 @@ def _asked(s: Setting) -> list[Row]:
         notes = [result.attempts[0].metadata for result in results]
         found[name] = len({note["digest"] for note in notes})
         found["refused"] = sum(note["refused"] for note in notes)
-    return [found]
+    yield found
 
 
-def _guessed(s: Setting) -> list[Row]:
+def _guessed(s: Setting) -> Iterator[Row]:
     k, H, M = s["k"], s["H"], s["M"]
     row = _run(guesses(rewards=M, decoys=k), s, f"chosen/argmax({k})+reward")
-    return [row | {"exact": math.exp(limits.log_blind_success(M, _K - k, H))}]
+    yield row | {"exact": math.exp(limits.log_blind_success(M, _K - k, H))}
 
 
-def _walked(s: Setting) -> list[Row]:
+def _walked(s: Setting) -> Iterator[Row]:
     k, H = s["k"], s["H"]
     m = limits.decoy_draws(_K, H, k, _P0, _P1, DELTA)
     spec = {
@@ -89,17 +89,17 @@ def _walked(s: Setting) -> list[Row]:
         "full": f"law_walk:decoys={k}",
     }[s["report"]]
     learner = get_learner(spec)
-    return [_run(learner, s, str(learner.requires)) | {"expected": _expected(s["report"], k, H)}]
+    yield _run(learner, s, str(learner.requires)) | {"expected": _expected(s["report"], k, H)}
 
 
-def _rooted(s: Setting) -> list[Row]:
+def _rooted(s: Setting) -> Iterator[Row]:
     report, k, H = s["report"], s["k"], s["H"]
     N = _path(k).rollouts(report, H, s["success"])
     if report == "sample":
         learner, exact = root_plurality(n=N, decoys=k), 1.0 - DELTA
     else:
         learner, exact = root_reading(n=N, report=report, decoys=k), _path(k).success(report, N, H)
-    return [_run(learner, s, f"root/{report}") | {"N": N, "exact": exact}]
+    yield _run(learner, s, f"root/{report}") | {"N": N, "exact": exact}
 
 
 def _run(learner: BoundLearner, s: Setting, grants: str) -> Row:
@@ -141,21 +141,19 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _blindness(rows: Sequence[Row]) -> list[Check]:
+def _blindness(rows: Sequence[Row]) -> Iterator[Check]:
     asked = sum(r["prefixes"] * r["secrets"] for r in rows)
     levels = sorted({r["k"] for r in rows})
-    return [
-        Check(
-            "ARGMAX(k) answers the same whatever the secret is, at every prefix asked, bit by bit",
-            all(r["blind"] == 1 and r["refused"] == 0 for r in rows),
-            f"k = {levels}: {asked:,} reports under CHOSEN control, one answer in each setting",
-        ),
-        Check(
-            "ARGMAX(k + 1) tells all secrets apart",
-            all(r["sees"] == r["secrets"] for r in rows),
-            f"as many answers as secrets in {len(rows)} settings",
-        ),
-    ]
+    yield Check(
+        "ARGMAX(k) answers the same whatever the secret is, at every prefix asked, bit by bit",
+        all(r["blind"] == 1 and r["refused"] == 0 for r in rows),
+        f"k = {levels}: {asked:,} reports under CHOSEN control, one answer in each setting",
+    )
+    yield Check(
+        "ARGMAX(k + 1) tells all secrets apart",
+        all(r["sees"] == r["secrets"] for r in rows),
+        f"as many answers as secrets in {len(rows)} settings",
+    )
 
 
 def _finds(rows: Sequence[Row]) -> Check:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from .. import limits
 from ..access.learner import BoundLearner
@@ -121,22 +121,20 @@ def full_runs(
     return found
 
 
-class Ladder(Protocol):
+@dataclass(frozen=True)
+class Ladder(ABC):
     """A family of the ladder: ``title`` and ``remark`` are its parameters, and what is particular; HTML."""
 
-    @property
-    def title(self) -> str: ...
+    title: str
+    remark: str
 
-    @property
-    def remark(self) -> str: ...
-
+    @abstractmethod
     def cells(self) -> dict[tuple[str, str], Cell]:
         """(control, report) → cell."""
-        ...
 
+    @abstractmethod
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        ...
 
 
 def under(learner: BoundLearner, **more: object) -> Trial:
@@ -161,19 +159,16 @@ def blind_runs(
 
 
 @dataclass(frozen=True)
-class PathLadder:
+class PathLadder(Ladder):
     """A hidden path, or with decoys a decoy path: n candidates, the path token p, the others q.
 
     Args:
-        title, remark: see ``Ladder``.
         K, H, p: vocabulary size, horizon, probability of the path token.
         k, p0: decoys and their probability.
         short: horizon of root-start runs.
         attempts, walks: attempts of each run, and of the posterior walk.
     """
 
-    title: str
-    remark: str
     K: int
     H: int
     p: float
@@ -226,20 +221,9 @@ class PathLadder:
         """Draws until the generator has emitted the first H - 1 tokens, and one more query."""
         return 1 + waiting_quantile(self.H - 1, self.p, SUCCESS)
 
-    @property
-    def waiting_all(self) -> int:
-        """Draws until the generator has emitted all H tokens."""
-        return waiting_quantile(self.H, self.p, SUCCESS)
-
-    @property
-    def scoring(self) -> int:
-        """Draws and scores of the log-probability walk with RESET control."""
-        return scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
-
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         reset = self._reset()  # what to choose is not known before it is reset to
         return by_control([self._root(), self._visited(), reset, reset])
 
@@ -256,9 +240,8 @@ class PathLadder:
             return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
         once = "the law at temperature 0 walks down the path"
         greedy = exact("greedy rollout", once, greedy_rollout(), rollouts=1)
-        listed = exact(
-            "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
-        )
+        shown = "the Bayes rule: the list shows what the law does"
+        listed = exact("root topk", shown, rollouts=full)
         return [greedy, greedy, votes, read, listed, seen]
 
     def _visited(self) -> list[Cell]:
@@ -285,14 +268,16 @@ class PathLadder:
         if free:
             if one:
                 return exact(trial, law, walk, queries=self.H)
-            return waits(
-                trial,
-                "the log-probability walk draws once and scores the others",
-                walk,
-                self.scoring,
-            )
+            scores = "the log-probability walk draws once and scores the others"
+            needed = scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
+            return waits(trial, scores, walk, needed)
         draws = "the log-probability walk draws until it sees the next token"
-        return waits(trial, law if one else draws, walk, self.waiting if one else self.waiting_all)
+        return waits(
+            trial,
+            law if one else draws,
+            walk,
+            self.waiting if one else waiting_quantile(self.H, self.p, SUCCESS),
+        )
 
     def _law(self, control: str = "") -> str:
         """The law walk, on the report that shows the law."""
@@ -301,9 +286,8 @@ class PathLadder:
 
     def _sample(self) -> Cell:
         if not self.k:
-            return Cell(
-                "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
-            )
+            why = "the posterior walk; below: the capacity floor"
+            return Cell("mean", "sample", why, low=self.floor)
         why = "the plurality walk that leaves decoys out; below: the capacity floor"
         walk = f"plurality_walk:draws_per_token={self.draws},decoys={self.k}"
         return bound("sample", why, walk, queries=self.H * self.draws, low=self.floor)
@@ -320,7 +304,6 @@ class PathLadder:
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         paths = self.paths(self.H)
         found = self._root_trials() | full_runs(self.cells(), paths) | self._blind_trials()
         if not self.k:

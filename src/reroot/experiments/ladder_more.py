@@ -27,6 +27,7 @@ from .ladder_cells import (
     REPORTS,
     SUCCESS,
     Cell,
+    Ladder,
     Trial,
     blind_runs,
     bound,
@@ -41,19 +42,16 @@ _DELTA = 2 * (1 - SUCCESS)  # trie_search leaves half of its delta to noisy rewa
 
 
 @dataclass(frozen=True)
-class TrieLadder:
+class TrieLadder(Ladder):
     """One hidden trie; success is to name all its leaves.
 
     Args:
-        title, remark: see ``Ladder``.
         K, H, a, b, S: as for ``HiddenTrie``.
         seed: names the trie.
         short: (H, S) of root-start runs.
         attempts, certain: attempts of each run, and of the one that takes most and cannot fail.
     """
 
-    title: str
-    remark: str
     K: int
     H: int
     a: float
@@ -125,7 +123,6 @@ class TrieLadder:
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         S, last = self.trie.internal_nodes, len(nodes_at(self.trie, self.H - 1))
         low = self.met(self.trie, self.guessed)
         once = f"the greedy rollout shows one of {len(self.trie.leaves)} leaves"
@@ -173,7 +170,6 @@ class TrieLadder:
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         found = full_runs(self.cells(), self._same(self.trie), leaves=True)
         certain = [self.trie] * self.certain
         found["top-1"] = replace(found["top-1"], instances=lambda: certain)
@@ -215,17 +211,14 @@ def nodes_at(trie: HiddenTrie, depth: int) -> set[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class ParityLadder:
+class ParityLadder(Ladder):
     """A noisy parity; success is to name the secret.
 
     Args:
-        title, remark: see ``Ladder``.
         T, noise: as for ``NoisyParity``.
         attempts: attempts of each run.
     """
 
-    title: str
-    remark: str
     T: int
     noise: float
     attempts: int = 60
@@ -245,7 +238,6 @@ class ParityLadder:
         return (self.T - 1) * limits.plurality_draws(2, self.T - 1, 1 - self.noise, delta)
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         bits, delta = self.T - 1, 1 - SUCCESS
         low = parity_floor(bits, self.noise, SUCCESS)
         odds = f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards"
@@ -283,7 +275,6 @@ class ParityLadder:
         return by_control([root, visited, resets, [chosen, chosen, free, logprob, chosen, chosen]])
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         found = full_runs(self.cells(), self._secrets)
         law = elimination_success(self.ranks, self.T - 1)
         found["root logprob"] = replace(found["root logprob"], exact=law)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from scipy import stats
@@ -18,6 +18,7 @@ from ..training.tabular import Update, tabular_training
 from ..types import Budget
 from . import waits
 from .base import Check, Experiment, Row, Setting, where
+from .settle_page import show
 from .settle_rows import (
     LEAST,
     NATS,
@@ -194,39 +195,29 @@ def _starts(rows: Sequence[Row]) -> Check:
     )
 
 
-def _grows(rows: Sequence[Row]) -> list[Check]:
-    return [
-        Check(
-            f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
-            found.preferred == law,
-            f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, {found.runs} runs",
-        )
-        for arm, law in (("root", "exponential"), ("prefix", "polynomial"))
-        if (found := fitted(rows, arm, "tokens")) is not None
-    ]
+def _grows(rows: Sequence[Row]) -> Iterator[Check]:
+    for arm, law in (("root", "exponential"), ("prefix", "polynomial")):
+        if (found := fitted(rows, arm, "tokens")) is not None:
+            yield Check(
+                f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
+                found.preferred == law,
+                f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, {found.runs} runs",
+            )
 
 
-def _slope(rows: Sequence[Row]) -> list[Check]:
+def _slope(rows: Sequence[Row]) -> Iterator[Check]:
     first = fitted(rows, "root", "wait", level=1 - waits.ERROR)
     half = fitted(rows, "root", "rollouts", LEAST)
     if first is None or half is None:
-        return []
+        return
     line, other = first.exponential, half.exponential
-    return [
-        Check(
-            "the root arm's wait for its first reward grows by log(1/p) nats per token",
-            line.low <= NATS <= line.high,
-            f"b = {line.slope:.3f} ({line.low:.3f} to {line.high:.3f} at 99.9 %); log(1/p) = "
-            f"{NATS:.3f}; of N½ in rollouts from H = {LEAST} on {other.slope:.3f} "
-            f"({other.low:.3f} to {other.high:.3f} at 95 %)",
-        )
-    ]
-
-
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .settle_page import show
-
-    return show(rows)
+    yield Check(
+        "the root arm's wait for its first reward grows by log(1/p) nats per token",
+        line.low <= NATS <= line.high,
+        f"b = {line.slope:.3f} ({line.low:.3f} to {line.high:.3f} at 99.9 %); log(1/p) = "
+        f"{NATS:.3f}; of N½ in rollouts from H = {LEAST} on {other.slope:.3f} "
+        f"({other.low:.3f} to {other.high:.3f} at 95 %)",
+    )
 
 
 EXPERIMENT = Experiment(
@@ -250,5 +241,5 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
 )

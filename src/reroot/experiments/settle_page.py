@@ -15,7 +15,6 @@ from ..pages.kit.html import grid
 from ..pages.kit.table import Html, table_of
 from . import waits
 from .base import Row, where
-from .fits import Growth
 from .plots import Axes, Line, plot
 from .settle_rows import (
     LEAST,
@@ -113,7 +112,7 @@ def _curve_plot(rows: Sequence[Row], H: int) -> str:
         pick = slice(0, len(budgets), 6)
         label = f"{_NAMES[arm]}, mean of {len(mine)} runs ± 2 errors"
         points = [part[pick].tolist() for part in (mean, mean - error, mean + error)]
-        lines.append(Line(label, budgets[pick], *points, color, _STYLES[arm]))
+        lines.append(Line(label, budgets[pick], *points, color=color, style=_STYLES[arm]))
     axes = Axes("generated tokens", "J / J*", log_x=True, horizontal=0.5, y_range=(-0.15, 1.05))
     return plot(f"settle-curve-{H}", f"Training curves at H = {H}; runs stop at J*/2", axes, lines)
 
@@ -173,7 +172,9 @@ def _fit_table(rows: Sequence[Row]) -> str:
             continue
         theory = None
         if arm == "root":
-            above = f" <small>+ {_tokens_slope(found):.3f}</small>" if what == "tokens" else ""
+            # what the tokens of a rollout, proportional to H, add to b on these horizons
+            logs = np.polyfit(found.horizons, np.log(found.horizons), 1)
+            above = f" <small>+ {logs[0]:.3f}</small>" if what == "tokens" else ""
             theory = Html(f"{NATS:.3f}{above}")
         name = "wait, rollouts" if what == "wait" else f"N½, {what}"
         criteria = {"aic": found.both("aic"), "bic": found.both("bic")}
@@ -196,12 +197,6 @@ def _fit_table(rows: Sequence[Row]) -> str:
         "first reward, the slope of which is log(1/p).</p>"
     )
     return table_of(head, cells, shown, text=2) + note
-
-
-def _tokens_slope(found: Growth) -> float:
-    """What the tokens of a rollout, proportional to H, add to b on these horizons."""
-    x = np.array(found.horizons, dtype=np.float64)
-    return float(np.polyfit(x, np.log(x), 1)[0])
 
 
 def _equal_table(rows: Sequence[Row]) -> str:

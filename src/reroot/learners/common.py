@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..access.learner import Params
+from ..access.learner import Params, Requirement
 from ..access.session import Session
-from ..contract import Oracle
+from ..contract import Contract, Oracle
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 
@@ -63,12 +63,12 @@ def check(params: Params, **rules: Rule) -> None:
             raise InvalidInput(f"{name} must {rule.words}, got {params[name]!r}")
 
 
-def checked(contract: str, **rules: Rule) -> Callable[[Params], str]:
-    """The same contract for all parameters that are as their rules say."""
+def checked(contract: Requirement, **rules: Rule) -> Requirement:
+    """A contract, or a function of the parameters that gives one, once they are as their rules say."""
 
-    def requires(params: Params) -> str:
+    def requires(params: Params) -> Contract | str:
         check(params, **rules)
-        return contract
+        return contract(params) if callable(contract) else contract
 
     return requires
 

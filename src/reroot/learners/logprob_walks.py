@@ -11,10 +11,12 @@ from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix, Query, Reply
-from .common import COUNT, check, integer
+from .common import COUNT, checked, integer
 from .recovery import check_decoys
 
 _ROUNDING = 1e-9  # a probability that exceeds another by less does not exceed it
+
+_RULES = {"decoys": integer(0), "max_draws": COUNT}
 
 
 def _control(params: Params) -> Control:
@@ -25,12 +27,10 @@ def _control(params: Params) -> Control:
 
 
 def _logprob_walk(params: Params) -> Contract:
-    check(params, decoys=integer(0), max_draws=COUNT)
     return Contract(_control(params), Report.LOGPROB)
 
 
 def _law_walk(params: Params) -> Contract:
-    check(params, decoys=integer(0), max_draws=COUNT)
     report, decoys = Report.parse(params["report"]), params["decoys"]
     if not (report.draws and (report.has_law or report.top > decoys)) and (
         report != Report.LOGPROB or decoys
@@ -42,7 +42,7 @@ def _law_walk(params: Params) -> Contract:
     return Contract(_control(params), report)
 
 
-@learner(requires=_logprob_walk)
+@learner(requires=checked(_logprob_walk, **_RULES))
 async def logprob_walk(
     session: Session, *, decoys: int = 0, control: str = "visited", max_draws: int = 10_000
 ) -> Prefix | None:
@@ -92,7 +92,7 @@ async def logprob_walk(
     return prefix
 
 
-@learner(requires=_law_walk)
+@learner(requires=checked(_law_walk, **_RULES))
 async def law_walk(
     session: Session,
     *,

@@ -12,15 +12,10 @@ from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix
-from .common import COUNT, between, check, integer
+from .common import COUNT, between, check, checked, integer
 
 _MOST_BATCHES = 100
 """Times that the plurality walk draws again at a prefix where it drew nothing but decoys."""
-
-
-def _greedy_walk(params: Params) -> Contract:
-    check(params, decoys=integer(0))
-    return Contract(Control.RESET, Report.ARGMAX(params["decoys"] + 1))
 
 
 def _plurality_walk(params: Params) -> Contract:
@@ -39,7 +34,9 @@ def _plurality_walk(params: Params) -> Contract:
     return Contract(Control.VISITED, Report.SAMPLE)
 
 
-@learner(requires=_greedy_walk)
+@learner(
+    requires=checked(lambda params: f"reset/argmax({params['decoys'] + 1})", decoys=integer(0))
+)
 async def greedy_walk(session: Session, *, decoys: int = 0) -> Prefix | None:
     """Append the most likely token until the output is complete (greedy decoding).
 

@@ -18,7 +18,6 @@ from .common import (
     SPENT_ON,
     affordable,
     best_rewarded,
-    check,
     checked,
     collect,
     oracle_of,
@@ -28,17 +27,11 @@ from .common import (
 LARGEST_BATCH = 256
 
 
-def _best_of_n(params: Params) -> Contract:
-    check(params, n=COUNT)
+def _judged(params: Params) -> Contract:
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
-def _first_success(params: Params) -> Contract:
-    check(params, batch=COUNT, max_rollouts=COUNT.or_none, growth=GROWTH, pass_at=REAL)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
-
-
-@learner(requires=_best_of_n)
+@learner(requires=checked(_judged, n=COUNT))
 async def best_of_n(session: Session, *, n: int = 16, oracle: str = "reward") -> Prefix | None:
     """Best of n rollouts: by outcome reward, or by longest verified prefix.
 
@@ -66,7 +59,9 @@ async def best_of_n(session: Session, *, n: int = 16, oracle: str = "reward") ->
     return await best(session, outputs)
 
 
-@learner(requires=_first_success)
+@learner(
+    requires=checked(_judged, batch=COUNT, max_rollouts=COUNT.or_none, growth=GROWTH, pass_at=REAL)
+)
 async def first_success(
     session: Session,
     *,

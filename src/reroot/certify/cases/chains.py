@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -22,21 +22,19 @@ from ..case import Aim, Case, Chain, Sampled, tilted
 from ..toys import COINS, LENGTHS, LONGER, PRINTED, SHORT, Law, Tokens, Toy
 
 
-def power_sampling_cases() -> list[Case]:
+def power_sampling_cases() -> Iterator[Case]:
     """P^α on outputs of any length; with draws of P and with tempered proposals as well."""
-    return [
-        _power(LENGTHS, 2.0, None),
-        _power(LENGTHS, 4.0, None),
-        _power(PRINTED, 2.0, None),
-        _power(SHORT, 2.0, 0.5),
-        Sampled(
-            learner=power_sampling(alpha=2.0, moves=12, block=2),
-            toy=LONGER,
-            states="P^2, nearly, after 12 moves in each of three blocks",
-            law=LONGER.law_of(power_law(LONGER.tree, 2.0)),
-            aim=Aim("P", LONGER.law(LONGER.p)),
-        ),
-    ]
+    yield _power(LENGTHS, 2.0, None)
+    yield _power(LENGTHS, 4.0, None)
+    yield _power(PRINTED, 2.0, None)
+    yield _power(SHORT, 2.0, 0.5)
+    yield Sampled(
+        learner=power_sampling(alpha=2.0, moves=12, block=2),
+        toy=LONGER,
+        states="P^2, nearly, after 12 moves in each of three blocks",
+        law=LONGER.law_of(power_law(LONGER.tree, 2.0)),
+        aim=Aim("P", LONGER.law(LONGER.p)),
+    )
 
 
 def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
@@ -79,14 +77,12 @@ async def scored(session: Session, state: Tokens, temperature: float | None) -> 
     return Scored(Prefix(state), logp, cooled[np.arange(len(state)), list(state)])
 
 
-def vgb_cases() -> list[Case]:
+def vgb_cases() -> Iterator[Case]:
     """The target at the leaves, whatever the values inside are."""
-    return [
-        vgb_case(LENGTHS, "value", 0.5),
-        vgb_case(COINS, "verifier", None),
-        vgb_case(COINS, "value", None),
-        _vgb_whole(),
-    ]
+    yield vgb_case(LENGTHS, "value", 0.5)
+    yield vgb_case(COINS, "verifier", None)
+    yield vgb_case(COINS, "value", None)
+    yield _vgb_whole()
 
 
 def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,16 @@ from ..case import Aim, Case, Weighted, tilted
 from ..toys import COINS, LENGTHS, PRINTED, SHORT, Toy
 
 
-def smc_cases() -> list[Case]:
+def smc_cases() -> Iterator[Case]:
     """E[Ẑ·1[output = y]] = P(y)·τ(y) with any twist, proposal and resampler."""
-    found = [
-        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0),
-        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted"),
-        _smc(SHORT, None, particles=3, twist="value", ess=0.6),
-        _smc(COINS, None, particles=2, twist="verifier", ess=1.0),
-        _smc(PRINTED, 1.0, particles=2, twist="rollouts", ess=1.0, samples=1),
-    ]
-    found += [
-        _smc(toy, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
-        for toy, scheme in ((SHORT, "multinomial"), (COINS, "stratified"), (COINS, "residual"))
-    ]
-    found.append(_importance())
-    return found
+    yield _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0)
+    yield _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted")
+    yield _smc(SHORT, None, particles=3, twist="value", ess=0.6)
+    yield _smc(COINS, None, particles=2, twist="verifier", ess=1.0)
+    yield _smc(PRINTED, 1.0, particles=2, twist="rollouts", ess=1.0, samples=1)
+    for toy, scheme in ((SHORT, "multinomial"), (COINS, "stratified"), (COINS, "residual")):
+        yield _smc(toy, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
+    yield _importance()
 
 
 def _smc(toy: Toy, beta: float | None, **params: Any) -> Case:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
 from ..waits import horizons
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
+from .page import show
 from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
 
 _BUDGET = 1_500_000
@@ -92,33 +93,30 @@ def _reach(rows: Sequence[Row]) -> Check:
     )
 
 
-def _rate(root: Sequence[Row]) -> list[Check]:
+def _rate(root: Sequence[Row]) -> Iterator[Check]:
     if len({r["H"] for r in root}) < 4:
-        return []
+        return
     b, low, high = rate_of_waits(root)
-    return [
-        Check(
-            "the rate at which the root arm's first rewards come falls by log(1/p) nats per token",
-            low <= NATS <= high,
-            f"maximum likelihood b = {b:.3f} ({low:.3f} to {high:.3f}, 95 %), log(1/p) = {NATS:.3f}; "
-            f"{len(root)} runs, censored ones too",
-        )
-    ]
+    yield Check(
+        "the rate at which the root arm's first rewards come falls by log(1/p) nats per token",
+        low <= NATS <= high,
+        f"maximum likelihood b = {b:.3f} ({low:.3f} to {high:.3f}, 95 %), log(1/p) = {NATS:.3f}; "
+        f"{len(root)} runs, censored ones too",
+    )
 
 
-def _tenth(rows: Sequence[Row]) -> list[Check]:
+def _tenth(rows: Sequence[Row]) -> Iterator[Check]:
     """At the longest horizon at which the root arm gets there."""
     reached = [H for H in horizons(rows, "root") if median_tokens(rows, "root", H)]
     arms = [a for a in ARMS if a != "root"]
     both = [H for H in reached if any(median_tokens(rows, a, H) for a in arms)]
     if not both or max(both) < 16:
-        return []
+        return
     H = max(both)
     root = median_tokens(rows, "root", H)
     costs = {a: t for a in arms if (t := median_tokens(rows, a, H)) is not None}
     outcome = {a: t for a, t in costs.items() if a in OUTCOME_ONLY}
     assert root is not None
-    found: list[Check] = []
     for name, known in (("an arm with the outcome reward alone", outcome), ("the best arm", costs)):
         if known:
             arm = min(known, key=lambda a: known[a])
@@ -126,36 +124,27 @@ def _tenth(rows: Sequence[Row]) -> list[Check]:
                 f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
             )
             said = f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: {root / known[arm]:.1f} times"
-            found.append(Check(f"{few}root succeeds", 10 * known[arm] <= root, said))
-    return found
+            yield Check(f"{few}root succeeds", 10 * known[arm] <= root, said)
 
 
-def _beyond(rows: Sequence[Row]) -> list[Check]:
+def _beyond(rows: Sequence[Row]) -> Iterator[Check]:
     """At the longest horizon of all."""
     H = max(r["H"] for r in rows)
     root = where(rows, arm="root", H=H)
     known = {a: t for a in OUTCOME_ONLY if a != "root" and (t := median_tokens(rows, a, H))}
     if H < 32 or not root or not known:
-        return []
+        return
     arm = min(known, key=lambda a: known[a])
     seen = [r["wait"] for r in root if r["wait"] is not None]
     least = min(r["spent"] for r in root)
-    return [
-        Check(
-            f"at H = {H} an outcome-reward arm succeeds where the root sees no signal in 20 times its "
-            "tokens",
-            not seen and least >= 20 * known[arm],
-            f"{arm} {known[arm]:,.0f} tokens; root none in {least:,} ({least / known[arm]:.1f} times)"
-            if not seen
-            else f"the root had a reward after {min(seen):,} rollouts",
-        )
-    ]
-
-
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .page import show
-
-    return show(rows)
+    yield Check(
+        f"at H = {H} an outcome-reward arm succeeds where the root sees no signal in 20 times its "
+        "tokens",
+        not seen and least >= 20 * known[arm],
+        f"{arm} {known[arm]:,.0f} tokens; root none in {least:,} ({least / known[arm]:.1f} times)"
+        if not seen
+        else f"the root had a reward after {min(seen):,} rollouts",
+    )
 
 
 EXPERIMENT = Experiment(
@@ -177,6 +166,6 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
     alone=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 from ...access.learner import Params, learner
@@ -55,12 +56,11 @@ async def beam_search(session: Session, *, width: int = 4, verify: bool = False)
                 tokens, logprobs = below[u].top_tokens, below[u].top_logprobs
                 assert tokens is not None
                 assert logprobs is not None
+                listed = zip(tokens[0, 0].tolist(), logprobs[0, 0].tolist(), strict=True)
                 candidates += [
                     (score + logprob, u.append(token))
-                    for token, logprob in zip(
-                        tokens[0, 0].tolist(), logprobs[0, 0].tolist(), strict=True
-                    )
-                    if logprob > float("-inf")
+                    for token, logprob in listed
+                    if logprob > -math.inf
                 ]
             if verify:
                 new = [u for _, u in candidates if u not in verdicts]

@@ -173,11 +173,8 @@ async def _twisted(session: Session, cloud: _Cloud, going: list[int], twists: Tw
         tokens = np.flatnonzero(law[0, 0] > -np.inf)
         found[u] = [u.append(t) for t in tokens.tolist()], law[0, 0, tokens]
     await twists.log([c for children, _ in found.values() for c in children])  # all at once
-    particles, weights, logs = (
-        list(cloud.particles),
-        cloud.log_weights.copy(),
-        cloud.log_twists.copy(),
-    )
+    particles = list(cloud.particles)
+    weights, logs = cloud.log_weights.copy(), cloud.log_twists.copy()
     for i in going:
         children, law = found[particles[i]]
         ahead = await twists.log(children)

@@ -101,11 +101,6 @@ async def _rolled_out(session: Session, node: _Node, children: int) -> Prefix:
     assert reply.top_tokens is not None
     assert reply.top_logprobs is not None
     priors = np.exp(reply.top_logprobs[0, 0])
-    priors = (priors / priors.sum()).tolist()
-    tokens = reply.top_tokens[0, 0].tolist()
-    node.children = [
-        _Node(prefix.append(token), prior)
-        for token, prior in zip(tokens, priors, strict=True)
-        if prior
-    ]
+    listed = zip(reply.top_tokens[0, 0].tolist(), (priors / priors.sum()).tolist(), strict=True)
+    node.children = [_Node(prefix.append(token), prior) for token, prior in listed if prior]
     return reply.outputs()[0]

@@ -6,22 +6,16 @@ from contextlib import suppress
 
 import numpy as np
 
-from ...access.learner import Params, learner
+from ...access.learner import learner
 from ...access.session import Session
-from ...contract import Contract
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..common import COUNT, FLAG, affordable, check
+from ..common import COUNT, FLAG, affordable, checked
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
 
-def _requires(params: Params) -> Contract:
-    check(params, steps=COUNT, checks=COUNT, complete=FLAG)
-    return walking(params)
-
-
-@learner(requires=_requires)
+@learner(requires=checked(walking, steps=COUNT, checks=COUNT, complete=FLAG))
 async def vgb(
     session: Session,
     *,

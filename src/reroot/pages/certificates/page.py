@@ -117,7 +117,10 @@ def _overview(summary: Mapping[str, Any]) -> str:
 def _section(method: Mapping[str, Any]) -> list[str]:
     cases = method["certificates"]
     charts = [
-        figure(f"{i}. {escape(one['toy'])}", law_chart(one["law"], _of(one)))
+        figure(
+            f"{i}. {escape(one['toy'])}",
+            law_chart(one["law"], f"Law of {one['learner']} on {one['toy']}"),
+        )
         for i, one in enumerate(cases, 1)
     ]
     return [
@@ -142,10 +145,6 @@ def _toys(summary: Mapping[str, Any]) -> str:
     cases = [one for method in summary["methods"] for one in method["certificates"]]
     rows = [[escape(k), escape(v)] for k, v in {one["toy"]: one["about"] for one in cases}.items()]
     return f"<h2>The generators</h2>{table(['name', 'what it is'], rows, text=2)}"
-
-
-def _of(one: Mapping[str, Any]) -> str:
-    return f"Law of {one['learner']} on {one['toy']}"
 
 
 def _laws(cases: Sequence[Mapping[str, Any]]) -> str:

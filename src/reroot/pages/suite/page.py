@@ -94,11 +94,6 @@ def task_name(task: str) -> str:
     return task.removeprefix("reasoning_gym:").partition(":")[0]
 
 
-def winners(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
-    """The methods of rank 1, the best J_β bound first."""
-    return [row for row in ordered(group, budget) if row[budget]["rank"] == 1]
-
-
 def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
     """Rows by rank; by the J_β bound where that is the same."""
 
@@ -159,7 +154,7 @@ leads there. β = {beta}; used: mean share of the budget, %."""
 
 
 def _winner(group: Mapping[str, Any], budget: str) -> tuple[str, str, str]:
-    best = winners(group, budget)
+    best = [row for row in ordered(group, budget) if row[budget]["rank"] == 1]
     shown = names([named(row["control"], row["short"]) for row in best])
     return f"Best at {_AT[budget]}", _mean(best[0][budget]), shown
 
