@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
 from .app import command, console, documented

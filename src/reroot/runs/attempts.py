@@ -49,6 +49,9 @@ class Execution:
         keep_errors: leave attempts that failed as they are, instead of making them again.
         stop: end at the first attempt that fails, by raising its exception.
         on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        InvalidInput: a number is out of range.
     """
 
     concurrency: int = 64
@@ -59,8 +62,7 @@ class Execution:
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
 
-    def check(self) -> None:
-        """Refuse what is out of range (``InvalidInput``)."""
+    def __post_init__(self) -> None:
         check_limits(self.concurrency, self.attempt_timeout, self.judge_timeout)
 
 

@@ -116,7 +116,6 @@ def run(
         stop=on_error == "raise",
         on_attempt=on_attempt or (lambda attempt: None),
     )
-    how.check()
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems

@@ -74,13 +74,7 @@ class LearnerConformance(Conformance, ABC):
 
     def test_02_requires_the_weakest_contract(self) -> None:
         learner = get_learner(self.make())
-        refused = AssertionError("there is no place to run in")
-        for generator, problems in self._places(learner):
-            try:
-                return uses_all(learner, problems, generator, learner.requires)
-            except AssertionError as error:
-                refused = error
-        raise refused
+        uses_all(learner.requires, [(learner, p, g) for g, p in self._places(learner)])
 
     def test_03_stronger_contracts_change_nothing(self) -> None:
         learner = get_learner(self.make())
