@@ -84,7 +84,7 @@ class RunFolder(JournalFolder):
     def __init__(self, path: str | Path, config: Mapping[str, Any], how: Execution | None = None):
         self._how = how or Execution()
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
-        super().__init__(path, config, _key, parts)
+        super().__init__(path, config, _key, parts, attempt_from_json)
         kept = self.path / "transcripts" if self._how.transcripts else None
         self.messages = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
@@ -108,9 +108,6 @@ class RunFolder(JournalFolder):
             for job in jobs
             if job.key not in found or (found[job.key].error and not self._how.keep_errors)
         ]
-
-    def _checked(self, line: dict[str, Any]) -> Attempt:
-        return attempt_from_json(line)
 
     def _load(self) -> None:
         super()._load()
