@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, say_page
-from .parsing import split_integers
 from .progress import bar
 from .suite import end_with, run_suite_of
 
@@ -138,6 +137,13 @@ def compare(
         )
     tell_comparison(result)
     end_with(result.failures)
+
+
+def split_integers(text: str) -> list[int]:
+    try:
+        return [int(value) for value in split(text)] if text else []
+    except ValueError:
+        raise InvalidInput(f"expected integers separated by commas, got {text!r}") from None
 
 
 def tell_comparison(comparison: Comparison) -> None:
