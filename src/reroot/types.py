@@ -359,10 +359,7 @@ class Budget:
     calls: int | None = None
 
     def __post_init__(self) -> None:
-        for currency in LIMITS:
-            value = getattr(self, currency)
-            if value is None:
-                continue
+        for currency, value in self.to_dict().items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InvalidInput(
                     f"budget {currency} must be an integer >= 0 or None, got {value!r}"

@@ -7,13 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
-from .app import app, console
+from .app import command, console, documented
 
 if TYPE_CHECKING:
     from ..access.learner import LearnerFactory
@@ -93,35 +91,18 @@ def describe(name: str) -> str:
     return f"\n\n{'─' * 60}\n\n".join(map(str, found))
 
 
-@app.command("describe")
-def _describe(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A learner, strategy, task, model, family or experiment, or FILE.py:NAME."
-        ),
-    ],
-) -> None:
+@command(name="describe")
+def _describe(name: str) -> None:
     """What a name stands for: what it does, requires and takes, and where it is from.
 
     Example:
 
         reroot describe smc
+
+    Args:
+        name: A learner, strategy, task, model, family or experiment, or FILE.py:NAME.
     """
     console.say(describe(name))
-
-
-def documented(doc: str | None) -> tuple[str, dict[str, str]]:
-    """A docstring's text before its sections, and its ``Args`` as name → meaning."""
-    text = inspect.cleandoc(doc or "")
-    about, *parts = re.split(r"^(Args|Attributes|Returns|Raises|Example)s?::?\n", text, flags=re.M)
-    sections = dict(zip(parts[::2], parts[1::2], strict=True))
-    meanings: dict[str, str] = {}
-    for item in re.findall(r"^    (\w[^\n]*(?:\n {5,}[^\n]*)*)", sections.get("Args", ""), re.M):
-        names, _, meaning = item.partition(":")
-        for name in names.split(","):
-            meanings[name.strip()] = re.sub(r"\s+", " ", meaning.replace("``", "")).strip()
-    return about.strip().replace("``", ""), meanings
 
 
 def _parameters(

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
 
-from .app import app, console, say_page, table_of
+from .app import command, console, say_page, table_of
 from .progress import bar
 
 if TYPE_CHECKING:
     from ..experiments import Reproduction
 
 
-@app.command()
+@command("quick")
 def reproduce(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(help="Experiments (see 'reroot list experiments'); none: all of them."),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer and smaller settings: under a minute.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; the same command on the same folder continues it."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one per core. Changes no result.")
-    ] = None,
+    ids: list[str] | None = None,
+    *,
+    quick: bool = False,
+    out: Path | None = None,
+    workers: int | None = None,
 ) -> None:
     """The paper, verified by running it: every claim, measured and checked.
 
@@ -42,6 +33,12 @@ def reproduce(
 
         reroot reproduce --quick            all claims, under a minute
         reroot reproduce barrier            one claim, in full
+
+    Args:
+        ids: Experiments (see 'reroot list experiments'); none: all of them.
+        quick: Fewer and smaller settings: under a minute.
+        out: Run folder; the same command on the same folder continues it.
+        workers: Processes; by default one per core. Changes no result.
     """
     from ..experiments import reproduce as run_reproduce
 

@@ -87,7 +87,8 @@ def load(
     """
     need("lm", "torch", "transformers")
     folder = resolve(name, progress, trust_remote_code=trust_remote_code)
-    if not trust_remote_code and (kernel := _named(folder, _is_kernel)):
+    # transformers takes org/name as the name of a kernel on the hub, which it downloads and runs
+    if not trust_remote_code and (kernel := _named(folder, "attn_implementation", "/")):
         raise InvalidInput(f"{folder}: {kernel} is code from the hub; {_TRUST}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -106,7 +107,7 @@ def load(
                 trust_remote_code=trust_remote_code,
             )
     except Exception as error:
-        if "trust_remote_code" in str(error) and (code := _named(folder, _is_code)):
+        if "trust_remote_code" in str(error) and (code := _named(folder, "auto_map")):
             raise InvalidInput(f"{folder} brings code of its own: {code}; {_TRUST}") from None
         raise InvalidInput(
             f"{folder} does not load as a causal language model: {_line(error)}"
@@ -119,17 +120,9 @@ def load(
     return model.eval(), tokenizer
 
 
-def _is_code(name: str, value: object) -> bool:
-    return name == "auto_map"
-
-
-def _is_kernel(name: str, value: object) -> bool:
-    """transformers takes ``org/name`` as the name of a kernel on the hub, which it downloads and runs."""
-    return name.endswith("attn_implementation") and "/" in str(value)
-
-
-def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
-    """The first setting of a model folder's JSON files that is ``wanted``, in words."""
+def _named(folder: Path, ending: str, mark: str = "") -> str | None:
+    """The first setting of a model folder's JSON files whose name has this ending and whose value
+    this mark, in words."""
 
     def walk(value: object) -> Iterator[tuple[str, object]]:
         for name, inner in value.items() if isinstance(value, dict) else ():
@@ -139,7 +132,7 @@ def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
     for file in sorted(folder.glob("*config*.json")):
         with contextlib.suppress(ValueError, OSError):
             for name, value in walk(json.loads(file.read_text(encoding="utf-8"))):
-                if wanted(name, value):
+                if name.endswith(ending) and mark in str(value):
                     return f"{name} in {file.name} names {json.dumps(value)}"
     return None
 

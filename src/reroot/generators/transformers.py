@@ -384,12 +384,9 @@ class Transformers(SteppingGenerator):
         self._passes += 1
         self._positions += len(step.write)
         self._again += step.recomputed
-        self._peak = max(self._peak, self._held_bytes())
+        held = self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
+        self._peak = max(self._peak, held)
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-
-    def _held_bytes(self) -> int:
-        """Memory of keys, values, laws and nodes."""
-        return self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
 
     def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
         return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)

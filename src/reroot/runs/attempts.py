@@ -49,6 +49,9 @@ class Execution:
         keep_errors: leave attempts that failed as they are, instead of making them again.
         stop: end at the first attempt that fails, by raising its exception.
         on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        InvalidInput: a number is out of range.
     """
 
     concurrency: int = 64
@@ -59,8 +62,7 @@ class Execution:
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
 
-    def check(self) -> None:
-        """Refuse what is out of range (``InvalidInput``)."""
+    def __post_init__(self) -> None:
         check_limits(self.concurrency, self.attempt_timeout, self.judge_timeout)
 
 
@@ -82,7 +84,7 @@ class RunFolder(JournalFolder):
     def __init__(self, path: str | Path, config: Mapping[str, Any], how: Execution | None = None):
         self._how = how or Execution()
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
-        super().__init__(path, config, _key, parts)
+        super().__init__(path, config, _key, parts, attempt_from_json)
         kept = self.path / "transcripts" if self._how.transcripts else None
         self.messages = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
@@ -106,9 +108,6 @@ class RunFolder(JournalFolder):
             for job in jobs
             if job.key not in found or (found[job.key].error and not self._how.keep_errors)
         ]
-
-    def _checked(self, line: dict[str, Any]) -> Attempt:
-        return attempt_from_json(line)
 
     def _load(self) -> None:
         super()._load()

@@ -134,7 +134,6 @@ def compare(
         keep_errors,
         on_attempt=on_attempt,
     )
-    how.check()
     load = Load(chat, dtype, device, trust_remote_code)
     sizes = several("horizons", horizons, int)
     workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)

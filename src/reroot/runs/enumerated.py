@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..access.episode import bind
+from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job, execute
 from ..access.session import Session
@@ -34,7 +34,7 @@ from ..generators.stops import Stop
 from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, FloatArray, IntArray, Reply
-from .run import check_problems, check_run
+from .run import check_run
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -91,7 +91,7 @@ def enumerate_runs(
     check_int("limit", limit, 1)
     bound, contract = get_learner(learner), Contract.parse(grants).resolved
     check_run(bound, contract, generator, seed)
-    check_problems([problem], contract)
+    check_oracles(problem, contract)
     episode = bind(problem, generator)
     job = Job(problem.id, bound, episode, contract, budget or Budget(), seed)
     play = partial(_play, job=job, generator=generator, choices=choices, transcripts=transcripts)

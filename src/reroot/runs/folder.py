@@ -140,6 +140,7 @@ class JournalFolder:
         config: JSON-able identity of the run, compared key by key when the folder exists.
         key: journal line → what names it; a later line replaces an earlier one of the same name.
         parts: subfolders of the run's own, made if they do not exist.
+        checked: see ``read_journal``.
 
     Attributes:
         lines: what the journal says, by name.
@@ -155,11 +156,12 @@ class JournalFolder:
         config: Mapping[str, Any],
         key: Callable[[dict[str, Any]], str],
         parts: tuple[str, ...] = (),
+        checked: Callable[[dict[str, Any]], Any] = lambda line: line,
     ) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(dict(config)))
         self.lines: dict[str, Any] = {}
-        self._key = key
+        self._key, self._checked = key, checked
         self._parts = parts
         self._journal = GrowingFile(self.path / JOURNAL, self._safe)
 
@@ -227,10 +229,6 @@ class JournalFolder:
         self.lines = read_journal(file, self._key, self._checked)
         cut_unfinished_line(file)
 
-    def _checked(self, line: dict[str, Any]) -> Any:
-        """What ``lines`` keeps of a line; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
-        return line
-
 
 def read_journal(
     file: Path,
@@ -238,6 +236,11 @@ def read_journal(
     checked: Callable[[dict[str, Any]], Any] = lambda line: line,
 ) -> dict[str, Any]:
     """What a journal says, by name; empty if there is none. A last line cut off by a kill is left out.
+
+    Args:
+        file: the journal.
+        key: line → its name.
+        checked: what is kept of a line; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none.
 
     Raises:
         RunFolderError: a line is damaged; it says which.

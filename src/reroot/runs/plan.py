@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .._version import __version__
@@ -66,22 +67,11 @@ class Plan:
                 budget = Budget(**_shared(self.budgets, len(cell.episodes)))
                 laws = {c.sampling for c in self.permitted(learner, cell.task)}
                 for law in sorted(laws, key=str):
-                    served = Contract(
-                        learner.requires.control,
-                        learner.requires.report,
-                        law,
-                        learner.requires.oracles,
-                    )
+                    key = partial(attempt_key, learner, law)
+                    served = replace(learner.requires, sampling=law)
                     jobs += [
-                        Job(
-                            attempt_key(learner, law, episode.problem.id),
-                            learner,
-                            episode,
-                            served,
-                            budget,
-                            cell.seed,
-                        )
-                        for episode in cell.episodes
+                        Job(key(e.problem.id), learner, e, served, budget, cell.seed)
+                        for e in cell.episodes
                     ]
         return jobs
 

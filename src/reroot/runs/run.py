@@ -116,12 +116,12 @@ def run(
         stop=on_error == "raise",
         on_attempt=on_attempt or (lambda attempt: None),
     )
-    how.check()
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems
     ]
-    check_problems(problems, contract)
+    for problem in problems:
+        check_oracles(problem, contract)
     before = generator.physical()
     if out is None:
         return _result(problems, make_attempts(jobs, generator, how), generator.physical() - before)
@@ -152,12 +152,6 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
     if refused is not None:
         raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
     check_int("seed", seed)
-
-
-def check_problems(problems: Sequence[Problem], contract: Contract) -> None:
-    """Refuse oracles that a problem does not have (``InvalidInput``)."""
-    for problem in problems:
-        check_oracles(problem, contract)
 
 
 def run_config(

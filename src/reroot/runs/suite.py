@@ -199,7 +199,6 @@ def run_suite(
     how = Execution(
         concurrency, attempt_timeout, judge_timeout, keep_errors=keep_errors, on_attempt=on_attempt
     )
-    how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
     load = Load(chat, dtype, device, trust_remote_code)

@@ -257,7 +257,8 @@ def _exact_rows(
     reached = log_reach(run, task, horizon)
     if reached is None or not learner.sampling.is_base:
         return
-    rows = run.attempts(learner, task, horizon).filter(_has_no_error())
+    rows = run.attempts(learner, task, horizon)
+    rows = rows.filter(rows["error"].is_null())
     units = zip(rows["seed"], rows["problem"], strict=True)
     ps = np.array([reached.get(unit, np.nan) for unit in units])
     if not len(rows) or np.isnan(ps).any():
@@ -273,12 +274,6 @@ def _exact_rows(
         for n in sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))}):
             drawn = np.full(len(rows), int(n))
             yield _exact_row(learner, task, horizon, ps, drawn, passed & (judged <= n))
-
-
-def _has_no_error() -> pl.Expr:
-    import polars as pl
-
-    return pl.col("error").is_null()
 
 
 def _exact_row(
