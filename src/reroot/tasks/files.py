@@ -181,7 +181,7 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
     prompt, answer = record["prompt"], record["answer"].strip()
     stop = record.get("stop", [] if "\n" in answer else ["\n"])
     stop = stop_texts([stop] if isinstance(stop, str) else stop, at)
-    inside = next((s for s in stop if s in answer), None)
+    inside = next((s for s in stop if 0 <= (answer + stop[0]).find(s) < len(answer)), None)
     if inside is not None:
         raise InvalidInput(f"{at}: the stop text {inside!r} occurs in the answer {answer!r}")
     for name in ("prompt", "answer", "id"):
@@ -197,7 +197,7 @@ def _problem(record: dict[str, Any], at: str, default_id: str) -> Problem:
         prompt=prompt,
         max_tokens=check_int(f"{at}: max_tokens", most, 1),
         reward=ExactText(answer),
-        verifier=TextPrefix(answer),
+        verifier=TextPrefix(answer, stop=stop),
         demonstration=demonstration,
         stop=stop,
         answer=answer,
