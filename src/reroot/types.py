@@ -5,7 +5,7 @@
 | K | ``vocab_size`` | vocabulary size; tokens are the integers 0…K−1 |
 | H | ``horizon`` | largest number of generated tokens of an output |
 | u | ``Prefix`` | generated tokens so far (the prompt is not part of it) |
-| y | ``Prefix`` that is complete | \\|y\\| = H, or ended by a stop token |
+| y | ``Prefix`` that is complete | \\|y\\| = H, or ended by its last token |
 | n | ``Query.n`` | independent continuations drawn from one prefix |
 | P(a given u) | ``Reply.laws`` | next-token law, as natural log-probabilities (nats) |
 """
@@ -265,9 +265,9 @@ class Output:
     """What rewards and verifiers see: generated tokens, their text, and whether the output ended.
 
     Attributes:
-        tokens: generated tokens, a final stop token included.
-        text: decoded tokens, cut before the problem's stop text.
-        complete: ended by a stop token, or the horizon is reached.
+        tokens: generated tokens, those that stop it included.
+        text: decoded tokens, cut before the first of the problem's stop texts.
+        complete: ended by a stop token or a stop text, or the horizon is reached.
     """
 
     tokens: tuple[int, ...]

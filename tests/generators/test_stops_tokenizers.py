@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import tiny_lm
+from reroot.generators.base import Request
 from reroot.generators.stops import Decoded, Pieces
 from reroot.generators.tokenizer import Text
+from reroot.generators.transformers import Transformers
+from served_lm import KINDS, NETWORKS, ROOMY, TEXT
 from toys import reachable
 
 BYTES = pre_tokenizers.ByteLevel.alphabet()
@@ -142,3 +146,28 @@ def test_a_learner_s_copy_leads_to_no_tokenizer_of_others(make: Any) -> None:
     found = [thing for _, thing in reachable(text.stops(("the end", "</a>")).apart())]
     assert not any(thing is text or thing is text._tokenizer for thing in found)
     assert not any(thing is text._tokenizer.backend_tokenizer for thing in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_prefix_tree_stops_rows_at_their_texts(kind: str) -> None:
+    """Draws with a rule are those without, cut; from prefixes too, and where rows wait for room."""
+    roomy = ROOMY[kind]
+    narrow = Transformers((NETWORKS[kind], TEXT), cache_bytes=1 << 17)
+    for stop in (("\n\n",), ("ab", "bca"), ("gg", "\na", "hd"), ("zz",)):
+        rule = roomy.stops(stop)
+        free = [
+            Request((0, 4, 5), prefix, n=40, length=8, key=(2, i))
+            for i, prefix in enumerate(((), (4,), (5, 6), (3,)))
+        ]
+        ruled = [replace(request, stop=rule) for request in free]
+        answers = [roomy.answer(free), roomy.answer(ruled), narrow.answer(ruled)]
+        for whole, cut, waited in zip(*answers, strict=True):
+            assert cut.tokens.tolist() == waited.tokens.tolist()
+            for known, output in zip(whole.outputs(), cut.outputs(), strict=True):
+                after = range(len(whole.prefix) + 1, len(known) + 1)
+                ends = (
+                    t
+                    for t in after
+                    if known[t - 1] == 1 or any(s in roomy.decode(known[:t]) for s in stop)
+                )
+                assert output == known[: next(ends, len(known))]

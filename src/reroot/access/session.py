@@ -17,7 +17,7 @@ from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
-from ..tasks.answers import AnswerRule, classes
+from ..tasks.answers import AnswerRule, Exact, classes
 from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
 
 
@@ -29,10 +29,10 @@ class Facts:
     vocab_size: int
     horizon: int
     stop: Stop
-    equality: AnswerRule
     contract: Contract
     budget: Budget
     rng_key: Key
+    equality: AnswerRule = Exact()
 
 
 @dataclass(frozen=True, slots=True)

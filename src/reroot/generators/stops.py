@@ -109,7 +109,7 @@ class Pieces:
 
     def holding(self, wanted: tuple[bytes, ...]) -> frozenset[int]:
         """Tokens that hold one of the texts."""
-        return frozenset(t for t, own in enumerate(self.table) if any(s in own for s in wanted))
+        return frozenset(t for text in wanted for t, own in enumerate(self.table) if text in own)
 
     def ending(self, wanted: tuple[bytes, ...]) -> frozenset[int]:
         """Tokens that can be the last of a text that another token begins."""

@@ -40,9 +40,12 @@ class Problem:
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
         unique: up to negligible mass, the right token strings are the demonstration and its variants
-            with another stop token at the end, so that the pass probability of one rollout is
-            P(demonstration but its last token) · Σ P(s) over the stop tokens s that end it rightly.
-        stop: texts that end an output, at the first token whose text contains one of them.
+            with another token at the end, so that the pass probability of one rollout is
+            P(demonstration but its last token) · Σ P(s) over the tokens s that end it there, rightly:
+            stop tokens, and tokens that complete a stop text which it has begun.
+        stop: texts that end an output: it ends at the token with which its text first contains one of
+            them, whatever tokens spell it, and counts up to that token. Whether it has ended is a
+            function of its tokens, those of a chosen prefix included; the prompt is not part of it.
         horizon: the task's horizon knob (terms, words, digits), for tables and figures.
         pass_at: reward from which an output passes.
         answer: what to show as the right answer, if there is one.
@@ -188,12 +191,18 @@ class TextPrefix:
     """Process verifier of a text answer, consistent with ``ExactText``.
 
     A complete output must be right. An incomplete one must be extendable, by some text, to a right
-    one. It judges decoded text, so every tokenization of a right answer counts. Whether the tokens
-    left up to the horizon suffice is not asked.
+    one; where a stop text ends it, what is there of that counts. It judges decoded text, so every
+    tokenization of a right answer counts. Whether the tokens left up to the horizon suffice is not
+    asked.
+
+    Attributes:
+        answer, strict_end: as of ``ExactText``.
+        stop: the problem's stop texts.
     """
 
     answer: str
     strict_end: bool = False
+    stop: tuple[str, ...] = ()
 
     def __call__(self, output: Output) -> bool:
         if _says(output.text, self.answer, self.strict_end):
@@ -202,8 +211,15 @@ class TextPrefix:
 
     def _starts(self, said: str) -> bool:
         text = said.rstrip("\ufffd")  # a character of which only the first bytes are there yet
-        rest = self.answer[len(text) :]
-        return self.answer.startswith(text) and (text == said or not rest[:1].isascii())
+        whole, behind = text == said, text.removeprefix(self.answer)
+        spaces = 0 if self.strict_end else len(behind) - len(behind.lstrip())
+        ways = [(self.answer, text)]
+        if text.startswith(self.answer):
+            ways += [(stop, behind[i:]) for stop in self.stop for i in range(spaces + 1)]
+        return any(
+            full.startswith(part) and (whole or not full[len(part) :][:1].isascii())
+            for full, part in ways
+        )
 
 
 def _says(text: str, answer: str, strict_end: bool) -> bool:
@@ -216,6 +232,8 @@ def stop_texts(stop: object, at: str) -> tuple[str, ...]:
         raise InvalidInput(f"{at}: stop must be a tuple of non-empty texts, got {stop!r}")
     for text in stop:
         whole_text(text, f"{at}: a stop text")
+        if "\ufffd" in text:  # a decoder shows it for half a character, which the next token mends
+            raise InvalidInput(f"{at}: a stop text has U+FFFD, which is no character: {text!r}")
     return tuple(stop)
 
 

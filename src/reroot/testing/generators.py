@@ -17,7 +17,7 @@ from ..generators.law import cumulative, most_likely, sampling_laws
 from ..generators.stops import Stop
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
-from ..types import PAD, FloatArray, IntArray, Physical
+from ..types import PAD, FloatArray, IntArray, Physical, Prefix
 from .base import Conformance, check_all, check_shapes, close, expect, fits, refuses, same
 from .subject import Subject, Tokens, scoring, stream
 
@@ -291,6 +291,29 @@ class GeneratorConformance(Conformance, ABC):
             if end is not None and tokens[-1] not in own:
                 expect(generator.decode((*tokens, end)) == text, "decode shows the end token")
 
+    def test_18_stop_texts_end_outputs(self) -> None:
+        """At the token that completes the text of two drawn tokens, from the root and from the first."""
+        for s in self._subjects():
+            free = s.rollouts(64)
+            found = _text_of_two(s, s.answer(free)[0].outputs())
+            if found is None:
+                continue
+            tokens, text = found
+            rule = s.generator.stops((text,))
+            expect(rule.first_end(tokens) is not None, f"{text!r} does not end {tokens}")
+            for request in (free, s.request(tokens[:-1], 64, s.room - len(tokens) + 1)):
+                if rule.first_end(request.prefix) is not None:
+                    continue
+                replies = s.answer(request, replace(request, stop=rule))
+                for whole, cut in zip(*(reply.outputs() for reply in replies), strict=True):
+                    end = rule.first_end(whole)
+                    known = whole if end is None else whole[: end + 1]
+                    expect(cut == known, f"with {text!r} as stop {cut} is drawn, expected {known}")
+                    said = s.generator.decode(known.tokens)
+                    silent = end is not None and text.strip() not in said
+                    ended = known[-1] in s.own or not silent
+                    expect(ended, f"{known} says {said!r}, and ended as if it held {text!r}")
+
     def _subjects(self) -> list[Subject]:
         """One subject per prompt, all of one new generator."""
         generator = self.make()
@@ -301,6 +324,18 @@ class GeneratorConformance(Conformance, ABC):
             room = self.length if limit is None else min(self.length, limit - len(tokens))
             subjects.append(Subject(generator, tokens, room))
         return subjects
+
+
+def _text_of_two(s: Subject, outputs: Sequence[Prefix]) -> tuple[Tokens, str] | None:
+    """(three drawn tokens, or two, and the text of the last two), where they have one of their own."""
+    for output in outputs:
+        tokens = output.tokens[: min(3, s.room)]
+        whole, before = (s.generator.decode(part) for part in (tokens, tokens[:-2]))
+        text = whole.removeprefix(before)
+        spoken = "\ufffd" not in whole and s.generator.decode(tokens[:-1]) not in (before, whole)
+        if len(tokens) > 1 and spoken and not s.own & {*tokens}:
+            return tokens, text
+    return None
 
 
 def _steps(s: Subject) -> Iterator[tuple[FloatArray, list[int], FloatArray, IntArray]]:

@@ -146,7 +146,8 @@ class DataTask:
         shown = item.demonstration if item.demonstration is not None else item.answers[0]
         stop = stop_texts(self._stop(item, plain, shown), at)
         answers = item.answers
-        inside = next((s for s in stop if any(s in a for a in (*answers, shown or ""))), None)
+        said = (*answers, shown or "")
+        inside = next((s for s in stop if any(_inside(s, a, stop[0]) for a in said)), None)
         if inside is not None:
             raise InvalidInput(
                 f"{at}: the stop text {inside!r} occurs in the answer {answers[0]!r}"
@@ -157,7 +158,7 @@ class DataTask:
             demonstration = f"{space}{shown.strip()}{stop[0] if stop and plain else ''}"
         most = self.settings.max_tokens if item.max_tokens is None else item.max_tokens
         if plain:
-            reward, verifier = ExactText(answers[0]), TextPrefix(answers[0])
+            reward, verifier = ExactText(answers[0]), TextPrefix(answers[0], stop=stop)
             room = len((demonstration or "").encode()) + _SLACK
         else:
             reward = GivesAnswer(self.by, answers)
@@ -258,6 +259,11 @@ class DataTask:
             where[key] = index
         if item.stop is not None or item.max_tokens is not None:
             self._problem(item, at, "?")
+
+
+def _inside(stop: str, answer: str, first: str) -> bool:
+    """Whether ``stop`` would cut ``answer`` off, or the text ``first`` that ends it."""
+    return 0 <= (answer + first).find(stop) < len(answer)
 
 
 def _merged(items: list[Item]) -> Item:

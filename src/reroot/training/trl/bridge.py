@@ -20,6 +20,7 @@ from ..group import Group
 from ..strategies.base import Strategy
 from .collector import Collector, run_groups
 from .contracts import check_on_policy, granted
+from .ends import show_ends
 from .problems import Prompt, by_prompt, from_trainer, name_of, rows_of
 
 STATE = "reroot.json"
@@ -110,7 +111,7 @@ class Rollouts:
         else:
             groups = gather(self._evaluated(collector, episodes, size, first))
         self.batch = Batch(groups, first, len(episodes), training)
-        return completions(self.batch.own)
+        return show_ends(completions(self.batch.own), episodes, trainer)
 
     def reward(self, *, reroot_reward: Sequence[float], **_: Any) -> list[float]:
         """A reward function for TRL: the outcome rewards that the sessions have given already."""
