@@ -21,7 +21,6 @@ from ..errors import (
 )
 from ..generators.base import Request
 from ..randomness import Key, Streams, learner_key
-from ..tasks.answers import Exact
 from ..tasks.base import Problem, check, estimate, score
 from ..types import Budget, Cost, Output, Prefix, Query
 from .coarsen import coarsen
@@ -103,7 +102,7 @@ class Gate:
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
             stop=self.episode.stop.apart(),
-            equality=copy.copy(self.episode.problem.equality or Exact()),
+            equality=copy.copy(self.episode.problem.equality),
             contract=_copy(self.contract),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),

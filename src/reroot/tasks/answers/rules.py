@@ -200,22 +200,6 @@ def equal(kind: str, answer: str, output: str) -> bool:
     return judged(rule(kind), (answer,), output) >= 1.0
 
 
-def classes(by: AnswerRule, texts: Sequence[str]) -> list[int]:
-    """For each text the number of its answer, equal where answers are the same as the first of their
-    kind, in order of appearance; −1 where a text has no answer."""
-    firsts: list[str] = []
-    found: list[int] = []
-    for text in texts:
-        answer = by.find(text)
-        if answer is None:
-            found.append(-1)
-            continue
-        place = next((i for i, a in enumerate(firsts) if by.same(a, answer)), len(firsts))
-        firsts += [answer] * (place == len(firsts))
-        found.append(place)
-    return found
-
-
 def judged(by: AnswerRule, answers: Sequence[str], text: str) -> float:
     """1.0 where ``text`` gives one of ``answers``, else 0.0; or what a function of the user's says."""
     found = by.find(text)
