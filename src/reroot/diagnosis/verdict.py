@@ -148,7 +148,7 @@ class _Counts:
 
     def scaled(self, factor: float) -> _Counts:
         counts = (self.wins, self.losses, self.successes, self.passed, self.attempts)
-        return _Counts(*(count * factor for count in counts), self.exact_root)
+        return _Counts(*(count * factor for count in counts), exact_root=self.exact_root)
 
     def gain(self, alpha: float) -> tuple[Interval, int]:
         """Interval of g, and the row of the prefix learner that gives the lower bound."""
