@@ -16,7 +16,7 @@ from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists
 from ...learners.sampling.vgb import VgbWalk, vgb
 from ...objective import power_law, temperature_law
-from ...tasks.base import estimate
+from ...tasks.judges import estimate
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
 from ..case import Aim, Case, Chain, Sampled, tilted
