@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import NoReturn, Protocol, cast
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
-from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
 from ..types import (
     Budget,
@@ -29,6 +28,14 @@ from ..types import (
 )
 
 
+class EndRule(Protocol):
+    """When an output ends: a plain value, and a function of the tokens alone (``Generator.stops``)."""
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether an output ends at the last of ``tokens``, all its tokens so far."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a learner may know before it asks anything."""
@@ -36,7 +43,7 @@ class Facts:
     prompt: tuple[int, ...]
     vocab_size: int
     horizon: int
-    stop: Stop
+    stop: EndRule
     contract: Contract
     budget: Budget
     rng_key: Key
