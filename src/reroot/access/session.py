@@ -15,7 +15,6 @@ from typing import Any, NoReturn, Protocol
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
-from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
 from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
 
@@ -27,6 +26,14 @@ class Equality(Protocol):
     def same(self, answer: str, found: str) -> bool | float: ...
 
 
+class EndRule(Protocol):
+    """When an output ends: a plain value, and a function of the tokens alone (``Generator.stops``)."""
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether an output ends at the last of ``tokens``, all its tokens so far."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a learner may know before it asks anything."""
@@ -34,7 +41,7 @@ class Facts:
     prompt: tuple[int, ...]
     vocab_size: int
     horizon: int
-    stop: Stop
+    stop: EndRule
     contract: Contract
     budget: Budget
     rng_key: Key

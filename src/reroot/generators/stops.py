@@ -123,7 +123,7 @@ class Pieces:
         while at and len(before) < reach:
             at -= 1
             before = self.table[tokens[at]] + before
-        before = (before if at else stop.gap + before)[-reach:]
+        before = before if at else stop.gap + before
         if not any(text in before + last for text in stop.texts):
             return False
         whole = stop.gap + b"".join([self.table[t] for t in tokens[:-1]])
@@ -138,15 +138,15 @@ class Decoded:
     """Text as a tokenizer decodes all tokens together, whatever that does to each.
 
     Attributes:
-        decode: tokens → text.
+        decode: a tuple of tokens → text.
         twin: makes another ``decode`` that does the same, for learners.
     """
 
-    decode: Callable[[Sequence[int]], str]
-    twin: Callable[[], Callable[[Sequence[int]], str]]
+    decode: Callable[[tuple[int, ...]], str]
+    twin: Callable[[], Callable[[tuple[int, ...]], str]]
 
     def closes(self, tokens: Sequence[int], stop: Stop) -> bool:
-        now, before = (encoded(self.decode(part)) for part in (tokens, tokens[:-1]))
+        now, before = (encoded(self.decode(tuple(part))) for part in (tokens, tokens[:-1]))
         return any(text in now for text in stop.texts) and not any(
             text in before for text in stop.texts
         )
