@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .answers import equal
 from .base import ExactText, Problem, Task, TextPrefix
-from .judges import check, score
+from .judges import check, judge, score
 from .registry import get_task, list_tasks, load
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check",
     "equal",
     "get_task",
+    "judge",
     "list_tasks",
     "load",
     "score",
