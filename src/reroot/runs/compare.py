@@ -38,6 +38,7 @@ class Comparison:
         summary: the content of ``summary.json``.
         made: how many attempts were made now; the others were there.
         attempts: every attempt, if they were not just read as a table.
+        planned: how many attempts there should be; fewer are there if the judge was down.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Comparison:
     summary: dict[str, Any]
     made: int = 0
     attempts: tuple[Attempt, ...] = ()
+    planned: int | None = None
 
     @property
     def results(self) -> pl.DataFrame:
@@ -54,7 +56,7 @@ class Comparison:
     @property
     def failures(self) -> str | None:
         """One line on how many attempts failed and with what; ``None`` if none did."""
-        return told_failures(self.attempts)
+        return told_failures(self.attempts, self.planned)
 
 
 def compare(
@@ -76,10 +78,12 @@ def compare(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    chat_template_kwargs: str = "",
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -90,7 +94,7 @@ def compare(
             ``smollm2``, a model folder or a hub id.
         generator: a generator, in place of a model.
         task: task or tasks, by name or as objects; none for an exact family, or with ``problems``.
-        horizons: task sizes.
+        horizons: task sizes; none for data sets, which have no such knob.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
             the generator's, so they are granted where they are named.
@@ -111,7 +115,10 @@ def compare(
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for calls of rewards, verifiers and value functions, where these take
+            much time of a CPU; 0: they are called in this process.
         chat, dtype, device: how to load a language model.
+        chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
@@ -133,8 +140,9 @@ def compare(
         transcripts,
         keep_errors,
         on_attempt=on_attempt,
+        judge_workers=judge_workers,
     )
-    load = Load(chat, dtype, device, trust_remote_code)
+    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     sizes = several("horizons", horizons, int)
     workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
@@ -163,7 +171,8 @@ def run_plan(
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    return Comparison(out, data, summary, left, tuple(made[job.key] for job in jobs))
+    attempts = tuple(made[job.key] for job in jobs if job.key in made)
+    return Comparison(out, data, summary, left, attempts, len(jobs))
 
 
 def load_comparison(folder: str | Path) -> Comparison:

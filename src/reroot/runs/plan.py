@@ -85,6 +85,7 @@ class Plan:
             **({"code": dict(work.code)} if work.code else {}),
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
+            **({"data": dict(work.data), "notes": list(work.notes)} if work.data else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
             "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
@@ -107,7 +108,8 @@ class Plan:
         parts = ["reroot", "compare", "--model", work.model]
         if not is_family(work.model):
             parts += ["--task", ",".join(work.tasks)]
-        parts += ["--horizons", ",".join(map(str, work.horizons))]
+        if sizes := [str(h) for h in work.horizons if h]:
+            parts += ["--horizons", ",".join(sizes)]
         parts += ["--grants", ",".join(map(str, self.grants))]
         for learner in self.learners:
             parts += ["--learner", learner.spec]
