@@ -222,17 +222,16 @@ class Workers:
 
 
 def _packed(function: Callable[..., Any], argument: object) -> bytes:
-    """Pickled by value where it is of a file of the user's, which the worker has not imported."""
+    """Pickled, by value what is of files of the user's: the worker has not imported them."""
     import cloudpickle
 
-    module = sys.modules.get(getattr(function, "__module__", "") or type(function).__module__)
-    own = module is not None and specs.is_own(module)
-    if own:
+    own = [module for module in list(sys.modules.values()) if specs.is_own(module)]
+    for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps((function, argument))
     finally:
-        if own:
+        for module in own:
             cloudpickle.unregister_pickle_by_value(module)
 
 

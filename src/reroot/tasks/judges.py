@@ -148,8 +148,6 @@ def begin(
             raise OracleError(
                 f"problem {problem.id!r}: the {what} took longer than the time limit of {limit:g} s"
             ) from None
-        except InvalidInput:
-            raise
         except (Exception, SystemExit) as error:  # a reward that runs code may meet an exit() in it
             raise OracleError(
                 f"problem {problem.id!r}: the {what} raised {type(error).__name__}: {error}"

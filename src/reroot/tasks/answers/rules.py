@@ -147,7 +147,7 @@ class Own:
         return text
 
     def same(self, answer: str, found: str) -> bool | float:
-        said = specs.call(f"answer {self.kind!r}", lambda: self.function(answer, found), {})
+        said = self.function(answer, found)
         if isinstance(said, (bool, int, float)):
             return said
         raise InvalidInput(
