@@ -26,7 +26,7 @@ from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
 from reroot.training import Callbacks, strategies
 from reroot.training.trl import run as run_module
-from reroot.training.trl.bridge import STATE
+from reroot.training.trl.checkpoints import STATE
 from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig
 from reroot.training.trl.setup import last_checkpoint
 from reroot.training.trl.train import train_run

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
-from ...contract import Contract
+from ...contract import Contract, Sampling
 from ...errors import InvalidInput, nearest, need
 from ...specs import fingerprint
 from ...tasks.base import Problem
@@ -26,8 +26,8 @@ from ...tasks.registry import get_task
 from ...types import Budget
 from ..advantages import KL
 from ..strategies import Strategy, get_strategy
-from .contracts import check_on_policy, granted
-from .problems import by_prompt, prompt_of
+from .contracts import check_on_policy, granted, oracles_of
+from .problems import prompt_of
 from .settings import HELD_OUT, Generation, TrainSettings
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
@@ -180,9 +180,10 @@ class TrainConfig(TrainSettings):
             InvalidInput: not a contract, or a sampling law that training cannot follow.
             AccessDenied: the strategy requires more.
         """
-        found = granted(self.grants, self._strategy, self.training_problems(1)[0])
+        have = oracles_of(self.training_problems(1))
+        found = granted(self.grants, self._strategy, have)
         assert found.sampling is not None
-        check_on_policy(found, found.sampling.temperature)
+        check_on_policy(found, Sampling(found.sampling.temperature))
         return found
 
     @property
@@ -238,8 +239,8 @@ def _need(values: Mapping[str, Any]) -> None:
 def _own_problems(value: Any) -> tuple[Problem, ...]:
     from ...runs.inputs import problems_of
 
-    found = problems_of(value)
-    by_prompt(found)
+    if not (found := problems_of(value)):
+        raise InvalidInput("there are no problems to train on")
     return tuple(found)
 
 

@@ -88,7 +88,7 @@ class Run:
         native = config.generation == "trl"
         rollouts = (NativeGeneration if native else Rollouts)(
             config.make_strategy(),
-            grants=config.grants,
+            grants=config.contract,
             budget=config.budget,
             problems=problems,
             roots=config.root_groups,
