@@ -18,7 +18,7 @@ import trl_toys
 from reroot.training import rollouts_for_trl, strategies
 from reroot.training.strategies import Strategy
 
-TIMES = ("train_runtime", "step_time", "per_second", "eval_runtime")
+TIMES = ("runtime", "step_time", "per_second")
 
 
 @dataclass

@@ -229,7 +229,7 @@ def test_rewards_in_the_middle_are_those_of_problems(tmp_path: Path) -> None:
     from datasets import Dataset
 
     model, tokenizer = trl_toys.fresh()
-    with pytest.raises(InvalidInput, match="vine_values.* needs rewards while"):
+    with pytest.raises(InvalidInput, match=r"vine_values.* needs rewards while"):
         SessionTrainer(
             model=model,
             processing_class=tokenizer,

@@ -131,9 +131,9 @@ def demonstration_of(row: Row, prompt: Prompt, column: str | None) -> Any:
     shown = None if column is None else row.get(column)
     if shown is None or isinstance(shown, str):
         return shown
-    if isinstance(shown, Mapping):
-        shown = [shown]
-    items = list(shown) if isinstance(shown, Sequence) or hasattr(shown, "tolist") else [shown]
+    plain = shown.tolist() if hasattr(shown, "tolist") else shown  # an array, or a tensor
+    items = [plain] if isinstance(plain, Mapping) else plain
+    items = list(items) if isinstance(items, Sequence) else []
     if items and all(isinstance(m, Mapping) for m in items):
         *before, last = items
         said = [(m["role"], _text(m)) for m in before]
