@@ -29,6 +29,7 @@ class Seen:
     prompts: list[list[list[int]]] = field(default_factory=list[Any])
     completions: list[list[list[int]]] = field(default_factory=list[Any])
     calls: list[dict[str, Any]] = field(default_factory=list[Any])
+    batches: list[list[str]] = field(default_factory=list[Any])
 
     @property
     def logs(self) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def watched(trainer: Any, replay: Sequence[list[list[int]]] | None = None) -> Se
     Columns that TRL hands to reward functions are noted; functions and state are not.
     """
     seen = Seen(trainer)
-    generate = trainer._generate
+    generate, score = trainer._generate, trainer._generate_and_score_completions
     if replay is not None:
         left = iter(replay)
         trainer._generate_single_turn = lambda *_: (next(left), None)
@@ -85,7 +86,12 @@ def watched(trainer: Any, replay: Sequence[list[list[int]]] | None = None) -> Se
         seen.completions.append([list(map(int, ids)) for ids in found[1]])
         return found
 
-    trainer._generate = generating
+    def scoring(inputs: Any) -> Any:
+        found = score(inputs)
+        seen.batches.append(sorted(found))
+        return found
+
+    trainer._generate, trainer._generate_and_score_completions = generating, scoring
     trainer.reward_funcs = [_noted(function, seen) for function in trainer.reward_funcs]
     return seen
 
@@ -130,6 +136,7 @@ def assert_equal(ours: Seen, theirs: Seen) -> None:
     assert ours.prompts == theirs.prompts
     assert ours.completions == theirs.completions
     assert ours.calls == theirs.calls
+    assert ours.batches == theirs.batches
     assert repr(ours.logs) == repr(theirs.logs)  # NaN equals itself
     mine, known = ours.weights, theirs.weights
     assert all(torch.equal(mine[name], known[name]) for name in known)

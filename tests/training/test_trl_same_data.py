@@ -209,7 +209,7 @@ def test_evaluation_sets_with_prompts_and_columns_of_their_own(kind: str, tmp_pa
         tmp_path,
         lambda: rows,
         lambda: [share],
-        bridge={"grants": "chosen/logprob"},
+        bridge={"grants": "chosen/sample"},
         evaluation=made(),
         **settings,
     )

@@ -267,14 +267,13 @@ class Rollouts:
         step, count = self._evaluations
         self._evaluations = (collector.steps, count + 1 if step == collector.steps else 1)
         label = f"evaluation {collector.steps}.{self._evaluations[1]}"
-        rewards = collector.contract.oracles & {Oracle.REWARD}
         return run_groups(
             collector.generator,
             episodes,
             [f"{e.problem.id}@{label}.{first + i}" for i, e in enumerate(episodes)],
             [True] * len(episodes),
             strategy=collector.strategy,
-            contract=replace(collector.contract, oracles=rewards),
+            contract=collector.contract,
             size=size,
             seed=collector.seed,
             scored=collector.scored,
