@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ...access.episode import Episode
@@ -13,12 +12,11 @@ from ...checks import check_int
 from ...contract import Contract, Oracle
 from ...errors import InvalidInput
 from ...generators.transformers import Transformers
-from ...runs.folder import write_json
 from ...tasks.base import Problem
 from ...types import Budget
 from ..group import Group, without_rewards
 from ..strategies.base import Strategy
-from .checkpoints import STATE, Keeper, saved
+from .checkpoints import Keeper, saved
 from .collector import Collector, run_groups
 from .contracts import check_on_policy, granted, oracles_of
 from .fits import check_trainer, law_of
@@ -137,13 +135,6 @@ class Rollouts:
             raise InvalidInput("rollouts_for_trl(problems=…) brings the problems of a data set")
         return Dataset.from_list(self._known.rows())
 
-    # ---- state ---------------------------------------------------------------------------------
-
-    def save(self, folder: str | Path) -> None:
-        """Write strategy and account into the folder of a checkpoint."""
-        if self.collector is not None:
-            write_json(Path(folder) / STATE, self.collector.state())
-
     def prepare(self, trainer: Any) -> Collector:
         """The collector, made at the first call and set to where the trainer's checkpoint stood.
 
@@ -174,7 +165,7 @@ class Rollouts:
         )
         if (state := saved(trainer)) is not None:
             found.restore(state)
-        trainer.add_callback(Keeper(self, trainer))
+        trainer.add_callback(Keeper(found, trainer))
         trainer.eos_token_ids = [*trainer.eos_token_ids, END]
         self._listen(trainer)
         self._trainer, self.collector = trainer, found

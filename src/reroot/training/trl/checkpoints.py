@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback
 
 from ...errors import RunFolderError
+from ...runs.folder import write_json
+from .collector import Collector
 from .frames import checkpoint_at_hand
-
-if TYPE_CHECKING:
-    from .bridge import Rollouts
 
 STATE = "reroot.json"
 """The file of a checkpoint that says where strategy and account stood; written last."""
@@ -39,15 +38,14 @@ def saved(trainer: Any) -> dict[str, Any] | None:
 class Keeper(TrainerCallback):
     """Writes the state into every checkpoint, and goes back to it when training does."""
 
-    def __init__(self, rollouts: Rollouts, trainer: Any) -> None:
-        self._rollouts, self._trainer = rollouts, trainer
+    def __init__(self, collector: Collector, trainer: Any) -> None:
+        self._collector, self._trainer = collector, trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        found = saved(self._trainer)
-        if found is not None and self._rollouts.collector is not None:
-            self._rollouts.collector.restore(found)
+        if (found := saved(self._trainer)) is not None:
+            self._collector.restore(found)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            self._rollouts.save(folder)
+            write_json(folder / STATE, self._collector.state())
