@@ -99,7 +99,7 @@ def test_bad_contracts_are_refused(grants: Any, error: type[Exception], said: st
         (b"stepz: 3", "Did you mean 'steps'"),
         (b"_strategy: root", "unknown setting '_strategy'"),
         (b"3: 3", "unknown setting 3"),
-        (b"steps: 3", "needs model and task and horizon"),
+        (b"steps: 3", "needs model and task"),
         (b"model: m\nhorizon: 3", "needs task"),
         (b"model: \xff\xfe", "is not UTF-8"),
         (b"[" * 1000, "nested too deep"),

@@ -20,9 +20,10 @@ from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract, Sampling
 from ...errors import InvalidInput, nearest, need
-from ...specs import fingerprint
+from ...specs import fingerprint, parse
 from ...tasks.base import Problem
-from ...tasks.registry import get_task
+from ...tasks.data.task import DataTask
+from ...tasks.registry import get_task, is_data, with_settings
 from ...types import Budget
 from ..advantages import KL
 from ..strategies import Strategy, get_strategy
@@ -48,6 +49,7 @@ class TrainConfig(TrainSettings):
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        self._settle_task()
         check_between("learning_rate", self.learning_rate, 0.0, math.inf)
         if self.target is not None and not 0 < check_float("target", self.target) <= 1:
             raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
@@ -82,6 +84,26 @@ class TrainConfig(TrainSettings):
         if not isinstance(self.trl, Mapping) or not all(isinstance(k, str) for k in self.trl):
             raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
 
+    def _settle_task(self) -> None:
+        """Settings of a data set become a part of the task's name, which all else goes by."""
+        given = {"map": self.map, "answer": self.answer, "skip_bad": self.skip_bad or None}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return
+        if not isinstance(self.task, str) or not is_data(parse(self.task, "task").name):
+            raise InvalidInput(f"{', '.join(given)}: for data sets, and the task is {self.task!r}")
+        set_field = object.__setattr__
+        set_field(self, "task", str(with_settings(self.task, given)))
+        for name, value in (("map", None), ("answer", None), ("skip_bad", False)):
+            set_field(self, name, value)
+
+    @property
+    def _sized(self) -> bool:
+        """Whether the task has a horizon knob."""
+        if isinstance(self.task, str):
+            return not is_data(parse(self.task, "task").name)
+        return getattr(self.task, "has_horizon", True)
+
     def _check_problems(self) -> None:
         if isinstance(self.problems, tuple):
             if self.task is not None or self.horizon is not None:
@@ -92,7 +114,9 @@ class TrainConfig(TrainSettings):
                     "give problems here too"
                 )
         else:
-            _need({n: getattr(self, n) for n in ("task", "horizon")})
+            _need({n: getattr(self, n) for n in ("task", *["horizon"] * self._sized)})
+            if self.horizon is not None and not self._sized:
+                raise InvalidInput(f"horizon={self.horizon}: the task {self.task} has no such knob")
         if self.target is not None and not self.eval_count:
             raise InvalidInput(f"target={self.target} is of an evaluation, and there is none")
 
@@ -193,8 +217,9 @@ class TrainConfig(TrainSettings):
     def _made(self, count: int, seed: int) -> Sequence[Problem]:
         task = get_task(self.task) if isinstance(self.task, str) else self.task
         assert task is not None
-        assert self.horizon is not None
-        found = task.problems(self.horizon, count, seed)
+        found = task.problems(self.horizon or 0, count, seed)
+        if isinstance(task, DataTask):
+            found = task.usable(found)[0]
         if count and not found:
             raise InvalidInput(f"the task {self.task} has no problems at horizon {self.horizon}")
         return found
@@ -306,7 +331,7 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
         if name not in known:
             raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
     own = isinstance(values.get("problems", 0), (list, tuple))
-    _need({n: values.get(n) for n in ("model", *(() if own else ("task", "horizon")))})
+    _need({n: values.get(n) for n in ("model", *(() if own else ("task",)))})
     return TrainConfig(**values)
 
 

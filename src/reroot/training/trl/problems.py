@@ -30,7 +30,7 @@ def name_of(prompt: Prompt) -> str:
 
 def prompt_of(problem: Problem) -> str:
     """The prompt column of a problem: its text, or its id where the prompt is given as tokens."""
-    return problem.prompt if isinstance(problem.prompt, str) else problem.id
+    return problem.id if isinstance(problem.prompt, tuple) else str(problem.prompt)
 
 
 class Known:
