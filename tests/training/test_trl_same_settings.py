@@ -212,6 +212,7 @@ def penalized() -> tuple[Any, Any]:
         ({"generation_kwargs": {"temperature": 0.3}}, r"generation_kwargs: temperature=0\.3"),
         ({"generation_kwargs": {"max_new_tokens": 2}}, "generation_kwargs: max_new_tokens=2"),
         ({"generation_kwargs": {"eos_token_id": 5}}, "generation_kwargs: eos_token_id=5"),
+        ({"generation_kwargs": {"no_such": 1}}, "generation_kwargs: 'no_such' is no setting"),
         ({"pieces": penalized}, r"the model's generation_config\.no_repeat_ngram_size=2"),
         ({"bridge": {"grants": "root/sample@T=1"}, "top_k": 5}, r"not on-policy.*grant @T=1,top_k=5"),
         ({"bridge": {"grants": "root/sample@T=0.5"}}, "not on-policy"),
