@@ -32,6 +32,7 @@ from reroot.access.runner import Attempt, Job
 from reroot.access.session import Session
 from reroot.generators.base import Capabilities, Generator, Request
 from reroot.generators.layered import LayeredTree
+from reroot.generators.stops import Stop
 from reroot.generators.tabular import Tabular
 from reroot.tasks.base import Problem
 from reroot.types import Budget, FloatArray, Output, Physical, Reply
@@ -170,8 +171,8 @@ class Wrapped:
     def decode(self, tokens: Sequence[int]) -> str:
         return self.inner.decode(tokens)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        return self.inner.stop_tokens(texts)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        return self.inner.stops(texts)
 
     def max_length(self) -> int | None:
         return self.inner.max_length()

@@ -10,11 +10,23 @@ import enum
 import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from .errors import InvalidInput, nearest
 from .specs import check_text, parse_settings
+
+_Named = TypeVar("_Named", bound=enum.Enum)
+
+
+def _member(kind: type[_Named], what: str, text: str) -> _Named:
+    """The member that ``text`` names, in any case (``InvalidInput`` with the nearest)."""
+    name = check_text(text, what).strip().lower()
+    members = {str(member): member for member in kind}
+    if name not in members:
+        raise InvalidInput(f"unknown {what.partition(' ')[2]} {text!r}.{nearest(name, members)}")
+    return members[name]
 
 
 class Control(enum.IntEnum):
@@ -37,21 +49,11 @@ class Control(enum.IntEnum):
     @classmethod
     def parse(cls, text: str) -> Control:
         """Read ``"root"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
-        name = check_text(text, "a control level").strip().lower()
-        try:
-            return cls[name.upper()]
-        except KeyError:
-            hint = nearest(name, [str(c) for c in cls])
-            raise InvalidInput(f"unknown control level {text!r}.{hint}") from None
+        return _member(cls, "a control level", text)
 
 
-class _Kind(enum.IntEnum):
-    NONE = 0
-    ARGMAX = 1
-    SAMPLE = 2
-    LOGPROB = 3
-    TOPK = 4
-    FULL = 5
+_Kind = enum.IntEnum("_Kind", "NONE ARGMAX SAMPLE LOGPROB TOPK FULL", start=0)
+_LISTS = (_Kind.ARGMAX, _Kind.TOPK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,11 @@ class Report:
     def __post_init__(self) -> None:
         if type(self.kind) is not _Kind:
             raise InvalidInput(f"a report is Report.SAMPLE, Report.TOPK(5), …, got {self.kind!r}")
-        listed = self.kind in (_Kind.ARGMAX, _Kind.TOPK)
+        listed = self.kind in _LISTS
         # exact type: the order compares k, and a subclass could bring a comparison of its own
-        if listed and (type(self.k) is not int or self.k < 1):
-            raise InvalidInput(f"{self.kind.name}(k) needs an integer k >= 1, got {self.k!r}")
-        if not listed and (type(self.k) is not int or self.k != 0):
-            raise InvalidInput(f"{self.kind.name} takes no k, got {self.k!r}")
+        if type(self.k) is not int or (self.k < 1 if listed else self.k != 0):
+            said = "(k) needs an integer k >= 1" if listed else " takes no k"
+            raise InvalidInput(f"{self.kind.name}{said}, got {self.k!r}")
 
     @staticmethod
     def ARGMAX(k: int = 1) -> Report:
@@ -121,17 +122,11 @@ class Report:
         if self.kind == _Kind.NONE or other.kind == _Kind.FULL:
             return True
         if self.kind == _Kind.ARGMAX:
-            return other.kind in (_Kind.ARGMAX, _Kind.TOPK) and self.k <= other.k
+            return other.kind in _LISTS and self.k <= other.k
         return self.kind <= other.kind and self.k <= other.k
 
     def __lt__(self, other: Report) -> bool:
         return self != other and self <= other
-
-    def __ge__(self, other: Report) -> bool:
-        return other <= self if isinstance(other, Report) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
-
-    def __gt__(self, other: Report) -> bool:
-        return self != other and self >= other
 
     def join(self, other: Report) -> Report:
         """The weakest report that is at least both."""
@@ -167,7 +162,7 @@ class Report:
             if kind == _Kind.TOPK:
                 raise InvalidInput(f"report {text!r} needs a list length, as in 'topk(5)'")
             return cls(kind, int(kind == _Kind.ARGMAX))
-        if kind not in (_Kind.ARGMAX, _Kind.TOPK):
+        if kind not in _LISTS:
             raise InvalidInput(f"report {text!r}: {name.lower()} takes no list length")
         try:
             return cls(kind, int(k))
@@ -186,12 +181,10 @@ _SETTINGS = {"t": "temperature", "top_p": "top_p", "top_k": "top_k"}
 
 def _plain(value: float, name: str) -> float:
     """``value`` as a Python float without a negative zero (``InvalidInput`` if not a number)."""
-    if isinstance(value, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"{name} must be a number, got {value!r}")
-    try:
-        return float(value) + 0.0
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidInput(f"{name} must be a number, got {value!r}") from None
+    with suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return float(value) + 0.0
+    raise InvalidInput(f"{name} must be a number, got {value!r}")
 
 
 def _number(value: float) -> str:
@@ -236,9 +229,8 @@ class Sampling:
     @classmethod
     def parse(cls, text: str) -> Sampling:
         """Read ``"T=0.7"`` or ``"T=1,top_p=0.9,top_k=50"``."""
-        settings = parse_settings(
-            check_text(text, "a sampling law").lower(), f"sampling law {text!r}"
-        )
+        plain = check_text(text, "a sampling law").lower()
+        settings = parse_settings(plain, f"sampling law {text!r}")
         for name in settings:
             if name not in _SETTINGS:
                 hint = nearest(name, ["T", "top_p", "top_k"])
@@ -269,12 +261,7 @@ class Oracle(enum.Enum):
     @classmethod
     def parse(cls, text: str) -> Oracle:
         """Read ``"reward"``, ``"verifier"``, ``"demonstration"``, ``"value"`` or ``"hidden"``."""
-        name = check_text(text, "an oracle").strip().lower()
-        try:
-            return cls(name)
-        except ValueError:
-            hint = nearest(name, [o.value for o in cls])
-            raise InvalidInput(f"unknown oracle {text!r}.{hint}") from None
+        return _member(cls, "an oracle", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,22 +285,18 @@ class Contract:
         sampling: Sampling | None = None,
         oracles: Iterable[Oracle] = (),
     ) -> None:
-        if not isinstance(control, Control):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"control must be a Control, got {control!r}")
-        if not isinstance(report, Report):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"report must be a Report, got {report!r}")
-        if sampling is not None and not isinstance(sampling, Sampling):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInput(f"sampling must be a Sampling or None, got {sampling!r}")
-        try:
-            granted = frozenset(oracles)
-        except TypeError:
-            raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}") from None
+        for name, value, kinds, said in (
+            ("control", control, Control, "a Control"),
+            ("report", report, Report, "a Report"),
+            ("sampling", sampling, (Sampling, type(None)), "a Sampling or None"),
+        ):
+            if not isinstance(value, kinds):
+                raise InvalidInput(f"{name} must be {said}, got {value!r}")
+            object.__setattr__(self, name, value)
+        granted = list(oracles) if isinstance(oracles, Iterable) else [None]  # pyright: ignore[reportUnnecessaryIsInstance]
         if not all(isinstance(oracle, Oracle) for oracle in granted):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}")
-        object.__setattr__(self, "control", control)
-        object.__setattr__(self, "report", report)
-        object.__setattr__(self, "sampling", sampling)
-        object.__setattr__(self, "oracles", granted)
+        object.__setattr__(self, "oracles", frozenset(granted))
 
     @property
     def resolved(self) -> Contract:
@@ -346,12 +329,6 @@ class Contract:
 
     def __lt__(self, other: Contract) -> bool:
         return self != other and self <= other
-
-    def __ge__(self, other: Contract) -> bool:
-        return other <= self if isinstance(other, Contract) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
-
-    def __gt__(self, other: Contract) -> bool:
-        return self != other and self >= other
 
     def meet(self, other: Contract) -> Contract:
         """The strongest contract that is at most both."""

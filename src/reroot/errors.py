@@ -85,13 +85,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Known: {', '.join(names)}." if names else ""
 
 
-_UNSEEN = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # control, format (bidi among them), surrogates, separators
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Control, format (bidi among them), surrogates, separators."""
 
 
 def visible(text: str) -> str:

@@ -63,7 +63,7 @@ class Spec:
     def __str__(self) -> str:
         plain = self.name == _name(self.name) and not _settings_start(self.name)
         name = self.name if plain else _quote(self.name)
-        shown = ",".join(f"{key}={_written(value)}" for key, value in self.settings.items())
+        shown = ",".join(f"{key}={quoted(value)}" for key, value in self.settings.items())
         return f"{name}:{shown}" if shown else name
 
 
@@ -179,7 +179,8 @@ def _value(text: str, what: str) -> Value:
     return number
 
 
-def _written(thing: object) -> str:
+def quoted(thing: object) -> str:
+    """``thing`` as it is written in a spec, in quotes where it would read as something else."""
     value = str(thing)
     if thing is None or isinstance(thing, (bool, int, float)):
         return value
@@ -314,6 +315,11 @@ def _import(path: Path, what: str) -> ModuleType:
         if folder not in sys.path:
             sys.path.append(folder)
     return module
+
+
+def is_own(module: ModuleType) -> bool:
+    """Whether a module is a file that a user has named."""
+    return hasattr(module, _CODE)
 
 
 def told(error: BaseException, path: Path) -> str:

@@ -5,7 +5,7 @@
 | K | ``vocab_size`` | vocabulary size; tokens are the integers 0…K−1 |
 | H | ``horizon`` | largest number of generated tokens of an output |
 | u | ``Prefix`` | generated tokens so far (the prompt is not part of it) |
-| y | ``Prefix`` that is complete | \\|y\\| = H, or ended by a stop token |
+| y | ``Prefix`` that is complete | \\|y\\| = H, or ended by its last token |
 | n | ``Query.n`` | independent continuations drawn from one prefix |
 | P(a given u) | ``Reply.laws`` | next-token law, as natural log-probabilities (nats) |
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeGuard, overload
+from typing import Any, NamedTuple, TypeGuard, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,15 @@ from .errors import InvalidInput
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
+
+
+def read_only(array: _Array) -> _Array:
+    """``array``, which cannot be written to from now on."""
+    array.setflags(write=False)
+    return array
+
 
 PAD = -1
 """Fills ``tokens`` beyond the end of a continuation; no generator has a token -1."""
@@ -113,6 +122,48 @@ def _are_plain(tokens: object) -> TypeGuard[tuple[int, ...]]:
 
 
 _INTEGERS: frozenset[type] = frozenset({int})
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt of messages, which the generator puts through its chat template.
+
+    Attributes:
+        messages: (role, text) in order; a last one of the role "assistant" is continued.
+        settings: further (name, value) arguments of the template, such as ``enable_thinking``.
+    """
+
+    messages: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @staticmethod
+    def of(messages: Iterable[Mapping[str, Any]], **settings: Any) -> Chat:
+        """The chat of ``{"role": …, "content": …}`` messages.
+
+        Raises:
+            InvalidInput: there are none, or one has no role or no text.
+        """
+        found: list[tuple[str, str]] = []
+        for message in messages:
+            role, text = message.get("role"), message.get("content")
+            if not isinstance(role, str) or not isinstance(text, str):
+                raise InvalidInput(f"a message needs a role and a text as content, got {message!r}")
+            found.append((role, text))
+        if not found:
+            raise InvalidInput("a chat needs at least one message")
+        return Chat(tuple(found), tuple(sorted(settings.items())))
+
+    @property
+    def continued(self) -> bool:
+        """Whether generation goes on inside the last message, an assistant's."""
+        return self.messages[-1][0] == "assistant"
+
+    def as_list(self) -> list[dict[str, str]]:
+        """The messages as templates take them."""
+        return [{"role": role, "content": text} for role, text in self.messages]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{role}: {text}" for role, text in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +265,9 @@ class Output:
     """What rewards and verifiers see: generated tokens, their text, and whether the output ended.
 
     Attributes:
-        tokens: generated tokens, a final stop token included.
-        text: decoded tokens, cut before the problem's stop text.
-        complete: ended by a stop token, or the horizon is reached.
+        tokens: generated tokens, those that stop it included.
+        text: decoded tokens, cut before the first of the problem's stop texts.
+        complete: ended by a stop token or a stop text, or the horizon is reached.
     """
 
     tokens: tuple[int, ...]
@@ -308,11 +359,8 @@ class Budget:
     calls: int | None = None
 
     def __post_init__(self) -> None:
-        for currency in LIMITS:
-            value = getattr(self, currency)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        for currency, value in self.to_dict().items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidInput(
                     f"budget {currency} must be an integer >= 0 or None, got {value!r}"
                 )

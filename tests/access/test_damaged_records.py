@@ -46,13 +46,13 @@ class Memory:
         self.lines: list[Any] = lines or []
         self.found = len(self.lines)
 
-    def recorded(self) -> list[Any]:
+    def recorded(self, key: str) -> list[Any]:
         return copy.deepcopy(self.lines[: self.found])
 
-    def append(self, line: dict[str, Any]) -> None:
+    def append(self, key: str, line: dict[str, Any]) -> None:
         self.lines.append(json.loads(json.dumps(line)))
 
-    def finish(self) -> None: ...
+    def finish(self, key: str) -> None: ...
 
 
 def attempt_with(log: Memory, body: Any = varied) -> Any:
@@ -62,7 +62,7 @@ def attempt_with(log: Memory, body: Any = varied) -> Any:
         generator,
         concurrency=1,
         on_attempt=done.append,
-        log_of=lambda job: log,
+        log=log,
     )
     return done[0]
 
@@ -186,7 +186,7 @@ def recorded(body: Any, generator: Any) -> list[Any]:
         generator,
         concurrency=1,
         on_attempt=lambda a: None,
-        log_of=lambda job: log,
+        log=log,
     )
     return log.lines
 

@@ -27,6 +27,7 @@ from reroot.access.coarsen import coarsen
 from reroot.access.session import Session
 from reroot.access.transcript import coarsened, read_transcript, transcript_text, weaken
 from reroot.generators.base import Request
+from reroot.generators.stops import Stop
 from reroot.generators.tabular import Tabular
 from reroot.types import Budget
 from toys import Body, play_one, problem, tree
@@ -195,7 +196,7 @@ def test_what_is_no_transcript(damage: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [1, 4])
 def test_coarsening_a_reply_is_what_the_gate_does(report: Report, length: int) -> None:
     def ask(what: Report) -> Request:
-        return Request((), n=3, length=length, report=what, stop=frozenset({3}))
+        return Request((), n=3, length=length, report=what, stop=Stop(frozenset({3})))
 
     replies = tree().answer([ask(Report.FULL), ask(report)])
     seen = coarsened(replies[0], report)

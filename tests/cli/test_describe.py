@@ -10,7 +10,7 @@ import pytest
 
 from commands import call
 from reroot import InvalidInput
-from reroot.cli.describe import _KINDS, describe, documented
+from reroot.cli.describe import TELL, built_in, describe, documented
 
 OWN = '''
 from reroot import learner
@@ -58,25 +58,23 @@ def own(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", TELL)
 def test_every_parameter_of_everything_has_its_meaning(kind: str) -> None:
-    names, tell = _KINDS[kind]
-    assert names()
-    for name, found in names().items():
-        said = tell(name, found, {})
+    names = built_in()[kind]
+    assert names
+    for name, found in names.items():
+        said = TELL[kind](name, found, {})
         assert said.about, name
         assert [p for p, known in said.parameters.items() if not known.meaning] == [], name
         assert str(said).startswith(f"{kind} {name}\n\n{said.about}")
 
 
 def test_what_has_parameters_shows_them() -> None:
-    learners, tell = _KINDS["learner"]
-    for name, found in learners().items():
-        assert list(tell(name, found, {}).parameters) == list(found.parameters)
-    strategies, tell = _KINDS["strategy"]
-    for name, found in strategies().items():
+    for name, found in built_in()["learner"].items():
+        assert list(TELL["learner"](name, found, {}).parameters) == list(found.parameters)
+    for name, found in built_in()["strategy"].items():
         taken = {*inspect.signature(found).parameters} - {"demonstrations"}
-        assert {*tell(name, found, {}).parameters} == taken
+        assert {*TELL["strategy"](name, found, {}).parameters} == taken
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from reroot.experiments.two_laws import (
     tell_apart,
     wrong_guesses,
 )
+from reroot.generators.stops import Stop
 from reroot.generators.tabular import Tabular
 from reroot.limits import barrier_error, barrier_rollouts, barrier_tv
 from reroot.tasks.base import Problem
@@ -130,7 +131,7 @@ def test_canonical_rollouts_are_those_of_the_tables(tree: Tabular) -> None:
 def test_a_simulated_learner_gets_its_rollouts_in_order() -> None:
     tree = Tabular.random(2, 2, seed=5)
     first, second = canonical_rollouts(tree, T1)[:2]
-    facts = Facts((), 2, 2, frozenset(), Contract.parse("root/full").resolved, Budget(), (0, 0))
+    facts = Facts((), 2, 2, Stop(), Contract.parse("root/full").resolved, Budget(), (0, 0))
     one, other = simulate(roll(batches=(1, 1)), facts, (first, second))
     assert simulate(roll(batches=(1, 1)), facts, (second, first)) == (other, one)
     assert one != other

@@ -89,7 +89,7 @@ def test_attributes():
     g = HiddenPath(vocab_size=4, horizon=3, p=0.4, path=[3, 1, 2], seed=0)
     assert (g.vocab_size, g.horizon, g.p, g.q, g.path) == (4, 3, 0.4, pytest.approx(0.2), (3, 1, 2))
     assert isinstance(g, Generator)
-    assert (g.end_token, g.stop_tokens(()), g.max_length()) == (None, frozenset(), 3)
+    assert (g.end_token, g.stops(()).tokens, g.max_length()) == (None, frozenset(), 3)
     assert g.decode(g.encode("3 1 2")) == "3 1 2"
 
 

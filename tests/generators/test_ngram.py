@@ -97,20 +97,20 @@ def test_text_and_stops():
     assert isinstance(model, Generator)
     assert model.encode("cab") == (2, 0, 1) == model.encode_continuation("cab")
     assert model.decode((2, 0, 1, 3)) == "cab"
-    assert model.stop_tokens(()) == {3}
-    assert model.stop_tokens(("b", "bc", "x")) == {1, 3}
+    assert model.stops(()).tokens == {3}
+    assert model.stops(("b", "bc", "x")).tokens == {1, 3}
     assert model.max_length() is None
     with pytest.raises(InvalidInput, match="character 'x' at position 2 of 'abx'"):
         model.encode("abx")
     with pytest.raises(InvalidInput, match="must not be empty"):
-        model.stop_tokens(("",))
+        model.stops(("",))
     with pytest.raises(InvalidInput, match="token 4"):
         model.log_laws((), [(4,)])
 
 
 def test_it_learns_its_text():
     model = CharNgram("the cat sat on the mat\n" * 20, order=6, smoothing=0.1)
-    stop = model.stop_tokens(())
+    stop = model.stops(())
     (reply,) = model.answer([Request((), length=40, report=Report.ARGMAX(1), stop=stop)])
     assert model.decode(reply.continuation(0)) == "the cat sat on the mat"
     assert reply.continuation(0)[-1] == model.end_token

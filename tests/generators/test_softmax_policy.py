@@ -30,7 +30,7 @@ def tabular() -> Tabular:
 
 def some_strings(base: IntegerGenerator, count: int, seed: int) -> IntArray:
     """Rollouts of the base law, filled up with −1."""
-    stop, horizon = base.stop_tokens(()), base.horizon
+    stop, horizon = base.stops(()), base.horizon
     request = Request((), n=count, length=horizon, stop=stop, key=stream_key(seed, "t", "draws"))
     reply = base.answer([request])[0]
     tokens = np.full((count, horizon), PAD, dtype=np.int64)
@@ -82,7 +82,7 @@ class Dense:
     """θ for every prefix of the tree, gradients by the definition, no laziness."""
 
     def __init__(self, base: IntegerGenerator) -> None:
-        stop = base.stop_tokens(())
+        stop = base.stops(())
         self.tree = Tree.of(base, horizon=base.horizon, stop=stop)
         self.theta = np.zeros(self.tree.laws.shape)
         self.row = {u: i for i, u in enumerate(self.tree.prefixes)}

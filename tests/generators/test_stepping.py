@@ -18,6 +18,7 @@ from reroot.families import HiddenPath
 from reroot.generators.base import Capabilities, Request
 from reroot.generators.law import sampling_laws
 from reroot.generators.stepping import BatchCapacity
+from reroot.generators.stops import Stop
 from reroot.generators.tabular import Tabular
 from reroot.randomness import Uniforms, stream_key
 
@@ -26,7 +27,7 @@ Tokens = tuple[int, ...]
 
 def outputs_of(tree: Tabular, sampling: Sampling, prefix: Tokens = ()) -> dict[Tokens, float]:
     """Every continuation of ``prefix`` with its probability, by recursion over the laws."""
-    if len(prefix) == tree.horizon or (prefix and prefix[-1] in tree.stop_tokens(())):
+    if len(prefix) == tree.horizon or (prefix and prefix[-1] in tree.stops(()).tokens):
         return {(): 1.0}
     law = np.exp(sampling_laws(tree.log_laws((), [prefix]), sampling)[0])
     return {
@@ -68,7 +69,7 @@ def test_rollouts_have_the_enumerated_law(seed: int, prefix: Tokens, sampling: S
         20_000,
         4 - len(prefix),
         sampling=sampling,
-        stop=tree.stop_tokens(()),
+        stop=tree.stops(()),
         key=(seed, 5),
     )
     (reply,) = tree.answer([request])
@@ -93,7 +94,7 @@ def test_draws_follow_the_protocol():
     # also behind the rows that have ended, whose uniforms are left unused
     tree = Tabular.random(5, 6, seed=2)
     stop = frozenset({0, 3})
-    request = Request((), (4,), 12, 5, stop=stop, key=(3, 4), first=7)
+    request = Request((), (4,), 12, 5, stop=Stop(stop), key=(3, 4), first=7)
     (reply,) = tree.answer([request])
     assert len(set(reply.lengths.tolist())) > 1
     for i in range(12):
@@ -107,10 +108,10 @@ def test_draws_follow_the_protocol():
 
 def mixed_requests(tree: Tabular) -> list[Request]:
     """Every report, sampling law, stop set, length and prefix in one batch."""
-    end = tree.stop_tokens(())
+    end = tree.stops(()).tokens
     reports = [Report.SAMPLE, Report.LOGPROB, Report.TOPK(2), Report.FULL, Report.ARGMAX(3)]
     samplings = [Sampling(), Sampling(0.5), Sampling(top_k=2), Sampling(0.0)]
-    stops = [end, end | {0}, end | {0, 1}]
+    stops = [Stop(end), Stop(end | {0}), Stop(end | {0, 1})]
     requests = []
     for i, (report, sampling, stop) in enumerate(itertools.product(reports, samplings, stops)):
         prefix = ((), (1,), (0, 1))[i % 3]
@@ -143,7 +144,7 @@ def test_given_tokens_pass_over_stop_tokens_and_report_the_law():
     tree = Tabular.random(3, 4, seed=4)
     given = (1, 2, 0, 0)
     (reply,) = tree.answer(
-        [Request((), length=4, report=Report.FULL, stop=frozenset({0, 1, 2}), forced=given)]
+        [Request((), length=4, report=Report.FULL, stop=Stop(frozenset({0, 1, 2})), forced=given)]
     )
     assert reply.continuation(0) == given
     known = tree.log_laws((), [given[:t] for t in range(4)])
@@ -327,7 +328,15 @@ def test_replies_do_not_depend_on_the_room(
 ) -> None:
     reports = (Report.SAMPLE, Report.LOGPROB, Report.TOPK(2), Report.FULL)
     requests = [
-        Request((), (0,) * (8 - length), n, length, reports[i % 4], stop=frozenset({2}), key=(1, i))
+        Request(
+            (),
+            (0,) * (8 - length),
+            n,
+            length,
+            reports[i % 4],
+            stop=Stop(frozenset({2})),
+            key=(1, i),
+        )
         for i, (n, length) in enumerate(sizes)
     ]
     small, large = cramped(laws=laws, places=places), Tabular.random(3, 8, seed=5, end=[2])

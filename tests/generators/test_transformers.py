@@ -25,6 +25,7 @@ from reroot.contract import Report
 from reroot.generators import transformers
 from reroot.generators.base import Generator, Request
 from reroot.generators.prefix_tree import Limits
+from reroot.generators.stops import Stop
 from reroot.generators.transformers import Transformers
 from reroot.testing import GeneratorConformance
 from served_lm import CLOSE, KINDS, NETWORKS, ROOMY, TEXT
@@ -182,7 +183,7 @@ def test_a_cache_too_small_for_one_path_still_answers() -> None:
 def test_what_the_cache_cannot_hold_waits() -> None:
     reports = (Report.SAMPLE, Report.LOGPROB, Report.TOPK(2), Report.FULL)
     requests = [
-        Request((4, 5, 6), n=9, length=6, report=report, stop=frozenset({1}), key=(7, i))
+        Request((4, 5, 6), n=9, length=6, report=report, stop=Stop(frozenset({1})), key=(7, i))
         for i, report in enumerate(reports)
     ]
     roomy, cramped = Transformers((NETWORKS["llama"], TEXT)), CRAMPED["llama"]

@@ -26,10 +26,10 @@ def test_text_round_trip() -> None:
     assert generator.encode_continuation("b\na") == (5, 3, 4)
     assert generator.decode((5, 3, 4, 1)) == "b\na"  # the end token is not shown
     assert generator.end_token == 1
-    assert generator.stop_tokens(()) == {1}
-    assert generator.stop_tokens(("\n", "ab", "</s>", "<s>")) == {0, 1, 3}
+    assert generator.stops(()).tokens == {1}
+    assert generator.stops(("\n", "ab", "</s>", "<s>")).tokens == {0, 1, 3}
     with pytest.raises(InvalidInput, match="empty"):
-        generator.stop_tokens(("",))
+        generator.stops(("",))
     with pytest.raises(InvalidInput, match="outside the vocabulary"):
         generator.decode((K,))
 
@@ -37,7 +37,7 @@ def test_text_round_trip() -> None:
 def test_end_tokens_of_the_generation_settings_count() -> None:
     network = tiny_lm.model("llama")
     network.generation_config.eos_token_id = [5, 7, K + 100]
-    assert Transformers((network, TEXT)).stop_tokens(()) == {1, 5, 7}
+    assert Transformers((network, TEXT)).stops(()).tokens == {1, 5, 7}
 
 
 def test_chat_template() -> None:

@@ -156,7 +156,7 @@ def test_latent_exploration_of_a_language_model() -> None:
 
     generator = Transformers((tiny_lm.model("llama", vocab=6), tiny_lm.tokenizer(6)))
     task = Problem("p", (3, 5), 2, nothing)
-    ends = generator.stop_tokens(())
+    ends = generator.stops(()).tokens
     for k, renormalize in ((3, False), (20, True)):
         law = law_of_coins(latent_exploration(k=k, renormalize=renormalize), task, generator)
         assert len(law) == 1 + 5 * 6  # one output is the end token alone

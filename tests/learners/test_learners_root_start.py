@@ -9,7 +9,8 @@ import asyncio
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from reroot.learners.root_start import (
     self_consistency,
 )
 from reroot.limits import root_success
+from reroot.tasks.answers import rule
 from reroot.tasks.base import Problem
 
 Tokens = tuple[int, ...]
@@ -215,6 +217,17 @@ def test_first_success_wants_an_end() -> None:
         assert ends or "give max_rollouts" in str(attempt.error)
 
 
+class Says(Tabular):
+    """One token, of the given texts."""
+
+    def __init__(self, says: dict[str, float]) -> None:
+        super().__init__([list(says.values())])
+        self._texts = list(says)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(self._texts[t] for t in tokens)
+
+
 @pytest.mark.slow
 def test_self_consistency_law_by_enumeration() -> None:
     """All triples of outputs; the vote is on texts, which leave out the end tokens 1 and 2."""
@@ -235,6 +248,28 @@ def test_self_consistency_law_by_enumeration() -> None:
             law[triple[0]] * law[triple[1]] * law[triple[2]]
         )
     assert p_value([a.output for a in run.attempts], by_tokens) < 1e-4
+
+
+def test_self_consistency_votes_by_answer_as_the_task_compares_them() -> None:
+    """P(1/2) = 0.3, P(0.5) = 0.3 and P(7) = 0.4: 7 is the most frequent text, a half the most frequent
+    answer; "?" gives none and has no vote."""
+    says = {"1/2": 0.27, "0.5": 0.27, "7": 0.36, "?": 0.1}
+    generator = Says(says)
+    half = Problem("p", (), 1, lambda _: 1.0, equality=rule("number"))
+    texts = [
+        [
+            a.text
+            for a in reroot.run(
+                self_consistency(n=400), [p], generator, grants="root/sample"
+            ).attempts
+        ]
+        for p in (half, replace(half, equality=None))
+    ]
+    assert texts[0][0] in ("1/2", "0.5")
+    assert texts[1] == ["7"]
+    mostly_silent = Says({"?": 0.9, "7": 0.1})
+    run = reroot.run(self_consistency(n=100), [half], mostly_silent, grants="root/sample")
+    assert [a.text for a in run.attempts] == ["7"]
 
 
 def test_root_start_learners_use_what_the_budget_allows() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from reroot import BackendError, InvalidInput, limits, objective
 from reroot.families import HiddenPath
+from reroot.generators.stops import Stop
 from reroot.generators.tabular import Tabular
 from reroot.objective import (
     Tree,
@@ -82,7 +83,7 @@ def test_children_lead_where_they_say() -> None:
 
 def test_stop_tokens_horizons_and_prompts() -> None:
     generator = Tabular.random(3, 4, seed=1, end=(2,))
-    tree = Tree.of(generator, (1,), horizon=2, stop=frozenset({0}))
+    tree = Tree.of(generator, (1,), horizon=2, stop=Stop(frozenset({0})))
     assert tree.outputs == ((0,), (2,), (1, 0), (1, 1), (1, 2))
     np.testing.assert_allclose(tree.laws, generator.log_laws((1,), [(), (1,)]), atol=1e-14)
 
@@ -349,7 +350,7 @@ def test_bad_input_is_named() -> None:
     other = random_tree(3, 2)
     calls: list[tuple[Any, str]] = [
         (lambda: Tree.of(Tabular(ZEROS), horizon=0), "horizon"),
-        (lambda: Tree.of(Tabular(ZEROS), horizon=2, stop=frozenset({3})), "token 3"),
+        (lambda: Tree.of(Tabular(ZEROS), horizon=2, stop=Stop(frozenset({3}))), "token 3"),
         (lambda: Tree.of(Tabular(ZEROS), horizon=2, limit=0), "limit"),
         (lambda: soft_values(tree, r, 0.0), "beta"),
         (lambda: value(tree, tree, r, math.inf), "beta"),

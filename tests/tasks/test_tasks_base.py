@@ -44,7 +44,7 @@ def test_a_finite_number_is_a_reward(value: Any, expected: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, np.float64("nan"), 10**400, None, "1.0", [1.0], 1j, np.ones(1)],
+    [math.nan, math.inf, -math.inf, np.float64("nan"), 10**400, "1.0", [1.0], 1j, np.ones(1)],
 )
 def test_anything_else_is_an_oracle_error_naming_problem_and_value(value: Any) -> None:
     with pytest.raises(OracleError) as caught:
@@ -148,6 +148,34 @@ def test_the_verifier_is_the_existence_of_a_right_extension(answer: str, strict:
         assert verifier(Output((), text, complete=False)) == can, text
         assert verifier(Output((), text, complete=True)) == (text in rights), text
         assert reward(Output((), text, complete=False)) == 0.0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("stop", [("</",), (" <", "/é"), ("\n\n", "1<")])
+def test_half_a_stop_text_can_still_end_a_right_answer(strict: bool, stop: tuple[str, ...]) -> None:
+    """Against every text of up to five characters that holds no stop text."""
+    answer, letters = "1", sorted({*"1< ", *"".join(stop)})
+    spaces = ["".join(t) for n in range(6) for t in itertools.product(" \n", repeat=n)]
+    verifier, reward = TextPrefix(answer, strict, stop), ExactText(answer, strict)
+    rights = {a + answer + b + s for a in spaces for b in spaces for s in ("", *stop)}
+    rights = {t for t in rights if reward(Output((), cut(t, stop), complete=True)) == 1.0}
+    begun = {right[:n] for right in rights for n in range(6)}
+    texts = ("".join(t) for n in range(6) for t in itertools.product(letters, repeat=n))
+    for text in texts:
+        if not any(s in text for s in stop):
+            assert verifier(Output((), text, complete=False)) == (text in begun), text
+
+
+def cut(text: str, stop: tuple[str, ...]) -> str:
+    return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
+
+
+def test_half_a_character_of_a_stop_text_can_still_become_one() -> None:
+    verifier = TextPrefix("ab", stop=("\né", "!"))
+    assert verifier(Output((), " ab \n\ufffd", complete=False))
+    assert not verifier(Output((), " ab\ufffd", complete=False))
+    assert not verifier(Output((), " a\ufffd", complete=False))
+    assert TextPrefix("ab", stop=("é",))(Output((), "ab\ufffd", complete=False))
 
 
 def test_half_a_character_can_still_become_the_right_one() -> None:

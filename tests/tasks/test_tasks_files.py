@@ -12,6 +12,7 @@ import pytest
 from reroot.errors import InvalidInput
 from reroot.tasks import check, get_task, list_tasks, score
 from reroot.tasks.strings import STRING_TASKS
+from reroot.testing import check_task
 from reroot.types import Output
 
 GOOD = [
@@ -83,7 +84,26 @@ def test_a_seed_draws_lines_without_replacement(tmp_path: Path) -> None:
         ("[1, 2]", "line 2: expected a JSON object with prompt and answer, got \\[1, 2\\]"),
         ({"prompt": "a"}, "line 2: the field 'answer' is missing"),
         ({"answer": "a"}, "line 2: the field 'prompt' is missing"),
-        ({"prompt": "a", "answer": 4}, "line 2: answer must be a non-empty text, got 4"),
+        (
+            {"prompt": "a", "answer": None},
+            "line 2: answer must be a non-empty text or a number, got None",
+        ),
+        (
+            {"prompt": "a", "answer": True},
+            "line 2: answer must be a non-empty text or a number, got True",
+        ),
+        (
+            {"prompt": "a", "answer": []},
+            "line 2: answer must be a non-empty text or a number, got ",
+        ),
+        (
+            {"prompt": 3, "answer": "b"},
+            "line 2: prompt must be a non-empty text or a list of messages",
+        ),
+        (
+            {"prompt": [{"role": "user"}], "answer": "b"},
+            "line 2: prompt: a message needs a role and a",
+        ),
         ({"prompt": " ", "answer": "4"}, "line 2: prompt must be a non-empty text, got ' '"),
         ({"prompt": "a", "answer": "4", "id": ""}, "line 2: id must be .* got ''"),
         ({"prompt": "a", "answer": "4", "id": [1]}, "line 2: id must be .* got \\[1\\]"),
@@ -92,8 +112,10 @@ def test_a_seed_draws_lines_without_replacement(tmp_path: Path) -> None:
         ({"prompt": "a", "answer": "4", "stop": 3}, "line 2: stop must be a tuple .* got 3"),
         ({"prompt": "a", "answer": "4", "stop": [""]}, "line 2: stop must be a tuple"),
         ({"prompt": "a", "answer": "1.5", "stop": "."}, "line 2: the stop text '.' occurs in"),
-        ({"promt": "a", "answer": "4"}, "line 2: unknown field 'promt'. Did you mean 'prompt'"),
-        ({"prompt": "a", "answer": "b", "max_token": 4}, "line 2: .* Did you mean 'max_tokens'"),
+        (
+            {"promt": "a", "answer": "4"},
+            "line 2: the field 'prompt' is missing. Did you mean 'promt'",
+        ),
         ({"prompt": "a", "answer": "b", "id": "first"}, "line 2: id 'first' is taken by line 1"),
     ],
 )
@@ -221,7 +243,7 @@ def test_every_listed_string_task_can_be_had_by_its_name() -> None:
     for name in STRING_TASKS:
         assert get_task(name).name == name
         assert "horizon" in listed[name]
-    assert {"path/to/file.py[:function]", "path/to/file.jsonl"} < set(listed)
+    assert {"path/to/file.py[:function]", "path/to/file.jsonl, .json, .csv, .parquet"} < set(listed)
 
 
 def test_data_sets_are_listed_and_suggested_by_their_bare_name() -> None:
@@ -239,9 +261,13 @@ def test_data_sets_are_listed_and_suggested_by_their_bare_name() -> None:
     [
         ("runing_sum", r"unknown task 'runing_sum'. Did you mean 'running_sum'\?"),
         ("Copy ", "unknown task 'Copy'. Did you mean 'copy'"),
-        ("@@@@", r"Known: count_on, copy, .*reasoning_gym:NAME, a file .py\[:function\] or .jsonl"),
+        (
+            "@@@@",
+            r"Known: count_on, copy, .*reasoning_gym:NAME, hf:NAME, a file .py\[:function\] or",
+        ),
         ("", "unknown task ''. Known"),
-        ("data.json", "unknown task 'data.json'"),
+        ("data.json", "cannot read the task file 'data.json': No such file"),
+        ("data.txt", "unknown task 'data.txt'"),
         (None, "a task is named by text, got None"),
     ],
 )
@@ -256,3 +282,17 @@ def test_the_package_reasoning_gym_is_imported_only_when_used() -> None:
         "sys.exit(bool({'reasoning_gym', 'torch', 'transformers', 'polars'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("stop", [["</answer>"], ["\n\nInput", "!"], ["Question:"], ["é🙂"]])
+def test_judges_agree_where_a_stop_text_has_several_characters(
+    tmp_path: Path, stop: list[str]
+) -> None:
+    """With tokens of one character: the verifier accepts a right answer and half a stop text."""
+    lines = [
+        {"prompt": f"Copy {word}:", "answer": word, "stop": stop, "max_tokens": 20}
+        for word in ("apple", "two words", "<a>")
+    ]
+    file = tmp_path / "stops.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    check_task(str(file), horizons=(0,), count=3)

@@ -46,7 +46,7 @@ class Case:
     def __init__(self, base: IntegerGenerator, spread: float = 0.7) -> None:
         self.horizon = base.horizon
         self.policy = SoftmaxPolicy(base)
-        self.tree = Tree.of(base, horizon=base.horizon, stop=base.stop_tokens(()))
+        self.tree = Tree.of(base, horizon=base.horizon, stop=base.stops(()))
         rng = keyed_rng(stream_key(3, "t", "case"))
         for y in self.tree.outputs:
             row = np.full((1, base.horizon), PAD)

@@ -3,6 +3,7 @@
 # ruff: noqa: E402
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ from reroot.training.trl.contracts import granted
 ROWS = [{"prompt": p} for p in trl_toys.PROMPTS]
 
 
+def shown(value: object) -> str:
+    """A name that is the same in every process."""
+    return re.sub(r" at 0x\w+", "", str(value))
+
+
 def share(completions: list[str], **_: Any) -> list[float]:
     return [text.partition("\n")[0].count("c") / trl_toys.LENGTH for text in completions]
 
@@ -44,7 +50,7 @@ def share(completions: list[str], **_: Any) -> list[float]:
         {"importance_sampling_level": "sequence", "pad_to_multiple_of": 8, "temperature": 0.7},
         {"gradient_checkpointing": True, "top_entropy_quantile": 0.5},
     ],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_losses_and_batches_are_trls(settings: dict[str, Any], tmp_path: Path) -> None:
     ours, theirs = trl_pairs.both(tmp_path, lambda: ROWS, lambda: [share], max_steps=4, **settings)
@@ -147,7 +153,7 @@ def test_a_stop_of_one_problem_ends_no_other(tmp_path: Path) -> None:
         {"top_k": 6, "top_p": 0.7, "temperature": 1.5},
         {"generation_kwargs": {"top_k": 2}},
     ],
-    ids=str,
+    ids=shown,
 )
 def test_draws_follow_the_trainers_law(settings: dict[str, Any], tmp_path: Path) -> None:
     """χ² of 2,000 first tokens against the law of transformers' own processors, error rate 1e-4."""
@@ -185,7 +191,7 @@ def test_draws_follow_the_trainers_law(settings: dict[str, Any], tmp_path: Path)
 
 
 @pytest.mark.slow(2)
-@pytest.mark.parametrize("settings", [{"top_k": 3}, {"top_p": 0.6, "temperature": 0.7}], ids=str)
+@pytest.mark.parametrize("settings", [{"top_k": 3}, {"top_p": 0.6, "temperature": 0.7}], ids=shown)
 def test_truncated_laws_are_trained_on_as_trl_does(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -217,7 +223,7 @@ def penalized() -> tuple[Any, Any]:
         ({"bridge": {"grants": "root/sample@T=1"}, "top_k": 5}, r"not on-policy.*grant @T=1,top_k=5"),
         ({"bridge": {"grants": "root/sample@T=0.5"}}, "not on-policy"),
     ],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_what_no_contract_says_is_refused_by_name(
     settings: dict[str, Any], said: str, tmp_path: Path

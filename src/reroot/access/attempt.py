@@ -70,16 +70,17 @@ class Attempt:
 
 
 class Log(Protocol):
-    """Where an attempt's messages are written while it runs (see ``runs.attempts``)."""
+    """Where messages of attempts are written while they run, by the keys of their jobs (see
+    ``runs.inflight``)."""
 
-    def recorded(self) -> list[dict[str, Any]]:
+    def recorded(self, key: str) -> list[dict[str, Any]]:
         """Lines left by an interrupted run of the same attempt."""
         ...
 
-    def append(self, line: dict[str, Any]) -> None:
-        """Add a line, on disk when this returns."""
+    def append(self, key: str, line: dict[str, Any]) -> None:
+        """Add a line of an attempt."""
         ...
 
-    def finish(self) -> None:
-        """The attempt has ended."""
+    def finish(self, key: str) -> None:
+        """An attempt has ended."""
         ...

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError
-from ..types import PAD, FloatArray, IntArray, Query, Reply
+from ..types import PAD, FloatArray, IntArray, Query, Reply, read_only
 
-_A = TypeVar("_A", IntArray, FloatArray)
 _Mask = npt.NDArray[np.bool_]
 
 
@@ -45,8 +44,8 @@ def coarsen(reply: Reply, query: Query, length: int, vocab_size: int) -> Reply:
     k = min(report.top, vocab_size)
     return Reply(
         query.prefix,
-        _seal(tokens),
-        _seal(lengths),
+        read_only(tokens),
+        read_only(lengths),
         _floats(reply.logprobs, (n, longest), beyond, "logprobs") if report.has_logprob else None,
         _lists(reply.top_tokens, (n, longest, k), beyond) if k else None,
         _floats(reply.top_logprobs, (n, longest, k), beyond, "top_logprobs") if k else None,
@@ -74,7 +73,7 @@ def _lists(array: IntArray | None, shape: tuple[int, ...], beyond: _Mask | None)
         raise BackendError(f"the generator answered top_tokens of shape {copy.shape}, not {shape}")
     if beyond is not None:
         copy[beyond] = PAD
-    return _seal(copy)
+    return read_only(copy)
 
 
 def _floats(
@@ -91,9 +90,4 @@ def _floats(
         copy[beyond] = 0.0  # what a backend leaves beyond the end of an output is not for learners
     if np.isnan(copy).any():
         raise BackendError(f"the generator answered NaN in {name}")
-    return _seal(np.broadcast_to(_seal(copy), shape) if shared else copy)
-
-
-def _seal(array: _A) -> _A:
-    array.setflags(write=False)
-    return array
+    return read_only(np.broadcast_to(read_only(copy), shape) if shared else copy)

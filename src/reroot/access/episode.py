@@ -1,4 +1,4 @@
-"""An episode: one problem bound to one generator: prompt tokens, stop tokens, horizon, judges."""
+"""An episode: one problem bound to one generator: prompt tokens, stop rule, horizon, judges."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput, OracleError
-from ..generators.base import Generator, Request, check_prefix
+from ..generators.base import ChatGenerator, Generator, Request, check_prefix
+from ..generators.stops import Stop
 from ..tasks.base import Problem
-from ..types import Output, Prefix
+from ..types import Chat, Output, Prefix
 from .failures import backend_error
 
 
@@ -20,7 +21,7 @@ class Episode:
     Attributes:
         problem: the problem.
         prompt: prompt tokens.
-        stop: tokens that end an output.
+        stop: when an output ends, by its tokens.
         horizon: H, most tokens of an output.
         demonstration: tokens of a right output, if the problem has one.
     """
@@ -28,13 +29,13 @@ class Episode:
     problem: Problem
     generator: Generator
     prompt: tuple[int, ...]
-    stop: frozenset[int]
+    stop: Stop
     horizon: int
     demonstration: Prefix | None
 
     def is_complete(self, tokens: Sequence[int]) -> bool:
-        """Ended by a stop token, or H tokens long."""
-        return len(tokens) >= self.horizon or (len(tokens) > 0 and tokens[-1] in self.stop)
+        """Ended by its last token, or H tokens long."""
+        return len(tokens) >= self.horizon or self.stop.ends(tokens)
 
     def output(self, tokens: Sequence[int]) -> Output:
         """What rewards and verifiers see of ``tokens`` (``BackendError`` if there is no text)."""
@@ -42,9 +43,7 @@ class Episode:
             text = self.generator.decode(tokens)
         except Exception as error:
             raise backend_error(error) from error
-        for stop in self.problem.stop:
-            text = text.partition(stop)[0]
-        return Output(tuple(tokens), text, self.is_complete(tokens))
+        return Output(tuple(tokens), self.stop.cut(text), self.is_complete(tokens))
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         """Refuse strings that no output of this problem can start with (``InvalidInput``)."""
@@ -53,12 +52,13 @@ class Episode:
             raise InvalidInput(
                 f"{Prefix(tuple(tokens))} has {len(tokens)} tokens; outputs have at most {self.horizon}"
             )
-        if not self.stop or self.stop.isdisjoint(tokens[:-1]):
-            return
-        i, token = next((i, token) for i, token in enumerate(tokens) if token in self.stop)
-        raise InvalidInput(
-            f"{Prefix(tuple(tokens))} goes on after the stop token {token} at position {i}"
-        )
+        end = self.stop.first_end(tokens[:-1])
+        if end is not None:
+            token = tokens[end]
+            what = "the stop token" if token in self.stop.tokens else "a stop text ends with token"
+            raise InvalidInput(
+                f"{Prefix(tuple(tokens))} goes on after {what} {token} at position {end}"
+            )
 
     def scoring(self, tokens: tuple[int, ...]) -> Request:
         """The request for log P of each token under the generator's own law."""
@@ -72,8 +72,7 @@ def bind(problem: Problem, generator: Generator) -> Episode:
         InvalidInput: the prompt is not encodable, or prompt and output do not fit the generator.
         OracleError: the demonstration is not an output of this problem.
     """
-    prompt = problem.prompt
-    tokens = generator.encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+    tokens = prompt_tokens(problem, generator)
     limit = generator.max_length()
     if limit is not None and len(tokens) + problem.max_tokens > limit:
         raise InvalidInput(
@@ -81,11 +80,29 @@ def bind(problem: Problem, generator: Generator) -> Episode:
             f"tokens exceed the generator's {limit} positions"
         )
     _check_vocabulary(problem, tokens, generator)
-    stop = generator.stop_tokens(problem.stop)
+    stop = generator.stops(problem.stop)
     episode = Episode(problem, generator, tokens, stop, problem.max_tokens, None)
     if problem.demonstration is None:
         return episode
     return Episode(problem, generator, tokens, stop, problem.max_tokens, _demonstration(episode))
+
+
+def prompt_tokens(problem: Problem, generator: Generator) -> tuple[int, ...]:
+    """The prompt as tokens (``InvalidInput`` where the generator has none for it)."""
+    prompt = problem.prompt
+    if isinstance(prompt, str):
+        return generator.encode(prompt)
+    if not isinstance(prompt, Chat):
+        return tuple(prompt)
+    if not isinstance(generator, ChatGenerator):
+        raise InvalidInput(
+            f"problem {problem.id!r}: its prompt is a chat, and a {type(generator).__name__} has no "
+            "chat template"
+        )
+    try:
+        return generator.encode_chat(prompt)
+    except InvalidInput as error:
+        raise InvalidInput(f"problem {problem.id!r}: {error}") from error
 
 
 def _check_vocabulary(problem: Problem, prompt: Sequence[int], generator: Generator) -> None:
@@ -115,9 +132,20 @@ def _demonstration(episode: Episode) -> Prefix:
     if not episode.is_complete(tokens):
         raise OracleError(
             f"problem {problem.id!r}: the demonstration {shown!r} is not a complete output: it has "
-            f"{len(tokens)} of {problem.max_tokens} tokens and does not end with a stop token"
+            f"{len(tokens)} of {problem.max_tokens} tokens and does not end by a stop"
         )
     return Prefix(tokens)
+
+
+def oracles_of(problem: Problem) -> frozenset[Oracle]:
+    """The oracles that a problem has; hidden states are the generator's."""
+    have = {
+        Oracle.REWARD: problem.reward,
+        Oracle.VERIFIER: problem.verifier,
+        Oracle.DEMONSTRATION: problem.demonstration,
+        Oracle.VALUE: problem.value,
+    }
+    return frozenset(oracle for oracle, judge in have.items() if judge is not None)
 
 
 def check_oracles(problem: Problem, contract: Contract) -> None:
@@ -125,12 +153,7 @@ def check_oracles(problem: Problem, contract: Contract) -> None:
 
     Hidden states are the generator's (``Capabilities.refusal``).
     """
-    have = {
-        Oracle.REWARD: True,
-        Oracle.VERIFIER: problem.verifier is not None,
-        Oracle.DEMONSTRATION: problem.demonstration is not None,
-        Oracle.VALUE: problem.value is not None,
-    }
+    lacking = contract.oracles - oracles_of(problem) - {Oracle.HIDDEN}
     for oracle in Oracle:
-        if oracle in contract.oracles and not have.get(oracle, True):
+        if oracle in lacking:
             raise InvalidInput(f"problem {problem.id!r} has no {oracle} to grant ({contract})")

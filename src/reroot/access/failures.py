@@ -55,7 +55,7 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """An exception as data, whatever its own methods do; of a group, the first error's place."""
     try:
-        first, message = _first_leaf(error), _text(error)
+        first, message = next(leaves(error)), _text(error)
         if first is not error:
             message = f"{message}: {type(first).__name__}: {_text(first)}"
         file, line = _place((first.__cause__ or first).__traceback__)
@@ -87,10 +87,6 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 def readable(text: str) -> str:
     """``text`` as UTF-8 can hold it, and no subclass of it: lone surrogates are written out."""
     return str.encode(text, "utf-8", "backslashreplace").decode("utf-8")
-
-
-def _first_leaf(error: BaseException) -> BaseException:
-    return next(leaves(error))
 
 
 def _text(error: BaseException) -> str:

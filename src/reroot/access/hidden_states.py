@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..contract import Contract
 from ..errors import BackendError, InvalidInput
-from ..types import Cost, FloatArray
+from ..types import Cost, FloatArray, read_only
 from .episode import Episode
 from .rules import PrefixRules
 from .session import AskHiddenStates
@@ -67,5 +67,4 @@ def checked_hidden_states(
         raise BackendError(f"the generator showed states of shape {states.shape}, not {expected}")
     if not (np.isfinite(states).all() if layers is None else (states < np.inf).all()):
         raise BackendError("the generator showed states that are not numbers")
-    states.flags.writeable = False
-    return states
+    return read_only(states)

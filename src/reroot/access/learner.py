@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Answer = Awaitable[Prefix | Finding | None]
 """What a learner function gives: an output, a finding, or nothing."""
-Requirement = Contract | str | Callable[[Mapping[str, Any]], Contract | str]
+Params = Mapping[str, Any]
+"""Every parameter of a learner by name, defaults included."""
+Requirement = Contract | str | Callable[[Params], Contract | str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The runner: many learners, one generator; what they ask at the same moment is one batch.
 
-A run proceeds in rounds. All learners that can go on run until each waits for the generator
-(oracles answer at once) or for something that is not its session: a moment, a file, a thread.
-Everything they asked becomes one call of the generator; all get their answers; and so on. Who
+A run proceeds in rounds. All learners that can go on run until each waits for the generator, for
+a judge that works elsewhere (others answer at once) or for something that is not its session: a
+moment, a file, a thread. Everything they asked becomes one call of the generator, while judges are
+at work; all get their answers; and so on. Who
 waits for something else is looked after by itself: the runner polls for all of them together, and
 pauses only when nobody can go on. Learners never share anything, and every random number is keyed
 by what it is for, so results do not depend on how many run at a time, on their order, or on the
@@ -18,8 +19,8 @@ import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ..checks import check_between
-from ..errors import InvalidInput, RerootError
+from ..checks import check_between, check_int
+from ..errors import RerootError
 from ..generators.base import Generator
 from . import learner_thread
 from .attempt import Attempt, Job, Log
@@ -28,7 +29,7 @@ from .judging import judge
 from .learner_thread import LearnerThread, Turn
 from .running import Running, Waiting, open_message, start
 
-__all__ = ["Attempt", "Job", "Log", "check_concurrency", "execute"]
+__all__ = ["Attempt", "Job", "Log", "check_limits", "execute"]
 
 _TURNS = 100  # turns in one round, so that no learner holds up the others
 
@@ -39,7 +40,7 @@ def execute(
     *,
     concurrency: int,
     on_attempt: Callable[[Attempt], None],
-    log_of: Callable[[Job], Log | None] = lambda job: None,
+    log: Log | None = None,
     on_round: Callable[[int], None] = lambda running: None,
     on_error: Callable[[Attempt, BaseException], None] | None = None,
     attempt_timeout: float | None = None,
@@ -52,7 +53,7 @@ def execute(
         generator: what is behind the door.
         concurrency: most attempts that run at the same time.
         on_attempt: gets each result as soon as its round is over.
-        log_of: where the messages of a job are written, if anywhere.
+        log: where messages are written, if anywhere.
         on_round: is told before each round how many attempts are running.
         on_error: gets, before ``on_attempt``, an attempt that failed and the exception itself: what
             the learner, the generator or the task raised. Without it, no object of a learner
@@ -64,18 +65,16 @@ def execute(
             ``None``: no limit.
 
     Raises:
-        InvalidInput: a time limit is no positive number.
+        InvalidInput: see ``check_limits``.
         RunFolderError: what an interrupted run has left of an attempt is damaged.
     """
-    for name, value in (("attempt_timeout", attempt_timeout), ("judge_timeout", judge_timeout)):
-        if value is not None:
-            check_between(name, value, 0.0, math.inf)
+    check_limits(concurrency, attempt_timeout, judge_timeout)
     queue, running, thread = iter(jobs), list[Running](), LearnerThread()
     at_once = _affordable_loops(concurrency)
     try:
         while True:
             for job in itertools.islice(queue, at_once - len(running)):
-                running.append(start(job, log_of(job), on_error is not None, judge_timeout))
+                running.append(start(job, log, on_error is not None, judge_timeout))
             if not running:
                 return
             on_round(len(running))
@@ -84,23 +83,31 @@ def execute(
             running = [r for r in running if r.finished is None]
             # who did not give the thread back runs on it still, and is left there
             thread.close([r.task for r in done if r.clock < math.inf])
-            answer_all(generator, [item for item in waiting if item.running.finished is None])
+            judged = judge(generator, done, judge_timeout)  # begun, and going on while ...
+            waiting = [item for item in waiting if item.running.finished is None]
+            answer_all(generator, waiting)  # ... the generator works
             for item in waiting:
+                item.judged()
                 item.deliver()
-            for one, attempt in zip(done, judge(generator, done, judge_timeout), strict=True):
+            for one, attempt in zip(done, judged, strict=True):
                 if on_error is not None and attempt.error is not None:
                     on_error(attempt, one.raised or RerootError(str(attempt.error)))
                 on_attempt(attempt)
                 if one.log is not None:
-                    one.log.finish()
+                    one.log.finish(one.job.key)
     finally:
         thread.end([r.task for r in running if r.clock < math.inf])
 
 
-def check_concurrency(concurrency: int) -> None:
-    """Refuse anything but a positive number of attempts in flight (``InvalidInput``)."""
-    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"concurrency must be an integer >= 1, got {concurrency!r}")
+def check_limits(
+    concurrency: int, attempt_timeout: float | None, judge_timeout: float | None
+) -> None:
+    """Refuse anything but a positive number of attempts in flight, and positive limits of time
+    (``InvalidInput``)."""
+    check_int("concurrency", concurrency, 1)
+    for name, value in (("attempt_timeout", attempt_timeout), ("judge_timeout", judge_timeout)):
+        if value is not None:
+            check_between(name, value, 0.0, math.inf)
 
 
 def _affordable_loops(concurrency: int) -> int:

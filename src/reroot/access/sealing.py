@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,19 @@ def _end(body: bytes) -> bytes:
     return _MARK + digest.encode("ascii") + b'"}'
 
 
-def read_sealed(file: Path, what: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(number, bytes, record) of each line; a last line that a kill cut off is left out.
+def read_sealed(
+    file: Path, what: str, checked: Callable[[dict[str, Any]], Any] = lambda record: record
+) -> Iterator[tuple[int, Any]]:
+    """(bytes, what is ``checked`` of the record) of each line; a last line that a kill cut off is
+    left out.
 
     Args:
         file: the file.
         what: what its lines are, for the error.
+        checked: record → what it says; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none.
 
     Raises:
-        RunFolderError: it cannot be read, or a line that is not the last is damaged.
+        RunFolderError: it cannot be read, or a line that is not the last is damaged; it says which.
     """
     try:
         lines = file.read_bytes().split(b"\n")
@@ -57,6 +61,7 @@ def read_sealed(file: Path, what: str) -> Iterator[tuple[int, int, dict[str, Any
         raise RunFolderError(f"can't read {file}: {error.strerror or error}") from None
     for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
         try:
-            yield number, len(line) + 1, unsealed(line)
-        except ValueError as error:
+            record = checked(unsealed(line))
+        except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{file}, line {number}: not a {what} line: {error}") from None
+        yield len(line) + 1, record

@@ -11,21 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import Any, NoReturn, Protocol
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..randomness import Key, keyed_rng
-from ..types import (
-    Budget,
-    Cost,
-    FloatArray,
-    IntArray,
-    Prefix,
-    Query,
-    Reply,
-    as_tokens,
-)
+from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
+
+
+class Equality(Protocol):
+    """When two outputs give the same answer; it knows no right one."""
+
+    def find(self, text: str) -> str | None: ...
+    def same(self, answer: str, found: str) -> bool | float: ...
+
+
+class EndRule(Protocol):
+    """When an output ends: a plain value, and a function of the tokens alone (``Generator.stops``)."""
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether an output ends at the last of ``tokens``, all its tokens so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,11 @@ class Facts:
     prompt: tuple[int, ...]
     vocab_size: int
     horizon: int
-    stop: frozenset[int]
+    stop: EndRule
     contract: Contract
     budget: Budget
     rng_key: Key
+    equality: Equality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ def _integer(value: object, name: str) -> int | None:
 class Answer:
     """What comes back for a message: a value or an error, and the account after it."""
 
-    value: object
+    value: Any
     error: Exception | None
     spent: Cost
 
@@ -219,8 +226,9 @@ class Session:
         return None if limit is None else limit - getattr(self._spent, currency)
 
     def is_complete(self, prefix: Prefix) -> bool:
-        """Whether ``prefix`` is an output: ended by a stop token, or H tokens long."""
-        return len(prefix) >= self.horizon or (len(prefix) > 0 and prefix[-1] in self._facts.stop)
+        """Whether ``prefix`` is an output: ended by its last token (a stop token, or one that completes
+        a stop text), or H tokens long."""
+        return len(prefix) >= self.horizon or self._facts.stop.ends(prefix)
 
     # ---- the generator ---------------------------------------------------------------------
 
@@ -233,12 +241,10 @@ class Session:
             BudgetExceeded: the worst case of all queries together does not fit.
         """
         queries = tuple(queries)
-        value = await self._send(Ask(queries)) if queries else list[Reply]()
-        return cast("list[Reply]", value)
+        return await self._send(Ask(queries)) if queries else []
 
     async def _one(self, query: Query) -> Reply:
-        value = await self._send(Ask((query,)))
-        return cast("list[Reply]", value)[0]
+        return (await self._send(Ask((query,))))[0]
 
     async def rollouts(self, n: int, *, report: Report | None = None) -> Reply:
         """``n`` complete outputs from the root."""
@@ -280,8 +286,7 @@ class Session:
 
     async def rewards(self, outputs: Sequence[Prefix]) -> list[float]:
         """Outcome rewards of complete outputs (any outputs, also ones the generator never drew)."""
-        value = await self._send(Consult(Oracle.REWARD, tuple(map(_prefix, outputs))))
-        return cast("list[float]", value)
+        return await self._send(Consult(Oracle.REWARD, tuple(map(_prefix, outputs))))
 
     async def reward(self, output: Prefix) -> float:
         """Outcome reward of one complete output."""
@@ -289,8 +294,7 @@ class Session:
 
     async def verify_all(self, prefixes: Sequence[Prefix]) -> list[bool]:
         """For each prefix: can it still become a right output?"""
-        value = await self._send(Consult(Oracle.VERIFIER, tuple(map(_prefix, prefixes))))
-        return cast("list[bool]", value)
+        return await self._send(Consult(Oracle.VERIFIER, tuple(map(_prefix, prefixes))))
 
     async def verify(self, prefix: Prefix) -> bool:
         """Can this prefix still become a right output?"""
@@ -298,14 +302,11 @@ class Session:
 
     async def demonstration(self, length: int | None = None) -> Prefix:
         """The first ``length`` tokens of a right output (``None``: all of it)."""
-        value = await self._send(Demonstrate(length))
-        assert isinstance(value, Prefix)
-        return value
+        return await self._send(Demonstrate(length))
 
     async def values(self, prefixes: Sequence[Prefix]) -> list[float]:
         """For each prefix an estimate ≥ 0 of its value; the problem says of what."""
-        value = await self._send(Consult(Oracle.VALUE, tuple(map(_prefix, prefixes))))
-        return cast("list[float]", value)
+        return await self._send(Consult(Oracle.VALUE, tuple(map(_prefix, prefixes))))
 
     async def value(self, prefix: Prefix) -> float:
         """An estimate ≥ 0 of the value of one prefix."""
@@ -319,8 +320,7 @@ class Session:
         Needs the oracle +hidden and control over ``prefix``, as ``law`` does, but no report. Charged
         as ``law`` is, and one state.
         """
-        value = await self._send(AskHiddenStates((_prefix(prefix),), layers))
-        return cast("FloatArray", value)[0]
+        return (await self._send(AskHiddenStates((_prefix(prefix),), layers)))[0]
 
     async def features(self, outputs: Sequence[Prefix]) -> FloatArray:
         """(n, d): the generator's features of complete outputs, one row each; of a language model the
@@ -329,14 +329,27 @@ class Session:
         Needs the oracle +hidden; below chosen control, outputs whose every token the generator itself
         emitted in this session. Charged per output: its tokens and the prompt's as prefill, one state.
         """
-        value = await self._send(AskHiddenStates(tuple(map(_prefix, outputs)), None))
-        return cast("FloatArray", value)
+        return await self._send(AskHiddenStates(tuple(map(_prefix, outputs)), None))
 
     async def text(self, prefix: Prefix) -> str:
         """The text of ``prefix``, cut before the stop text. Free: it says nothing about the law."""
-        value = await self._send(Decode(_prefix(prefix)))
-        assert isinstance(value, str)
-        return value
+        return await self._send(Decode(_prefix(prefix)))
+
+    async def votes(self, outputs: Sequence[Prefix]) -> list[int]:
+        """For each output the number of its answer: equal where the problem takes the answers for the
+        same, counted from 0 in order of appearance; −1 where an output gives no answer. Free."""
+        by, firsts, found = self._facts.equality, list[str](), list[int]()
+        for output in outputs:
+            text = await self.text(output)
+            answer = text.strip() if by is None else by.find(text)
+            if answer is None:
+                found.append(-1)
+                continue
+            known = (i for i, a in enumerate(firsts) if a == answer or (by and by.same(a, answer)))
+            place = next(known, len(firsts))
+            firsts += [answer] * (place == len(firsts))
+            found.append(place)
+        return found
 
     # ---- the letter box --------------------------------------------------------------------
 
@@ -346,7 +359,7 @@ class Session:
         granted = self.contract.report
         return Report.SAMPLE if granted.draws else granted
 
-    async def _send(self, message: Message) -> object:
+    async def _send(self, message: Message) -> Any:
         if asyncio._get_running_loop() is not self._loop:
             raise InvalidInput(
                 "a session serves the learner it was made for, in its own event loop: it was used by "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..access.learner import BoundLearner, LearnerFactory
 from ..contract import Contract, Sampling
+from ..objective import conditioned_law, gibbs_policy
 from ..testing import EnumeratedRun
 from .toys import Law, Tokens, Toy
 
@@ -26,12 +27,24 @@ class Aim:
     law: Law
 
 
+def given_right(toy: Toy) -> Aim:
+    """P, given that the output passes."""
+    return Aim("P given right", toy.law_of(conditioned_law(toy.tree, toy.passes)))
+
+
+def tilted(toy: Toy, beta: float | None) -> Aim:
+    """The KL tilt of P by the rewards; without β, P given the reward."""
+    if beta is None:
+        return Aim("P given r", toy.law_of(conditioned_law(toy.tree, toy.rewards)))
+    tilt = gibbs_policy(toy.tree, toy.rewards, beta)
+    return Aim(f"KL tilt, β = {beta:g}", toy.law_of(tilt))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One statement about a method, to be checked.
 
     Attributes:
-        method: registry name of the learner.
         learner: the learner with its parameters.
         toy: where it is checked.
         states: what the law is said to be, in words.
@@ -40,9 +53,9 @@ class Case:
         costs: currency → expected cost, where there is a formula.
         beta: β of the value oracle.
         view: what of a run the law is about (default: the output).
+        how: how it is checked.
     """
 
-    method: str
     learner: BoundLearner
     toy: Toy
     states: str
@@ -51,6 +64,12 @@ class Case:
     costs: Mapping[str, float] = field(default_factory=dict[str, float])
     beta: float | None = None
     view: View | None = None
+    how: ClassVar[str] = "enumerated"
+
+    @property
+    def method(self) -> str:
+        """Name of the learner in the registry."""
+        return self.learner.name
 
     @property
     def grants(self) -> Contract:
@@ -79,6 +98,7 @@ class Chain(Case):
     start: Mapping[Tokens, float]
     steps: int
     read: Callable[[Mapping[Tokens, float]], Law]
+    how: ClassVar[str] = "per step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +110,7 @@ class Weighted(Case):
     """
 
     log_z: float
+    how: ClassVar[str] = "weighted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +122,7 @@ class Sampled(Case):
     """
 
     samples: int = 2_000
+    how: ClassVar[str] = "sampled"
 
 
 def kl_divergence(p: Mapping[Any, float], q: Mapping[Any, float]) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ..access.learner import BoundLearner
 from ..access.runner import Attempt
 from ..contract import Contract, Control, Report, Sampling
 from ..errors import InvalidInput
@@ -44,9 +46,8 @@ class Distances:
 
     @classmethod
     def of(cls, found: Law, law: Law) -> Distances:
-        return cls(
-            total_variation(found, law), kl_divergence(found, law), largest_ratio(found, law)
-        )
+        measures = total_variation, kl_divergence, largest_ratio
+        return cls(*(measure(found, law) for measure in measures))
 
 
 @dataclass(frozen=True)
@@ -55,43 +56,35 @@ class Certificate:
 
     Attributes:
         case: the case.
-        how: ``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``.
         law: what was found: the law of the output; of a chain the law after one step from the
             stationary one; of a weighted sample the weighted law.
+        costs: currency → expected cost.
+        runs: runs that were made.
         output: the law of the learner's own output, where that is another one.
         stated: distances of ``law`` to the one that is stated.
         aimed: distances of the learner's own output to the law that it approaches.
         margin: half of the interval around the total variation; 0: exact.
-        costs: currency → expected cost.
         holds: whether the statement holds; ``None``: nothing is stated.
         faults: what is wrong, in words.
-        runs: runs that were made.
         seconds: time it took.
     """
 
     case: Case
-    how: str
     law: Law
-    output: Law | None
-    stated: Distances | None
-    aimed: Distances | None
-    margin: float
     costs: Mapping[str, float]
-    holds: bool | None
-    faults: tuple[str, ...]
     runs: int
+    output: Law | None = None
+    stated: Distances | None = None
+    aimed: Distances | None = None
+    margin: float = 0.0
+    holds: bool | None = None
+    faults: tuple[str, ...] = ()
     seconds: float = 0.0
 
-
-@dataclass(frozen=True)
-class _Found:
-    how: str
-    law: Law
-    costs: Mapping[str, float]
-    runs: int
-    margin: float = 0.0
-    faults: list[str] = field(default_factory=list[str])
-    output: Law | None = None
+    @property
+    def how(self) -> str:
+        """``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``."""
+        return self.case.how
 
 
 def certify(case: Case) -> Certificate:
@@ -101,17 +94,11 @@ def certify(case: Case) -> Certificate:
         InvalidInput: the enumeration is too large, or a run failed.
     """
     started = time.perf_counter()
-    if isinstance(case, Chain):
-        found = _chain(case)
-    elif isinstance(case, Weighted):
-        found = _weighted(case)
-    elif isinstance(case, Sampled):
-        found = _sampled(case)
-    else:
-        found = _enumerated(case)
+    found = next(check(case) for kind, check in _CHECKS.items() if isinstance(case, kind))
     stated = None if case.law is None else Distances.of(found.law, case.law)
-    faults = list(found.faults)
     own = found.law if found.output is None else found.output
+    aimed = None if case.aim is None else Distances.of(own, case.aim.law)
+    faults = list(found.faults)
     if stated is not None and stated.tv > EXACT + found.margin:
         faults.append(f"the law is {stated.tv:.3g} from the stated one in total variation")
     for currency, expected in case.costs.items():
@@ -119,32 +106,16 @@ def certify(case: Case) -> Certificate:
         tolerance = 0.1 if found.margin else 1e-9  # a mean over samples, or exact
         if not math.isclose(cost, expected, rel_tol=tolerance, abs_tol=1e-9):
             faults.append(f"{cost:.6g} {currency} in expectation, the formula gives {expected:.6g}")
-    nothing = case.law is None and not case.costs and not found.faults
-    return Certificate(
-        case,
-        found.how,
-        found.law,
-        found.output,
-        stated,
-        None if case.aim is None else Distances.of(own, case.aim.law),
-        found.margin,
-        found.costs,
-        None if nothing else not faults,
-        tuple(faults),
-        found.runs,
-        time.perf_counter() - started,
-    )
+    nothing = case.law is None and not case.costs and not faults
+    holds = None if nothing else not faults
+    seconds = time.perf_counter() - started
+    more = {"stated": stated, "aimed": aimed, "faults": tuple(faults), "seconds": seconds}
+    return replace(found, holds=holds, **more)
 
 
-def _runs(case: Case) -> list[EnumeratedRun]:
-    runs = enumerate_runs(
-        case.learner,
-        case.toy.problem(case.beta),
-        case.toy.generator,
-        grants=case.grants,
-        choices=True,
-        limit=LIMIT,
-    )
+def _runs(case: Case, learner: BoundLearner, grants: Contract) -> list[EnumeratedRun]:
+    problem, generator = case.toy.problem(case.beta), case.toy.generator
+    runs = enumerate_runs(learner, problem, generator, grants=grants, choices=True, limit=LIMIT)
     _refuse_errors([r.attempt for r in runs])
     return runs
 
@@ -166,14 +137,14 @@ def _costs(runs: Sequence[EnumeratedRun]) -> dict[str, float]:
     }
 
 
-def _enumerated(case: Case) -> _Found:
-    runs = _runs(case)
-    return _Found("enumerated", law_of(runs, case.view or _output), _costs(runs), len(runs))
+def _enumerated(case: Case) -> Certificate:
+    runs = _runs(case, case.learner, case.grants)
+    return Certificate(case, law_of(runs, case.view or _output), _costs(runs), len(runs))
 
 
-def _weighted(case: Weighted) -> _Found:
+def _weighted(case: Weighted) -> Certificate:
     """The law of the output with each run weighted by Ẑ/Z."""
-    runs = _runs(case)
+    runs = _runs(case, case.learner, case.grants)
     weighted: dict[Tokens | None, float] = {}
     total = 0.0
     for r in runs:
@@ -182,14 +153,13 @@ def _weighted(case: Weighted) -> _Found:
         total += r.probability * weight
         output = _output(r)
         weighted[output] = weighted.get(output, 0.0) + r.probability * weight
-    faults = []
-    if abs(total - 1.0) > EXACT:
-        faults.append(f"the mean of Ẑ is {total:.6g} times Z: the normalizer is biased")
+    biased = f"the mean of Ẑ is {total:.6g} times Z: the normalizer is biased"
+    faults = (biased,) if abs(total - 1.0) > EXACT else ()
     output = law_of(runs, _output)
-    return _Found("weighted", weighted, _costs(runs), len(runs), faults=faults, output=output)
+    return Certificate(case, weighted, _costs(runs), len(runs), output, faults=faults)
 
 
-def _sampled(case: Sampled) -> _Found:
+def _sampled(case: Sampled) -> Certificate:
     """Frequencies of many runs; the interval is E TV of draws from the stated law + McDiarmid's deviation."""
     problem, n = case.toy.problem(case.beta), case.samples
     problems = [replace(problem, id=f"{problem.id}/{i}") for i in range(n)]
@@ -200,7 +170,7 @@ def _sampled(case: Sampled) -> _Found:
     spread = _spread(case.law, n) if case.law else 0.5 * math.sqrt(len(counts) / n)
     margin = spread + math.sqrt(math.log(1 / (1 - CONFIDENCE)) / (2 * n))
     costs = {c: float(np.mean([getattr(a.cost, c) for a in result.attempts])) for c in CURRENCIES}
-    return _Found("sampled", {y: k / n for y, k in counts.items()}, costs, n, margin)
+    return Certificate(case, {y: k / n for y, k in counts.items()}, costs, n, margin=margin)
 
 
 def _spread(law: Law, n: int) -> float:
@@ -208,7 +178,7 @@ def _spread(law: Law, n: int) -> float:
     return math.fsum(math.sqrt(max(0.0, p * (1.0 - p)) / n) for p in law.values()) / 2
 
 
-def _chain(case: Chain) -> _Found:
+def _chain(case: Chain) -> Certificate:
     """One step from every state leaves the stationary law as it is; some steps make the learner."""
     kernel, count = _kernel(case)
     faults: list[str] = []
@@ -219,7 +189,7 @@ def _chain(case: Chain) -> _Found:
     law: Mapping[Tokens, float] = case.start
     for _ in range(case.steps):
         law = _stepped(law, kernel)
-    runs = _runs(case)
+    runs = _runs(case, case.learner, case.grants)
     found = law_of(runs, case.view or _output)
     apart = total_variation(found, case.read(law))
     if apart > EXACT:
@@ -228,7 +198,7 @@ def _chain(case: Chain) -> _Found:
     if not output:
         faults.append("the learner gives no output in so few steps: that shows nothing")
     made = len(runs) + count
-    return _Found("per step", limit, _costs(runs), made, faults=faults, output=output)
+    return Certificate(case, limit, _costs(runs), made, output, faults=tuple(faults))
 
 
 def _given_output(law: Law) -> Law:
@@ -244,15 +214,7 @@ def _kernel(case: Chain) -> tuple[dict[Tokens, Law], int]:
     kernel: dict[Tokens, Law] = {}
     count = 0
     for state in case.stationary:
-        runs = enumerate_runs(
-            case.step(state=state),
-            case.toy.problem(case.beta),
-            case.toy.generator,
-            grants=grants,
-            choices=True,
-            limit=LIMIT,
-        )
-        _refuse_errors([r.attempt for r in runs])
+        runs = _runs(case, case.step(state=state), grants)
         kernel[state], count = law_of(runs, _output), count + len(runs)
     return kernel, count
 
@@ -264,3 +226,12 @@ def _stepped(law: Mapping[Tokens, float], kernel: Mapping[Tokens, Law]) -> dict[
             assert to is not None
             found[to] = found.get(to, 0.0) + mass * probability
     return found
+
+
+_CHECKS: dict[type[Case], Callable[[Any], Certificate]] = {
+    Chain: _chain,
+    Weighted: _weighted,
+    Sampled: _sampled,
+    Case: _enumerated,
+}
+"""By the most particular kind of a case."""

@@ -12,7 +12,7 @@ import numpy as np
 from .._version import __version__
 from ..learners import list_learners
 from ..types import CURRENCIES
-from .case import EXACT, Case, Chain, Sampled, Weighted
+from .case import EXACT
 from .cases import cases_of
 from .check import CONFIDENCE, Certificate, Distances
 from .toys import Law, Tokens
@@ -87,12 +87,6 @@ def _law(certificate: Certificate) -> list[dict[str, Any]]:
         }
         for y in keys
     ]
-
-
-def checked_by(case: Case) -> str:
-    """How a case will be checked."""
-    kinds = ((Chain, "per step"), (Weighted, "weighted"), (Sampled, "sampled"))
-    return next((name for kind, name in kinds if isinstance(case, kind)), "enumerated")
 
 
 def uncertified() -> list[str]:

@@ -15,7 +15,7 @@ from ..generators.tabular import Tabular
 from ..objective import Tree, log_twists
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
-from ..types import FloatArray, Output
+from ..types import FloatArray
 
 Tokens = tuple[int, ...]
 Law = Mapping[Tokens | None, float]
@@ -80,6 +80,10 @@ class Toy:
         """(m,) probabilities of the outputs under another law on the same tree."""
         return np.exp(policy.log_probabilities())
 
+    def law_of(self, policy: Tree) -> Law:
+        """Another law on the same tree, as output → probability."""
+        return self.law(self.of(policy))
+
     @property
     def mean_length(self) -> float:
         """E_P |y|, tokens."""
@@ -94,7 +98,7 @@ class Toy:
             self.generator.horizon,
             reward=lambda output: self.reward(output.tokens) if output.complete else 0.0,
             verifier=lambda output: output.tokens in self.right,
-            value=lambda output: _looked_up(values, output),
+            value=lambda output: values[output.tokens],
         )
 
     def log_values(self, beta: float | None) -> FloatArray:
@@ -113,10 +117,6 @@ class Toy:
         off[0] = 0.0
         found = dict(zip(self.tree.prefixes, np.exp(inner + off).tolist(), strict=True))
         return found | dict(zip(self.tree.outputs, np.exp(logs).tolist(), strict=True))
-
-
-def _looked_up(values: Mapping[Tokens, float], output: Output) -> float:
-    return values[output.tokens]
 
 
 def _graded(tokens: Tokens) -> float:

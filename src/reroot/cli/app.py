@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from rich.table import Table
 
 from .._version import __version__
+from ..errors import MissingDependency
 from .console import PlainConsole
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="reroot",
@@ -23,6 +31,58 @@ Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4
 """,
 )
 console = PlainConsole()
+
+
+def documented(doc: str | None) -> tuple[str, dict[str, str]]:
+    """A docstring's text before its sections, and its ``Args`` as name → meaning."""
+    text = inspect.cleandoc(doc or "")
+    about, *parts = re.split(r"^(Args|Attributes|Returns|Raises|Example)s?::?\n", text, flags=re.M)
+    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    meanings: dict[str, str] = {}
+    for item in re.findall(r"^    (\w[^\n]*(?:\n {5,}[^\n]*)*)", sections.get("Args", ""), re.M):
+        names, _, meaning = item.partition(":")
+        for name in names.split(","):
+            meanings[name.strip()] = re.sub(r"\s+", " ", meaning.replace("``", "")).strip()
+    return about.strip().replace("``", ""), meanings
+
+
+def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
+    """Add a command that is told in its docstring, at its end the ``Args``; keywords are options.
+
+    Args:
+        flags: options that are given or not, without a ``--no-…``.
+        name: of the command, where the function has another.
+    """
+
+    def add(function: _F) -> _F:
+        text, kinds = inspect.cleandoc(function.__doc__ or ""), get_type_hints(function)
+        known = inspect.signature(function).parameters
+        for key, meaning in documented(text)[1].items():
+            if known[key].kind == inspect.Parameter.KEYWORD_ONLY:
+                names = [f"--{key.replace('_', '-')}"] if key in flags else []
+                told = typer.Option(*names, help=meaning)
+            else:
+                told = typer.Argument(help=meaning)
+            function.__annotations__[key] = Annotated[kinds[key], told]
+        return app.command(name, help=text.partition("\n\nArgs:\n")[0])(function)
+
+    return add
+
+
+def say_page(folder: Path, write: Callable[[], object]) -> None:
+    """Write the page of a run that is complete, and say where it is, or what it lacks."""
+    try:
+        console.say(f"report: {write()}")
+    except MissingDependency as error:
+        console.say(f"no page: {error}; then: reroot report {folder}")
+
+
+def table_of(*header: str, fixed: int) -> Table:
+    """A table without lines, whose first ``fixed`` columns do not wrap."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, no_wrap=i < fixed)
+    return table
 
 
 def _version(show: bool) -> None:

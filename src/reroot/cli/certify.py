@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput
-from .app import app, console
+from .app import app, console, table_of
 from .progress import bar
 
 
@@ -111,16 +111,14 @@ def tell_certificates(folder: Path) -> None:
 def _listing() -> Table:
     """Methods with their cases, then the learners that have none."""
     from ..certify import cases_of
-    from ..certify.record import checked_by, uncertified
+    from ..certify.record import uncertified
     from ..pages.kit.formatting import listing
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("method", "toy", "checked", "what is stated"):
-        table.add_column(name, no_wrap=name == "method")
+    table = table_of("method", "toy", "checked", "what is stated", fixed=1)
     last = ""
     for case in cases_of():
         shown = Text("" if case.method == last else case.method)
-        table.add_row(shown, case.toy.name, checked_by(case), Text(case.states))
+        table.add_row(shown, case.toy.name, case.how, Text(case.states))
         last = case.method
     table.caption = Text(f"Without a certificate: {listing(uncertified())}.")
     table.caption_justify = "left"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from ..errors import InvalidInput, MissingDependency
+from ..errors import InvalidInput
 from ..specs import split
-from .app import app, console
-from .parsing import split_integers
+from .app import command, console, say_page
+from .data import with_data
 from .progress import bar
 from .suite import end_with, run_suite_of
 
@@ -19,104 +17,36 @@ if TYPE_CHECKING:
     from ..runs.compare import Comparison
 
 
-@app.command()
+@command("keep_errors", "quick", "skip_bad", "trust_remote_code")
 def compare(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an "
-            "exact family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators')."
-        ),
-    ],
-    task: Annotated[
-        str,
-        typer.Option(
-            help="Task or tasks, comma-separated (FILE.py:NAME too); none for an exact family."
-        ),
-    ] = "",
-    horizons: Annotated[str, typer.Option(help="Task sizes, comma-separated, as in 2,4,6,8.")] = "",
-    grants: Annotated[
-        str,
-        typer.Option(
-            help="Contracts to compare. One that names no oracle is granted every oracle of the "
-            "task, so that contracts differ in the interface alone."
-        ),
-    ] = "root/sample,visited/sample,reset/sample,chosen/full",
-    learner: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set)."
-        ),
-    ] = None,
-    budget_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Generated tokens that each learner may spend per task, horizon and seed, shared "
-            "equally by the problems there (default without --budget-calls: 200,000)."
-        ),
-    ] = None,
-    budget_calls: Annotated[
-        int | None,
-        typer.Option(
-            help="Rollouts and queries together that each learner may spend, instead of tokens or "
-            "beside them."
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(help="Number of seeds; each has its own problems (default: 3)."),
-    ] = None,
-    problems: Annotated[
-        int | None,
-        typer.Option(help="Problems per task, horizon and seed (default: 8; exact families 32)."),
-    ] = None,
-    beta: Annotated[float, typer.Option(help="KL temperature β of J_β, reward per nat.")] = 0.02,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; the same command on the same folder continues it."),
-    ] = None,
-    attempt_timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds of its own that an attempt may take (default: no limit)."),
-    ] = None,
-    judge_timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds that one call of a reward or verifier may take (no limit)."),
-    ] = None,
-    keep_errors: Annotated[
-        bool,
-        typer.Option(
-            "--keep-errors", help="Leave attempts that failed before; else they are made again."
-        ),
-    ] = False,
-    concurrency: Annotated[
-        int,
-        typer.Option(
-            help="Attempts in flight; changes speed, not results (on language models: up to rounding)."
-        ),
-    ] = 256,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="A named set of learners, compared at equal tokens and again at equal calls: "
-            "sampling. It brings tasks, horizons, sizes and budgets for whatever is not given."
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The small sizes of a suite: under 15 minutes.")
-    ] = False,
-    transcripts: Annotated[
-        bool, typer.Option(help="Keep every message of every attempt, for 'reroot audit'.")
-    ] = False,
-    chat: Annotated[bool, typer.Option(help="Use the model's chat template.")] = False,
-    dtype: Annotated[
-        str, typer.Option(help="float32 (exact) or bfloat16 (another generator).")
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run Python code that the model brings along."),
-    ] = False,
+    *,
+    model: str,
+    task: str = "",
+    horizons: str = "",
+    map: str | None = None,
+    answer: str | None = None,
+    skip_bad: bool = False,
+    grants: str = "root/sample,visited/sample,reset/sample,chosen/full",
+    learner: list[str] | None = None,
+    budget_tokens: int | None = None,
+    budget_calls: int | None = None,
+    seeds: int | None = None,
+    problems: int | None = None,
+    beta: float = 0.02,
+    out: Path | None = None,
+    attempt_timeout: float | None = None,
+    judge_timeout: float | None = None,
+    judge_workers: int = 0,
+    keep_errors: bool = False,
+    concurrency: int = 256,
+    suite: str | None = None,
+    quick: bool = False,
+    transcripts: bool = False,
+    chat: bool = False,
+    chat_template_kwargs: str = "",
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
 ) -> None:
     """Same tasks, same budget, same seeds: what is each generator interface worth?
 
@@ -132,32 +62,71 @@ def compare(
             --grants root/sample,visited/sample,reset/sample,chosen/full \\
             --budget-tokens 200000 --seeds 3 --out runs/x
         reroot compare --suite sampling --model smollm2 --quick --out runs/sampling
+
+    Args:
+        model: smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an exact
+            family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators').
+        task: Task or tasks, comma-separated: a name, FILE.py:NAME, a data file (.jsonl, .json, .csv,
+            .parquet), hf:NAME; none for an exact family.
+        horizons: Task sizes, comma-separated, as in 2,4,6,8; none for data sets.
+        map: Which columns of a data set are what, as in
+            prompt=question,answer=answer,demonstration=solution (dots reach inside).
+        answer: How answers of a data set are compared: exact, number, math, choice, regex:PATTERN or
+            FILE.py:FUNCTION (default: the layout decides, and it is said).
+        skip_bad: Leave out problems of a data set that cannot be used, and say which.
+        grants: Contracts to compare. One that names no oracle is granted every oracle of the task,
+            so that contracts differ in the interface alone.
+        learner: A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set).
+        budget_tokens: Generated tokens that each learner may spend per task, horizon and seed,
+            shared equally by the problems there (default without --budget-calls: 200,000).
+        budget_calls: Rollouts and queries together that each learner may spend, instead of tokens
+            or beside them.
+        seeds: Number of seeds; each has its own problems (default: 3).
+        problems: Problems per task, horizon and seed (default: 8; exact families 32).
+        beta: KL temperature β of J_β, reward per nat.
+        out: Run folder; the same command on the same folder continues it.
+        attempt_timeout: Seconds of its own that an attempt may take (default: no limit).
+        judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
+        judge_workers: Processes for calls of rewards and verifiers that take much time of a CPU
+            (default 0: they are called in this one).
+        keep_errors: Leave attempts that failed before; else they are made again.
+        concurrency: Attempts in flight; changes speed, not results (on language models: up to
+            rounding).
+        suite: A named set of learners, compared at equal tokens and again at equal calls: sampling.
+            It brings tasks, horizons, sizes and budgets for whatever is not given.
+        quick: The small sizes of a suite: under 15 minutes.
+        transcripts: Keep every message of every attempt, for 'reroot audit'.
+        chat: Use the model's chat template.
+        chat_template_kwargs: Arguments of the chat template, as in enable_thinking=false.
+        dtype: float32 (exact) or bfloat16 (another generator).
+        device: cpu or cuda.
+        trust_remote_code: Run Python code that the model brings along.
     """
+    settings = {
+        "model": model,
+        "task": with_data(split(task, ":") if task else [], map, answer, skip_bad),
+        "horizons": split_integers(horizons),
+        "problems": problems,
+        "budget_tokens": budget_tokens,
+        "budget_calls": budget_calls,
+        "beta": beta,
+        "concurrency": concurrency,
+        "keep_errors": keep_errors,
+        "attempt_timeout": attempt_timeout,
+        "judge_timeout": judge_timeout,
+        "judge_workers": judge_workers,
+        "chat": chat,
+        "dtype": dtype,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+        "chat_template_kwargs": chat_template_kwargs,
+    }
     if suite is not None:
         for name, given in (("--learner", learner), ("--transcripts", transcripts)):
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
-        run_suite_of(
-            suite,
-            out or Path("runs") / suite,
-            model=model,
-            quick=quick,
-            task=split(task, ":") if task else (),
-            horizons=split_integers(horizons),
-            seeds=seeds,
-            problems=problems,
-            budget_tokens=budget_tokens,
-            budget_calls=budget_calls,
-            beta=beta,
-            concurrency=concurrency,
-            keep_errors=keep_errors,
-            attempt_timeout=attempt_timeout,
-            judge_timeout=judge_timeout,
-            chat=chat,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-        )
+        folder = out or Path("runs") / suite
+        run_suite_of(suite, folder, quick=quick, seeds=seeds, **settings)
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
@@ -174,31 +143,24 @@ def compare(
             advance(f"{state['passed']}/{state['done']} passed, {state['tokens']:,} tokens")
 
         result = run_compare(
-            model=model,
-            task=split(task, ":") if task else (),
-            horizons=split_integers(horizons),
             grants=split(grants, "@"),
             learners=learner or (),
-            budget_tokens=budget_tokens,
-            budget_calls=budget_calls,
             seeds=3 if seeds is None else seeds,
-            problems=problems,
-            beta=beta,
             out=folder,
-            concurrency=concurrency,
             transcripts=transcripts,
-            keep_errors=keep_errors,
-            attempt_timeout=attempt_timeout,
-            judge_timeout=judge_timeout,
-            chat=chat,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
             on_start=on_start,
             on_attempt=on_attempt,
+            **settings,
         )
     tell_comparison(result)
     end_with(result.failures)
+
+
+def split_integers(text: str) -> list[int]:
+    try:
+        return [int(value) for value in split(text)] if text else []
+    except ValueError:
+        raise InvalidInput(f"expected integers separated by commas, got {text!r}") from None
 
 
 def tell_comparison(comparison: Comparison) -> None:
@@ -206,12 +168,10 @@ def tell_comparison(comparison: Comparison) -> None:
     from ..pages import terminal_table
     from ..pages.comparison.page import write_report
 
+    for note in comparison.data.config.get("notes", ()):
+        console.say(note)
     console.print(terminal_table(comparison.summary, console.width))
-    try:
-        shown = f"report: {write_report(comparison)}"
-    except MissingDependency as error:  # the comparison itself is complete
-        shown = f"no page: {error}; then: reroot report {comparison.folder}"
-    console.say(shown)
+    say_page(comparison.folder, lambda: write_report(comparison))
 
 
 def _default_name(model: str, task: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
-from .app import app, console
+from .app import command, console, documented
 
 if TYPE_CHECKING:
     from ..access.learner import LearnerFactory
@@ -73,11 +72,11 @@ def describe(name: str) -> str:
     read = specs.parse(name, "name")
     if specs.is_file(read.name):
         return str(_of_object(read.name, specs.load(read.name, "name"), read.settings))
-    own = {kind: list_() for kind, (list_, _) in _KINDS.items()}
+    known = built_in()
     found = [
-        tell(read.name, own[kind][read.name], read.settings)
-        for kind, (_, tell) in _KINDS.items()
-        if read.name in own[kind]
+        tell(read.name, known[kind][read.name], read.settings)
+        for kind, tell in TELL.items()
+        if read.name in known[kind]
     ]
     brought = {kind: specs.plugins(kind) for kind in specs.GROUPS}
     for kind, entries in brought.items():
@@ -87,40 +86,23 @@ def describe(name: str) -> str:
     if read.name.startswith("reasoning_gym:"):
         found.append(_data_set(read.name))
     if not found:
-        known = {n for names in (*own.values(), *brought.values()) for n in names}
-        raise InvalidInput(f"nothing is called {read.name!r}.{nearest(read.name, known)}")
+        names = {name for some in (*known.values(), *brought.values()) for name in some}
+        raise InvalidInput(f"nothing is called {read.name!r}.{nearest(read.name, names)}")
     return f"\n\n{'─' * 60}\n\n".join(map(str, found))
 
 
-@app.command("describe")
-def _describe(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="A learner, strategy, task, model, family or experiment, or FILE.py:NAME."
-        ),
-    ],
-) -> None:
+@command(name="describe")
+def _describe(name: str) -> None:
     """What a name stands for: what it does, requires and takes, and where it is from.
 
     Example:
 
         reroot describe smc
+
+    Args:
+        name: A learner, strategy, task, model, family or experiment, or FILE.py:NAME.
     """
     console.say(describe(name))
-
-
-def documented(doc: str | None) -> tuple[str, dict[str, str]]:
-    """A docstring's text before its sections, and its ``Args`` as name → meaning."""
-    text = inspect.cleandoc(doc or "")
-    about, *parts = re.split(r"^(Args|Attributes|Returns|Raises|Example)s?::?\n", text, flags=re.M)
-    sections = dict(zip(parts[::2], parts[1::2], strict=True))
-    meanings: dict[str, str] = {}
-    for item in re.findall(r"^    (\w[^\n]*(?:\n {5,}[^\n]*)*)", sections.get("Args", ""), re.M):
-        names, _, meaning = item.partition(":")
-        for name in names.split(","):
-            meanings[name.strip()] = re.sub(r"\s+", " ", meaning.replace("``", "")).strip()
-    return about.strip().replace("``", ""), meanings
 
 
 def _parameters(
@@ -233,49 +215,34 @@ def _module_doc(thing: Any) -> str:
     return f"{module.__doc__ if module else ''} {thing.__doc__}"
 
 
-def _learners() -> Mapping[str, Any]:
-    from ..learners import list_learners
-
-    return list_learners()
-
-
-def _strategies() -> Mapping[str, Any]:
-    from ..training.strategies import STRATEGIES
-
-    return STRATEGIES
-
-
-def _tasks() -> Mapping[str, Any]:
-    from ..tasks.registry import PARITY_TASKS, STRING_TASKS
-
-    return {**STRING_TASKS, **PARITY_TASKS}
-
-
-def _families() -> Mapping[str, Any]:
+def built_in() -> dict[str, Mapping[str, Any]]:
+    """Kind → what there is of it, by name."""
     from ..families import FAMILIES
-
-    return FAMILIES
-
-
-def _models() -> Mapping[str, Any]:
+    from ..learners import list_learners
+    from ..tasks.registry import PARITY_TASKS, STRING_TASKS
+    from ..training.strategies import STRATEGIES
     from .listing import MODELS
 
-    return {name.partition(":")[0]: about for name, about in MODELS.items() if "." not in name}
-
-
-def _experiments() -> Mapping[str, Any]:
-    try:
+    experiments: Mapping[str, Any] = {}
+    with suppress(ImportError, MissingDependency):
         from ..experiments import list_experiments
-    except (ImportError, MissingDependency):
-        return {}
-    return list_experiments()
+
+        experiments = list_experiments()
+    return {
+        "learner": list_learners(),
+        "strategy": STRATEGIES,
+        "task": {**STRING_TASKS, **PARITY_TASKS},
+        "family": FAMILIES,
+        "model": {name.partition(":")[0]: MODELS[name] for name in MODELS if "." not in name},
+        "experiment": experiments,
+    }
 
 
-_KINDS: dict[str, tuple[Callable[[], Mapping[str, Any]], Callable[..., Description]]] = {
-    "learner": (_learners, _learner),
-    "strategy": (_strategies, _strategy),
-    "task": (_tasks, _task),
-    "family": (_families, _family),
-    "model": (_models, _model),
-    "experiment": (_experiments, _experiment),
+TELL: dict[str, Callable[..., Description]] = {
+    "learner": _learner,
+    "strategy": _strategy,
+    "task": _task,
+    "family": _family,
+    "model": _model,
+    "experiment": _experiment,
 }

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from ..errors import MissingDependency
-from .app import app, console
+from .app import command, console, say_page, table_of
 from .progress import bar
 
 if TYPE_CHECKING:
     from ..experiments import Reproduction
 
 
-@app.command()
+@command("quick")
 def reproduce(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(help="Experiments (see 'reroot list experiments'); none: all of them."),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer and smaller settings: under a minute.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; the same command on the same folder continues it."),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes; by default one per core. Changes no result.")
-    ] = None,
+    ids: list[str] | None = None,
+    *,
+    quick: bool = False,
+    out: Path | None = None,
+    workers: int | None = None,
 ) -> None:
     """The paper, verified by running it: every claim, measured and checked.
 
@@ -44,6 +33,12 @@ def reproduce(
 
         reroot reproduce --quick            all claims, under a minute
         reroot reproduce barrier            one claim, in full
+
+    Args:
+        ids: Experiments (see 'reroot list experiments'); none: all of them.
+        quick: Fewer and smaller settings: under a minute.
+        out: Run folder; the same command on the same folder continues it.
+        workers: Processes; by default one per core. Changes no result.
     """
     from ..experiments import reproduce as run_reproduce
 
@@ -70,9 +65,7 @@ def tell(found: Reproduction) -> None:
     """Print the table of a reproduction, and write its page."""
     from ..experiments.page import write_page
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("experiment", "checks", "claim"):
-        table.add_column(name, no_wrap=name != "claim")
+    table = table_of("experiment", "checks", "claim", fixed=2)
     for entry in found.summary["experiments"]:
         held = sum(check["holds"] for check in entry["checks"])
         style = "green" if entry["holds"] else "bold red"
@@ -83,7 +76,4 @@ def tell(found: Reproduction) -> None:
         for check in checks:
             if not check.holds:
                 console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
-    try:
-        console.say(f"report: {write_page(found)}")
-    except MissingDependency as error:  # the measurements are complete
-        console.say(f"no page: {error}; then: reroot report {found.folder}")
+    say_page(found.folder, lambda: write_page(found))

@@ -10,15 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import MissingDependency
 from ..training.trl.settings import TrainSettings
-from .app import app, console
+from .app import app, console, say_page
 
-_ENDED = {
-    "steps": "all steps taken",
-    "budget": "the budget is spent",
-    "target": "target reached",
-}
+_ENDED = {"steps": "all steps taken", "budget": "the budget is spent", "target": "target reached"}
 _CONFIG = "YAML file of these settings (with _ for -), and 'trl:' for GRPOConfig."
 _OUT = "Run folder; the same command on the same folder continues it."
 
@@ -58,10 +53,7 @@ def train(
     )
     from ..pages.training.page import write_training_page
 
-    try:
-        console.say(f"report: {write_training_page([folder])}")
-    except MissingDependency as error:  # the run itself is complete
-        console.say(f"no page: {error}; then: reroot report {folder}")
+    say_page(folder, lambda: write_training_page([folder]))
 
 
 def _options() -> Iterator[inspect.Parameter]:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Group, RenderableType
@@ -66,12 +65,7 @@ class TrainingScreen:
             self._until_end.enter_context(progress.ticking(self._still))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._until_end.close()
         if self._live.is_started:
             self._live.stop()

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
-from .app import app, console
+from .app import command, console, table_of
 
 
-@app.command()
-def report(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Folder of a comparison, suite, reproduction or certificates, or one or more of training runs, "
-            "or a record of some (.parquet). Of a comparison that was interrupted: what there is."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File for the page of training runs (default: report.html in the first folder)."
-        ),
-    ] = None,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the curves of training runs in this file too: a .parquet without models."
-        ),
-    ] = None,
-) -> None:
+@command()
+def report(folders: list[Path], *, out: Path | None = None, record: Path | None = None) -> None:
     """Make the table and report.html of a run folder again; overlay several training runs.
 
     Example:
@@ -43,6 +21,13 @@ def report(
         reroot report runs/x
         reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
         reroot report curves.parquet
+
+    Args:
+        folders: Folder of a comparison, suite, reproduction or certificates, or one or more of
+            training runs, or a record of some (.parquet). Of a comparison that was interrupted:
+            what there is.
+        out: File for the page of training runs (default: report.html in the first folder).
+        record: Keep the curves of training runs in this file too: a .parquet without models.
     """
     kinds = {folder: _kind(folder) for folder in folders}
     if "train" in kinds.values():
@@ -104,15 +89,16 @@ def _training(folders: list[Path], out: Path | None, record: Path | None) -> Non
     console.say(f"report: {write_training_page(folders, out)}")
 
 
-@app.command()
-def audit(
-    transcript: Annotated[Path, typer.Argument(help="A file below transcripts/ of a run folder.")],
-    contract: Annotated[str, typer.Argument(help="Contract to check it against.")],
-) -> None:
+@command()
+def audit(transcript: Path, contract: str) -> None:
     """Would a recorded attempt have been permitted under another contract?
 
     Prints the first message that would have been refused, with the weakest contract that allows
     it, and exits with 1; prints 'permitted' and exits with 0 otherwise.
+
+    Args:
+        transcript: A file below transcripts/ of a run folder.
+        contract: Contract to check it against.
     """
     from ..access.audit import audit as run_audit
 
@@ -132,22 +118,17 @@ class Kind(StrEnum):
     experiments = "experiments"
 
 
-@app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """What there is: tasks, learners, strategies, generators, contracts or experiments."""
-    from . import listing as catalog
+@command(name="list")
+def list_(kind: Kind) -> None:
+    """What there is: tasks, learners, strategies, generators, contracts or experiments.
 
-    header, rows = {
-        Kind.tasks: catalog.tasks,
-        Kind.learners: catalog.learners,
-        Kind.strategies: catalog.strategies,
-        Kind.generators: catalog.generators,
-        Kind.contracts: catalog.contracts,
-        Kind.experiments: catalog.experiments,
-    }[kind]()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, name in enumerate(header):
-        table.add_column(name, no_wrap=i < len(header) - 1)
+    Args:
+        kind: What to list.
+    """
+    from . import listing
+
+    header, rows = getattr(listing, kind)()
+    table = table_of(*header, fixed=len(header) - 1)
     for row in rows:
         table.add_row(*map(_first_line_first, row))
     console.print(table)

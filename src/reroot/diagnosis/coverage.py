@@ -117,10 +117,8 @@ def best_of_n_regret(covered: float, threshold: float, rollouts: int) -> Interva
     Raises:
         InvalidInput: an argument is out of range.
     """
-    covered, threshold = (
-        check_float("coverage", covered, 0.0),
-        check_float("threshold", threshold, 1.0),
-    )
+    covered = check_float("coverage", covered, 0.0)
+    threshold = check_float("threshold", threshold, 1.0)
     if covered > 1.0:
         raise InvalidInput(f"coverage must lie in [0, 1], got {covered!r}")
     draws = check_int("rollouts", rollouts, 1)

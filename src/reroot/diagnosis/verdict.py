@@ -147,14 +147,8 @@ class _Counts:
     exact_root: float | None
 
     def scaled(self, factor: float) -> _Counts:
-        return replace(
-            self,
-            wins=self.wins * factor,
-            losses=self.losses * factor,
-            successes=self.successes * factor,
-            passed=self.passed * factor,
-            attempts=self.attempts * factor,
-        )
+        names = ("wins", "losses", "successes", "passed", "attempts")
+        return replace(self, **{name: getattr(self, name) * factor for name in names})
 
     def gain(self, alpha: float) -> tuple[Interval, int]:
         """Interval of g, and the row of the prefix learner that gives the lower bound."""
@@ -246,22 +240,12 @@ def _decide(arms: Sequence[Arm], verdict: Verdict, alpha: float, margin: float) 
     needed = None
     if found == UNDETERMINED and not unfinished:
         needed = _needed(counts, lambda c: kind(c, c.gain(alpha)[0]) != UNDETERMINED)
-    verdict = replace(
-        verdict,
-        kind=found,
-        root=root.learner,
-        prefix=prefix.learner,
-        root_rate=root.rate,
-        prefix_rate=prefix.rate,
-        gain=gain,
-        attempts_needed=needed,
-    )
+    best = {"root": root.learner, "prefix": prefix.learner}
+    rates = {"root_rate": root.rate, "prefix_rate": prefix.rate, "gain": gain}
+    verdict = replace(verdict, kind=found, **best, **rates, attempts_needed=needed)
     reason = _reason(verdict, unfinished, margin)
-    return replace(
-        verdict,
-        sentences=_numbers(verdict, root, prefix),
-        notes=(*reason, *_greedy_words(arms, prefix)),
-    )
+    notes = ([reason] if reason else []) + _greedy_words(arms, prefix)
+    return replace(verdict, sentences=_numbers(verdict, root, prefix), notes=tuple(notes))
 
 
 def _goodness(arm: Arm) -> tuple[float, bool, int]:
@@ -332,30 +316,25 @@ def _numbers(verdict: Verdict, root: Arm, prefix: Arm) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _reason(verdict: Verdict, unfinished: bool, margin: float) -> tuple[str, ...]:
+def _reason(verdict: Verdict, unfinished: bool, margin: float) -> str:
+    """Why root-start access is not shown to be the limit; empty where it is."""
     assert verdict.gain is not None
     if verdict.kind == ROOT_LIMIT:
-        return ()
+        return ""
     if verdict.kind == BASE_LIMIT:
-        return (
-            "No learner reaches one half; prefix control finishes its outputs, but wrong ones.",
-        )
+        return "No learner reaches one half; prefix control finishes its outputs, but wrong ones."
     if verdict.kind == NO_DIFFERENCE:
         most = _points(max(0.0, verdict.gain.high))
         return (
             f"A contract with prefix control permits the root-start learners too; it adds at most {most} "
-            f"points, and up to {100 * margin:.0f} count as none.",
+            f"points, and up to {100 * margin:.0f} count as none."
         )
     if unfinished:
-        return (
-            "Every learner fails, but those with prefix control mostly ran out of budget first.",
-        )
-    if verdict.attempts_needed is None:
-        return (f"Even {_MOST_ATTEMPTS:,} attempts per learner would not decide at these rates.",)
-    return (
-        f"If these rates held, about {verdict.attempts_needed:,} attempts per learner would decide "
-        f"(now {verdict.attempts:,}).",
-    )
+        return "Every learner fails, but those with prefix control mostly ran out of budget first."
+    needed, now = verdict.attempts_needed, verdict.attempts
+    if needed is None:
+        return f"Even {_MOST_ATTEMPTS:,} attempts per learner would not decide at these rates."
+    return f"If these rates held, about {needed:,} attempts per learner would decide (now {now:,})."
 
 
 def _greedy_words(arms: Sequence[Arm], prefix: Arm) -> list[str]:

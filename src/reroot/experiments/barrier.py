@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -27,25 +27,17 @@ from .two_laws import doors, random_pair, reach_of, sampled_error, wrong_guesses
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _laws(s: Setting) -> list[Row]:
+def _laws(s: Setting) -> Iterator[Row]:
     """The distance of E_N(P) and E_N(Q) by enumeration, at FULL and as every weaker report."""
     trees, differ = random_pair(s)
     reach = reach_of(trees[0], differ)
     problem = Problem("barrier", (), s["H"], reward=lambda output: 0.0)
-    bound = roll(batches=(s["rollouts"],))
-    runs = [
-        enumerate_runs(bound, problem, tree, grants="root/full", transcripts=True) for tree in trees
-    ]
-    return [
-        {
-            "report": report,
-            "tv": total_variation(*(_transcripts(r, report) for r in runs)),
-            "exact": barrier_tv(s["rollouts"], reach),
-            "reach": reach,
-            "prefixes": len(differ),
-        }
-        for report in REPORTS
-    ]
+    told = {"grants": "root/full", "transcripts": True}
+    runs = [enumerate_runs(roll(batches=(s["rollouts"],)), problem, t, **told) for t in trees]
+    found = {"exact": barrier_tv(s["rollouts"], reach), "reach": reach, "prefixes": len(differ)}
+    tv = {report: total_variation(*(_transcripts(r, report) for r in runs)) for report in REPORTS}
+    for report in REPORTS:
+        yield {"report": report, "tv": tv[report], **found}
 
 
 def _transcripts(runs: Sequence[EnumeratedRun], report: str) -> dict[str, float]:
@@ -53,32 +45,28 @@ def _transcripts(runs: Sequence[EnumeratedRun], report: str) -> dict[str, float]
     return law_of(runs, lambda r: transcript_text(weaken(r.transcript, report)))
 
 
-def _test(s: Setting) -> list[Row]:
+def _test(s: Setting) -> Iterator[Row]:
     """Errors of the best test through sessions."""
     trees, reach = doors(s["p"], s["depth"]), s["p"] ** s["depth"]
-    return [
-        {
+    for n in s["N"]:
+        yield {
             "reach": reach,
             "rollouts": n,
             "wrong": wrong_guesses(trees, n, s["report"], s["attempts"], s["seed"]),
             "limit": barrier_error(n, reach),
             "exact": barrier_error(n, reach) if s["report"] == "full" else sampled_error(n, reach),
         }
-        for n in s["N"]
-    ]
 
 
-def _law(s: Setting) -> list[Row]:
+def _law(s: Setting) -> Iterator[Row]:
     """Errors exactly in law: all that matters is whether a rollout has reached U by then."""
     rng = keyed_rng(stream_key(s["seed"], "barrier", "law"))
-    return [
-        {
+    for n in (round(multiple / s["reach"]) for multiple in s["multiples"]):
+        yield {
             "rollouts": float(n),
             "wrong": _wrong_in_law(n, s["reach"], s["attempts"], rng),
             "exact": barrier_error(n, s["reach"]),
         }
-        for n in (round(multiple / s["reach"]) for multiple in s["multiples"])
-    ]
 
 
 def _wrong_in_law(rollouts: int, reach: float, attempts: int, rng: np.random.Generator) -> int:
@@ -87,7 +75,7 @@ def _wrong_in_law(rollouts: int, reach: float, attempts: int, rng: np.random.Gen
     return int(((first > rollouts) & (rng.random(attempts) < 0.5)).sum())
 
 
-def _fewest(s: Setting) -> list[Row]:
+def _fewest(s: Setting) -> Iterator[Row]:
     """The fewest rollouts for an error: the exact error there and one rollout short of it."""
     reach = s["p"] ** s["depth"]
     n = barrier_rollouts(s["error"], reach)
@@ -100,7 +88,7 @@ def _fewest(s: Setting) -> list[Row]:
     else:
         rng = keyed_rng(stream_key(s["seed"], "barrier", "fewest"))
         row["wrong_at"] = _wrong_in_law(n, reach, s["attempts"], rng)
-    return [row]
+    yield row
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -108,17 +96,16 @@ def _fewest(s: Setting) -> list[Row]:
 
 def _check(rows: Sequence[Row]) -> list[Check]:
     laws, test = where(rows, kind="laws"), where(rows, kind="test")
+    full, fewest = where(test, report="full"), where(rows, kind="fewest")
     return [
         _attained(where(laws, report="full")),
         _monotone(laws),
-        _inside(
-            where(test, report="full"), "the best test through sessions errs as often as it must"
-        ),
+        _inside(full, "the best test through sessions errs as often as it must"),
         _inside(where(test, report="sample"), "so it does with SAMPLE reports"),
         _no_better(test),
         _inside(where(rows, kind="law"), "and exactly in law for reaches down to 10⁻³⁰"),
-        _fewest_by_formula(where(rows, kind="fewest")),
-        _fewest_measured(where(rows, kind="fewest")),
+        _fewest_by_formula(fewest),
+        _fewest_measured(fewest),
     ]
 
 
@@ -165,13 +152,13 @@ def _no_better(rows: Sequence[Row]) -> Check:
 
 def _fewest_by_formula(rows: Sequence[Row]) -> Check:
     """Up to rounding: at N = 10³⁰ one rollout is less than a bit of a double."""
+    enough = [r["at"] <= r["error"] * (1 + EXACT) for r in rows]
     right = [
-        r["at"] <= r["error"] * (1 + EXACT) and r["short"] > r["error"] * (1 - EXACT) for r in rows
+        ok and r["short"] > r["error"] * (1 - EXACT) for ok, r in zip(enough, rows, strict=True)
     ]
     said = f"{sum(right)} of {len(rows)} settings by the exact error at N and N - 1"
-    return Check(
-        "the fewest rollouts for an error are enough, and one less is not", all(right), said
-    )
+    name = "the fewest rollouts for an error are enough, and one less is not"
+    return Check(name, all(right), said)
 
 
 def _fewest_measured(rows: Sequence[Row]) -> Check:
@@ -208,9 +195,8 @@ def _measured(label: str, rows: Sequence[Row], color: str, style: int, scale: fl
 
 
 def _plot(name: str, caption: str, lines: Sequence[Line], x: str = "root-start rollouts N") -> str:
-    return plot(
-        name, caption, Axes(x, "error of the best test", log_x=True, y_range=(0, 0.55)), lines
-    )
+    axes = Axes(x, "error of the best test", log_x=True, y_range=(0, 0.55))
+    return plot(name, caption, axes, lines)
 
 
 def _error_plot(rows: Sequence[Row]) -> str:
@@ -265,14 +251,11 @@ def _law_table(rows: Sequence[Row]) -> str:
 
 def _fewest_table(rows: Sequence[Row]) -> str:
     head = "R<sub>U</sub> | ε | fewest N | error at N | measured | at N − 1 | measured | attempts"
-    cells = "{log:log} | {error:g} | {N:q} | {at:.6f} | {right:.4f} | {short:.6f} | {wrong} | {attempts:,}"
+    cells = "{log:log} | {error:g} | {N:q} | {at:.6f} | {right:.4f} | {short:.6f} | {wrong:.4f} | {attempts:,}"
     found: list[Row] = []
     for r in rows:
         n, short = r["attempts"], r.get("wrong_short")
-        measured = {
-            "right": r["wrong_at"] / n,
-            "wrong": None if short is None else f"{short / n:.4f}",
-        }
+        measured = {"right": r["wrong_at"] / n, "wrong": None if short is None else short / n}
         found.append(r | measured | {"log": math.log(r["reach"]), "N": float(r["fewest"])})
     return table_of(head, cells, found, text=0)
 

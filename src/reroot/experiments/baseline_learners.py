@@ -6,17 +6,15 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..access.learner import learner
+from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import AccessDenied
 from ..types import Finding, IntArray, Prefix, Query, Reply
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 _ROUNDING = 1e-9
 _GUESSING = Contract(Control.ROOT, Report.NONE, oracles=[Oracle.REWARD])

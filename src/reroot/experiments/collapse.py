@@ -6,12 +6,11 @@ import hashlib
 import itertools
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..access.learner import BoundLearner, learner
-from ..access.session import Facts
+from ..access.session import Facts, Session
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
@@ -30,9 +29,6 @@ from ..testing.canonical import Seen, bits, canonical_rollouts, simulate
 from ..types import Budget, Prefix, Query
 from .base import Check, Experiment, Row, Setting, total, where
 from .measuring import by_kind, setting_of
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 EXACT = 1e-12
 """Most that two laws computed in floating point may differ by where they are equal."""
@@ -90,7 +86,7 @@ def collapse_difference(
     grants = Contract(Control.ROOT, Report.parse(report), sampling)
     runs = enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
     served = law_of(runs, seen_in)
-    facts = Facts((), tree.vocab_size, tree.horizon, tree.stop_tokens(()), grants, Budget(), (0, 0))
+    facts = Facts((), tree.vocab_size, tree.horizon, tree.stops(()), grants, Budget(), (0, 0))
     parts: dict[Seen, list[float]] = {}
     for drawn in itertools.product(canonical_rollouts(tree, sampling), repeat=rollouts):
         probability = math.prod(r.probability for r in drawn)
@@ -105,21 +101,15 @@ def _served(s: Setting) -> list[Row]:
         bound, rollouts = roll(batches=tuple(s["batches"])), sum(s["batches"])
     else:
         bound, rollouts = adapt(most=s["most"]), s["most"]
-    sampling, found = Sampling.parse(s["sampling"]), list[Row]()
+    sampling, rows = Sampling.parse(s["sampling"]), list[Row]()
     for report in s["reports"]:
-        apart, transcripts = collapse_difference(tree, bound, rollouts, report, sampling)
-        found.append(
-            {
-                "report": report,
-                "rollouts": rollouts,
-                "difference": apart,
-                "transcripts": transcripts,
-            }
-        )
-    return found
+        apart, count = collapse_difference(tree, bound, rollouts, report, sampling)
+        row: Row = {"report": report, "rollouts": rollouts}
+        rows.append(row | {"difference": apart, "transcripts": count})
+    return rows
 
 
-def _recorded(s: Setting) -> list[Row]:
+def _recorded(s: Setting) -> Iterator[Row]:
     """One run recorded under every report, and its FULL transcript turned into the others."""
     tree, bound = _tree(s), roll(batches=tuple(s["batches"]))
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +118,9 @@ def _recorded(s: Setting) -> list[Row]:
         same = {
             r: transcript_text(weaken(full, r)).encode() == paths[r].read_bytes() for r in paths
         }
-        return [{"report": r, "bytes": paths[r].stat().st_size, "same": same[r]} for r in paths]
+        for r in paths:
+            yield {"report": r, "bytes": paths[r].stat().st_size, "same": same[r]}
+        return
 
 
 def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Path:
@@ -137,25 +129,25 @@ def _record(bound: BoundLearner, tree: Tabular, report: str, folder: Path) -> Pa
     return path
 
 
-def _reset(s: Setting) -> list[Row]:
+def _reset(s: Setting) -> Iterator[Row]:
     """Two laws that differ at the prefix 0 alone, seen from the root and through one reset."""
     reach, ends = s["reach"], ([1.0, 0.0], [0.0, 1.0])
     pair = [Tabular([[reach, 1.0 - reach], [inside, [0.5, 0.5]]]) for inside in ends]
 
+    def law(bound: BoundLearner, tree: Tabular, grants: str) -> dict[str, float]:
+        runs = enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
+        return law_of(runs, lambda r: transcript_text(r.transcript))
+
     def distance(bound: BoundLearner, grants: str) -> float:
-        runs = [
-            enumerate_runs(bound, _problem(tree), tree, grants=grants, transcripts=True)
-            for tree in pair
-        ]
-        return total_variation(
-            *(law_of(one, lambda r: transcript_text(r.transcript)) for one in runs)
-        )
+        return total_variation(*(law(bound, tree, grants) for tree in pair))
 
     inside = distance(look_inside(), "reset/sample")
-    return [
-        {"rollouts": n, "canonical": distance(roll(batches=(n,)), "root/full"), "reset": inside}
-        for n in s["rollouts"]
-    ]
+    for n in s["rollouts"]:
+        yield {
+            "rollouts": n,
+            "canonical": distance(roll(batches=(n,)), "root/full"),
+            "reset": inside,
+        }
 
 
 def _tree(s: Setting) -> Tabular:
@@ -188,10 +180,8 @@ def _agree(rows: Sequence[Row], name: str) -> Check:
 
 
 def _identical(rows: Sequence[Row]) -> Check:
-    name, same = (
-        "a recorded canonical run holds every weaker transcript, to the byte",
-        total(rows, "same"),
-    )
+    name = "a recorded canonical run holds every weaker transcript, to the byte"
+    same = total(rows, "same")
     return Check(name, same == len(rows), f"{same} of {len(rows)} transcripts are identical")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from scipy import stats
 
@@ -18,7 +18,7 @@ from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import ask_all, guesses, root_plurality, root_reading
 from .counts import ERROR, banded, counted, rarely, rate
-from .formulas import rollouts_for, root_logprob_success, root_plurality_failure
+from .formulas import RootPath
 from .measuring import account, by_kind, run_each, setting_of
 from .plots import Axes, Line, plot
 
@@ -53,7 +53,7 @@ _FULL = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _asked(s: Setting) -> list[Row]:
+def _asked(s: Setting) -> Iterator[Row]:
     """How many different answers the secrets give, under CHOSEN control, to ARGMAX(k), (k + 1)."""
     K, H, k = s["K"], s["H"], s["k"]
     p0 = 0.18 if s["everywhere"] else _P0
@@ -70,16 +70,16 @@ def _asked(s: Setting) -> list[Row]:
         notes = [result.attempts[0].metadata for result in results]
         found[name] = len({note["digest"] for note in notes})
         found["refused"] = sum(note["refused"] for note in notes)
-    return [found]
+    yield found
 
 
-def _guessed(s: Setting) -> list[Row]:
+def _guessed(s: Setting) -> Iterator[Row]:
     k, H, M = s["k"], s["H"], s["M"]
     row = _run(guesses(rewards=M, decoys=k), s, f"chosen/argmax({k})+reward")
-    return [row | {"exact": math.exp(limits.log_blind_success(M, _K - k, H))}]
+    yield row | {"exact": math.exp(limits.log_blind_success(M, _K - k, H))}
 
 
-def _walked(s: Setting) -> list[Row]:
+def _walked(s: Setting) -> Iterator[Row]:
     k, H = s["k"], s["H"]
     m = limits.decoy_draws(_K, H, k, _P0, _P1, DELTA)
     spec = {
@@ -89,18 +89,17 @@ def _walked(s: Setting) -> list[Row]:
         "full": f"law_walk:decoys={k}",
     }[s["report"]]
     learner = get_learner(spec)
-    return [_run(learner, s, str(learner.requires)) | {"expected": _expected(s["report"], k, H)}]
+    yield _run(learner, s, str(learner.requires)) | {"expected": _expected(s["report"], k, H)}
 
 
-def _rooted(s: Setting) -> list[Row]:
+def _rooted(s: Setting) -> Iterator[Row]:
     report, k, H = s["report"], s["k"], s["H"]
-    N = _rollouts(report, k, H, s["success"])
+    N = _path(k).rollouts(report, H, s["success"])
     if report == "sample":
         learner, exact = root_plurality(n=N, decoys=k), 1.0 - DELTA
     else:
-        learner = root_reading(n=N, report=report, decoys=k)
-        exact = _root_success(report, k, H)(N)
-    return [_run(learner, s, f"root/{report}") | {"N": N, "exact": exact}]
+        learner, exact = root_reading(n=N, report=report, decoys=k), _path(k).success(report, N, H)
+    yield _run(learner, s, f"root/{report}") | {"N": N, "exact": exact}
 
 
 def _run(learner: BoundLearner, s: Setting, grants: str) -> Row:
@@ -112,30 +111,15 @@ def _run(learner: BoundLearner, s: Setting, grants: str) -> Row:
 # ---- exact values --------------------------------------------------------------------------------
 
 
-def _other(k: int) -> float:
-    return (1.0 - k * _P0 - _P1) / (_K - k - 1)
+def _path(k: int) -> RootPath:
+    """The path among what is no decoy."""
+    return RootPath(_K - k, _P1, (1.0 - k * _P0 - _P1) / (_K - k - 1))
 
 
 def _expected(report: str, k: int, H: int) -> float:
     """Queries per path: exact, for LOGPROB on average."""
     draws = limits.decoy_draws(_K, H, k, _P0, _P1, DELTA)
     return {"argmax": H, "full": H, "logprob": H / _P1, "sample": H * draws}[report]
-
-
-def _root_success(report: str, k: int, H: int):
-    if report == "full":
-        return lambda n: limits.root_success(n, _K - k, H, _P1)
-    return lambda n: root_logprob_success(n, _K - k, H, _P1, _other(k))
-
-
-def _rollouts(report: str, k: int, H: int, success: float) -> int:
-    """Rollouts for that success: exact, for SAMPLE enough by the bound of ``root_plurality``."""
-    if report == "sample":
-        failure = root_plurality_failure
-        return rollouts_for(success, lambda n: 1.0 - failure(n, _K - k, H, _P1, _other(k)))
-    if report == "full":
-        return limits.root_rollouts(success, _K - k, H, _P1)
-    return rollouts_for(success, _root_success(report, k, H))
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -157,21 +141,19 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _blindness(rows: Sequence[Row]) -> list[Check]:
+def _blindness(rows: Sequence[Row]) -> Iterator[Check]:
     asked = sum(r["prefixes"] * r["secrets"] for r in rows)
     levels = sorted({r["k"] for r in rows})
-    return [
-        Check(
-            "ARGMAX(k) answers the same whatever the secret is, at every prefix asked, bit by bit",
-            all(r["blind"] == 1 and r["refused"] == 0 for r in rows),
-            f"k = {levels}: {asked:,} reports under CHOSEN control, one answer in each setting",
-        ),
-        Check(
-            "ARGMAX(k + 1) tells all secrets apart",
-            all(r["sees"] == r["secrets"] for r in rows),
-            f"as many answers as secrets in {len(rows)} settings",
-        ),
-    ]
+    yield Check(
+        "ARGMAX(k) answers the same whatever the secret is, at every prefix asked, bit by bit",
+        all(r["blind"] == 1 and r["refused"] == 0 for r in rows),
+        f"k = {levels}: {asked:,} reports under CHOSEN control, one answer in each setting",
+    )
+    yield Check(
+        "ARGMAX(k + 1) tells all secrets apart",
+        all(r["sees"] == r["secrets"] for r in rows),
+        f"as many answers as secrets in {len(rows)} settings",
+    )
 
 
 def _finds(rows: Sequence[Row]) -> Check:
@@ -180,14 +162,10 @@ def _finds(rows: Sequence[Row]) -> Check:
     sure, drawn = [r for r in walks if r["report"] != "sample"], where(walks, report="sample")
     tried, missed = total(sure, "attempts"), total(sure, "attempts") - total(sure, "passed")
     of = total(drawn, "attempts")
-    return rarely(
-        "ARGMAX(k + 1), LOGPROB and FULL find every path; SAMPLE fails at rate δ at most",
-        of - total(drawn, "passed"),
-        of,
-        DELTA,
-        f"missed with samples, {missed} of {tried} with the others",
-        sound=not missed and not any(r["errors"] for r in walks),
-    )
+    name = "ARGMAX(k + 1), LOGPROB and FULL find every path; SAMPLE fails at rate δ at most"
+    said = f"missed with samples, {missed} of {tried} with the others"
+    sound = not missed and not any(r["errors"] for r in walks)
+    return rarely(name, of - total(drawn, "passed"), of, DELTA, said, sound=sound)
 
 
 def _costs(rows: Sequence[Row]) -> Check:
@@ -222,15 +200,12 @@ def _show(rows: Sequence[Row]) -> list[str]:
     guessed = [r | {"rate": rate(r["passed"], r["attempts"])} for r in where(rows, kind="guess")]
     head = "report | k | H | queries, mean | expected | found"
     cells = "{name} | {k} | {H} | {queries:q} | {expected:q} | {found}"
-    blind, odds = (
-        "k | H | M rewards | (M + 1)/(K − k)<sup>H</sup> | measured",
-        "{exact:.4f} | {rate}",
-    )
+    blind = "k | H | M rewards | (M + 1)/(K − k)<sup>H</sup> | measured"
     return [
         _figure(rows),
         _ladder(),
         table_of(head, cells, sorted(walks, key=lambda r: (r["k"], r["H"]))),
-        table_of(blind, "{k} | {H} | {M} | " + odds, guessed, text=0),
+        table_of(blind, "{k} | {H} | {M} | {exact:.4f} | {rate}", guessed, text=0),
     ]
 
 
@@ -240,7 +215,7 @@ def _figure(rows: Sequence[Row]) -> str:
     lines = [Line.law(blind, horizons, lambda H: 0.95 * float(_K - k) ** H)]
     labels = {"sample": "rollouts with ROOT/SAMPLE, enough", "full": "with ROOT/FULL, exact"}
     for style, (report, what) in enumerate(labels.items()):
-        y = [float(_rollouts(report, k, H, 0.95)) for H in horizons]
+        y = [float(_path(k).rollouts(report, H, 0.95)) for H in horizons]
         lines.append(Line(what, horizons, y, color="root", style=style))
     looks = {"sample": "visited", "logprob": "visited", "argmax": "reset", "full": "reset"}
     for style, (report, color) in enumerate(looks.items()):
@@ -258,29 +233,25 @@ def _figure(rows: Sequence[Row]) -> str:
 def _ladder(H: int = 16) -> str:
     """Each report for each k at one horizon."""
 
-    def enough(report: str, k: int) -> str:
-        return from_log(math.log(_rollouts(report, k, H, 0.95)))
+    lines = (
+        ("reset", "reset/argmax(k + 1), reset/full", "full"),
+        ("visited", "visited/logprob, on average", "logprob"),
+        ("visited", f"visited/sample, δ = {DELTA}", "sample"),
+        ("root", "root/full, exact", "full"),
+        ("root", "root/logprob, exact", "logprob"),
+        ("root", "root/sample, enough", "sample"),
+        ("chosen", "any control/argmax(k): outcome rewards", ""),
+    )
 
-    found: list[tuple[str, Callable[[int], str]]] = [
-        (f"{dot('reset')}reset/argmax(k + 1), reset/full", lambda k: quantity(H)),
-        (
-            f"{dot('visited')}visited/logprob, on average",
-            lambda k: quantity(_expected("logprob", k, H)),
-        ),
-        (
-            f"{dot('visited')}visited/sample, δ = {DELTA}",
-            lambda k: quantity(_expected("sample", k, H)),
-        ),
-        (f"{dot('root')}root/full, exact", lambda k: enough("full", k)),
-        (f"{dot('root')}root/logprob, exact", lambda k: enough("logprob", k)),
-        (f"{dot('root')}root/sample, enough", lambda k: enough("sample", k)),
-        (
-            f"{dot('chosen')}any control/argmax(k): outcome rewards",
-            lambda k: from_log(math.log(0.95) + H * math.log(_K - k)),
-        ),
-    ]
-    head = [f"for success 0.95 at H = {H}", *(f"k = {k}" for k in _LEVELS)]
-    return table(head, [[label, *map(cell, _LEVELS)] for label, cell in found])
+    def cell(control: str, report: str, k: int) -> str:
+        if control == "chosen":
+            return from_log(math.log(0.95) + H * math.log(_K - k))
+        if control == "root":
+            return from_log(math.log(_path(k).rollouts(report, H, 0.95)))
+        return quantity(_expected(report, k, H))
+
+    body = [[f"{dot(c)}{label}", *(cell(c, r, k) for k in _LEVELS)] for c, label, r in lines]
+    return table([f"for success 0.95 at H = {H}", *(f"k = {k}" for k in _LEVELS)], body)
 
 
 EXPERIMENT = Experiment(

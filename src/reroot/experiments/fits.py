@@ -60,6 +60,17 @@ class Growth:
         """The smaller AIC; BIC says the same, as both have as many parameters."""
         return "exponential" if self.evidence > 0 else "polynomial"
 
+    def at(self, horizon: float) -> float:
+        """N at a horizon, by the law that is preferred."""
+        if self.preferred == "exponential":
+            return self.exponential.at(horizon)
+        return self.polynomial.at(math.log(horizon))
+
+    def both(self, criterion: str) -> str:
+        """A criterion of both fits, as tables show it."""
+        fits = self.exponential, self.polynomial
+        return ", ".join(f"{getattr(fit, criterion):.1f}" for fit in fits).replace("-", "−")
+
     @property
     def evidence(self) -> float:
         """AIC of the polynomial fit less that of the exponential one."""
@@ -110,10 +121,8 @@ def _line(x: FloatArray, logs: Sequence[FloatArray], means: FloatArray, level: f
     )
     n = int(sizes.sum())
     fit = n * math.log(max(squares / n, 1e-300))
-    return Line(
-        intercept, slope, float(low), float(high), math.sqrt(squares / n),
-        fit + 2 * 3, fit + 3 * math.log(n),  # three parameters: a, the slope, the variance
-    )  # fmt: skip
+    criteria = fit + 2 * 3, fit + 3 * math.log(n)  # three parameters: a, the slope, the variance
+    return Line(intercept, slope, float(low), float(high), math.sqrt(squares / n), *criteria)
 
 
 def geometric_score(wait: int | None, before: int, chance: float, uniform: float) -> float:

@@ -6,12 +6,15 @@ probability q. Other tokens (decoys) tell nothing. On a hidden path n = K, on a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from .. import limits
 from ..limits.rollouts import smallest
 from ..types import FloatArray
 
@@ -53,6 +56,33 @@ def root_plurality_failure(
     gap = (math.sqrt(p) - math.sqrt(q)) ** 2
     terms = [math.exp(_log_power(p**t * gap, rollouts)) for t in range(horizon)]
     return (candidates - 1) * sum(terms)
+
+
+@dataclass(frozen=True, slots=True)
+class RootPath:
+    """Naming a path of H tokens from the root: n candidates, p and q as above.
+
+    With FULL and LOGPROB reports by exact laws, with SAMPLE reports by the bound on the plurality.
+    """
+
+    candidates: int
+    p: float
+    q: float
+
+    def success(self, report: str, rollouts: int, horizon: int) -> float:
+        """Probability of success: exact, for SAMPLE at least this."""
+        if report == "full":
+            return limits.root_success(rollouts, self.candidates, horizon, self.p)
+        path = (rollouts, self.candidates, horizon, self.p, self.q)
+        if report == "logprob":
+            return root_logprob_success(*path)
+        return 1.0 - root_plurality_failure(*path)
+
+    def rollouts(self, report: str, horizon: int, success: float) -> int:
+        """The fewest rollouts with that success; for SAMPLE as many as suffice."""
+        if report == "full":
+            return limits.root_rollouts(success, self.candidates, horizon, self.p)
+        return rollouts_for(success, lambda n: self.success(report, n, horizon))
 
 
 def all_met(rollouts: int, events: int, each: float) -> float:
@@ -112,9 +142,7 @@ def collecting_law(coupons: int, each: float) -> FloatArray:
 
 def quantile(laws: list[FloatArray], success: float) -> int:
     """The smallest n with Pr(sum <= n) >= ``success`` for independent variables on 0, 1, …."""
-    total = np.ones(1)
-    for law in laws:
-        total = np.convolve(total, law)
+    total = functools.reduce(np.convolve, laws, np.ones(1))
     return int(np.searchsorted(np.cumsum(total), success))
 
 

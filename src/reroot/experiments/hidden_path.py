@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,17 +78,17 @@ _FULL_WALKS = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _session(s: Setting) -> list[Row]:
+def _session(s: Setting) -> Iterator[Row]:
     """The Bayes learner through a session, on as many secret paths as attempts."""
     K, H, p, N = s["K"], s["H"], s["p"], s["N"]
     paths = [HiddenPath(K, H, p, seed=i) for i in range(s["attempts"])]
     learner = get_learner(f"root_bayes:n={N},rewards={s['M']}")
     result = run_each(learner, paths, s["seed"], "root/topk(1)+reward")
     exact = limits.root_success(N, K, H, p, s["M"])
-    return [{"passed": sum(a.passed for a in result.attempts), "exact": exact}]
+    yield {"passed": sum(a.passed for a in result.attempts), "exact": exact}
 
 
-def _law(s: Setting) -> list[Row]:
+def _law(s: Setting) -> Iterator[Row]:
     """Attempts at the N of half success, up to 10^30 and beyond, drawn through D alone."""
     K, H, p, attempts = s["K"], s["H"], s["p"], s["attempts"]
     N = limits.root_rollouts(0.5, K, H, p)
@@ -96,25 +97,19 @@ def _law(s: Setting) -> list[Row]:
     unknown = np.maximum(0, H - 1 - depth)
     passed = int((rng.random(attempts) < float(K) ** -unknown).sum())
     exact = limits.root_success(N, K, H, p)
-    return [{"log_half": math.log(N), "half": str(N), "passed": passed, "exact": exact}]
+    yield {"log_half": math.log(N), "half": str(N), "passed": passed, "exact": exact}
 
 
-def _walked(s: Setting) -> list[Row]:
+def _walked(s: Setting) -> Iterator[Row]:
     """A local-reset learner on several paths: draws and whether the path was found."""
     K, H, p, first = s["K"], s["H"], s["p"], s["first"]
     paths = [HiddenPath(K, H, p, seed=first + i) for i in range(s["paths"])]
     learner = get_learner(_spec(s["walk"], K, H, p))
     result = run_each(learner, paths, s["seed"], "visited/sample+reward")
     floor = limits.capacity_floor(K, H, p)
-    return [
-        {
-            "draws": a.cost.queries,
-            "passed": a.passed,
-            "floor": floor,
-            "error": None if a.error is None else str(a.error),
-        }
-        for a in result.attempts
-    ]
+    errors = [None if a.error is None else str(a.error) for a in result.attempts]
+    for a, error in zip(result.attempts, errors, strict=True):
+        yield {"draws": a.cost.queries, "passed": a.passed, "floor": floor, "error": error}
 
 
 def _spec(walk: str, K: int, H: int, p: float) -> str:
@@ -154,9 +149,9 @@ def _slope(rows: Sequence[Row]) -> Check:
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in where(rows, kind="walk"):
-        found.setdefault((row["K"], row["p"], row["H"], row["walk"]), []).append(row)
+        found[row["K"], row["p"], row["H"], row["walk"]].append(row)
     return found
 
 
@@ -192,8 +187,7 @@ def _promises(rows: Sequence[Row]) -> Check:
     return Check(f"local-reset learners fail with probability at most {DELTA}", not bad, said)
 
 
-def _margins(rows: Sequence[Row]) -> list[Check]:
-    checks: list[Check] = []
+def _margins(rows: Sequence[Row]) -> Iterator[Check]:
     for (K, p, H, walk), found in _groups(rows).items():
         if walk == "posterior" and len(found) >= 10 and H >= 16:
             most = _MARGIN.get((K, p, H), 2.6)
@@ -202,18 +196,17 @@ def _margins(rows: Sequence[Row]) -> list[Check]:
                 f"posterior walk at (K, p, H) = ({K}, {p:g}, {H}): at most {most} times the floor"
             )
             said = f"{mean:.2f} ± {error:.2f} times; {total(found, 'passed')} of {len(found)} found"
-            checks.append(Check(name, mean <= most, said))
-    return checks
+            yield Check(name, mean <= most, said)
 
 
-def _linear(rows: Sequence[Row]) -> list[Check]:
+def _linear(rows: Sequence[Row]) -> Iterator[Check]:
     """Draws of the posterior walk per token do not grow with H."""
     each = {H: _mean(found) / H for H, found in _per_walk(rows, "posterior") if H >= 16}
     if len(each) < 2:
-        return []
+        return
     low, high = min(each.values()), max(each.values())
     said = f"{low:.1f} to {high:.1f} draws per token for H = {min(each)} … {max(each)}"
-    return [Check("draws of the posterior walk grow linearly in H", high <= 1.25 * low, said)]
+    yield Check("draws of the posterior walk grow linearly in H", high <= 1.25 * low, said)
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -267,11 +260,10 @@ def _floor_plot(rows: Sequence[Row]) -> str:
     for style, (walk, label) in enumerate(_WALKS.items()):
         points = [(H, *_ratio(found)) for H, found in _per_walk(rows, walk)]
         if points:
-            x, y, e = zip(*points, strict=True)
-            low = [a - 2 * b for a, b in zip(y, e, strict=True)]
-            high = [a + 2 * b for a, b in zip(y, e, strict=True)]
+            x, y, e = np.array(points).T
             color = "chosen" if walk.startswith("posterior") else "visited"
-            lines.append(Line(label, x, y, low, high, color, style))
+            parts = [part.tolist() for part in (x, y, y - 2 * e, y + 2 * e)]
+            lines.append(Line(label, *parts, color=color, style=style))
     ticks = (4, 16, 64, 256, 1024)
     axes = Axes("horizon H", "draws / capacity floor", True, True, x_ticks=ticks, horizontal=1.0)
     caption = "Draws over the capacity floor, K = 16, p = 1/4, δ = 0.05"

@@ -35,18 +35,14 @@ _NAMES = {
 
 def _measure(s: Setting) -> list[Row]:
     base, policy = _trees(s)
-    rows: list[Row] = [
-        {"kind": "bias", **_renamed(asdict(row)), "kl": kl(policy, base)}
-        for row in bias_table(policy, base)
-    ]
+    rows: list[Row] = []
+    for found in map(asdict, bias_table(policy, base)):
+        estimator = {"estimator": found.pop("kind")}
+        rows.append({"kind": "bias", **estimator, **found, "kl": kl(policy, base)})
     rewards = keyed_rng(stream_key(s["tree"], "kl-estimators", "rewards")).random(len(base.outputs))
     for beta in (0.05, 0.5):
         rows.append({"kind": "optimum", "beta": beta, **_optimum(base, rewards, beta)})
     return rows
-
-
-def _renamed(row: Row) -> Row:
-    return {"estimator" if name == "kind" else name: value for name, value in row.items()}
 
 
 def _trees(s: Setting) -> tuple[Tree, Tree]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -43,7 +43,7 @@ _RESET = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _exact(s: Setting) -> list[Row]:
+def _exact(s: Setting) -> Iterator[Row]:
     """J*, and the rollouts that reach half of it."""
     H = s["H"]
     beta = limits.balancing_beta(H, P)
@@ -52,20 +52,18 @@ def _exact(s: Setting) -> list[Row]:
     below = limits.root_value(half - 1, K, H, P, beta)
     m = limits.plurality_draws(K, H, P, DELTA)
     found = (1.0 - limits.plurality_error(K, P, m)) ** H
-    return [
-        {
-            "beta": beta,
-            "best": best,
-            "half": str(half),
-            "log_half": math.log(half),
-            "power": (half - 1).bit_length(),
-            "at_half": limits.root_value(half, K, H, P, beta),
-            "below_half": below,
-            "steered_at_half": limits.steered_root_value(half, K, H, P, beta),
-            "draws": H * m + 1,
-            "reset_value": found * best,
-        }
-    ]
+    yield {
+        "beta": beta,
+        "best": best,
+        "half": str(half),
+        "log_half": math.log(half),
+        "power": (half - 1).bit_length(),
+        "at_half": limits.root_value(half, K, H, P, beta),
+        "below_half": below,
+        "steered_at_half": limits.steered_root_value(half, K, H, P, beta),
+        "draws": H * m + 1,
+        "reset_value": found * best,
+    }
 
 
 def _root(s: Setting) -> list[Row]:
@@ -124,7 +122,7 @@ def _log_masses(strings: FloatArray, path: FloatArray, k: int, p: float) -> Floa
     return np.where(before > 0, hit, -math.log(k)).sum(axis=1)
 
 
-def _reset(s: Setting) -> list[Row]:
+def _reset(s: Setting) -> Iterator[Row]:
     """A local-reset learner, one outcome reward, then the tilt of what it found, or P on a miss."""
     H = s["H"]
     name, _, m = s["learner"].partition(":")
@@ -138,7 +136,7 @@ def _reset(s: Setting) -> list[Row]:
         exact = (1.0 - limits.plurality_error(K, P, int(m))) ** H * best
     passed = sum(a.passed for a in result.attempts)
     draws = float(np.mean([a.cost.queries for a in result.attempts])) + 1  # and the reward query
-    return [{"passed": passed, "draws": draws, "best": best, "exact": exact}]
+    yield {"passed": passed, "draws": draws, "best": best, "exact": exact}
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -174,13 +172,14 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _reset_checks(rows: Sequence[Row]) -> list[Check]:
+def _reset_checks(rows: Sequence[Row]) -> Iterator[Check]:
     fixed = [r | {"exact": r["exact"] / r["best"]} for r in rows if r["exact"] is not None]
     walks = where(rows, exact=None)
     missed, of = total(walks, "paths") - total(walks, "passed"), total(walks, "paths")
     name = "the posterior walk's policy is worth (1 - δ)·J* or more"
     known = "fixed m: the value is the exact plurality success times J*"
-    return [rarely(name, missed, of, DELTA, "walks missed"), *banded(known, fixed, "paths", ERROR)]
+    yield rarely(name, missed, of, DELTA, "walks missed")
+    yield from banded(known, fixed, "paths", ERROR)
 
 
 # ---- showing -------------------------------------------------------------------------------------
@@ -203,11 +202,8 @@ def _show(rows: Sequence[Row]) -> list[str]:
 
 def _half_plot(rows: Sequence[Row]) -> str:
     exact, walks = where(rows, kind="exact"), where(rows, kind="reset", exact=None)
-    half, reset, walk = (
-        "root-start rollouts to J*/2, exact",
-        "local reset: H·m + 1 queries for (1 − δ)J*, exact",
-        "posterior walk and one reward, measured",
-    )
+    half, walk = "root-start rollouts to J*/2, exact", "posterior walk and one reward, measured"
+    reset = "local reset: H·m + 1 queries for (1 − δ)J*, exact"
     at, x, draws = [r["H"] for r in exact], [r["H"] for r in walks], [r["draws"] for r in walks]
     lines = [
         Line(half, at, [math.exp(r["log_half"]) for r in exact], color="root"),
@@ -242,10 +238,9 @@ def _budget_plot(H: int, rows: Sequence[Row]) -> str:
         ("visited", 2, "posterior", where(mine, exact=None)),
     ):
         if walks:
-            x, share = [r["draws"] for r in walks], [r["passed"] / r["paths"] * best for r in walks]
-            lines.append(
-                Line(f"{name} walk, measured", x, share, (), (), color, style, points=True)
-            )
+            x, y = [r["draws"] for r in walks], [r["passed"] / r["paths"] * best for r in walks]
+            label = f"{name} walk, measured"
+            lines.append(Line(label, x, y, color=color, style=style, points=True))
     axes = Axes("generated tokens", "J_β", log_x=True, horizontal=best)
     return plot(f"kl-budget-{H}", f"J_β against budget at H = {H}; dashed: J*", axes, lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -117,9 +117,8 @@ def _account(trial: Trial, members: Sequence[Generator], result: RunResult) -> R
         ]
     costs = {c: np.array([getattr(a.cost, c) for a in result.attempts]) for c in CURRENCIES}
     queries = costs["queries"]
-    most, least = (
-        {c: int(f(costs[c])) for c in ("rollouts", "queries", "rewards")} for f in (max, min)
-    )
+    paid = ("rollouts", "queries", "rewards")
+    most, least = ({c: int(f(costs[c])) for c in paid} for f in (max, min))
     return {
         "learner": trial.learner.label,
         "grants": trial.grants,
@@ -157,13 +156,11 @@ def _answers(trial: Trial, members: Sequence[Generator], seed: int) -> Row:
 
 def _check(rows: Sequence[Row]) -> list[Check]:
     runs = [r for r in rows if "passed" in r]
+    known = [r for r in runs if r["exact"] is not None]
     return [
         _backed(runs),
         _fixed(runs),
-        *banded(
-            "the exact formulas of the root row hold where they can be run",
-            [r for r in runs if r["exact"] is not None],
-        ),
+        *banded("the exact formulas of the root row hold where they can be run", known),
         *_blindness([r for r in rows if "answers" in r]),
         *_particular(rows),
     ]
@@ -176,9 +173,8 @@ def _backed(rows: Sequence[Row]) -> Check:
     short = [r for r, n in missed if not at_most(n, r["attempts"], 1 - SUCCESS, error)]
     worst = min(rows, key=lambda r: r["passed"] / r["attempts"])
     said = f"{len(rows)} runs; the least success is {worst['passed']} of {worst['attempts']} "
-    said += f"({_run_name(worst)})" + (
-        f"; too few: {'; '.join(map(_run_name, short))}" if short else ""
-    )
+    said += f"({_run_name(worst)})"
+    said += f"; too few: {'; '.join(map(_run_name, short))}" if short else ""
     name = "the numbers of the table suffice for success 0.95, as budgets that cannot be passed"
     return Check(name, not short and not any(r["errors"] for r in rows), said)
 
@@ -200,40 +196,37 @@ def _fixed(rows: Sequence[Row]) -> Check:
     return Check("exact numbers are what every attempt took", not off, detail)
 
 
-def _blindness(rows: Sequence[Row]) -> list[Check]:
+def _blindness(rows: Sequence[Row]) -> Iterator[Check]:
     if not rows:
-        return []
+        return
     visited = [r for r in rows if r["grants"].startswith("visited")]
-    return [
-        Check(
-            "where the table says ∞ the secrets give one and the same answer, bit by bit",
-            all(r["answers"] == 1 and r["answered"] for r in rows),
-            f"{len(rows)} runs, {sum(r['answered'] * r['secrets'] for r in rows):,} reports",
-        ),
-        Check(
-            "VISITED/ARGMAX answers at ∅ alone",
-            all(r["answered"] == 1 and r["refused"] for r in visited),
-            f"{sum(r['refused'] * r['secrets'] for r in visited):,} queries refused",
-        ),
-    ]
+    yield Check(
+        "where the table says ∞ the secrets give one and the same answer, bit by bit",
+        all(r["answers"] == 1 and r["answered"] for r in rows),
+        f"{len(rows)} runs, {sum(r['answered'] * r['secrets'] for r in rows):,} reports",
+    )
+    yield Check(
+        "VISITED/ARGMAX answers at ∅ alone",
+        all(r["answered"] == 1 and r["refused"] for r in visited),
+        f"{sum(r['refused'] * r['secrets'] for r in visited):,} queries refused",
+    )
 
 
-def _particular(rows: Sequence[Row]) -> list[Check]:
+def _particular(rows: Sequence[Row]) -> Iterator[Check]:
     """What the families were chosen for."""
     two = FAMILIES["two-tokens"].cells()
     pairs = [(two[c, "logprob"], two[c, "full"]) for c in CONTROLS]
     equal = [(a.rollouts, a.queries) == (b.rollouts, b.queries) for a, b in pairs]
     shown = [str(a.queries or a.rollouts) for a, _ in pairs]
     same = "at K = 2 LOGPROB equals FULL at every control level"
-    checks = [Check(same, all(equal), ", ".join(shown))]
+    yield Check(same, all(equal), ", ".join(shown))
     for row in where(rows, family="small-advantage", trial="sample"):
         path = FAMILIES["small-advantage"]
         assert isinstance(path, PathLadder)
         each, square = row["queries"] / path.H, (path.p - path.q) ** -2
         name = "with a small advantage a token takes about 1/Δ² samples, and one law"
         said = f"{each:.0f} draws per token, 1/Δ² = {square:.0f}; {each:.0f} times FULL"
-        checks.append(Check(name, 0.25 * square <= each <= 4 * square, said))
-    return checks
+        yield Check(name, 0.25 * square <= each <= 4 * square, said)
 
 
 # ---- showing -------------------------------------------------------------------------------------

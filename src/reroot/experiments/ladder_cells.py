@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 from .. import limits
 from ..access.learner import BoundLearner
@@ -18,18 +18,14 @@ from ..learners.registry import get_learner
 from ..randomness import keyed_rng, stream_key
 from ..types import Budget
 from .baseline_learners import ask_all, greedy_rollout, root_plurality, root_reading
-from .formulas import (
-    rollouts_for,
-    root_logprob_success,
-    root_plurality_failure,
-    scoring_quantile,
-    waiting_quantile,
-)
+from .formulas import RootPath, scoring_quantile, waiting_quantile
 
 SUCCESS = 0.95
 CONTROLS = ("root", "visited", "reset", "chosen")
 DECOYS = 2
 REPORTS = ("argmax(1)", f"argmax({DECOYS + 1})", "sample", "logprob", "topk(1)", "full")
+
+_READ = ("sample", "logprob", "full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +121,20 @@ def full_runs(
     return found
 
 
-class Ladder(Protocol):
+@dataclass(frozen=True)
+class Ladder(ABC):
     """A family of the ladder: ``title`` and ``remark`` are its parameters, and what is particular; HTML."""
 
-    @property
-    def title(self) -> str: ...
+    title: str
+    remark: str
 
-    @property
-    def remark(self) -> str: ...
-
+    @abstractmethod
     def cells(self) -> dict[tuple[str, str], Cell]:
         """(control, report) → cell."""
-        ...
 
+    @abstractmethod
     def trials(self) -> dict[str, Trial]:
         """Name → run."""
-        ...
 
 
 def under(learner: BoundLearner, **more: object) -> Trial:
@@ -165,19 +159,16 @@ def blind_runs(
 
 
 @dataclass(frozen=True)
-class PathLadder:
+class PathLadder(Ladder):
     """A hidden path, or with decoys a decoy path: n candidates, the path token p, the others q.
 
     Args:
-        title, remark: see ``Ladder``.
         K, H, p: vocabulary size, horizon, probability of the path token.
         k, p0: decoys and their probability.
         short: horizon of root-start runs.
         attempts, walks: attempts of each run, and of the posterior walk.
     """
 
-    title: str
-    remark: str
     K: int
     H: int
     p: float
@@ -209,18 +200,10 @@ class PathLadder:
 
     # ---- numbers ---------------------------------------------------------------------------------
 
-    def root_full(self, H: int) -> int:
-        """Rollouts with FULL reports, exact."""
-        return limits.root_rollouts(SUCCESS, self.n, H, self.p)
-
-    def root_logprob(self, H: int) -> int:
-        """Rollouts with LOGPROB reports, exact."""
-        return rollouts_for(SUCCESS, lambda N: root_logprob_success(N, self.n, H, self.p, self.q))
-
-    def root_sample(self, H: int) -> int:
-        """Rollouts with SAMPLE reports, enough."""
-        failure = root_plurality_failure
-        return rollouts_for(SUCCESS, lambda N: 1.0 - failure(N, self.n, H, self.p, self.q))
+    @property
+    def root(self) -> RootPath:
+        """The path, from the root."""
+        return RootPath(self.n, self.p, self.q)
 
     @cached_property
     def floor(self) -> int:
@@ -238,29 +221,18 @@ class PathLadder:
         """Draws until the generator has emitted the first H - 1 tokens, and one more query."""
         return 1 + waiting_quantile(self.H - 1, self.p, SUCCESS)
 
-    @property
-    def waiting_all(self) -> int:
-        """Draws until the generator has emitted all H tokens."""
-        return waiting_quantile(self.H, self.p, SUCCESS)
-
-    @property
-    def scoring(self) -> int:
-        """Draws and scores of the log-probability walk with RESET control."""
-        return scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
-
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         reset = self._reset()  # what to choose is not known before it is reset to
         return by_control([self._root(), self._visited(), reset, reset])
 
     def _root(self) -> list[Cell]:
-        logprob, full = self.root_logprob(self.H), self.root_full(self.H)
+        enough, logprob, full = (self.root.rollouts(r, self.H, SUCCESS) for r in _READ)
         deepest = "the Bayes rule: the deepest rollout, less what was drawn there"
         plurality = "plurality of the rollouts at each prefix; below: LOGPROB"
         end = "the Bayes rule: the law at the end of the deepest rollout"
-        votes = bound("root sample", plurality, rollouts=self.root_sample(self.H), low=logprob)
+        votes = bound("root sample", plurality, rollouts=enough, low=logprob)
         read = exact("root logprob", deepest, rollouts=logprob)
         seen = exact("root full", end, rollouts=full)
         if self.k:
@@ -268,9 +240,8 @@ class PathLadder:
             return [*dark("root", f"{decoy}: {self._odds(self.H)}"), votes, read, read, seen]
         once = "the law at temperature 0 walks down the path"
         greedy = exact("greedy rollout", once, greedy_rollout(), rollouts=1)
-        listed = exact(
-            "root topk", "the Bayes rule: the list shows what the law does", rollouts=full
-        )
+        shown = "the Bayes rule: the list shows what the law does"
+        listed = exact("root topk", shown, rollouts=full)
         return [greedy, greedy, votes, read, listed, seen]
 
     def _visited(self) -> list[Cell]:
@@ -297,14 +268,16 @@ class PathLadder:
         if free:
             if one:
                 return exact(trial, law, walk, queries=self.H)
-            return waits(
-                trial,
-                "the log-probability walk draws once and scores the others",
-                walk,
-                self.scoring,
-            )
+            scores = "the log-probability walk draws once and scores the others"
+            needed = scoring_quantile(self.n, self.H, self.p, self.q, SUCCESS)
+            return waits(trial, scores, walk, needed)
         draws = "the log-probability walk draws until it sees the next token"
-        return waits(trial, law if one else draws, walk, self.waiting if one else self.waiting_all)
+        return waits(
+            trial,
+            law if one else draws,
+            walk,
+            self.waiting if one else waiting_quantile(self.H, self.p, SUCCESS),
+        )
 
     def _law(self, control: str = "") -> str:
         """The law walk, on the report that shows the law."""
@@ -313,9 +286,8 @@ class PathLadder:
 
     def _sample(self) -> Cell:
         if not self.k:
-            return Cell(
-                "mean", "sample", "the posterior walk; below: the capacity floor", low=self.floor
-            )
+            why = "the posterior walk; below: the capacity floor"
+            return Cell("mean", "sample", why, low=self.floor)
         why = "the plurality walk that leaves decoys out; below: the capacity floor"
         walk = f"plurality_walk:draws_per_token={self.draws},decoys={self.k}"
         return bound("sample", why, walk, queries=self.H * self.draws, low=self.floor)
@@ -332,7 +304,6 @@ class PathLadder:
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         paths = self.paths(self.H)
         found = self._root_trials() | full_runs(self.cells(), paths) | self._blind_trials()
         if not self.k:
@@ -343,9 +314,8 @@ class PathLadder:
     def _root_trials(self) -> dict[str, Trial]:
         """At a small horizon, by the same formulas."""
         h, k = self.short, self.k
-        votes, read, seen = self.root_sample(h), self.root_logprob(h), self.root_full(h)
-        law = limits.root_success(seen, self.n, h, self.p)
-        odds = root_logprob_success(read, self.n, h, self.p, self.q)
+        votes, read, seen = (self.root.rollouts(r, h, SUCCESS) for r in _READ)
+        odds, law = self.root.success("logprob", read, h), self.root.success("full", seen, h)
         made = {
             "root sample": (root_plurality(n=votes, decoys=k), votes, None),
             "root logprob": (root_reading(n=read, report="logprob", decoys=k), read, odds),

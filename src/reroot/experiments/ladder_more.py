@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .. import limits
-from ..access.learner import BoundLearner
 from ..families.hidden_trie import HiddenTrie
 from ..families.noisy_parity import NoisyParity
 from ..generators.base import Generator
@@ -28,6 +27,7 @@ from .ladder_cells import (
     REPORTS,
     SUCCESS,
     Cell,
+    Ladder,
     Trial,
     blind_runs,
     bound,
@@ -42,19 +42,16 @@ _DELTA = 2 * (1 - SUCCESS)  # trie_search leaves half of its delta to noisy rewa
 
 
 @dataclass(frozen=True)
-class TrieLadder:
+class TrieLadder(Ladder):
     """One hidden trie; success is to name all its leaves.
 
     Args:
-        title, remark: see ``Ladder``.
         K, H, a, b, S: as for ``HiddenTrie``.
         seed: names the trie.
         short: (H, S) of root-start runs.
         attempts, certain: attempts of each run, and of the one that takes most and cannot fail.
     """
 
-    title: str
-    remark: str
     K: int
     H: int
     a: float
@@ -126,15 +123,12 @@ class TrieLadder:
     # ---- cells -----------------------------------------------------------------------------------
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         S, last = self.trie.internal_nodes, len(nodes_at(self.trie, self.H - 1))
         low = self.met(self.trie, self.guessed)
         once = f"the greedy rollout shows one of {len(self.trie.leaves)} leaves"
         empty = "nothing is emitted, so only ∅ may be asked"
-        every, nodes = (
-            "every leaf is drawn; below: FULL",
-            "every last node is passed; less helps a guess only",
-        )
+        every = "every leaf is drawn; below: FULL"
+        nodes = "every last node is passed; less helps a guess only"
         inside = (
             "every child of every node is asked whether it is inside; of the leaves below "
             "a last node the list shows one, outcome rewards the others (without them ∞)"
@@ -149,20 +143,17 @@ class TrieLadder:
         out, below = "; below: until all nodes are emitted", "; below: one query per node"
         visited = [*dark("visited", empty), *self._two(frequency + out, seen + out, self.emitted)]
         asked = {"queries": 1 + self.K * (S - last), "rewards": (self.K - 1) * last}
-        top1, children = self._top1(), "trie_search: a list as long as a node has children"
-        top1 = exact("top-1", inside, top1, **asked)
+        children = "trie_search: a list as long as a node has children"
+        top1 = exact("top-1", inside, trie_by_top1(threshold=self.threshold), **asked)
         listed = exact("listed", children, self._search(REPORTS[1]), queries=S)
         law = exact("law", "trie_search, one query per node", self._search("full"), queries=S)
         reset = [top1, listed, *self._two(frequency + below, seen + below, S)[:3], law]
         return by_control([root, visited, reset, reset])
 
-    def total(self, m: int) -> int:
-        """S·m."""
-        return self.trie.internal_nodes * m
-
     def _two(self, frequency: str, seen: str, low: int) -> list[Cell]:
         """SAMPLE, and what LOGPROB, TOPK(1) and FULL share."""
-        draws, sightings = self.total(self.draws), self.total(self.sightings)
+        S = self.trie.internal_nodes
+        draws, sightings = S * self.draws, S * self.sightings
         sample = bound("sample", frequency, self._search("sample"), queries=draws, low=low)
         logprob = bound("logprob", seen, self._search("logprob"), queries=sightings, low=low)
         return [sample, logprob, logprob, logprob]
@@ -176,13 +167,9 @@ class TrieLadder:
         size = f"nodes={self.trie.internal_nodes},a={self.a},b={self.b},delta={_DELTA:.2g}"
         return f"trie_search:{size},report={report}"
 
-    def _top1(self) -> BoundLearner:
-        return trie_by_top1(threshold=self.threshold)
-
     # ---- runs ------------------------------------------------------------------------------------
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         found = full_runs(self.cells(), self._same(self.trie), leaves=True)
         certain = [self.trie] * self.certain
         found["top-1"] = replace(found["top-1"], instances=lambda: certain)
@@ -224,17 +211,14 @@ def nodes_at(trie: HiddenTrie, depth: int) -> set[tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class ParityLadder:
+class ParityLadder(Ladder):
     """A noisy parity; success is to name the secret.
 
     Args:
-        title, remark: see ``Ladder``.
         T, noise: as for ``NoisyParity``.
         attempts: attempts of each run.
     """
 
-    title: str
-    remark: str
     T: int
     noise: float
     attempts: int = 60
@@ -254,17 +238,13 @@ class ParityLadder:
         return (self.T - 1) * limits.plurality_draws(2, self.T - 1, 1 - self.noise, delta)
 
     def cells(self) -> dict[tuple[str, str], Cell]:
-        """(control, report) → cell."""
         bits, delta = self.T - 1, 1 - SUCCESS
         low = parity_floor(bits, self.noise, SUCCESS)
         odds = f"success at most (M + 1)/(2<sup>{bits}</sup> − 1) with M rewards"
         zeros = f"the greedy rollout is 0…0 whatever the secret is, and says nothing: {odds}"
         empty = f"nothing is emitted, so only ∅ may be asked, where all is uniform: {odds}"
-        floor, walk, samples = (
-            "; below: Fano for noisy parities",
-            2 * bits - 1,
-            self.majority(delta),
-        )
+        floor = "; below: Fano for noisy parities"
+        walk, samples = 2 * bits - 1, self.majority(delta)
         likely = (
             f"the likeliest secret: few samples, but {bits}·2<sup>{bits}</sup> additions to read them "
             f"(hard to compute){floor}"
@@ -272,10 +252,8 @@ class ParityLadder:
         algebra = "linear algebra on noiseless parities, one per rollout: the Bayes rule"
         again = f"majorities after independent rollouts, then linear algebra{floor}"
         probe = "the probe, for certain; two thirds of it for histories that may be asked"
-        sure, votes = (
-            "the probe, for certain; fewer bits do not name the secret",
-            f"the probe with majorities{floor}",
-        )
+        sure = "the probe, for certain; fewer bits do not name the secret"
+        votes = f"the probe with majorities{floor}"
         draws = likelihood_draws(bits, self.noise, delta)
         solve = "parity_elimination:"
         read, ask = "parity_probe:report=argmax(1),control=", "parity_probe:report=sample,"
@@ -289,29 +267,20 @@ class ParityLadder:
         drawn = bound("reset sample", votes, f"{there}reset", queries=samples + walk, low=low)
         chosen = exact("chosen probe", sure, f"{read}chosen", queries=bits)
         free = bound("chosen sample", votes, f"{there}chosen", queries=samples, low=low)
-        logprob = exact(
-            "chosen logprob", sure, "parity_probe:report=logprob,control=chosen", queries=bits
-        )
-        return by_control(
-            [
-                [*dark("root", zeros), hard, ranks, ranks, ranks],
-                [*dark("visited", empty), asked, ranks, ranks, ranks],
-                [reset, reset, drawn, ranks, ranks, ranks],
-                [chosen, chosen, free, logprob, chosen, chosen],
-            ]
-        )
+        told = "parity_probe:report=logprob,control=chosen"
+        logprob = exact("chosen logprob", sure, told, queries=bits)
+        root = [*dark("root", zeros), hard, ranks, ranks, ranks]
+        visited = [*dark("visited", empty), asked, ranks, ranks, ranks]
+        resets = [reset, reset, drawn, ranks, ranks, ranks]
+        return by_control([root, visited, resets, [chosen, chosen, free, logprob, chosen, chosen]])
 
     def trials(self) -> dict[str, Trial]:
-        """Name → run."""
         found = full_runs(self.cells(), self._secrets)
         law = elimination_success(self.ranks, self.T - 1)
         found["root logprob"] = replace(found["root logprob"], exact=law)
         # every unit string and some more: what probes and samplers ask
         asked = {u for t in range(self.T) for u in ((0,) * t, (1,) * t, (0,) * (t - 1) + (1,))}
-        return found | blind_runs(self._secrets_few, sorted(asked))
+        return found | blind_runs(lambda: self._secrets()[:6], sorted(asked))
 
     def _secrets(self) -> list[Generator]:
         return [NoisyParity(self.T, self.noise, seed=seed) for seed in range(self.attempts)]
-
-    def _secrets_few(self) -> list[Generator]:
-        return self._secrets()[:6]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -30,9 +30,9 @@ def setting_of(kind: str, names: str, **usual: object) -> Callable[..., Setting]
     return made
 
 
-def by_kind(**kinds: Callable[[Setting], list[Row]]) -> Callable[[Setting], list[Row]]:
+def by_kind(**kinds: Callable[[Setting], Iterable[Row]]) -> Callable[[Setting], list[Row]]:
     """What measures settings of several kinds."""
-    return lambda s: kinds[s["kind"]](s)
+    return lambda s: list(kinds[s["kind"]](s))
 
 
 def run_each(

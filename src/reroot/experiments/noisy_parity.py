@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -57,7 +57,7 @@ _FULL = (
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _fidelities(s: Setting) -> list[Row]:
+def _fidelities(s: Setting) -> Iterator[Row]:
     """At every position of secrets with their first index early, late and in between."""
     T, alpha, off, after = s["T"], s["alpha"], 0.0, []
     for first in sorted({0, (T - 2) // 2, T - 2}):
@@ -67,25 +67,25 @@ def _fidelities(s: Setting) -> list[Row]:
             exact = (1 - 2 * alpha) ** 2 if t > first else 1.0
             off = max(off, abs(value - exact))
             after += [value] if t > first else []
-    return [{"fidelity": min(after), "exact": (1 - 2 * alpha) ** 2, "off": off}]
+    yield {"fidelity": min(after), "exact": (1 - 2 * alpha) ** 2, "off": off}
 
 
-def _probed(s: Setting) -> list[Row]:
+def _probed(s: Setting) -> Iterator[Row]:
     spec = f"parity_probe:report={s['report']},control={s['control']},delta={DELTA}"
     learner = get_learner(spec + (f",noise={s['alpha']}" if s["report"] == "sample" else ""))
     row = _run(learner, s)
     bits, walk = s["T"] - 1, 2 * (s["T"] - 1) - 1 if s["control"] == "reset" else 0
     m = limits.plurality_draws(2, bits, 1 - s["alpha"], DELTA) if s["report"] == "sample" else 1
-    return [row | {"expected": bits * m + walk}]
+    yield row | {"expected": bits * m + walk}
 
 
-def _sampled(s: Setting) -> list[Row]:
+def _sampled(s: Setting) -> Iterator[Row]:
     T, alpha = s["T"], s["alpha"]
     floor = limits.parity_sample_floor(T, alpha)
     n = likelihood_draws(T - 1, alpha, DELTA)
     if s["share"] is not None:
         n = math.ceil(s["share"] * floor)
-    return [_run(get_learner(f"parity_root:n={n}"), s) | {"n": n, "fano": _fano(n / floor, T)}]
+    yield _run(get_learner(f"parity_root:n={n}"), s) | {"n": n, "fano": _fano(n / floor, T)}
 
 
 def _fano(share: float, T: int) -> float:
@@ -93,24 +93,23 @@ def _fano(share: float, T: int) -> float:
     return min(1.0, (share * (T - 1) + 1) * math.log(2) / math.log(2 ** (T - 1) - 1))
 
 
-def _eliminated(s: Setting) -> list[Row]:
+def _eliminated(s: Setting) -> Iterator[Row]:
     T, spare = s["T"], s["spare"]
     spec = f"parity_elimination:report={s['report']},delta={DELTA}"
     spec += f",noise={s['alpha']}" if s["report"] == "sample" else ""
     spec += "" if spare is None else f",n={T - 1 + spare}"
     exact = None if spare is None else elimination_success(T - 1 + spare, T - 1)
-    return [_run(get_learner(spec), s) | {"exact": exact}]
+    yield _run(get_learner(spec), s) | {"exact": exact}
 
 
 def _run(learner: BoundLearner, s: Setting) -> Row:
     secrets = [NoisyParity(s["T"], s["alpha"], seed=i) for i in range(s["secrets"])]
     result = run_each(learner, secrets, s["seed"])
     row = account(result)
-    rollouts = float(np.mean([a.cost.rollouts for a in result.attempts]))
     return {
         "grants": str(learner.requires),
         "passed": row["passed"],
-        "rollouts": rollouts,
+        "rollouts": float(np.mean([a.cost.rollouts for a in result.attempts])),
         "queries": row["queries"],
         "same": row["least"] == row["most"],
         "errors": row["errors"],
@@ -134,41 +133,37 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _fidelity_checks(rows: Sequence[Row]) -> list[Check]:
+def _fidelity_checks(rows: Sequence[Row]) -> Iterator[Check]:
     known = where(rows, T=6, alpha=0.2)
     worst = max(r["off"] for r in rows)
-    return [
-        Check(
-            "fidelity at T = 6, α = 0.2 is 0.36",
-            all(abs(r["fidelity"] - 0.36) < 1e-9 for r in known),
-            f"{known[0]['fidelity']:.12f}",
-        ),
-        Check(
-            "fidelity is (1 − 2α)² behind the first index of the secret, and 1 before",
-            worst < 1e-9,
-            f"largest difference {worst:.1e} in {len(rows)} settings of T and α, all positions",
-        ),
-    ]
+    yield Check(
+        "fidelity at T = 6, α = 0.2 is 0.36",
+        all(abs(r["fidelity"] - 0.36) < 1e-9 for r in known),
+        f"{known[0]['fidelity']:.12f}",
+    )
+    yield Check(
+        "fidelity is (1 − 2α)² behind the first index of the secret, and 1 before",
+        worst < 1e-9,
+        f"largest difference {worst:.1e} in {len(rows)} settings of T and α, all positions",
+    )
 
 
-def _probe_checks(rows: Sequence[Row]) -> list[Check]:
+def _probe_checks(rows: Sequence[Row]) -> Iterator[Check]:
     sure, drawn = where(rows, report="logprob"), where(rows, report="sample")
-    return [
-        Check(
-            "a few conditional histories tell the secret: for certain with log-probabilities",
-            not _failed(sure) and not any(r["errors"] for r in rows),
-            f"{total(sure, 'passed')} of {total(sure, 'secrets')} secrets",
-        ),
-        _rare("with samples the probe fails at rate δ at most", drawn, "secrets"),
-        Check(
-            "the probe takes (T − 1)·m queries, and 2(T − 1) − 1 more under RESET",
-            all(r["same"] and r["queries"] == r["expected"] for r in rows),
-            f"exact in {len(rows)} settings, T up to {max(r['T'] for r in rows)}",
-        ),
-    ]
+    yield Check(
+        "a few conditional histories tell the secret: for certain with log-probabilities",
+        not _failed(sure) and not any(r["errors"] for r in rows),
+        f"{total(sure, 'passed')} of {total(sure, 'secrets')} secrets",
+    )
+    yield _rare("with samples the probe fails at rate δ at most", drawn, "secrets")
+    yield Check(
+        "the probe takes (T − 1)·m queries, and 2(T − 1) − 1 more under RESET",
+        all(r["same"] and r["queries"] == r["expected"] for r in rows),
+        f"exact in {len(rows)} settings, T up to {max(r['T'] for r in rows)}",
+    )
 
 
-def _sample_checks(rows: Sequence[Row]) -> list[Check]:
+def _sample_checks(rows: Sequence[Row]) -> Iterator[Check]:
     enough, few = where(rows, share=None), [r for r in rows if r["share"] is not None]
     below = [at_most(r["passed"], r["secrets"], r["fano"], ERROR / len(few)) for r in few]
     ratio = max(r["n"] / limits.parity_sample_floor(r["T"], r["alpha"]) for r in enough)
@@ -176,17 +171,13 @@ def _sample_checks(rows: Sequence[Row]) -> list[Check]:
     most += f"{quantity(work(12))} additions at T = 12 are {quantity(work(64))} at T = 64)"
     fano = [(r["n"], r["passed"] / r["secrets"], r["fano"]) for r in few if r["fano"] < 1]
     shown = "; ".join(f"{n}: {rate:.2f} ≤ {most:.2f}" for n, rate, most in fano)
-    return [
-        _rare(
-            "root-start samples hold the secret: the likeliest one is right with 1 − δ",
-            enough,
-            most,
-        ),
-        Check("with fewer samples no better than Fano allows", all(below), shown),
-    ]
+    name = "root-start samples hold the secret: the likeliest one is right with 1 − δ"
+    few = Check("with fewer samples no better than Fano allows", all(below), shown)
+    yield _rare(name, enough, most)
+    yield few
 
 
-def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
+def _elimination_checks(rows: Sequence[Row]) -> Iterator[Check]:
     exact, asked = where(rows, report="logprob"), where(rows, report="sample")
     error = ERROR / max(1, len(exact))
     # that the secret is not 0 helps only where all parities seen are 0
@@ -199,18 +190,10 @@ def _elimination_checks(rows: Sequence[Row]) -> list[Check]:
         f"T = {r['T']}, {r['rollouts']:g} rollouts: {r['passed'] / r['secrets']:.3f} ({r['exact']:.3f})"
         for r in where(exact, spare=4)
     )
-    return [
-        Check(
-            "ROOT/LOGPROB breaks it: linear algebra on T − 1 and a few rollouts, as the law of ranks says",
-            all(good) and not any(r["errors"] for r in exact),
-            shown,
-        ),
-        _rare(
-            "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away",
-            asked,
-            sound=not any(r["errors"] for r in asked),
-        ),
-    ]
+    broken = "ROOT/LOGPROB breaks it: linear algebra on T − 1 and a few rollouts, as the law of ranks says"
+    too = "VISITED/SAMPLE breaks it too: asking again where rollouts passed takes the noise away"
+    yield Check(broken, all(good) and not any(r["errors"] for r in exact), shown)
+    yield _rare(too, asked, sound=not any(r["errors"] for r in asked))
 
 
 def _failed(rows: Sequence[Row]) -> int:
@@ -226,16 +209,9 @@ def _rare(name: str, rows: Sequence[Row], what: str = "wrong", sound: bool = Tru
 
 
 def _show(rows: Sequence[Row]) -> list[str]:
-    return [
-        grid([_curve(rows), _growth(rows)]),
-        _interfaces(rows),
-        table_of(
-            "T | α | fidelity | (1 − 2α)²",
-            "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}",
-            where(rows, kind="fidelity"),
-            text=0,
-        ),
-    ]
+    head, cells = "T | α | fidelity | (1 − 2α)²", "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}"
+    exact = table_of(head, cells, where(rows, kind="fidelity"), text=0)
+    return [grid([_curve(rows), _growth(rows)]), _interfaces(rows), exact]
 
 
 def _curve(rows: Sequence[Row]) -> str:
@@ -248,12 +224,9 @@ def _curve(rows: Sequence[Row]) -> str:
         Line.law(rank, ns, lambda n: elimination_success(n, T - 1), "root"),
     ]
     read = where(rows, kind="elimination", report="logprob")
-    for style, (mine, label) in enumerate(
-        (
-            (where(rows, kind="samples"), "parity_root, root/sample"),
-            (read, "parity_elimination, root/logprob"),
-        )
-    ):
+    drawn = where(rows, kind="samples")
+    labels = ("parity_root, root/sample", "parity_elimination, root/logprob")
+    for style, (mine, label) in enumerate(zip((drawn, read), labels, strict=True)):
         found = sorted(where(mine, T=T, alpha=alpha), key=lambda r: r["secrets"])
         best = {r["rollouts"]: (r["passed"], r["secrets"]) for r in found}
         at = sorted(best)

@@ -86,10 +86,8 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
         MissingDependency: matplotlib is not installed.
     """
     drawing, ax = svg.new_figure()
-    if axes.log_x:
-        ax.set_xscale("log")
-    if axes.log_y:
-        ax.set_yscale("log")
+    for log, scale in ((axes.log_x, ax.set_xscale), (axes.log_y, ax.set_yscale)):
+        scale("log" if log else "linear")
     if axes.horizontal is not None:
         ax.axhline(axes.horizontal, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
     for line in lines:

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def reproduce(
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
     workers = check_int("workers", os.cpu_count() or 1 if workers is None else workers, 1)
     folder = Path(out)
-    with JournalFolder(folder, _config(experiments, quick), _line_name) as journal:
+    with JournalFolder(folder, _config(experiments, quick), itemgetter("name")) as journal:
         jobs = [(e, n) for e in experiments for n in e.numbers(quick)]
         left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
         on_start(len(jobs), len(jobs) - len(left))
@@ -111,7 +112,7 @@ def load_reproduction(folder: str | Path) -> Reproduction:
     config = read_config(path)
     names = list(config.get("settings", ()))
     experiments = [get_experiment(id) for id in dict.fromkeys(n.partition("/")[0] for n in names)]
-    with JournalFolder(path, config, _line_name) as journal:
+    with JournalFolder(path, config, itemgetter("name")) as journal:
         missing = [name for name in names if name not in journal.lines]
         if config.get("kind") != "reproduce" or not names or missing:
             raise RunFolderError(
@@ -134,15 +135,12 @@ def load_rows(record: Path) -> Reproduction:
         raise RunFolderError(
             f"{record} holds no rows of experiments: it has no column 'experiment'"
         )
-    parts = {
-        str(id): part for (id,), part in table.partition_by("experiment", as_dict=True).items()
-    }
-    experiments = [get_experiment(id) for id in parts]
     lines: list[dict[str, Any]] = []
-    for id, part in parts.items():
+    for (id,), part in table.partition_by("experiment", as_dict=True).items():
         known = [c for c in part.columns if c != "experiment" and part[c].null_count() < len(part)]
         rows = [{k: _nested(v) for k, v in row.items()} for row in part.select(known).to_dicts()]
-        lines.append({"name": id, "rows": rows, "seconds": 0.0})
+        lines.append({"name": str(id), "rows": rows, "seconds": 0.0})
+    experiments = [get_experiment(line["name"]) for line in lines]
     try:
         return _reproduction(record, experiments, False, lines)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -157,14 +155,15 @@ def _nested(value: object) -> object:
     return value
 
 
-def _line_name(line: dict[str, Any]) -> str:
-    return line["name"]
-
-
 def _reproduction(
     folder: Path, experiments: Sequence[Experiment], quick: bool, lines: Sequence[dict[str, Any]]
 ) -> Reproduction:
-    rows, seconds = _collect(experiments, lines)
+    rows: dict[str, list[Row]] = {e.id: [] for e in experiments}
+    seconds = dict.fromkeys(rows, 0.0)
+    for line in lines:
+        id = line["name"].partition("/")[0]
+        rows[id] += line["rows"]
+        seconds[id] += line["seconds"]
     checks = {e.id: e.check(rows[e.id]) for e in experiments}
     return Reproduction(folder, rows, checks, _summary(experiments, quick, checks, seconds))
 
@@ -197,19 +196,6 @@ def command(ids: Sequence[str], quick: bool) -> str:
     """The shell command that measures these experiments."""
     every = list(ids) == usual()
     return shlex.join(["reroot", "reproduce", *([] if every else ids), *["--quick"][: int(quick)]])
-
-
-def _collect(
-    experiments: Sequence[Experiment], lines: Sequence[dict[str, Any]]
-) -> tuple[dict[str, list[Row]], dict[str, float]]:
-    """Rows and seconds of each experiment, in the order of its settings."""
-    rows: dict[str, list[Row]] = {e.id: [] for e in experiments}
-    seconds = dict.fromkeys(rows, 0.0)
-    for line in lines:
-        id = line["name"].partition("/")[0]
-        rows[id] += line["rows"]
-        seconds[id] += line["seconds"]
-    return rows, seconds
 
 
 def _summary(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+from scipy import stats
 
 from .. import limits
 from ..families.hidden_path import HiddenPath
@@ -14,7 +16,9 @@ from ..runs.run import problems_digest, run
 from ..training.strategies import PluralityFront, Root, Strategy
 from ..training.tabular import Update, tabular_training
 from ..types import Budget
+from . import waits
 from .base import Check, Experiment, Row, Setting, where
+from .settle_page import show
 from .settle_rows import (
     LEAST,
     NATS,
@@ -45,7 +49,6 @@ ARMS = {
     "explore": Arm(_FRONT, "weighted", "π from the empty prefix: found outputs weighted by π(y)"),
     "replay": Arm(_FRONT, "replay", "none: found outputs with weight 1, off-policy"),
 }
-_ERROR = 1e-3
 _MOST_TOKENS = 6_000_000
 
 
@@ -103,12 +106,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
     (attempt,) = run(learner, [problem], policy, grants=grants, budget=limit, seed=path).attempts
     found = attempt.metadata
     reached = found["reached"]
-    equal = {
-        **found["equal"],
-        "seed": attempt.seed,
-        "problem": attempt.problem,
-        "reward": problems_digest([problem]),
-    }
+    equal = {"seed": attempt.seed, "problem": attempt.problem, "reward": problems_digest([problem])}
     return {
         "path": path,
         "tokens": reached and reached[0],
@@ -119,7 +117,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
         "starts": found["starts"],
         "law": ARMS[arm].law,
         "contract": attempt.contract,
-        "equal": equal,
+        "equal": found["equal"] | equal,
     }
 
 
@@ -129,7 +127,7 @@ def _trained(arm: str, H: int, path: int) -> Row:
 def _check(rows: Sequence[Row]) -> list[Check]:
     return [
         _ended(rows),
-        _waits(where(rows, arm="root")),
+        waits.check(transformed(where(rows, arm="root"))),
         _limited(where(rows, arm="root")),
         _equal(rows),
         _starts(rows),
@@ -147,27 +145,12 @@ def _ended(rows: Sequence[Row]) -> Check:
     )
 
 
-def _waits(rows: Sequence[Row]) -> Check:
-    """Kolmogorov's test of all root runs together."""
-    from scipy import stats
-
-    result = stats.kstest(transformed(rows), "uniform")
-    return Check(
-        "root-start training waits for its first reward as long as the geometric law says",
-        bool(result.pvalue > _ERROR),
-        f"Kolmogorov distance {result.statistic:.3f} over {len(rows)} runs, p-value "
-        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
-    )
-
-
 def _limited(rows: Sequence[Row]) -> Check:
     """Mean curves against ``limits.first_success_value``.
 
     A run is worth p^H before its first success and at most J* after it, so that
     n·(mean − p^H)/(J* − p^H) is at most the number of runs that had a success: a binomial count.
     """
-    from scipy import stats
-
     worst, excess, tests = 1.0, -math.inf, 0
     for H in sorted({r["H"] for r in rows}):
         mine, grid = where(rows, H=H), rewarded(H)
@@ -179,12 +162,12 @@ def _limited(rows: Sequence[Row]) -> Check:
             count = math.ceil(max(0.0, gain) * len(mine) - 1e-9)
             worst = min(worst, float(stats.binom.sf(count - 1, len(mine), chance)))
             excess, tests = max(excess, gain - chance), tests + 1
-    allowed = _ERROR / max(1, tests)
+    allowed = waits.ERROR / max(1, tests)
     return Check(
         "no mean root-start curve exceeds the exact limit at any budget beyond its interval",
         worst > allowed,
         f"largest excess {excess:+.3f} J* at {tests} budgets; smallest p-value {worst:.2g}, "
-        f"allowed {allowed:.1g} (error rate {_ERROR:g} in all)",
+        f"allowed {allowed:.1g} (error rate {waits.ERROR:g} in all)",
     )
 
 
@@ -212,43 +195,29 @@ def _starts(rows: Sequence[Row]) -> Check:
     )
 
 
-def _grows(rows: Sequence[Row]) -> list[Check]:
-    checks: list[Check] = []
+def _grows(rows: Sequence[Row]) -> Iterator[Check]:
     for arm, law in (("root", "exponential"), ("prefix", "polynomial")):
-        found = fitted(rows, arm, "tokens")
-        if found is not None:
-            checks.append(
-                Check(
-                    f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
-                    found.preferred == law,
-                    f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, "
-                    f"{found.runs} runs",
-                )
+        if (found := fitted(rows, arm, "tokens")) is not None:
+            yield Check(
+                f"N½ of the {arm} arm, in tokens: the data prefer {law} growth in H",
+                found.preferred == law,
+                f"ΔAIC = ΔBIC = {abs(found.evidence):.1f} for {found.preferred} growth, {found.runs} runs",
             )
-    return checks
 
 
-def _slope(rows: Sequence[Row]) -> list[Check]:
-    waits = fitted(rows, "root", "wait", level=1 - _ERROR)
+def _slope(rows: Sequence[Row]) -> Iterator[Check]:
+    first = fitted(rows, "root", "wait", level=1 - waits.ERROR)
     half = fitted(rows, "root", "rollouts", LEAST)
-    if waits is None or half is None:
-        return []
-    line, other = waits.exponential, half.exponential
-    return [
-        Check(
-            "the root arm's wait for its first reward grows by log(1/p) nats per token",
-            line.low <= NATS <= line.high,
-            f"b = {line.slope:.3f} ({line.low:.3f} to {line.high:.3f} at 99.9 %); log(1/p) = "
-            f"{NATS:.3f}; of N½ in rollouts from H = {LEAST} on {other.slope:.3f} "
-            f"({other.low:.3f} to {other.high:.3f} at 95 %)",
-        )
-    ]
-
-
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .settle_page import show
-
-    return show(rows)
+    if first is None or half is None:
+        return
+    line, other = first.exponential, half.exponential
+    yield Check(
+        "the root arm's wait for its first reward grows by log(1/p) nats per token",
+        line.low <= NATS <= line.high,
+        f"b = {line.slope:.3f} ({line.low:.3f} to {line.high:.3f} at 99.9 %); log(1/p) = "
+        f"{NATS:.3f}; of N½ in rollouts from H = {LEAST} on {other.slope:.3f} "
+        f"({other.low:.3f} to {other.high:.3f} at 95 %)",
+    )
 
 
 EXPERIMENT = Experiment(
@@ -272,5 +241,5 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
 )

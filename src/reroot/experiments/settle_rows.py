@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import limits
-from ..randomness import keyed_rng, stream_key
+from ..randomness import stream_key
 from ..training import Rule
 from ..types import FloatArray
 from .base import Row, where
-from .fits import geometric_score, growth
+from .fits import growth
+from .waits import horizons, scores
 
 K, P = 4, 0.5
 
@@ -36,11 +37,6 @@ def per_rollout(H: int) -> float:
     """Generated tokens of the root arm for each rewarded rollout, its share of the KL batch too."""
     r = rule(H)
     return H * (1 + r.kl_batch / (r.groups * r.size))
-
-
-def horizons(rows: Sequence[Row], arm: str) -> list[int]:
-    """The H at which an arm was measured."""
-    return sorted({r["H"] for r in where(rows, arm=arm)})
 
 
 def costs(rows: Sequence[Row], arm: str, what: str, least: int = 0) -> dict[int, list[float]]:
@@ -79,12 +75,7 @@ def transformed(rows: Sequence[Row]) -> FloatArray:
 
     A run that ended without success after N rollouts counts with F(N) + V·(1 − F(N)).
     """
-    found: list[float] = []
-    for row in rows:
-        rng = keyed_rng(stream_key(row["path"], "settle", f"wait {row['H']}"))
-        before = row["curve"][-1][1]
-        found.append(geometric_score(row["wait"], before, P ** row["H"], rng.random()))
-    return np.array(found)
+    return scores(rows, "settle", lambda r: (r["curve"][-1][1], P ** r["H"]))
 
 
 def rewarded(H: int) -> list[int]:

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from ..access.learner import learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..generators.tabular import Tabular
 from ..randomness import keyed_rng, stream_key
@@ -19,9 +20,6 @@ from ..runs.run import run
 from ..tasks.base import Problem
 from ..types import FloatArray, Prefix, Reply
 from .base import Setting
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 BIAS = 0.8
 """Behind the door: P(0) under the first law, and P(1) under the second."""
@@ -76,7 +74,7 @@ def reach_of(
     """R_U: probability that a rollout going on from ``prefix`` draws from a law in ``differ``."""
     if prefix in differ:
         return 1.0
-    if len(prefix) == tree.horizon or (prefix and prefix[-1] in tree.stop_tokens(())):
+    if len(prefix) == tree.horizon or tree.stops(()).ends(prefix):
         return 0.0
     law = np.exp(tree.log_laws((), [prefix])[0])
     return math.fsum(p * reach_of(tree, differ, (*prefix, a)) for a, p in enumerate(law.tolist()))
@@ -138,9 +136,8 @@ def wrong_guesses(
     trees: tuple[Tabular, Tabular], rollouts: int, report: str, attempts: int, seed: int
 ) -> int:
     """How often ``tell_apart`` names the wrong law, one of the two at random in each attempt."""
-    truth = keyed_rng(stream_key(seed, "barrier", f"truth, N = {rollouts}")).integers(
-        2, size=attempts
-    )
+    rng = keyed_rng(stream_key(seed, "barrier", f"truth, N = {rollouts}"))
+    truth = rng.integers(2, size=attempts)
     bound = tell_apart(pair=Pair.of(trees), rollouts=rollouts, report=report)
     wrong = 0
     for which, tree in enumerate(trees):  # nothing that the learner holds says which

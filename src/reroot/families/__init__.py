@@ -168,12 +168,10 @@ class Spec:
         """
         tokens = self.horizon if horizon is None else horizon
         if tokens is None:
-            raise InvalidInput(f"{self} needs a horizon: add H=…, as in {self._example!r}")
+            raise InvalidInput(
+                f"{self} needs a horizon: add H=…, as in {FAMILIES[self.family].example!r}"
+            )
         return FAMILIES[self.family].build(self.vocab_size, tokens, **self.parameters, seed=seed)
-
-    @property
-    def _example(self) -> str:
-        return FAMILIES[self.family].example
 
     def __str__(self) -> str:
         fixed = FAMILIES[self.family].vocab_size is not None

@@ -10,6 +10,7 @@ from .layered import LayeredTree
 from .ngram import CharNgram
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
+from .stops import Pieces, Stop
 from .tabular import IntegerGenerator, Tabular
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "LayeredTree",
+    "Pieces",
     "Request",
     "ShowsHiddenStates",
     "SoftmaxPolicy",
     "SteppingGenerator",
+    "Stop",
     "Tabular",
     "Transformers",
 ]

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput
 from ..randomness import Key
-from ..types import FloatArray, Physical, Prefix, Reply
+from ..types import Chat, FloatArray, Physical, Prefix, Reply
+from .stops import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Request:
         length: most tokens per continuation, at least 1.
         report: what to report for each token.
         sampling: the law that draws follow; log-probabilities are those of this law.
-        stop: tokens that end an output (the stop token belongs to the output).
+        stop: when an output, which is ``prefix`` and what follows, ends; its last token belongs to it.
         key, first: the random stream and the index of the first continuation in it.
         forced: tokens to follow instead of drawing; their report needs log-probabilities.
     """
@@ -73,7 +74,7 @@ class Request:
     length: int = 1
     report: Report = Report.SAMPLE
     sampling: Sampling = Sampling()
-    stop: frozenset[int] = frozenset()
+    stop: Stop = Stop()
     key: Key = (0, 0)
     first: int = 0
     forced: tuple[int, ...] | None = None
@@ -95,6 +96,15 @@ class Request:
                 f"{len(self.forced)} forced tokens need that length and log-probabilities, "
                 f"got length = {self.length} and {self.report}"
             )
+
+
+@runtime_checkable
+class ChatGenerator(Protocol):
+    """A generator that has a chat template."""
+
+    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
+        """Messages → prompt tokens; a last message of the assistant is continued."""
+        ...
 
 
 @runtime_checkable
@@ -128,9 +138,13 @@ class Generator(Protocol):
         """The token that ends an output by itself (EOS), if there is one."""
         ...
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """Tokens that end an output: the generator's own end token(s) and every token whose text
-        contains one of ``texts``."""
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """When an output ends: at the generator's own end token(s), and at the token with which its
+        text first contains one of ``texts``, however many tokens those have.
+
+        ``Stop.of`` makes the rule of a generator whose text is that of its tokens one after the other.
+        Learners are given a copy: it must lead to nothing that they may not have.
+        """
         ...
 
     def max_length(self) -> int | None:

@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidInput
 from ..tasks.base import Problem
-from ..types import FloatArray, Physical, Reply
+from ..types import Chat, FloatArray, Physical, Reply
 from .base import Capabilities, Generator, Request, ShowsHiddenStates
+from .stops import Stop
+
+_Part = TypeVar("_Part")
 
 
 @runtime_checkable
@@ -40,7 +43,7 @@ class Ensemble:
         for i, member in enumerate(self._members):
             for what, mine, first in (
                 ("vocabulary size", member.vocab_size, head.vocab_size),
-                ("end tokens", member.stop_tokens(()), head.stop_tokens(())),
+                ("end tokens", member.stops(()).tokens, head.stops(()).tokens),
                 ("capabilities", member.capabilities, head.capabilities),
             ):
                 if mine != first:
@@ -83,9 +86,12 @@ class Ensemble:
         if not isinstance(member, _HasProblem):
             raise InvalidInput(f"member {index} of the ensemble, {member!r}, has no problem()")
         problem = member.problem()
-        prompt = (
-            member.encode(problem.prompt) if isinstance(problem.prompt, str) else problem.prompt
-        )
+        prompt = problem.prompt
+        if isinstance(prompt, Chat):
+            raise InvalidInput(
+                f"problem {problem.id!r}: its prompt is a chat, and families have none"
+            )
+        prompt = member.encode(prompt) if isinstance(prompt, str) else prompt
         return replace(problem, id=f"{problem.id}#{index}", prompt=(index, *prompt))
 
     def max_length(self) -> int | None:
@@ -106,8 +112,8 @@ class Ensemble:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._members[0].decode(tokens)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        return self._members[0].stop_tokens(texts)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        return self._members[0].stops(texts)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch per member that is asked.
@@ -115,56 +121,58 @@ class Ensemble:
         Raises:
             InvalidInput: a prompt does not start with a member's index.
         """
-        batches: dict[int, list[int]] = {}
-        for position, request in enumerate(requests):
-            batches.setdefault(self._index(request.prompt), []).append(position)
-        replies: dict[int, Reply] = {}
-        for index, positions in batches.items():
-            batch = [replace(requests[p], prompt=requests[p].prompt[1:]) for p in positions]
-            member = self._members[index]
-            before = member.physical()
-            replies.update(zip(positions, member.answer(batch), strict=True))
-            self._note(before, member.physical())
-        return [replies[position] for position in range(len(requests))]
+
+        def ask(member: Generator, positions: list[int]) -> Sequence[Reply]:
+            own = [requests[p] for p in positions]
+            return member.answer([replace(r, prompt=r.prompt[1:]) for r in own])
+
+        return self._each_member([request.prompt for request in requests], ask)
 
     def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
-        member = self._members[self._index(prompt)]
-        before = member.physical()
-        laws = member.log_laws(prompt[1:], prefixes)
-        self._note(before, member.physical())
-        return laws
+        return self._each_member([prompt], lambda one, _: [one.log_laws(prompt[1:], prefixes)])[0]
 
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
     ) -> FloatArray:
         """See ``ShowsHiddenStates``; members have equally many layers, or ``layers`` at least."""
-        return self._each_member(prompts, prefixes, lambda one, x, u: one.layer_laws(x, u, layers))
+        return self._shown(prompts, prefixes, lambda one, x, u: one.layer_laws(x, u, layers))
 
     def features(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
     ) -> FloatArray:
         """See ``ShowsHiddenStates``; members have features of one length."""
-        return self._each_member(prompts, outputs, lambda one, x, y: one.features(x, y))
+        return self._shown(prompts, outputs, lambda one, x, y: one.features(x, y))
+
+    def _shown(
+        self,
+        prompts: Sequence[Sequence[int]],
+        strings: Sequence[Sequence[int]],
+        show: Callable[
+            [ShowsHiddenStates, list[Sequence[int]], list[Sequence[int]]], npt.ArrayLike
+        ],
+    ) -> FloatArray:
+        def ask(member: Generator, positions: list[int]) -> FloatArray:
+            mine = [prompts[p][1:] for p in positions], [strings[p] for p in positions]
+            return np.asarray(show(cast("ShowsHiddenStates", member), *mine), dtype=np.float64)
+
+        return np.stack(self._each_member(prompts, ask))
 
     def _each_member(
         self,
         prompts: Sequence[Sequence[int]],
-        strings: Sequence[Sequence[int]],
-        ask: Callable[[ShowsHiddenStates, list[Sequence[int]], list[Sequence[int]]], npt.ArrayLike],
-    ) -> FloatArray:
-        """One call per member that is asked."""
+        ask: Callable[[Generator, list[int]], Sequence[_Part] | npt.NDArray[Any]],
+    ) -> list[_Part]:
+        """What ``ask`` gives for each prompt: one call per member, with the positions of its prompts."""
         batches: dict[int, list[int]] = {}
         for position, prompt in enumerate(prompts):
             batches.setdefault(self._index(prompt), []).append(position)
-        shown: dict[int, FloatArray] = {}
+        found: dict[int, _Part] = {}
         for index, positions in batches.items():
             member = self._members[index]
             before = member.physical()
-            mine = [prompts[p][1:] for p in positions], [strings[p] for p in positions]
-            rows = np.asarray(ask(cast("ShowsHiddenStates", member), *mine), dtype=np.float64)
-            shown.update(zip(positions, rows, strict=True))
-            self._note(before, member.physical())
-        return np.stack([shown[position] for position in range(len(prompts))])
+            found.update(zip(positions, ask(member, positions), strict=True))
+            self._done += member.physical() - before
+        return [found[position] for position in range(len(prompts))]
 
     def physical(self) -> Physical:
         """Work the members did for this ensemble."""
@@ -186,6 +194,3 @@ class Ensemble:
                 f"got {tuple(prompt)}"
             )
         return prompt[0]
-
-    def _note(self, before: Physical, after: Physical) -> None:
-        self._done += after - before

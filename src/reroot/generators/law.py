@@ -9,7 +9,8 @@ from ..errors import BackendError
 from ..types import FloatArray, IntArray
 
 _ROUNDING = 1e-12  # top-p masses that differ by less are equal
-_UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
+UNNORMALIZED = 1e-3
+"""Most that a law in float32 may miss probability 1 by."""
 
 
 def log_normalize(logits: FloatArray) -> FloatArray:
@@ -75,7 +76,7 @@ def cumulative(laws: FloatArray) -> FloatArray:
     cum = np.cumsum(np.exp(np.asarray(laws, dtype=np.float64)), axis=1)
     total = cum[:, -1:]
     miss = np.abs(total - 1.0)
-    if not miss.max() <= _UNNORMALIZED:  # NaN fails the comparison too
+    if not miss.max() <= UNNORMALIZED:  # NaN fails the comparison too
         raise BackendError(f"a next-token law sums to {total[miss.argmax(), 0]}, not to 1")
     return cum / total  # behind the last possible token: total / total, exactly 1
 

@@ -42,7 +42,7 @@ class LayeredTree(Tabular):
         self._features = features
         named = features and f"{features.__module__}.{getattr(features, '__qualname__', features)}"
         identity = {"layers": [dict(layer.describe()) for layer in layers], "features": named}
-        self._setup(last._law, last.vocab_size, last.horizon, last.stop_tokens(()), identity)
+        self._setup(last._law, last.vocab_size, last.horizon, last.stops(()).tokens, identity)
 
     @property
     def layers(self) -> tuple[Tabular, ...]:
@@ -80,4 +80,4 @@ class LayeredTree(Tabular):
 
 
 def _strings(tree: Tabular) -> tuple[int, int, tuple[int, ...]]:
-    return tree.vocab_size, tree.horizon, tuple(sorted(tree.stop_tokens(())))
+    return tree.vocab_size, tree.horizon, tuple(sorted(tree.stops(()).tokens))

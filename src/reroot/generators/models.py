@@ -19,13 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    BackendError,
-    InvalidInput,
-    MissingDependency,
-    RerootError,
-    need,
-)
+from ..errors import BackendError, InvalidInput, MissingDependency, RerootError, need
 
 Progress = Callable[[str], None]
 """Told in a short sentence what takes time."""
@@ -66,8 +60,7 @@ def resolve(
         return _smollm2(progress)
     folder = Path(text).expanduser()
     if text and folder.is_dir():
-        _check_folder(folder)
-        return folder
+        return _checked(folder)
     if not _HUB_ID.fullmatch(text):
         raise InvalidInput(
             f"model {text!r} is neither 'smollm2', nor a folder, nor a hub id such as 'org/name'"
@@ -94,7 +87,8 @@ def load(
     """
     need("lm", "torch", "transformers")
     folder = resolve(name, progress, trust_remote_code=trust_remote_code)
-    if not trust_remote_code and (kernel := _named(folder, _is_kernel)):
+    # transformers takes org/name as the name of a kernel on the hub, which it downloads and runs
+    if not trust_remote_code and (kernel := _named(folder, "attn_implementation", "/")):
         raise InvalidInput(f"{folder}: {kernel} is code from the hub; {_TRUST}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -113,7 +107,7 @@ def load(
                 trust_remote_code=trust_remote_code,
             )
     except Exception as error:
-        if "trust_remote_code" in str(error) and (code := _named(folder, _is_code)):
+        if "trust_remote_code" in str(error) and (code := _named(folder, "auto_map")):
             raise InvalidInput(f"{folder} brings code of its own: {code}; {_TRUST}") from None
         raise InvalidInput(
             f"{folder} does not load as a causal language model: {_line(error)}"
@@ -126,17 +120,9 @@ def load(
     return model.eval(), tokenizer
 
 
-def _is_code(name: str, value: object) -> bool:
-    return name == "auto_map"
-
-
-def _is_kernel(name: str, value: object) -> bool:
-    """transformers takes ``org/name`` as the name of a kernel on the hub, which it downloads and runs."""
-    return name.endswith("attn_implementation") and "/" in str(value)
-
-
-def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
-    """The first setting of a model folder's JSON files that is ``wanted``, in words."""
+def _named(folder: Path, ending: str, mark: str = "") -> str | None:
+    """The first setting of a model folder's JSON files whose name has this ending and whose value
+    this mark, in words."""
 
     def walk(value: object) -> Iterator[tuple[str, object]]:
         for name, inner in value.items() if isinstance(value, dict) else ():
@@ -146,22 +132,27 @@ def _named(folder: Path, wanted: Callable[[str, object], bool]) -> str | None:
     for file in sorted(folder.glob("*config*.json")):
         with contextlib.suppress(ValueError, OSError):
             for name, value in walk(json.loads(file.read_text(encoding="utf-8"))):
-                if wanted(name, value):
+                if name.endswith(ending) and mark in str(value):
                     return f"{name} in {file.name} names {json.dumps(value)}"
     return None
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder without configuration, weights or tokenizer."""
-    missing: list[str] = []
-    if not (folder / "config.json").is_file():
-        missing.append("config.json")
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        missing.append(f"weights ({' or '.join(_WEIGHTS)})")
-    if not any((folder / file).is_file() for file in _TOKENIZERS):
-        missing.append("a tokenizer (tokenizer.json or another)")
-    if missing:
+def _missing(folder: Path) -> list[str]:
+    """What a model folder needs and this one lacks: configuration, weights or tokenizer."""
+    there = {
+        "config.json": (folder / "config.json").is_file(),
+        f"weights ({' or '.join(_WEIGHTS)})": any(any(folder.glob(p)) for p in _WEIGHTS),
+        "a tokenizer (tokenizer.json or another)": any(
+            (folder / file).is_file() for file in _TOKENIZERS
+        ),
+    }
+    return [what for what, found in there.items() if not found]
+
+
+def _checked(folder: Path) -> Path:
+    if missing := _missing(folder):
         raise InvalidInput(f"{folder} is not a model folder: it lacks {' and '.join(missing)}")
+    return folder
 
 
 def _download(hub_id: str, progress: Progress | None, code: bool) -> Path:
@@ -184,18 +175,21 @@ def _download(hub_id: str, progress: Progress | None, code: bool) -> Path:
         raise InvalidInput(
             f"there is no folder {hub_id!r}, and the hub model cannot be had: {why}"
         ) from None
-    _check_folder(folder)
-    return folder
+    return _checked(folder)
 
 
 def _smollm2(progress: Progress | None) -> Path:
     """The converted SmolLM2: one process converts, others wait for it."""
     target = cache_folder() / _CONVERTED
-    if _is_model(target):
+    if not _missing(target):
         return target
     need("lm", "torch", "transformers", "gguf", "accelerate")
     source = _smollm2_source()
-    build_once(target, _is_model, lambda partial: _convert(source, partial, progress))
+    build_once(
+        target,
+        lambda folder: not _missing(folder),
+        lambda partial: _convert(source, partial, progress),
+    )
     return target
 
 
@@ -232,14 +226,6 @@ def build_once(
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise BackendError(f"cannot write the model to {target}: {error}") from error
-
-
-def _is_model(folder: Path) -> bool:
-    try:
-        _check_folder(folder)
-    except InvalidInput:
-        return False
-    return True
 
 
 def _smollm2_source() -> Path:

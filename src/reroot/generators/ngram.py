@@ -14,6 +14,7 @@ from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
 from .base import check_prefix
 from .stepping import SteppingGenerator
+from .stops import Pieces, Stop, encoded
 
 
 class CharNgram(SteppingGenerator):
@@ -48,6 +49,7 @@ class CharNgram(SteppingGenerator):
             raise InvalidInput("the text to fit has no characters")
         self.characters = "".join(sorted(set().union(*documents)))
         self._ids = {character: i for i, character in enumerate(self.characters)}
+        self._pieces = Pieces((*map(encoded, self.characters), b""))
         # a state is the last order − 1 symbols as digits, the newest lowest: token + 1, 0 for none
         self._base = len(self.characters) + 2
         self._states = self._base ** (self.order - 1)
@@ -106,11 +108,9 @@ class CharNgram(SteppingGenerator):
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(self.characters[t] for t in tokens if t != self.end_token)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """The end token, and each character that contains one of ``texts``."""
-        if "" in texts:
-            raise InvalidInput("a stop text must not be empty")
-        return frozenset({self.end_token, *(self._ids[t] for t in texts if t in self._ids)})
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """The end token, and the character with which one of ``texts`` is there."""
+        return Stop.of(self._pieces, texts, {self.end_token})
 
     def describe(self) -> Mapping[str, object]:
         return {

@@ -62,14 +62,9 @@ class Probe:
         path = tuple(rng.integers(config.vocab_size, size=size).tolist())
         turn = tuple((token + 1) % config.vocab_size for token in path[-2:])
         fork, early, late = (path[: max(n - 2, 0)] + turn for n in (min(3, size), half, size))
-        marks = {
-            1,
-            5,
-            half,
-            size - 1,
-            size,
-            *(n + i for n in self._named.values() for i in range(3)),
-        }
+        marks = {1, 5, half, size - 1, size}.union(
+            n + i for n in self._named.values() for i in range(3)
+        )
         lengths = sorted(n for n in marks if 0 < n <= size)
         along, aside = self._plain([path, late], lengths)
         self.known = {path[:n]: law for n, law in zip(lengths, along, strict=True)} | {

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import TypeVar
 
@@ -20,9 +21,10 @@ import numpy.typing as npt
 from ..contract import Sampling
 from ..errors import InvalidInput
 from ..randomness import thread_uniforms
-from ..types import PAD, FloatArray, IntArray, Physical, Prefix, Reply
+from ..types import PAD, FloatArray, IntArray, Physical, Prefix, Reply, read_only
 from .base import Capabilities, Request, check_prefix
 from .law import cumulative, invert, most_likely, sampling_laws
+from .stops import Stop, Stops, grouped
 
 _T = TypeVar("_T", np.int64, np.float64)
 _Span = tuple[int, int, int, int]  # (request, step, lo, hi): rows lo … hi − 1 are at its step
@@ -32,7 +34,7 @@ class SteppingGenerator(ABC):
     """A generator given by states: ``_start``, ``_advance`` and ``_laws``.
 
     Subclasses add the text side of the ``Generator`` protocol: ``encode``,
-    ``encode_continuation``, ``decode``, ``stop_tokens``, ``end_token`` and ``describe``.
+    ``encode_continuation``, ``decode``, ``stops``, ``end_token`` and ``describe``.
     """
 
     def __init__(self) -> None:
@@ -199,8 +201,8 @@ class _Decoding:
             for i, r in enumerate(requests)
             if r.report.top or r.report.has_law
         }
-        self.samplings = _groups([r.sampling for r in requests])
-        self.stops = _groups([r.stop if r.forced is None else frozenset[int]() for r in requests])
+        self.samplings = grouped([r.sampling for r in requests])
+        self.stops = Stops([r.stop if r.forced is None else Stop() for r in requests])
 
     def run(self) -> list[Reply]:
         capacity = self.generator._capacity()
@@ -208,10 +210,7 @@ class _Decoding:
         while len(active):
             tokens = self._step(active)
             going = self.most[active] > self.lengths[active]
-            for stop, members in self.stops.items():
-                if stop:
-                    hit = np.isin(tokens, np.fromiter(stop, dtype=np.int64))
-                    going &= ~(hit & members[self.owner[active]])
+            going &= ~self.stops.ended(self.owner[active], tokens, partial(self._so_far, active))
             if not going.all():
                 if capacity is not None:
                     ended = np.bincount(self.owner[active[~going]])
@@ -225,6 +224,12 @@ class _Decoding:
             if capacity is not None:
                 self.generator._tidy(np.concatenate([self.states[active], self.states[waiting:]]))
         return [self._reply(index) for index in range(len(self.requests))]
+
+    def _so_far(self, active: IntArray, row: int) -> tuple[int, ...]:
+        """All tokens of the output of an active row, its prefix included."""
+        index = int(active[row])
+        drawn = self.tokens[self.at[index] : self.at[index] + self.lengths[index]]
+        return (*self.requests[self.owner[index]].prefix, *drawn.tolist())
 
     def _admitted(
         self, active: IntArray, waiting: int, capacity: BatchCapacity | None
@@ -317,12 +322,12 @@ class _Decoding:
 
         def cut(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
             rows = array[flat].reshape(shape)
-            return _sealed(rows if longest == request.length else rows[:, :longest])
+            return read_only(rows if longest == request.length else rows[:, :longest])
 
         return Reply(
             Prefix(request.prefix),
             cut(self.tokens),
-            _sealed(lengths),
+            read_only(lengths),
             cut(self.logprobs) if scored else None,
             *((None, None, None) if lists is None else lists.cut(longest)),
             base_logprobs=cut(self.base_logprobs) if scored else None,
@@ -357,21 +362,13 @@ class _Lists:
 
         def shared(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
             array = array[:, :longest]
-            return _sealed(np.broadcast_to(array, (self.n, *array.shape[1:])))
+            return read_only(np.broadcast_to(array, (self.n, *array.shape[1:])))
 
         return (
             shared(self.top_tokens) if self.k else None,
             shared(self.top_logprobs) if self.k else None,
             None if self.laws is None else shared(self.laws),
         )
-
-
-_Setting = TypeVar("_Setting", Sampling, frozenset[int])
-
-
-def _groups(settings: Sequence[_Setting]) -> dict[_Setting, npt.NDArray[np.bool_]]:
-    """Each distinct setting → (requests,) which requests have it."""
-    return {s: np.array([s == other for other in settings]) for s in dict.fromkeys(settings)}
 
 
 def _distinct(states: IntArray) -> tuple[IntArray, IntArray]:
@@ -389,9 +386,3 @@ def _spans(owner: IntArray, steps: IntArray) -> list[_Span]:
     starts = [0, *first.tolist()]
     ends = [*starts[1:], len(owner)]
     return list(zip(owner[starts].tolist(), steps[starts].tolist(), starts, ends, strict=True))
-
-
-def _sealed(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """``array``, read-only."""
-    array.setflags(write=False)
-    return array

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..randomness import keyed_rng, stream_key
-from ..types import FloatArray, IntArray, Prefix, as_tokens
+from ..types import FloatArray, IntArray, Prefix, as_tokens, read_only
 from .base import check_prefix
 from .stepping import SteppingGenerator
+from .stops import Pieces, Stop
 
 Law = Callable[[tuple[int, ...]], npt.ArrayLike]
 """(prefix) → (K,) next-token probabilities."""
@@ -46,6 +47,7 @@ class IntegerGenerator(SteppingGenerator):
         self._horizon = check_int("horizon", horizon, 1, MAX_HORIZON)
         self._end = frozenset(as_tokens(end))
         check_prefix(tuple(self._end), self._vocab_size)
+        self._pieces: Pieces | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -64,15 +66,19 @@ class IntegerGenerator(SteppingGenerator):
     def max_length(self) -> int:
         return self._horizon
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """The end tokens, and each of ``texts``, which must be a token written as an integer."""
-        stops: set[int] = set(self._end)
-        for text in texts:
-            tokens = self.encode(text)
-            if len(tokens) != 1:
-                raise InvalidInput(f"a stop text must be one token as an integer, got {text!r}")
-            stops.update(tokens)
-        return frozenset(stops)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """The end tokens, and each of ``texts``: a string of tokens, as integers."""
+        strings = [self.encode(text) for text in texts]
+        if () in strings:
+            text = texts[strings.index(())]
+            raise InvalidInput(f"a stop text must be tokens as integers, got {text!r}")
+        tokens = self._end.union(string[0] for string in strings if len(string) == 1)
+        closing = frozenset(string[-1] for string in strings) - tokens
+        if closing and self._pieces is None:
+            every = (b"" if t in self._end else b"%d " % t for t in range(self._vocab_size))
+            self._pieces = Pieces(tuple(every))
+        wanted = tuple(b" %s " % " ".join(map(str, string)).encode() for string in strings)
+        return Stop(tokens, wanted, closing, self._pieces if closing else None, gap=b" ")
 
     def encode(self, text: str) -> tuple[int, ...]:
         """``"3 1 4"`` → (3, 1, 4)."""
@@ -88,7 +94,8 @@ class IntegerGenerator(SteppingGenerator):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """(3, 1, 4) → ``"3 1 4"``; end tokens are left out."""
-        return " ".join(str(t) for t in tokens if t not in self._end)
+        shown = [t for t in tokens if t not in self._end] if self._end else tokens
+        return " ".join(map(str, shown))
 
     @abstractmethod
     def describe(self) -> Mapping[str, object]: ...
@@ -240,7 +247,7 @@ class Tabular(IntegerGenerator):
         if token in self._end:
             raise InvalidInput(
                 f"{Prefix(self._prefixes[state])} was asked past its end token {token}; "
-                f"stop there, as stop_tokens(()) says"
+                f"stop there, as stops(()) says"
             )
         return self._state((*self._prefixes[state], token))
 
@@ -283,6 +290,4 @@ def _checked(law: npt.ArrayLike, vocab_size: int, prefix: tuple[int, ...]) -> Fl
             f"its least entry is {p.min()} and its sum {total!r}"
         )
     with np.errstate(divide="ignore"):
-        row = np.log(p / total)
-    row.flags.writeable = False
-    return row
+        return read_only(np.log(p / total))

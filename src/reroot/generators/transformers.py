@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, InvalidInput, MissingDependency
-from ..types import FloatArray, IntArray, Physical, Reply
+from ..types import Chat, FloatArray, IntArray, Physical, Reply
 from .base import Capabilities, Request, check_prefix
 from .models import Progress, load
 from .stepping import BatchCapacity, SteppingGenerator
+from .stops import Stop
 from .tokenizer import Text
 
 try:
@@ -55,6 +56,7 @@ class Transformers(SteppingGenerator):
         model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
             as it is, with its own dtype and device; call ``weights_changed`` after changing its weights.
         chat: put a prompt's text through the tokenizer's chat template, as one user message.
+        chat_template_kwargs: further arguments of the template, such as ``{"enable_thinking": False}``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         device: where to compute, as torch names it.
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
@@ -75,6 +77,7 @@ class Transformers(SteppingGenerator):
         model: str | Path | tuple[Any, Any],
         *,
         chat: bool = False,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         dtype: str = "float32",
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
@@ -103,7 +106,7 @@ class Transformers(SteppingGenerator):
             self._weights = fingerprint(self._model)
             pack_linears(self._model)
         ends = end_ids(self._model, self._config.vocab_size)
-        self._text = Text(tokenizer, chat, ends, self._config.vocab_size)
+        self._text = Text(tokenizer, chat, ends, self._config.vocab_size, chat_template_kwargs)
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
@@ -193,6 +196,10 @@ class Transformers(SteppingGenerator):
         """Prompt text → tokens, through the chat template if there is one in use; never empty."""
         return self._text.encode(text)
 
+    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
+        """Messages → tokens of the tokenizer's chat template."""
+        return self._text.encode_chat(chat)
+
     def encode_continuation(self, text: str) -> tuple[int, ...]:
         return self._text.encode_continuation(text)
 
@@ -200,9 +207,9 @@ class Transformers(SteppingGenerator):
         check_prefix(tokens, self._vocab)
         return self._text.decode(tokens)
 
-    def stop_tokens(self, texts: Sequence[str]) -> frozenset[int]:
-        """End tokens of model and tokenizer, and every token whose text contains one of ``texts``."""
-        return self._text.stop_tokens(texts)
+    def stops(self, texts: Sequence[str]) -> Stop:
+        """End tokens of model and tokenizer, and the token with which one of ``texts`` is there."""
+        return self._text.stops(texts)
 
     def describe(self) -> Mapping[str, object]:
         """Names and hashes: of configuration and sampled weights, and of the tokenizer."""
@@ -383,12 +390,9 @@ class Transformers(SteppingGenerator):
         self._passes += 1
         self._positions += len(step.write)
         self._again += step.recomputed
-        self._peak = max(self._peak, self._held_bytes())
+        held = self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
+        self._peak = max(self._peak, held)
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-
-    def _held_bytes(self) -> int:
-        """Memory of keys, values, laws and nodes."""
-        return self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
 
     def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
         return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..errors import BackendError
 from ..types import FloatArray, IntArray
+from .law import UNNORMALIZED
 
 _BLOCK = 256  # tokens in a block
 _CHUNK = 16  # laws worked on together: they stay in the processor's cache
@@ -17,7 +18,6 @@ _STEP = 0x9E3779B97F4A7C15  # between places, as in SplitMix64
 WIDE = 1024
 """Vocabularies from which language models draw by ``draw_wide``."""
 
-_UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
 _Rows = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
@@ -115,7 +115,7 @@ def _block_weights(laws: _Rows, blocks: int) -> FloatArray:
     if whole < p.shape[1]:
         weights[:, -1] = p[:, whole:].sum(axis=1, dtype=np.float64)
     miss = np.abs(weights.sum(axis=1) - 1.0)
-    if not miss.max() <= _UNNORMALIZED:  # NaN fails the comparison too
+    if not miss.max() <= UNNORMALIZED:  # NaN fails the comparison too
         raise BackendError(f"a next-token law misses probability 1 by {miss.max():.3g}")
     return weights
 

@@ -4,16 +4,15 @@ budget allows."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from ..contract import Oracle
+from ..access.learner import Params, Requirement
+from ..access.session import Session
+from ..contract import Contract, Oracle
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 JUDGES = {"reward": Oracle.REWARD, "verifier": Oracle.VERIFIER}
 _PLENTY = 1 << 30
@@ -21,46 +20,60 @@ SPENT_ON = {"reward": "rewards", "verifier": "verifications"}
 """The currency in which a judge is paid."""
 
 
-def int_param(
-    params: Mapping[str, Any], name: str, *, least: int = 1, optional: bool = False
-) -> None:
-    """Refuse a parameter that is not an integer >= ``least`` (``InvalidInput``)."""
-    value = params[name]
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        none = " or None" if optional else ""
-        raise InvalidInput(f"{name} must be an integer >= {least}{none}, got {value!r}")
+class Rule(NamedTuple):
+    """What a parameter must be, or do: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    @property
+    def or_none(self) -> Rule:
+        """The same, where the parameter may be left out."""
+        return Rule(f"{self.words} or None", lambda value: value is None or self.holds(value))
 
 
-def float_param(
-    params: Mapping[str, Any], name: str, low: float, high: float, *, optional: bool = False
-) -> None:
-    """Refuse a parameter that is not a number strictly between the bounds (``InvalidInput``)."""
-    value = params[name]
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
-        none = " or None" if optional else ""
-        raise InvalidInput(
-            f"{name} must lie strictly between {low} and {high}{none}, got {value!r}"
-        )
+def integer(least: int) -> Rule:
+    """An integer >= ``least``."""
+    words = f"be an integer >= {least}"
+    return Rule(words, lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least)
 
 
-def growth_param(params: Mapping[str, Any]) -> None:
-    """Refuse a batch growth that is not a finite number >= 1 (``InvalidInput``)."""
-    value = params["growth"]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
-        raise InvalidInput(f"growth must be a finite number >= 1, got {value!r}")
+def between(low: float, high: float) -> Rule:
+    """A number strictly between the bounds."""
+    words = f"lie strictly between {low} and {high}"
+    return Rule(words, lambda x: _is_number(x) and low < x < high)
 
 
-def bool_param(params: Mapping[str, Any], name: str) -> None:
-    """Refuse a parameter that is not ``True`` or ``False`` (``InvalidInput``)."""
-    if not isinstance(params[name], bool):
-        raise InvalidInput(f"{name} must be True or False, got {params[name]!r}")
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def oracle_of(params: Mapping[str, Any]) -> Oracle:
+COUNT = integer(1)
+POSITIVE = between(0.0, math.inf)
+REAL = between(-math.inf, math.inf)
+FLAG = Rule("be True or False", lambda x: isinstance(x, bool))
+GROWTH = Rule("be a finite number >= 1", lambda x: _is_number(x) and 1 <= x < math.inf)
+"""Of batches: each is so many times the one before."""
+
+
+def check(params: Params, **rules: Rule) -> None:
+    """Refuse parameters that are not as their rules say (``InvalidInput``)."""
+    for name, rule in rules.items():
+        if not rule.holds(params[name]):
+            raise InvalidInput(f"{name} must {rule.words}, got {params[name]!r}")
+
+
+def checked(contract: Requirement, **rules: Rule) -> Requirement:
+    """A contract, or a function of the parameters that gives one, once they are as their rules say."""
+
+    def requires(params: Params) -> Contract | str:
+        check(params, **rules)
+        return contract(params) if callable(contract) else contract
+
+    return requires
+
+
+def oracle_of(params: Params) -> Oracle:
     """The oracle named by the parameter ``oracle``: reward or verifier (else ``InvalidInput``)."""
     name = params["oracle"]
     if name not in JUDGES:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .common import affordable, best_rewarded, collect, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, affordable, best_rewarded, check, collect
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
+def _contract(params: Params) -> Contract:
+    check(params, n=COUNT)
     reveal = params["reveal"]
     tokens = isinstance(reveal, int) and not isinstance(reveal, bool) and reveal >= 0
     if not tokens and not (isinstance(reveal, float) and 0 <= reveal <= 1):

@@ -5,37 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix, Query, Reply
-from .common import int_param
+from .common import COUNT, checked, integer
 from .recovery import check_decoys
-
-if TYPE_CHECKING:
-    from ..access.session import Session
 
 _ROUNDING = 1e-9  # a probability that exceeds another by less does not exceed it
 
+_RULES = {"decoys": integer(0), "max_draws": COUNT}
 
-def _control(params: Mapping[str, Any]) -> Control:
+
+def _control(params: Params) -> Control:
     control = Control.parse(params["control"])
     if control not in (Control.VISITED, Control.RESET):
         raise InvalidInput(f"control must be 'visited' or 'reset', got {params['control']!r}")
     return control
 
 
-def _logprob_walk(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "decoys", least=0)
-    int_param(params, "max_draws")
+def _logprob_walk(params: Params) -> Contract:
     return Contract(_control(params), Report.LOGPROB)
 
 
-def _law_walk(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "decoys", least=0)
-    int_param(params, "max_draws")
+def _law_walk(params: Params) -> Contract:
     report, decoys = Report.parse(params["report"]), params["decoys"]
     if not (report.draws and (report.has_law or report.top > decoys)) and (
         report != Report.LOGPROB or decoys
@@ -47,7 +42,7 @@ def _law_walk(params: Mapping[str, Any]) -> Contract:
     return Contract(_control(params), report)
 
 
-@learner(requires=_logprob_walk)
+@learner(requires=checked(_logprob_walk, **_RULES))
 async def logprob_walk(
     session: Session, *, decoys: int = 0, control: str = "visited", max_draws: int = 10_000
 ) -> Prefix | None:
@@ -97,7 +92,7 @@ async def logprob_walk(
     return prefix
 
 
-@learner(requires=_law_walk)
+@learner(requires=checked(_law_walk, **_RULES))
 async def law_walk(
     session: Session,
     *,

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix, Query, Reply
-from .common import affordable, collect, float_param, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, affordable, between, check, checked, collect
 
 MAX_BITS = 22
 """Most bits over whose secrets ``parity_root`` searches."""
 
 
-def _parity_probe(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "noise", 0, 0.5, optional=True)
-    float_param(params, "delta", 0, 1)
+def _parity_probe(params: Params) -> Contract:
+    check(params, noise=between(0, 0.5).or_none, delta=between(0, 1))
     report, control = Report.parse(params["report"]), Control.parse(params["control"])
     if report == Report.NONE:
         raise InvalidInput("report must tell something, got 'none'")
@@ -36,10 +31,8 @@ def _parity_probe(params: Mapping[str, Any]) -> Contract:
     return Contract(control, report)
 
 
-def _parity_elimination(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n", optional=True)
-    float_param(params, "noise", 0, 0.5, optional=True)
-    float_param(params, "delta", 0, 1)
+def _parity_elimination(params: Params) -> Contract:
+    check(params, n=COUNT.or_none, noise=between(0, 0.5).or_none, delta=between(0, 1))
     report = Report.parse(params["report"])
     if report == Report.SAMPLE:
         if params["noise"] is None:
@@ -48,11 +41,6 @@ def _parity_elimination(params: Mapping[str, Any]) -> Contract:
     if report != Report.LOGPROB:
         raise InvalidInput(f"report must be 'logprob' or 'sample', got {params['report']!r}")
     return Contract(Control.ROOT, report)
-
-
-def _parity_root(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE)
 
 
 @learner(requires=_parity_probe)
@@ -109,7 +97,7 @@ async def parity_probe(
     return None
 
 
-@learner(requires=_parity_root)
+@learner(requires=checked("root/sample", n=COUNT))
 async def parity_root(session: Session, *, n: int = 256) -> Prefix | None:
     """The secret that agrees with most of n rollouts, by search over all 2^(T-1) - 1 of them.
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from ..access.learner import learner
-from ..contract import Contract, Control, Report
+from ..access.session import Session
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
-from .common import affordable, float_param, int_param
+from .common import COUNT, affordable, between, checked
 from .path_posterior import PathPosterior, unknown_grid
-
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 
 _ROUNDING = 1e-9  # a prefix at the threshold is neither left nor entered again
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "p", 0, 1, optional=True)
-    float_param(params, "delta", 0, 1)
-    float_param(params, "threshold", 0.5, 1)
-    int_param(params, "max_draws", optional=True)
-    return Contract(Control.VISITED, Report.SAMPLE)
-
-
-@learner(requires=_contract)
+@learner(
+    requires=checked(
+        "visited/sample",
+        p=between(0, 1).or_none,
+        delta=between(0, 1),
+        threshold=between(0.5, 1),
+        max_draws=COUNT.or_none,
+    )
+)
 async def posterior_walk(
     session: Session,
     *,

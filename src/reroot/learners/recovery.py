@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import plurality_draws
 from ..types import IntArray, Prefix
-from .common import float_param, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, between, check, checked, integer
 
 _MOST_BATCHES = 100
 """Times that the plurality walk draws again at a prefix where it drew nothing but decoys."""
 
 
-def _greedy_walk(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "decoys", least=0)
-    return Contract(Control.RESET, Report.ARGMAX(params["decoys"] + 1))
-
-
-def _plurality_walk(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "draws_per_token", optional=True)
-    float_param(params, "p", 0, 1, optional=True)
-    float_param(params, "delta", 0, 1)
-    int_param(params, "decoys", least=0)
+def _plurality_walk(params: Params) -> Contract:
+    check(
+        params,
+        draws_per_token=COUNT.or_none,
+        p=between(0, 1).or_none,
+        delta=between(0, 1),
+        decoys=integer(0),
+    )
     if params["decoys"] and params["p"] is not None:
         raise InvalidInput(
             "p says how many draws suffice where there are no decoys; with decoys give "
@@ -40,7 +34,9 @@ def _plurality_walk(params: Mapping[str, Any]) -> Contract:
     return Contract(Control.VISITED, Report.SAMPLE)
 
 
-@learner(requires=_greedy_walk)
+@learner(
+    requires=checked(lambda params: f"reset/argmax({params['decoys'] + 1})", decoys=integer(0))
+)
 async def greedy_walk(session: Session, *, decoys: int = 0) -> Prefix | None:
     """Append the most likely token until the output is complete (greedy decoding).
 

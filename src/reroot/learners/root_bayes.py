@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BudgetExceeded
 from ..types import PAD, Finding, Prefix
-from .common import affordable, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, affordable, check, integer
 
 _LARGEST_ORDER = 1 << 20  # completions that are put in random order; beyond, two alike are rare
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    int_param(params, "rewards", least=0)
+def _contract(params: Params) -> Contract:
+    check(params, n=COUNT, rewards=integer(0))
     return Contract(
         Control.ROOT, Report.TOPK(1), oracles=[Oracle.REWARD] if params["rewards"] else []
     )

@@ -4,51 +4,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .common import (
+    COUNT,
+    GROWTH,
+    REAL,
     SPENT_ON,
     affordable,
     best_rewarded,
+    checked,
     collect,
-    float_param,
-    growth_param,
-    int_param,
     oracle_of,
     unbounded,
 )
 
-if TYPE_CHECKING:
-    from ..access.session import Session
-
 LARGEST_BATCH = 256
 
 
-def _best_of_n(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
+def _judged(params: Params) -> Contract:
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
 
 
-def _first_success(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "batch")
-    int_param(params, "max_rollouts", optional=True)
-    growth_param(params)
-    float_param(params, "pass_at", -math.inf, math.inf)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[oracle_of(params)])
-
-
-def _self_consistency(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    return Contract(Control.ROOT, Report.SAMPLE)
-
-
-@learner(requires=_best_of_n)
+@learner(requires=checked(_judged, n=COUNT))
 async def best_of_n(session: Session, *, n: int = 16, oracle: str = "reward") -> Prefix | None:
     """Best of n rollouts: by outcome reward, or by longest verified prefix.
 
@@ -76,7 +59,9 @@ async def best_of_n(session: Session, *, n: int = 16, oracle: str = "reward") ->
     return await best(session, outputs)
 
 
-@learner(requires=_first_success)
+@learner(
+    requires=checked(_judged, batch=COUNT, max_rollouts=COUNT.or_none, growth=GROWTH, pass_at=REAL)
+)
 async def first_success(
     session: Session,
     *,
@@ -134,14 +119,17 @@ async def first_success(
     return best
 
 
-@learner(requires=_self_consistency)
+@learner(requires=checked("root/sample", n=COUNT))
 async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
-    """Majority vote over the decoded, stripped texts of n rollouts; no oracle.
+    """Majority vote over the answers of n rollouts, as the task compares answers; no oracle.
 
-    Pseudo-code (Wang et al. 2023, arXiv 2203.11171, with the whole text as the answer)::
+    Pseudo-code (Wang et al. 2023, arXiv 2203.11171)::
 
         y¹ … yⁿ ~ P                                (fewer when the budget does not allow n)
-        return the first yⁱ whose text is the most frequent   (ties: the text seen first)
+        return the first yⁱ whose answer is the most frequent   (ties: the answer seen first)
+
+    Where a task does not say how answers are found, the whole text is the answer, white space at its
+    ends aside. An output without an answer has no vote.
 
     Args:
         n: rollouts.
@@ -149,9 +137,10 @@ async def self_consistency(session: Session, *, n: int = 16) -> Prefix | None:
     outputs = await collect(session, session.root, n)
     if not outputs:
         return None
-    texts = [(await session.text(output)).strip() for output in outputs]
-    winner = Counter(texts).most_common(1)[0][0]  # keeps the order of first appearance on ties
-    return outputs[texts.index(winner)]
+    votes = await session.votes(outputs)
+    counted = Counter(vote for vote in votes if vote >= 0) or Counter(votes)
+    winner = counted.most_common(1)[0][0]  # keeps the order of first appearance on ties
+    return outputs[votes.index(winner)]
 
 
 async def longest_verified(session: Session, outputs: list[Prefix]) -> Prefix:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..access.learner import learner
-from ..contract import Contract, Control, Report
+from ..access.session import Session
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import IntArray, Prefix
-from .common import float_param, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, between, checked
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "delta", 0, 1)
-    float_param(params, "p", 0, 1, optional=True)
-    int_param(params, "max_draws")
-    return Contract(Control.VISITED, Report.SAMPLE)
-
-
-@learner(requires=_contract)
+@learner(
+    requires=checked(
+        "visited/sample", delta=between(0, 1), p=between(0, 1).or_none, max_draws=COUNT
+    )
+)
 async def plurality_walk_sequential(
     session: Session, *, delta: float = 0.05, p: float | None = None, max_draws: int = 1024
 ) -> Prefix | None:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..access.learner import learner
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..contract import Contract, Control, Report
 from ..errors import BudgetExceeded, InvalidInput
 from ..limits import trie_draws
 from ..types import Finding, IntArray, Prefix, Query, Reply
-from .common import float_param, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
+from .common import COUNT, between, check
 
 
-def _contract(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "nodes")
-    float_param(params, "a", 0, 1)
-    float_param(params, "b", 0, params["a"])
-    float_param(params, "delta", 0, 1)
+def _contract(params: Params) -> Contract:
+    check(params, nodes=COUNT, a=between(0, 1), b=between(0, params["a"]), delta=between(0, 1))
     report = Report.parse(params["report"])
     if report in (Report.SAMPLE, Report.LOGPROB):
         return Contract(Control.VISITED, report)

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ..access.learner import learner
-from ..contract import Contract, Control, Oracle, Report
+from ..access.learner import Params, learner
+from ..access.session import Session
 from ..errors import BudgetExceeded
 from ..types import Prefix
-from .common import affordable, bool_param, growth_param, int_param
-
-if TYPE_CHECKING:
-    from ..access.session import Session
-
-_STEERED = Contract(Control.VISITED, Report.SAMPLE, oracles=[Oracle.VERIFIER])
-_REDONE = Contract(Control.RESET, Report.TOPK(1), oracles=[Oracle.VERIFIER])
+from .common import COUNT, FLAG, GROWTH, affordable, check, checked, integer
 
 
-def _tokenwise_rejection(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "max_tries")
-    growth_param(params)
-    return _STEERED
+def _backtracking(params: Params) -> str:
+    check(params, quota=integer(0), stride=COUNT, argmax_redo=FLAG, check_last=FLAG)
+    return ("reset/topk(1)" if params["argmax_redo"] else "visited/sample") + "+verifier"
 
 
-def _backtracking(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "quota", least=0)
-    int_param(params, "stride")
-    bool_param(params, "argmax_redo")
-    bool_param(params, "check_last")
-    return _REDONE if params["argmax_redo"] else _STEERED
-
-
-@learner(requires=_tokenwise_rejection)
+@learner(requires=checked("visited/sample+verifier", max_tries=COUNT, growth=GROWTH))
 async def tokenwise_rejection(
     session: Session, *, max_tries: int = 10_000, growth: float = 2.0
 ) -> Prefix | None:

@@ -166,11 +166,7 @@ def _beta(beta: float) -> float:
 
 def _rewards(tree: Tree, rewards: npt.ArrayLike) -> FloatArray:
     """(m,) finite rewards, or ``InvalidInput``."""
-    found = numbers("rewards", rewards)
-    if found.shape != (len(tree.outputs),):
-        raise InvalidInput(
-            f"rewards must have shape {(len(tree.outputs),)}, one per output, got {found.shape}"
-        )
+    found = numbers("rewards", rewards, tree)
     if not np.isfinite(found).all():
         raise InvalidInput("rewards must be finite")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -114,22 +115,13 @@ def reward_samples(p: FloatArray, values: FloatArray, n: int) -> Iterator[tuple[
     """(probability, (n,) values) of every multiset of n draws, as far as its values go."""
     levels = np.unique(values)
     mass = np.array([p[values == level].sum() for level in levels])
-    for counts in _compositions(n, len(levels)):
-        ways = math.factorial(n)
-        for c in counts:
-            ways //= math.factorial(c)
+    slots = n + len(levels) - 1
+    for bars in combinations(range(slots), len(levels) - 1):  # between the levels of n draws
+        counts = (np.diff([-1, *bars, slots]) - 1).tolist()
+        ways = math.factorial(n) // math.prod(map(math.factorial, counts))
         probability = ways * math.prod(q**c for q, c in zip(mass.tolist(), counts, strict=True))
         if probability:
             yield probability, np.repeat(levels, counts)
-
-
-def _compositions(n: int, parts: int) -> Iterator[tuple[int, ...]]:
-    if parts == 1:
-        yield (n,)
-        return
-    for first in range(n + 1):
-        for rest in _compositions(n - first, parts - 1):
-            yield (first, *rest)
 
 
 # ---- methods that walk down the tree ---------------------------------------------------------------
@@ -200,12 +192,11 @@ def tokenwise_rejection(tree: Tree, accepted: FloatArray, tries: int) -> tuple[F
     p, m = np.exp(tree.laws), len(tree.outputs)
     end = np.eye(m)
     laws, costs = np.zeros((len(tree.prefixes), m)), np.zeros(len(tree.prefixes))
-    for level in reversed(tree.levels):
-        for u in range(level.start, level.stop):
-            kept = p[u] * accepted[u]
-            repeats = expected_proposals(float(kept.sum()), tries)
-            laws[u] = _mixture(tree, u, kept * repeats, laws, end)
-            costs[u] = repeats + float(kept @ _below(tree, u, costs)) * repeats
+    for u in _upwards(tree):
+        kept = p[u] * accepted[u]
+        repeats = expected_proposals(float(kept.sum()), tries)
+        laws[u] = _mixture(tree, u, kept * repeats, laws, end)
+        costs[u] = repeats + float(kept @ _below(tree, u, costs)) * repeats
     return laws[0], float(costs[0])
 
 
@@ -218,20 +209,23 @@ def backtracking(tree: Tree, accepted: FloatArray, quota: int) -> FloatArray:
     for _ in range(quota):
         fewer, laws = laws, np.zeros((n, m))
         rejected = (p * (1.0 - accepted)).sum(axis=1)
-        for level in reversed(tree.levels):
-            for u in range(level.start, level.stop):
-                kept = _mixture(tree, u, p[u] * accepted[u], laws, end)
-                laws[u] = kept + rejected[u] * fewer[u]
+        for u in _upwards(tree):
+            kept = _mixture(tree, u, p[u] * accepted[u], laws, end)
+            laws[u] = kept + rejected[u] * fewer[u]
     return laws[0]
 
 
 def _descend(tree: Tree, p: FloatArray, end: FloatArray) -> FloatArray:
     """(n, m) law of the output below each prefix."""
     laws = np.zeros((len(tree.prefixes), len(end)))
-    for level in reversed(tree.levels):
-        for u in range(level.start, level.stop):
-            laws[u] = _mixture(tree, u, p[u], laws, end)
+    for u in _upwards(tree):
+        laws[u] = _mixture(tree, u, p[u], laws, end)
     return laws
+
+
+def _upwards(tree: Tree) -> range:
+    """The internal prefixes, longest first: they are numbered breadth-first."""
+    return range(len(tree.prefixes) - 1, -1, -1)
 
 
 def _mixture(tree: Tree, u: int, weights: FloatArray, laws: FloatArray, end: FloatArray):
@@ -257,13 +251,11 @@ def diligent(tree: Tree, passes: FloatArray, tries: int) -> tuple[FloatArray, fl
     p, m = np.exp(tree.laws), len(tree.outputs)
     end = np.diag(passes.astype(np.float64))
     laws, costs = np.zeros((len(tree.prefixes), m)), np.zeros(len(tree.prefixes))
-    for level in reversed(tree.levels):
-        for u in range(level.start, level.stop):
-            once = _mixture(tree, u, p[u], laws, end)
-            rate = once.sum()
-            repeats = expected_proposals(float(rate), tries)
-            laws[u] = once * repeats
-            costs[u] = repeats * (1.0 + float(p[u] @ _below(tree, u, costs)))
+    for u in _upwards(tree):
+        once = _mixture(tree, u, p[u], laws, end)
+        repeats = expected_proposals(float(once.sum()), tries)
+        laws[u] = once * repeats
+        costs[u] = repeats * (1.0 + float(p[u] @ _below(tree, u, costs)))
     return laws[0], float(costs[0])
 
 
@@ -286,6 +278,10 @@ def forked(tree: Tree) -> FloatArray:
     return (p + law) / 2
 
 
+_History = tuple[float, dict[Tokens, list[float]], frozenset[Tokens], int, float]
+"""(probability, prefixes and outputs that were visited: rewards below them, expanded, best, top)"""
+
+
 def puct(
     tree: Tree,
     rewards: FloatArray,
@@ -302,11 +298,9 @@ def puct(
     """
     p = np.exp(tree.log_probabilities())
     law, expected = np.zeros(len(p)), 0.0
-    # (probability, prefixes and outputs that were visited: rewards below them, expanded, best, top)
-    open_: list[tuple[float, dict[Tokens, list[float]], frozenset[Tokens], int, float]]
-    open_ = [(1.0, {}, frozenset(), -1, -math.inf)]
+    open_: list[_History] = [(1.0, {}, frozenset(), -1, -math.inf)]
     for _ in range(simulations):
-        ahead: list[tuple[float, dict[Tokens, list[float]], frozenset[Tokens], int, float]] = []
+        ahead: list[_History] = []
         for mass, below, expanded, best, top in open_:
             expected += mass
             path: list[Tokens] = [()]

@@ -114,11 +114,7 @@ def pessimistic_law(tree: Tree, rewards: npt.ArrayLike, beta: float) -> Tree:
 
 
 def _log_weights(tree: Tree, log_weights: npt.ArrayLike) -> FloatArray:
-    found = numbers("log_weights", log_weights)
-    if found.shape != (len(tree.outputs),):
-        raise InvalidInput(
-            f"log_weights must have shape {(len(tree.outputs),)}, one per output, got {found.shape}"
-        )
+    found = numbers("log_weights", log_weights, tree)
     if np.isnan(found).any() or (found == np.inf).any():
         raise InvalidInput("log_weights must be numbers below infinity")
     return found

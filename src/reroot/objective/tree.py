@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +11,10 @@ import numpy.typing as npt
 from ..checks import check_int
 from ..errors import BackendError, InvalidInput, RerootError
 from ..generators.base import Generator, check_prefix
-from ..generators.law import log_normalize
-from ..types import FloatArray, IntArray, Prefix
+from ..generators.law import UNNORMALIZED, log_normalize
+from ..generators.stops import Stop
+from ..types import FloatArray, IntArray, Prefix, read_only
 
-_UNNORMALIZED = 1e-3  # most that a law in float32 may miss probability 1 by
-
-Array = TypeVar("Array", FloatArray, IntArray)
 Combine = Callable[[slice, FloatArray], FloatArray]
 """(w internal prefixes of one length, (w, K) values behind their tokens) → (w,) their values."""
 
@@ -50,7 +47,7 @@ class Tree:
         prompt: Sequence[int] = (),
         *,
         horizon: int,
-        stop: frozenset[int] = frozenset(),
+        stop: Stop | None = None,
         limit: int = 100_000,
     ) -> Tree:
         """The tree of ``generator`` after ``prompt``; nothing behind probability 0 is asked.
@@ -59,7 +56,7 @@ class Tree:
             generator: asked for its laws, one batch per length.
             prompt: prompt tokens.
             horizon: H >= 1, most tokens of an output.
-            stop: tokens that end an output, beside the generator's own.
+            stop: when an output ends; the generator's own end tokens end it too.
             limit: most nodes, internal prefixes and outputs together.
 
         Raises:
@@ -68,8 +65,10 @@ class Tree:
         """
         check_int("horizon", horizon, 1)
         check_int("limit", limit, 1)
-        ends = sorted(generator.stop_tokens(()).union(stop))
-        check_prefix(ends, generator.vocab_size)
+        stop = stop or Stop()
+        ends = sorted(generator.stops(()).tokens | stop.tokens)
+        closing = sorted(stop.closing - set(ends))
+        check_prefix([*ends, *closing], generator.vocab_size)
         prefixes: list[tuple[int, ...]] = [()]
         outputs: list[tuple[int, ...]] = []
         laws: list[FloatArray] = []
@@ -85,12 +84,14 @@ class Tree:
                 raise InvalidInput(f"the tree has more than {limit:,} nodes")
             goes_on = possible & (len(levels) + 1 < horizon)
             goes_on[:, ends] = False
+            for u, token in np.argwhere(goes_on[:, closing]) if closing else ():
+                goes_on[u, closing[token]] = not stop.ends((*asked[u], closing[token]))
             prefixes += _extended(asked, goes_on)
             outputs += _extended(asked, possible & ~goes_on)
             laws.append(rows)
             inner.append(goes_on)
             levels.append(level)
-        table = _frozen(np.concatenate(laws))
+        table = read_only(np.concatenate(laws))
         children = _children(table > -np.inf, np.concatenate(inner))
         return cls(tuple(prefixes), tuple(outputs), table, children, tuple(levels))
 
@@ -109,7 +110,7 @@ class Tree:
         outside = np.argwhere((laws > -np.inf) & (self.children < 0))
         if len(outside):
             raise InvalidInput(f"{self.step(*outside[0])} has probability; this tree ends there")
-        return replace(self, laws=_frozen(laws))
+        return replace(self, laws=read_only(laws))
 
     def step(self, prefix: int, token: int) -> str:
         """How errors name a token at an internal prefix."""
@@ -182,12 +183,18 @@ class Tree:
         return np.zeros(len(self.prefixes) + len(self.outputs) + 1)
 
 
-def numbers(name: str, values: npt.ArrayLike) -> FloatArray:
-    """``values`` as an array of floats, else ``InvalidInput``."""
+def numbers(name: str, values: npt.ArrayLike, tree: Tree | None = None) -> FloatArray:
+    """``values`` as an array of floats, one per output of a tree if one is given, else
+    ``InvalidInput``."""
     try:
-        return np.asarray(values, dtype=np.float64)
+        found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidInput(f"{name} must be an array of numbers, got {values!r}") from None
+    if tree is not None and found.shape != (len(tree.outputs),):
+        raise InvalidInput(
+            f"{name} must have shape {(len(tree.outputs),)}, one per output, got {found.shape}"
+        )
+    return found
 
 
 def _extended(
@@ -204,7 +211,7 @@ def _children(possible: npt.NDArray[np.bool_], inner: npt.NDArray[np.bool_]) -> 
     leaves = possible & ~inner
     children[inner] = 1 + np.arange(np.count_nonzero(inner))
     children[leaves] = len(possible) + np.arange(np.count_nonzero(leaves))
-    return _frozen(children)
+    return read_only(children)
 
 
 def _normalized(
@@ -219,15 +226,10 @@ def _normalized(
         raise error(f"laws must have shape {(len(prefixes), vocab_size)}, got {laws.shape}")
     with np.errstate(over="ignore"):
         sums = np.exp(laws).sum(axis=1)
-    wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= _UNNORMALIZED))  # NaN too
+    wrong = np.flatnonzero(~(np.abs(sums - 1.0) <= UNNORMALIZED))  # NaN too
     if len(wrong):
         raise error(
             f"the law at prefix {Prefix(prefixes[wrong[0]])} sums to "
             f"{sums[wrong[0]]:g}, not to 1; laws are natural log-probabilities"
         )
     return log_normalize(laws)
-
-
-def _frozen(array: Array) -> Array:
-    array.flags.writeable = False
-    return array

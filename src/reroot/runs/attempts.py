@@ -11,22 +11,21 @@ transcripts/     messages of finished attempts, when transcripts are kept
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from ..access.failures import Failure
-from ..access.runner import Attempt, Job, check_concurrency, execute
+from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
-from ..checks import check_between
+from ..checks import check_int
 from ..errors import RunFolderError
 from ..generators.base import Generator
+from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 USAGE = "usage.jsonl"
+JUDGE_DOWN = 16
+"""Attempts in a row whose judge fails, after which a run leaves the rest."""
 _MOST = 2**63  # integers beyond do not fit into tables
 _FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
 _SHARE = 50  # between these, writing takes one part of so many
@@ -48,10 +49,14 @@ class Execution:
         concurrency: attempts at the same time.
         attempt_timeout: seconds of its own that an attempt may take; ``None``: no limit.
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for such calls; 0: they are made in this one.
         transcripts: keep every message of every attempt.
         keep_errors: leave attempts that failed as they are, instead of making them again.
         stop: end at the first attempt that fails, by raising its exception.
         on_attempt: called with each attempt as it finishes.
+
+    Raises:
+        InvalidInput: a number is out of range.
     """
 
     concurrency: int = 64
@@ -61,13 +66,11 @@ class Execution:
     keep_errors: bool = False
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
+    judge_workers: int = 0
 
-    def check(self) -> None:
-        """Refuse what is out of range (``InvalidInput``)."""
-        check_concurrency(self.concurrency)
-        for name in ("attempt_timeout", "judge_timeout"):
-            if getattr(self, name) is not None:
-                check_between(name, getattr(self, name), 0.0, math.inf)
+    def __post_init__(self) -> None:
+        check_int("judge_workers", self.judge_workers, 0, 1024)
+        check_limits(self.concurrency, self.attempt_timeout, self.judge_timeout)
 
 
 class RunFolder(JournalFolder):
@@ -78,6 +81,9 @@ class RunFolder(JournalFolder):
         config: JSON-able identity of the run.
         how: how its attempts are made.
 
+    Attributes:
+        messages: of attempts that have not finished.
+
     Raises:
         RunFolderError: see ``JournalFolder``.
     """
@@ -85,9 +91,9 @@ class RunFolder(JournalFolder):
     def __init__(self, path: str | Path, config: Mapping[str, Any], how: Execution | None = None):
         self._how = how or Execution()
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
-        super().__init__(path, config, _key, parts)
+        super().__init__(path, config, _key, parts, attempt_from_json)
         kept = self.path / "transcripts" if self._how.transcripts else None
-        self._inflight = InFlight(self.path / "inflight", kept, self._safe)
+        self.messages = InFlight(self.path / "inflight", kept, self._safe)
         self._unwritten: list[bytes] = []
         self._writing = 0
         self._next_flush = 0.0
@@ -110,30 +116,22 @@ class RunFolder(JournalFolder):
             if job.key not in found or (found[job.key].error and not self._how.keep_errors)
         ]
 
-    def _checked(self, line: dict[str, Any]) -> Attempt:
-        return attempt_from_json(line)
-
     def _load(self) -> None:
         super()._load()
         keep = self._how.keep_errors
-        self._inflight.load({k for k, a in self.attempts.items() if keep or not a.error})
+        self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         try:
             # after an error it is the one to be told: a full disk refuses here again
-            with contextlib.suppress(RunFolderError) if error else contextlib.nullcontext():
+            with contextlib.suppress(RunFolderError) if any(raised) else contextlib.nullcontext():
                 self.flush()
                 self._write_usage()
-                self._inflight.close()
+                self.messages.close()
             self._usage_file.sync()
         finally:
             self._usage_file.close()
-            super().__exit__(kind, error, tb)
+            super().__exit__(*raised)
 
     def record(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk after ``flush``."""
@@ -145,7 +143,7 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
-            self._inflight.flush()  # first, so that no attempt is in the journal and under way
+            self.messages.flush()  # first, so that no attempt is in the journal and under way
         finally:
             if unwritten:
                 self._journal.add(b"".join(unwritten))
@@ -182,36 +180,22 @@ class RunFolder(JournalFolder):
         self._write_usage()
         return usage_of(self.path)
 
-    @contextlib.contextmanager
-    def leaving(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
-        """After an error, Ctrl-C too, write ``results.parquet`` with what there is; then raise it."""
+    def make(
+        self, jobs: Sequence[Job], generator: Generator, table: Callable[[], pl.DataFrame]
+    ) -> pl.DataFrame:
+        """Make the attempts that are left, and write ``results.parquet``, which is returned.
+
+        After an error, Ctrl-C too, it is written with what there is.
+        """
         try:
-            yield
+            make_attempts(jobs, generator, self._how, self)
         except BaseException:
             with contextlib.suppress(RunFolderError):
                 write_table(self.path / RESULTS, table())
             raise
-
-    def log_of(self, job: Job) -> _Log:
-        """The message log of one attempt."""
-        return _Log(self._inflight, job.key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """Messages of one attempt (``access.runner.Log``)."""
-
-    held: InFlight
-    key: str
-
-    def recorded(self) -> list[dict[str, Any]]:
-        return self.held.recorded(self.key)
-
-    def append(self, line: dict[str, Any]) -> None:
-        self.held.append(self.key, line)
-
-    def finish(self) -> None:
-        self.held.finish(self.key)
+        results = table()
+        write_table(self.path / RESULTS, results)
+        return results
 
 
 def make_attempts(
@@ -220,14 +204,19 @@ def make_attempts(
     """Make the attempts that are left; all of the jobs, by key.
 
     With a folder each is recorded as it finishes. Where ``how`` says to stop, everything that
-    finished in the same round is recorded before the exception is raised.
+    finished in the same round is recorded before the exception is raised. Where the judge fails
+    ``JUDGE_DOWN`` times in a row, the rest is left: it is down, and tokens are dear.
     """
     found = {} if folder is None else folder.attempts
     left = list(jobs) if folder is None else folder.left(jobs)
     raised: list[BaseException] = []
+    failed_judges = 0
     before, started = generator.physical(), time.perf_counter()
 
     def finish(attempt: Attempt) -> None:
+        nonlocal failed_judges
+        down = attempt.error is not None and attempt.error.who == "task"
+        failed_judges = failed_judges + 1 if down else 0
         if folder is None:
             found[attempt.key] = attempt
         else:
@@ -238,20 +227,24 @@ def make_attempts(
     def before_round(running: int) -> None:
         if raised:
             raise raised[0]
+        if failed_judges >= JUDGE_DOWN:
+            raise _JudgeIsDown
         if folder is not None:
             folder.on_round(running)
 
-    execute(
-        left,
-        generator,
-        concurrency=how.concurrency,
-        on_attempt=finish,
-        log_of=(lambda job: None) if folder is None else folder.log_of,
-        on_round=before_round,
-        on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
-        attempt_timeout=how.attempt_timeout,
-        judge_timeout=how.judge_timeout,
-    )
+    workers = Workers(how.judge_workers) if how.judge_workers else contextlib.nullcontext()
+    with workers, contextlib.suppress(_JudgeIsDown):
+        execute(
+            left,
+            generator,
+            concurrency=how.concurrency,
+            on_attempt=finish,
+            log=None if folder is None else folder.messages,
+            on_round=before_round,
+            on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
+            attempt_timeout=how.attempt_timeout,
+            judge_timeout=how.judge_timeout,
+        )
     if folder is not None:
         folder.flush()
     if raised:
@@ -259,8 +252,16 @@ def make_attempts(
     return found
 
 
-def told_failures(attempts: Iterable[Attempt]) -> str | None:
-    """One line: how many of the attempts failed, and with what; ``None`` if none did."""
+class _JudgeIsDown(Exception):
+    """The judge has failed ``JUDGE_DOWN`` times in a row."""
+
+
+def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> str | None:
+    """One line: how many of the attempts failed, and with what; ``None`` if none did.
+
+    Args:
+        planned: how many there should be; where there are fewer, the judge was down.
+    """
     made = list(attempts)
     failed = [a.error for a in made if a.error is not None]
     if not failed:
@@ -268,7 +269,12 @@ def told_failures(attempts: Iterable[Attempt]) -> str | None:
     kinds = Counter(error.kind for error in failed)
     first = {error.kind: error for error in reversed(failed)}
     parts = [f"{count} × {_one_line(str(first[kind]))}" for kind, count in kinds.most_common()]
-    return f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
+    text = f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
+    if planned is None or len(made) == planned:
+        return text
+    return (
+        f"{text}. The judge failed {JUDGE_DOWN} times in a row, so {planned - len(made)} were left"
+    )
 
 
 def _one_line(text: str, most: int = 200) -> str:
@@ -282,24 +288,24 @@ def usage_of(path: Path) -> dict[str, Any]:
     Raises:
         RunFolderError: the file is damaged.
     """
-    file, last = path / USAGE, dict[str, tuple[float, Physical]]()
+    file = path / USAGE
     if not file.exists():
         return {}
-    for number, _, line in read_sealed(file, "usage"):
-        try:
-            counters = {name: line[name] for name in Physical().to_dict()}
-            seconds = line["seconds"]
-            if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
-                raise ValueError(f"counters must be integers >= 0, got {counters}")
-            if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
-                raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
-            last[str(line["process"])] = seconds, Physical(**counters)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file}, line {number}: not a usage line: {error}") from None
+    last = dict(usage for _, usage in read_sealed(file, "usage", _checked_usage))
     return {
         "physical": sum((physical for _, physical in last.values()), Physical()).to_dict(),
         "seconds": round(sum(seconds for seconds, _ in last.values()), 3),
     }
+
+
+def _checked_usage(line: dict[str, Any]) -> tuple[str, tuple[float, Physical]]:
+    counters = {name: line[name] for name in Physical().to_dict()}
+    seconds = line["seconds"]
+    if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
+        raise ValueError(f"counters must be integers >= 0, got {counters}")
+    if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
+        raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
+    return str(line["process"]), (seconds, Physical(**counters))
 
 
 def attempts_of(path: Path) -> dict[str, Attempt]:

@@ -14,13 +14,13 @@ from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import Execution, RunFolder, make_attempts, told_failures
-from .folder import RESULTS, SUMMARY, write_json, write_table
+from .attempts import Execution, RunFolder, told_failures
+from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
-from .workload import Workload, build_workload
+from .workload import Load, build_workload
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +38,7 @@ class Comparison:
         summary: the content of ``summary.json``.
         made: how many attempts were made now; the others were there.
         attempts: every attempt, if they were not just read as a table.
+        planned: how many attempts there should be; fewer are there if the judge was down.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Comparison:
     summary: dict[str, Any]
     made: int = 0
     attempts: tuple[Attempt, ...] = ()
+    planned: int | None = None
 
     @property
     def results(self) -> pl.DataFrame:
@@ -54,7 +56,7 @@ class Comparison:
     @property
     def failures(self) -> str | None:
         """One line on how many attempts failed and with what; ``None`` if none did."""
-        return told_failures(self.attempts)
+        return told_failures(self.attempts, self.planned)
 
 
 def compare(
@@ -76,10 +78,12 @@ def compare(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    chat_template_kwargs: str = "",
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -90,7 +94,7 @@ def compare(
             ``smollm2``, a model folder or a hub id.
         generator: a generator, in place of a model.
         task: task or tasks, by name or as objects; none for an exact family, or with ``problems``.
-        horizons: task sizes.
+        horizons: task sizes; none for data sets, which have no such knob.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
             the generator's, so they are granted where they are named.
@@ -111,7 +115,10 @@ def compare(
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for calls of rewards, verifiers and value functions, where these take
+            much time of a CPU; 0: they are called in this process.
         chat, dtype, device: how to load a language model.
+        chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
@@ -133,57 +140,19 @@ def compare(
         transcripts,
         keep_errors,
         on_attempt=on_attempt,
+        judge_workers=judge_workers,
     )
-    how.check()
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    workload = build_workload(
-        source,
-        tasks_of(task),
-        several("horizons", horizons, int),
-        seeds,
-        problems,
-        **load,
-        budgets=budgets,
-    )
+    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
+    sizes = several("horizons", horizons, int)
+    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    return _run(plan, Path(out), how, on_start)
+    return run_plan(plan, Path(out), how, on_start)
 
 
-def compare_on(
-    workload: Workload,
-    *,
-    learners: Sequence[str],
-    grants: Sequence[str],
-    budgets: dict[str, int],
-    seeds: int,
-    beta: float,
-    load: dict[str, Any],
-    out: Path,
-    how: Execution,
-    on_start: Callable[[int, int], None],
-) -> Comparison:
-    """``compare`` on a workload that is there already, as several comparisons may share one.
-
-    They are summarized together, so this one is not by itself.
-
-    Args:
-        workload: the generator and the problems.
-        budgets: currency → amount per learner and cell.
-        load: ``chat``, ``dtype`` and so on, with which the workload was built.
-        how: how attempts are made.
-        learners, grants, seeds, beta, out, on_start: see ``compare``.
-
-    Raises:
-        InvalidInput, RunFolderError: see ``compare``.
-    """
-    bound = learners_of(learners)
-    plan = Plan(workload, contracts_of(grants), bound, budgets, seeds, beta, load)
-    return _run(plan, out, how, on_start, summed=False)
-
-
-def _run(
+def run_plan(
     plan: Plan, out: Path, how: Execution, on_start: Callable[[int, int], None], summed: bool = True
 ) -> Comparison:
+    """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
     jobs, config = plan.jobs(), plan.config()
     if not jobs:
@@ -194,17 +163,16 @@ def _run(
         problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
-        with folder.leaving(lambda: comparison_table(config, problems, folder.attempts)):
-            made = make_attempts(jobs, plan.workload.generator, how, folder)
-        results = comparison_table(config, problems, made)
-        write_table(out / RESULTS, results)
+        made, generator = folder.attempts, plan.workload.generator
+        results = folder.make(jobs, generator, lambda: comparison_table(config, problems, made))
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    return Comparison(out, data, summary, left, tuple(made[job.key] for job in jobs))
+    attempts = tuple(made[job.key] for job in jobs if job.key in made)
+    return Comparison(out, data, summary, left, attempts, len(jobs))
 
 
 def load_comparison(folder: str | Path) -> Comparison:

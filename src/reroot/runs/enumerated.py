@@ -12,15 +12,16 @@ decides by ``session.rng.choice`` and ``session.rng.integers`` is enumerated too
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..access.episode import bind
+from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job, execute
 from ..access.session import Session
@@ -29,10 +30,11 @@ from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.stepping import SteppingGenerator
+from ..generators.stops import Stop
 from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, FloatArray, IntArray, Reply
-from .run import check_problems, check_run
+from .run import check_run
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -89,7 +91,7 @@ def enumerate_runs(
     check_int("limit", limit, 1)
     bound, contract = get_learner(learner), Contract.parse(grants).resolved
     check_run(bound, contract, generator, seed)
-    check_problems([problem], contract)
+    check_oracles(problem, contract)
     episode = bind(problem, generator)
     job = Job(problem.id, bound, episode, contract, budget or Budget(), seed)
     play = partial(_play, job=job, generator=generator, choices=choices, transcripts=transcripts)
@@ -184,26 +186,27 @@ class _Script:
         return tuple(choice.at for choice in self.made)
 
 
-class _Stop(frozenset[int]):
-    """The stop tokens in the requests of one run; they say whose requests they are."""
+@dataclass(frozen=True, slots=True)
+class _Stop(Stop):
+    """The stop rule in the requests of one run; it says whose requests they are."""
 
-    script: _Script
+    script: _Script = field(default_factory=lambda: _Script(()), compare=False)
 
 
 class _Log:
-    """A transcript in memory."""
+    """Transcripts in memory."""
 
     def __init__(self, key: str) -> None:
-        self.lines: list[dict[str, Any]] = []
+        self.lines = defaultdict[str, list[dict[str, Any]]](list)
         self._key = key
 
-    def recorded(self) -> list[dict[str, Any]]:
+    def recorded(self, key: str) -> list[dict[str, Any]]:
         return []
 
-    def append(self, line: dict[str, Any]) -> None:
-        self.lines.append({**line, "key": self._key} if "key" in line else line)
+    def append(self, key: str, line: dict[str, Any]) -> None:
+        self.lines[key].append({**line, "key": self._key} if "key" in line else line)
 
-    def finish(self) -> None:
+    def finish(self, key: str) -> None:
         pass
 
 
@@ -256,11 +259,11 @@ def _play(
 ) -> list[EnumeratedRun]:
     """One run per script, many in flight."""
     attempts: dict[str, Attempt] = {}
-    logs = {str(i): _Log(job.key) for i in range(len(scripts))}
+    log = _Log(job.key)
     jobs: list[Job] = []
     for i, script in enumerate(scripts):
-        stop = _Stop(job.episode.stop)
-        stop.script = script
+        rule = job.episode.stop
+        stop = _Stop(rule.tokens, rule.texts, rule.closing, rule.writing, rule.gap, script)
         learner = _choosing(job.learner, script) if choices else job.learner
         episode = replace(job.episode, stop=stop)
         jobs.append(replace(job, key=str(i), learner=learner, episode=episode))
@@ -270,11 +273,13 @@ def _play(
             generator,
             concurrency=_IN_FLIGHT,
             on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
-            log_of=lambda job: logs[job.key] if transcripts else None,
+            log=log if transcripts else None,
         )
     return [
-        EnumeratedRun(script.probability(), replace(attempts[key], key=job.key), logs[key].lines)
-        for key, script in zip(logs, scripts, strict=True)
+        EnumeratedRun(
+            script.probability(), replace(attempts[one.key], key=job.key), log.lines[one.key]
+        )
+        for one, script in zip(jobs, scripts, strict=True)
     ]
 
 
@@ -297,15 +302,15 @@ class _Batch:
 
     def __init__(self, answer: Callable[[Sequence[Request]], list[Reply]]) -> None:
         self._answer = answer
-        self._rows: list[tuple[_Script, Request]] = []
-        self._step = 0
+        self._rows: list[tuple[_Script, Request, tuple[int, ...]]] = []  # … and all its tokens
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """In place of ``SteppingGenerator.answer``."""
         drawing = [r for r in requests if r.forced is None and r.report.draws]
-        self._rows = [(cast("_Stop", r.stop).script, r) for r in drawing for _ in range(r.n)]
-        self._step = 0
-        before = {script: len(script.made) for script, _ in self._rows}
+        self._rows = [
+            (cast("_Stop", r.stop).script, r, r.prefix) for r in drawing for _ in range(r.n)
+        ]
+        before = {script: len(script.made) for script, _, _ in self._rows}
         try:
             return self._answer(requests)
         except Exception:
@@ -322,12 +327,15 @@ class _Batch:
         values = [tuple(law[some].tolist()) for law, some in zip(p, possible, strict=True)]
         tokens = [
             int(possible[row][script.choose(values[row])])
-            for (script, _), row in zip(self._rows, rows.tolist(), strict=True)
+            for (script, _, _), row in zip(self._rows, rows.tolist(), strict=True)
         ]
-        self._step += 1
+        longer = [
+            (script, request, (*output, token))
+            for (script, request, output), token in zip(self._rows, tokens, strict=True)
+        ]
         self._rows = [
-            (script, request)
-            for (script, request), token in zip(self._rows, tokens, strict=True)
-            if self._step < request.length and token not in request.stop
+            row
+            for row in longer
+            if len(row[2]) < len(row[1].prefix) + row[1].length and not row[1].stop.ends(row[2])
         ]
         return np.array(tokens, dtype=np.int64)

@@ -18,7 +18,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..access.sealing import read_sealed, sealed
@@ -27,12 +26,8 @@ from ..errors import RunFolderError
 if TYPE_CHECKING:
     import polars as pl
 
-CONFIG, JOURNAL, RESULTS, SUMMARY = (
-    "config.json",
-    "journal.jsonl",
-    "results.parquet",
-    "summary.json",
-)
+CONFIG, JOURNAL = "config.json", "journal.jsonl"
+RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
@@ -145,6 +140,7 @@ class JournalFolder:
         config: JSON-able identity of the run, compared key by key when the folder exists.
         key: journal line → what names it; a later line replaces an earlier one of the same name.
         parts: subfolders of the run's own, made if they do not exist.
+        checked: see ``read_journal``.
 
     Attributes:
         lines: what the journal says, by name.
@@ -160,11 +156,12 @@ class JournalFolder:
         config: Mapping[str, Any],
         key: Callable[[dict[str, Any]], str],
         parts: tuple[str, ...] = (),
+        checked: Callable[[dict[str, Any]], Any] = lambda line: line,
     ) -> None:
         self.path = Path(path)
         self.config = json.loads(json.dumps(dict(config)))
         self.lines: dict[str, Any] = {}
-        self._key = key
+        self._key, self._checked = key, checked
         self._parts = parts
         self._journal = GrowingFile(self.path / JOURNAL, self._safe)
 
@@ -173,33 +170,24 @@ class JournalFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for part in self._parts:
                 (self.path / part).mkdir(exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
+            lock = (self.path / ".lock").open("w")
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise RunFolderError(f"can't use {self.path} as a run folder: {error}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise RunFolderError(f"{self.path} is in use by another process") from None
-        try:
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunFolderError(f"{self.path} is in use by another process") from None
             self._match_config()
             self._load()
-        except BaseException:
-            self._lock.close()
-            raise
+            held.callback(self._journal.close)
+            held.callback(self._journal.sync)
+            self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        try:
-            self._journal.sync()
-        finally:
-            self._journal.close()
-            self._lock.close()
+    def __exit__(self, *raised: object) -> None:
+        self._held.close()
 
     def add(self, line: dict[str, Any]) -> None:
         """Record a finished piece of work; safe from a kill when this returns."""
@@ -226,7 +214,7 @@ class JournalFolder:
         found = read_config(self.path)
         for key in [*self.config, *found]:
             if found.get(key) != self.config.get(key):
-                if key == "digest":
+                if key in ("digest", "data"):
                     raise RunFolderError(
                         f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}"
                     )
@@ -241,10 +229,6 @@ class JournalFolder:
         self.lines = read_journal(file, self._key, self._checked)
         cut_unfinished_line(file)
 
-    def _checked(self, line: dict[str, Any]) -> Any:
-        """What ``lines`` keeps of a line; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
-        return line
-
 
 def read_journal(
     file: Path,
@@ -253,19 +237,18 @@ def read_journal(
 ) -> dict[str, Any]:
     """What a journal says, by name; empty if there is none. A last line cut off by a kill is left out.
 
+    Args:
+        file: the journal.
+        key: line → its name.
+        checked: what is kept of a line; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none.
+
     Raises:
         RunFolderError: a line is damaged; it says which.
     """
-    found: dict[str, Any] = {}
-    if file.exists():
-        for number, _, line in read_sealed(file, "journal"):
-            try:
-                found[key(line)] = checked(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunFolderError(
-                    f"{file}, line {number}: not a journal line: {error}"
-                ) from None
-    return found
+    if not file.exists():
+        return {}
+    lines = read_sealed(file, "journal", lambda line: (checked(line), key(line)))
+    return {name: found for _, (found, name) in lines}
 
 
 def cut_unfinished_line(file: Path) -> None:

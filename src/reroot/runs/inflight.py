@@ -50,13 +50,8 @@ class InFlight:
         if not self._file.exists():
             return
         at, keys, ended = 0, dict[int, str](), set[str]()
-        for number, size, line in read_sealed(self._file, "message"):
-            try:
-                key = _checked_key(line, keys)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunFolderError(
-                    f"{self._file}, line {number}: not a message line: {error}"
-                ) from None
+        lines = read_sealed(self._file, "message", lambda line: (_checked_key(line, keys), line))
+        for size, (key, line) in lines:
             if "key" in line:  # its first line; there may be an earlier attempt of the same key
                 self._places[key], self._numbers[key] = [], line["of"]
                 ended.discard(key)

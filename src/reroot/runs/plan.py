@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .._version import __version__
@@ -17,7 +18,7 @@ from ..tasks.base import Task
 from ..types import Budget
 from .inputs import check_shares
 from .run import problems_digest
-from .workload import DEFAULT_LOAD, Workload, is_family
+from .workload import Load, Workload, is_family
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 
@@ -34,7 +35,7 @@ class Plan:
     budgets: dict[str, int]
     seeds: int
     beta: float
-    load: dict[str, Any]
+    load: Load
 
     def check(self) -> None:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
@@ -66,22 +67,11 @@ class Plan:
                 budget = Budget(**_shared(self.budgets, len(cell.episodes)))
                 laws = {c.sampling for c in self.permitted(learner, cell.task)}
                 for law in sorted(laws, key=str):
-                    served = Contract(
-                        learner.requires.control,
-                        learner.requires.report,
-                        law,
-                        learner.requires.oracles,
-                    )
+                    key = partial(attempt_key, learner, law)
+                    served = replace(learner.requires, sampling=law)
                     jobs += [
-                        Job(
-                            attempt_key(learner, law, episode.problem.id),
-                            learner,
-                            episode,
-                            served,
-                            budget,
-                            cell.seed,
-                        )
-                        for episode in cell.episodes
+                        Job(key(e.problem.id), learner, e, served, budget, cell.seed)
+                        for e in cell.episodes
                     ]
         return jobs
 
@@ -95,6 +85,7 @@ class Plan:
             **({"code": dict(work.code)} if work.code else {}),
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
+            **({"data": dict(work.data), "notes": list(work.notes)} if work.data else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
             "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
@@ -117,7 +108,8 @@ class Plan:
         parts = ["reroot", "compare", "--model", work.model]
         if not is_family(work.model):
             parts += ["--task", ",".join(work.tasks)]
-        parts += ["--horizons", ",".join(map(str, work.horizons))]
+        if sizes := [str(h) for h in work.horizons if h]:
+            parts += ["--horizons", ",".join(sizes)]
         parts += ["--grants", ",".join(map(str, self.grants))]
         for learner in self.learners:
             parts += ["--learner", learner.spec]
@@ -125,10 +117,10 @@ class Plan:
             parts += [f"--budget-{currency}", str(amount)]
         parts += ["--seeds", str(self.seeds), "--problems", str(work.count)]
         parts += ["--beta", repr(self.beta)]
-        parts += [f"--{n.replace('_', '-')}" for n in ("chat", "trust_remote_code") if self.load[n]]
-        for option in ("dtype", "device"):
-            if self.load[option] != DEFAULT_LOAD[option]:
-                parts += [f"--{option}", self.load[option]]
+        for name, value in sorted(
+            self.load.changed().items(), key=lambda item: item[1] is not True
+        ):
+            parts += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
         objects = [*work.objects, *(x.label for x in self.learners if x.is_object)]
         return shlex.join(parts) + (f"  # from Python: {', '.join(objects)}" if objects else "")
 
@@ -138,10 +130,7 @@ def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
     if tokens is None and calls is None:
         tokens = DEFAULT_BUDGET_TOKENS
     given = {"tokens": tokens, "calls": calls}
-    budgets = {currency: amount for currency, amount in given.items() if amount is not None}
-    for currency, amount in budgets.items():
-        check_int(f"budget_{currency}", amount, 1)
-    return budgets
+    return {c: check_int(f"budget_{c}", n, 1) for c, n in given.items() if n is not None}
 
 
 def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:

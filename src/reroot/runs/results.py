@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,17 +137,22 @@ def load_run(folder: str | Path) -> RunData:
     if not (path / PROBLEMS).exists():
         raise RunFolderError(f"{path} holds no finished attempt: no {PROBLEMS}")
     problems = read_table(path / PROBLEMS, problem_schema())
-    try:
+    with reading_config(path, "comparison"):
         _check_config(config)
         results, planned = _results(path, config, problems)
         if not len(results):
             raise RunFolderError(f"{path} holds no finished attempt")
         return run_data(path, config, results, problems, usage_of(path), planned)
+
+
+@contextmanager
+def reading_config(folder: Path, what: str) -> Iterator[None]:
+    """Say of whatever cannot be read inside that the configuration is none of ``what``."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(
-            f"{path / CONFIG} is no configuration of a comparison: {why}"
-        ) from None
+        raise RunFolderError(f"{folder / CONFIG} is no configuration of a {what}: {why}") from None
 
 
 def _results(
@@ -182,9 +188,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
 
 def _count(results: pl.DataFrame) -> int:
     """Attempts in a table of results, where each has a row per contract that permits it."""
-    laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
-    law = results["contract"].replace_strict(laws, return_dtype=results["contract"].dtype)
-    return len(results.select("problem", "learner").with_columns(law).unique())
+    return len(_with_law(results).select("problem", "learner", "law").unique())
 
 
 def run_data(
@@ -200,7 +204,11 @@ def run_data(
     Raises:
         RunFolderError: they do not go with the configuration.
     """
-    results = _with_law(results, folder).with_columns(
+    try:
+        results = _with_law(results)
+    except InvalidInput as error:
+        raise RunFolderError(f"{folder / RESULTS}: {error}") from None
+    results = results.with_columns(
         results["passed"].fill_null(False), results["complete"].fill_null(False)
     )
     learners = _learners(config, results, folder)
@@ -225,14 +233,11 @@ def accepted_failures(run: RunData) -> dict[str, Any] | None:
     return {"attempts": len(wrong), **shown}
 
 
-def _with_law(results: pl.DataFrame, path: Path) -> pl.DataFrame:
+def _with_law(results: pl.DataFrame) -> pl.DataFrame:
     """``results`` with the sampling law of each row's contract."""
     import polars as pl
 
-    try:
-        laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
-    except InvalidInput as error:
-        raise RunFolderError(f"{path / RESULTS}: {error}") from None
+    laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
     return results.with_columns(law=pl.col("contract").replace_strict(laws, return_dtype=pl.String))
 
 

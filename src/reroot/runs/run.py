@@ -15,6 +15,7 @@ from .._version import __version__
 from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job
+from ..checks import check_int
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput
 from ..generators.base import Generator
@@ -22,7 +23,7 @@ from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from .attempts import Execution, RunFolder, make_attempts
-from .folder import RESULTS, SUMMARY, write_json, write_table
+from .folder import SUMMARY, write_json
 from .inputs import budget_of, generator_of, problems_of
 from .tables import attempts_table
 
@@ -35,7 +36,7 @@ class RunResult:
     """The attempts of a run, in the order of the problems.
 
     Attributes:
-        attempts: one per problem.
+        attempts: one per problem; fewer where the judge was down (see ``attempts.JUDGE_DOWN``).
         physical: what the generator really computed.
     """
 
@@ -72,6 +73,7 @@ def run(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> RunResult:
     """Run a learner on every problem and judge what it returns.
@@ -93,6 +95,7 @@ def run(
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for such calls; 0: they are made in this one.
         on_attempt: called with each attempt as it finishes.
 
     Raises:
@@ -114,34 +117,30 @@ def run(
         keep_errors,
         stop=on_error == "raise",
         on_attempt=on_attempt or (lambda attempt: None),
+        judge_workers=judge_workers,
     )
-    how.check()
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems
     ]
-    check_problems(problems, contract)
+    for problem in problems:
+        check_oracles(problem, contract)
     before = generator.physical()
     if out is None:
         return _result(problems, make_attempts(jobs, generator, how), generator.physical() - before)
     config = run_config(bound, problems, generator, contract, budget, seed)
     with RunFolder(out, config, how) as folder:
-        with folder.leaving(lambda: _table(folder)):
-            made = make_attempts(jobs, generator, how, folder)
-        write_table(folder.path / RESULTS, _table(folder))
+        made = folder.attempts
+        folder.make(jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)]))
         result = _result(problems, made, generator.physical() - before)
         write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
     return result
 
 
-def _table(folder: RunFolder) -> pl.DataFrame:
-    return attempts_table([folder.attempts[key] for key in sorted(folder.attempts)])
-
-
 def _result(
     problems: Sequence[Problem], made: Mapping[str, Attempt], physical: Physical
 ) -> RunResult:
-    return RunResult([made[problem.id] for problem in problems], physical)
+    return RunResult([made[p.id] for p in problems if p.id in made], physical)
 
 
 def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
@@ -155,14 +154,7 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
     refused = generator.capabilities.refusal(contract)
     if refused is not None:
         raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidInput(f"seed must be an integer >= 0, got {seed!r}")
-
-
-def check_problems(problems: Sequence[Problem], contract: Contract) -> None:
-    """Refuse oracles that a problem does not have (``InvalidInput``)."""
-    for problem in problems:
-        check_oracles(problem, contract)
+    check_int("seed", seed)
 
 
 def run_config(
@@ -180,7 +172,7 @@ def run_config(
         "learner": learner.identity(),
         "grants": str(contract),
         "budget": budget.to_dict(),
-        "seed": seed,
+        "seed": int(seed),
         "generator": dict(generator.describe()),
         "problems": sorted(problem.id for problem in problems),
         "digest": problems_digest(problems),

@@ -9,28 +9,31 @@ rollouts/    plain rollouts alone within the tokens: the speed to compare with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..checks import check_float
-from ..contract import Contract, Oracle
+from ..contract import Contract, Control, Oracle, Report
 from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
 from .attempts import Execution, told_failures
-from .compare import Comparison, compare_on
-from .folder import CONFIG, SUMMARY, JournalFolder, read_config, write_json
-from .results import load_run
+from .compare import Comparison, run_plan
+from .folder import SUMMARY, JournalFolder, read_config, write_json
+from .plan import Plan, learners_of
+from .results import load_run, reading_config
 from .suite_summary import suite_summary_of
-from .workload import Workload, build_workload, is_family
+from .workload import Load, Workload, build_workload, is_family
 
 if TYPE_CHECKING:
+    from ..access.learner import BoundLearner
     from ..access.runner import Attempt
 
 PARTS = ("tokens", "calls", "rollouts")
-GRANTS = "chosen/full"
+GRANTS = Contract(Control.CHOSEN, Report.FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +161,12 @@ def run_suite(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    chat_template_kwargs: str = "",
     on_start: Callable[[str, int, int], None] = lambda part, total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> SuiteRun:
@@ -180,7 +185,8 @@ def run_suite(
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
         concurrency: attempts in flight: what they ask at the same moment is one batch.
-        keep_errors, attempt_timeout, judge_timeout: as for ``compare``.
+        keep_errors, attempt_timeout, judge_timeout, judge_workers, chat_template_kwargs: as for
+            ``compare``.
         chat, dtype, device: how to load a language model.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
@@ -194,12 +200,16 @@ def run_suite(
     size = chosen.quick if quick else chosen.full
     check_float("beta", beta, 0.0)
     how = Execution(
-        concurrency, attempt_timeout, judge_timeout, keep_errors=keep_errors, on_attempt=on_attempt
+        concurrency,
+        attempt_timeout,
+        judge_timeout,
+        keep_errors=keep_errors,
+        on_attempt=on_attempt,
+        judge_workers=judge_workers,
     )
-    how.check()
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     count = size.problems if problems is None else problems
     workload = build_workload(
         model,
@@ -207,49 +217,41 @@ def run_suite(
         horizons or (() if family else size.horizons),
         size.seeds if seeds is None else seeds,
         count,
-        **load,
+        load,
     )
     budgets = {
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,
         "calls": size.calls * count if budget_calls is None else budget_calls,
     }
-    return _run(chosen, workload, Path(out), budgets, beta, load, how, on_start)
+    seeds = len({cell.seed for cell in workload.cells})
+    plan = Plan(workload, (), (), budgets, seeds, beta, load)
+    return _run(chosen, plan, Path(out), how, on_start)
 
 
 def _run(
-    suite: Suite,
-    workload: Workload,
-    out: Path,
-    budgets: dict[str, int],
-    beta: float,
-    load: dict[str, Any],
-    how: Execution,
-    on_start: Callable[[str, int, int], None],
+    suite: Suite, whole: Plan, out: Path, how: Execution, on_start: Callable[[str, int, int], None]
 ) -> SuiteRun:
-    able, unable = _able(suite, workload)
-    config = _config(suite, workload, budgets, beta, unable)
-    seeds = len({cell.seed for cell in workload.cells})
+    able, unable = _able(suite, whole.workload)
+    config = _config(suite, whole, unable)
     made: dict[str, Comparison] = {}
     with JournalFolder(out, config, str, PARTS):
         # the plain rollouts come first: who meets the prompts first computes them
         for part in ("rollouts", "tokens", "calls"):
             currency = "tokens" if part == "rollouts" else part
-            learners = (suite.plain,) if part == "rollouts" else able
-            made[part] = compare_on(
-                workload,
-                learners=learners,
-                grants=_grants(learners),
-                budgets={currency: budgets[currency]},
-                seeds=seeds,
-                beta=beta,
-                load=load,
-                out=out / part,
-                how=how,
-                on_start=lambda total, done, part=part: on_start(part, total, done),
-            )
+            learners = learners_of((suite.plain,) if part == "rollouts" else able)
+            budgets = {currency: whole.budgets[currency]}
+            plan = replace(whole, grants=_grants(learners), learners=learners, budgets=budgets)
+            begin = partial(on_start, part)
+            made[part] = run_plan(plan, out / part, how, begin, summed=False)
         summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
         write_json(out / SUMMARY, summary)
-    return SuiteRun(out, summary, told_failures(a for run in made.values() for a in run.attempts))
+    return SuiteRun(out, summary, _failures(made.values()))
+
+
+def _failures(parts: Iterable[Comparison]) -> str | None:
+    runs = list(parts)
+    planned = sum(run.planned or 0 for run in runs)
+    return told_failures((a for run in runs for a in run.attempts), planned)
 
 
 def load_suite(folder: str | Path) -> SuiteRun:
@@ -264,11 +266,8 @@ def load_suite(folder: str | Path) -> SuiteRun:
     if config.get("kind") != "suite":
         raise RunFolderError(f"{path} holds no suite: its kind is {config.get('kind')!r}")
     parts = {part: load_run(path / part) for part in PARTS}
-    try:
+    with reading_config(path, "suite"):
         summary = suite_summary_of(config, parts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{path / CONFIG} is no configuration of a suite: {why}") from None
     write_json(path / SUMMARY, summary)
     return SuiteRun(path, summary)
 
@@ -279,7 +278,7 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
     for spec in suite.learners:
         required = get_learner(spec).requires
         refused = workload.generator.capabilities.refusal(required)
-        oracles = frozenset().union(*(workload.oracles(t) for t in workload.tasks))
+        oracles = frozenset[Oracle]().union(*map(workload.oracles, workload.tasks))
         lacking = required.oracles - oracles - {Oracle.HIDDEN}
         if refused is not None:
             unable[spec] = refused
@@ -288,22 +287,15 @@ def _able(suite: Suite, workload: Workload) -> tuple[tuple[str, ...], dict[str, 
     return tuple(spec for spec in suite.learners if spec not in unable), unable
 
 
-def _grants(learners: Sequence[str]) -> list[str]:
+def _grants(learners: Sequence[BoundLearner]) -> tuple[Contract, ...]:
     """Everything without oracles, to which each task adds its own; and hidden states, by name."""
-    required = [get_learner(spec).requires for spec in learners]
-    hidden = [str(c) for c in required if Oracle.HIDDEN in c.oracles]
-    return [GRANTS, *dict.fromkeys(hidden)]
+    hidden = [x.requires for x in learners if Oracle.HIDDEN in x.requires.oracles]
+    return (GRANTS, *dict.fromkeys(hidden))
 
 
-def _config(
-    suite: Suite,
-    workload: Workload,
-    budgets: dict[str, int],
-    beta: float,
-    unable: dict[str, str],
-) -> dict[str, Any]:
+def _config(suite: Suite, plan: Plan, unable: dict[str, str]) -> dict[str, Any]:
     """The identity of a suite run; what its parts are is in their own configurations."""
-    granted = Contract.parse(GRANTS)
+    workload = plan.workload
     return {
         "kind": "suite",
         "version": __version__,
@@ -311,9 +303,9 @@ def _config(
         "about": suite.about,
         "model": workload.model,
         "plain": get_learner(suite.plain).label,
-        "grants": str(granted),
-        "budgets_per_cell": budgets,
-        "beta": beta,
+        "grants": str(GRANTS),
+        "budgets_per_cell": plan.budgets,
+        "beta": plan.beta,
         "oracles": {t: sorted(map(str, workload.oracles(t))) for t in workload.tasks},
         "unable": {get_learner(spec).label: why for spec, why in unable.items()},
     }

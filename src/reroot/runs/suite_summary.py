@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract import Contract, Oracle
-from ..diagnosis.intervals import bootstrap_interval, clopper_pearson, paired_difference
-from ..randomness import keyed_rng, stream_key
+from ..diagnosis.intervals import clopper_pearson, paired_difference
 from ..types import CURRENCIES, FloatArray
 from .results import UNIT, Learner, RunData, accepted_failures
+from .summary import mean_and_interval, named, paired
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,7 +38,8 @@ def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) ->
     """
     runs = _counted({budget: parts[budget] for budget in BUDGETS})
     tasks = list(runs["tokens"].tasks)
-    methods = _methods(runs)
+    in_both = {x.label for x in runs["calls"].learners}
+    methods = [x for x in runs["tokens"].learners if x.label in in_both]
     kept = ("suite", "about", "model", "version", "beta", "oracles", "unable")
     return {
         "kind": "suite",
@@ -48,7 +49,7 @@ def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) ->
         "seeds": runs["tokens"].config["seeds"],
         "problems": runs["tokens"].config["problems"],
         "budgets": {b: run.config["budget"][b] for b, run in runs.items()},
-        "methods": [_method(x) for x in methods],
+        "methods": [named(x) for x in methods],
         "groups": [_group(runs, methods, group) for group in _grouped(config["oracles"], tasks)],
         "rewards": [_rewards(runs, x, tasks) for x in methods],
         "speed": {part: _speed(parts[part]) for part in (*BUDGETS, "rollouts")},
@@ -78,21 +79,6 @@ def _counted(runs: Mapping[str, RunData]) -> dict[str, RunData]:
             cells={key: rows.with_columns(counted) for key, rows in run.cells.items()},
         )
         for budget, run in runs.items()
-    }
-
-
-def _methods(runs: Mapping[str, RunData]) -> list[Learner]:
-    """The learners that both parts have, weakest control first."""
-    there = {x.label for x in runs["calls"].learners}
-    return [x for x in runs["tokens"].learners if x.label in there]
-
-
-def _method(learner: Learner) -> dict[str, Any]:
-    return {
-        "label": learner.label,
-        "short": learner.short,
-        "requires": str(learner.requires),
-        "control": str(learner.control),
     }
 
 
@@ -173,15 +159,9 @@ def _counts(rows: pl.DataFrame) -> FloatArray:
 
 def _mean(name: str, values: FloatArray, rows: pl.DataFrame, learner: Learner) -> dict[str, Any]:
     """Mean and bootstrap interval over problems, where the values are finite; else neither."""
-    values = np.asarray(values, dtype=np.float64)
-    kept = ~np.isnan(values)
-    if not kept.any() or not np.isfinite(values[kept]).all():
-        return {name: None, f"{name}_interval": None}
     place = f"suite/{'+'.join(rows['task'].unique(maintain_order=True))}/{learner.label}"
-    rng = keyed_rng(stream_key(0, place, f"bootstrap {name}"))
-    interval = bootstrap_interval(values[kept], rows["problem"].to_numpy()[kept].tolist(), rng=rng)
-    around = None if math.isnan(interval.low) else list(interval)
-    return {name: float(values[kept].mean()), f"{name}_interval": around}
+    mean, around = mean_and_interval(np.asarray(values, dtype=np.float64), rows, place, name)
+    return {name: mean, f"{name}_interval": around}
 
 
 def _rank(rows: Sequence[dict[str, Any]], budget: str) -> None:
@@ -206,11 +186,12 @@ def _flips(
         gaps = [_gap(a[budget], b[budget]) for budget in BUDGETS]
         if min(map(abs, gaps)) <= _SAME or (gaps[0] > 0) == (gaps[1] > 0):
             continue
-        winner = {budget: (one, two) if g > 0 else (two, one) for budget, g in zip(BUDGETS, gaps, strict=True)}  # fmt: skip
+        behind, ahead = (one, two) if gaps[0] > 0 else (two, one)
+        orders = {"tokens": (behind, ahead), "calls": (ahead, behind)}
         clear = all(
-            _passes_more(*(tables[budget][x.label] for x in winner[budget])) for budget in BUDGETS
+            _passes_more(*(tables[budget][x.label] for x in order))
+            for budget, order in orders.items()
         )
-        ahead, behind = winner["calls"]
         found.append({"ahead": ahead.short, "behind": behind.short, "clear": clear})
     return found
 
@@ -223,9 +204,7 @@ def _gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
 
 def _passes_more(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
     """Whether the first passes more often, by an exact paired bound at 2.5 %."""
-    pair = rows.join(others, on=["task", "horizon", *UNIT], suffix="_other")
-    won = int((pair["passed"] & ~pair["passed_other"]).sum())
-    lost = int((~pair["passed"] & pair["passed_other"]).sum())
+    pair, won, lost = paired(rows, others, ("task", "horizon", *UNIT))
     low, _ = paired_difference(won, lost, len(pair), alpha_low=0.025, alpha_high=0.025)
     return bool(low > 0)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..contract import Contract, Control, Oracle
 from ..diagnosis.intervals import (
-    Interval,
     best_of_n,
     bootstrap_interval,
     clopper_pearson,
@@ -20,7 +19,7 @@ from ..diagnosis.intervals import (
 from ..diagnosis.verdict import Arm, Verdict, decide
 from ..randomness import keyed_rng, stream_key
 from ..types import CURRENCIES, FloatArray
-from .results import Learner, RunData, accepted_failures
+from .results import UNIT, Learner, RunData, accepted_failures
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,13 +70,17 @@ def _cells(run: RunData) -> Iterator[tuple[Learner, str, int]]:
 
 
 def _learner(learner: Learner) -> dict[str, Any]:
+    uses = [str(o) for o in Oracle if o in learner.uses]
+    return {**named(learner), "uses": uses, "sampling": str(learner.sampling)}
+
+
+def named(learner: Learner) -> dict[str, Any]:
+    """A learner's names, and what it needs."""
     return {
         "label": learner.label,
         "short": learner.short,
         "requires": str(learner.requires),
         "control": str(learner.control),
-        "uses": [str(o) for o in Oracle if o in learner.uses],
-        "sampling": str(learner.sampling),
     }
 
 
@@ -85,6 +88,7 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
     """One entry per contract that permits the learner; the numbers are the same in each."""
     rows = run.attempts(learner, task, horizon)
     attempts, passed = len(rows), int(rows["passed"].sum())
+    place = f"{task}/{horizon}/{learner.label}/{learner.sampling}"
     numbers = {
         "learner": learner.label,
         "short": learner.short,
@@ -100,8 +104,8 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
         "error": next(iter(rows["error"].drop_nulls()), None),
         "budget_stops": int((rows["stopped"] == "budget").sum()),
         "unfinished": int((~rows["complete"]).sum()),
-        **_mean(rows, "reward", rows["reward"].to_numpy(), learner),
-        **_mean(rows, "j_beta", j_beta(rows, run.beta), learner),
+        **_mean(rows, "reward", rows["reward"].to_numpy(), place),
+        **_mean(rows, "j_beta", j_beta(rows, run.beta), place),
         "cost": {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES},
     }
     here = run.results.filter((run.results["task"] == task) & (run.results["horizon"] == horizon))
@@ -119,23 +123,34 @@ def j_beta(rows: pl.DataFrame, beta: float) -> FloatArray:
     return rows["reward"].to_numpy() - beta * rows["surprisal"].to_numpy()
 
 
-def _mean(rows: pl.DataFrame, name: str, values: FloatArray, learner: Learner) -> dict[str, Any]:
+def _mean(rows: pl.DataFrame, name: str, values: FloatArray, place: str) -> dict[str, Any]:
     """Mean and bootstrap interval over the attempts where ``values`` is not nan."""
+    kept = int((~np.isnan(values)).sum())
+    mean, interval = mean_and_interval(values, rows, place, name)
+    mean = "-inf" if mean is None and kept else mean
+    return {name: mean, f"{name}_interval": interval, f"{name}_attempts": kept}
+
+
+def mean_and_interval(
+    values: FloatArray, rows: pl.DataFrame, place: str, name: str
+) -> tuple[float | None, list[float] | None]:
+    """Mean and bootstrap interval over problems of what is not nan; neither unless all of it is finite."""
     defined = ~np.isnan(values)
     kept = values[defined]
     if not len(kept) or not np.isfinite(kept).all():
-        mean, interval = (None, None) if not len(kept) else ("-inf", None)
-    else:
-        problems = rows.filter(defined)["problem"].to_list()
-        place = f"{rows['task'][0]}/{rows['horizon'][0]}/{learner.label}/{learner.sampling}"
-        rng = keyed_rng(stream_key(0, place, f"bootstrap {name}"))
-        mean = float(kept.mean())
-        interval = _plain(bootstrap_interval(kept, problems, rng=rng))
-    return {name: mean, f"{name}_interval": interval, f"{name}_attempts": len(kept)}
+        return None, None
+    rng = keyed_rng(stream_key(0, place, f"bootstrap {name}"))
+    around = bootstrap_interval(kept, rows["problem"].filter(defined).to_list(), rng=rng)
+    return float(kept.mean()), None if math.isnan(around.low) else list(around)
 
 
-def _plain(interval: Interval) -> list[float] | None:
-    return None if math.isnan(interval.low) else list(interval)
+def paired(
+    rows: pl.DataFrame, others: pl.DataFrame, on: Sequence[str]
+) -> tuple[pl.DataFrame, int, int]:
+    """(what both have, how often only the first passed there, and how often only the second)."""
+    pair = rows.join(others, on=on, suffix="_other")
+    mine, other = pair["passed"], pair["passed_other"]
+    return pair, int((mine & ~other).sum()), int((~mine & other).sum())
 
 
 def _groups(run: RunData, task: str) -> list[tuple[frozenset[Oracle], list[str]]]:
@@ -242,52 +257,39 @@ def _exact_rows(
     reached = log_reach(run, task, horizon)
     if reached is None or not learner.sampling.is_base:
         return
-    rows = run.attempts(learner, task, horizon).filter(_has_no_error())
+    rows = run.attempts(learner, task, horizon)
+    rows = rows.filter(rows["error"].is_null())
     units = zip(rows["seed"], rows["problem"], strict=True)
     ps = np.array([reached.get(unit, np.nan) for unit in units])
     if not len(rows) or np.isnan(ps).any():
         return
     passed = rows["passed"].to_numpy().astype(bool)
+    cases: list[
+        tuple[np.ndarray, np.ndarray]
+    ] = []  # (rollouts that were judged, whether it passed)
     if learner.name == "best_of_n":
-        drawn = rows["cost_rollouts"].to_numpy()
-        yield _exact_row(learner, task, horizon, ps, drawn, passed)
+        cases = [(rows["cost_rollouts"].to_numpy(), passed)]
     elif learner.name == "first_success":
         oracle = "verifications" if Oracle.VERIFIER in learner.uses else "rewards"
         judged = rows[f"cost_{oracle}"].to_numpy()
         cap = judged[~passed].min() if not passed.all() else judged.max()
-        for n in sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))}):
-            drawn = np.full(len(rows), int(n))
-            yield _exact_row(learner, task, horizon, ps, drawn, passed & (judged <= n))
-
-
-def _has_no_error() -> pl.Expr:
-    import polars as pl
-
-    return pl.col("error").is_null()
-
-
-def _exact_row(
-    learner: Learner,
-    task: str,
-    horizon: int,
-    log_p: FloatArray,
-    drawn: np.ndarray,
-    solved: np.ndarray,
-) -> dict[str, Any]:
-    exact = best_of_n(log_p, drawn)
-    low, high = count_band(exact)
-    return {
-        "task": task,
-        "horizon": horizon,
-        "learner": learner.label,
-        "short": learner.short,
-        "rollouts": float(drawn.mean()),
-        "attempts": len(exact),
-        "passed": int(solved.sum()),
-        "expected": float(exact.sum()),
-        "band": [low, high],
-        "inside": bool(low <= solved.sum() <= high),
-    }
+        numbers = sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))})
+        cases = [(np.full(len(rows), int(n)), passed & (judged <= n)) for n in numbers]
+    for drawn, solved in cases:
+        exact = best_of_n(ps, drawn)
+        low, high = count_band(exact)
+        yield {
+            "task": task,
+            "horizon": horizon,
+            "learner": learner.label,
+            "short": learner.short,
+            "rollouts": float(drawn.mean()),
+            "attempts": len(exact),
+            "passed": int(solved.sum()),
+            "expected": float(exact.sum()),
+            "band": [low, high],
+            "inside": bool(low <= solved.sum() <= high),
+        }
 
 
 def reach(run: RunData, task: str, horizon: int) -> dict[str, Any]:
@@ -332,17 +334,13 @@ def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, An
     for learner, rows in tables.items():
         if learner.control == Control.ROOT or not len(rows):
             continue
-        pair = rows.join(tables[best], on=["seed", "problem"], suffix="_root")
+        pair, won, lost = paired(rows, tables[best], UNIT)
         if not len(pair):
             continue
-        won = int((pair["passed"] & ~pair["passed_root"]).sum())
-        lost = int((~pair["passed"] & pair["passed_root"]).sum())
         low, high = paired_difference(won, lost, len(pair), alpha_low=0.025, alpha_high=0.025)
-        gap = (pair["reward"] - pair["reward_root"]).to_numpy()
-        kept = ~np.isnan(gap)
-        rng = keyed_rng(stream_key(0, f"{task}/{horizon}/{learner.label}", "bootstrap difference"))
-        problems = pair.filter(kept)["problem"].to_list()
-        interval = _plain(bootstrap_interval(gap[kept], problems, rng=rng)) if kept.any() else None
+        gap = (pair["reward"] - pair["reward_other"]).to_numpy()
+        place = f"{task}/{horizon}/{learner.label}"
+        mean, interval = mean_and_interval(gap, pair, place, "difference")
         yield {
             "task": task,
             "horizon": horizon,
@@ -353,6 +351,6 @@ def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, An
             "losses": lost,
             "pass_difference": (won - lost) / len(pair),
             "pass_interval": [float(low), float(high)],
-            "reward_difference": float(gap[kept].mean()) if kept.any() else None,
+            "reward_difference": mean,
             "reward_interval": interval,
         }

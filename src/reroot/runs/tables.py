@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 PROBLEMS = "problems.parquet"
 _CELL = ("task", "horizon", "seed")
+_AS_IT_IS = (
+    *("learner", "contract", "seed", "problem", "reward", "passed", "complete", "accepted"),
+    *("text", "surprisal", "stopped"),
+)
 
 
 def attempt_schema() -> dict[str, Any]:
@@ -75,20 +79,10 @@ def problem_schema() -> dict[str, Any]:
 def attempt_to_row(attempt: Attempt) -> dict[str, Any]:
     """An attempt as one row of a results table (``attempt_schema``)."""
     return {
-        "learner": attempt.learner,
-        "contract": attempt.contract,
-        "seed": attempt.seed,
-        "problem": attempt.problem,
-        "reward": attempt.reward,
-        "passed": attempt.passed,
-        "complete": attempt.complete,
-        "accepted": attempt.accepted,
-        "text": attempt.text,
+        **{name: getattr(attempt, name) for name in _AS_IT_IS},
         "tokens_out": None if attempt.output is None else list(attempt.output.tokens),
-        "surprisal": attempt.surprisal,
         "error": None if attempt.error is None else str(attempt.error),
         "error_kind": None if attempt.error is None else attempt.error.kind,
-        "stopped": attempt.stopped,
         "metadata": json.dumps(attempt.metadata) if attempt.metadata else None,
         **{f"cost_{currency}": amount for currency, amount in attempt.cost.to_dict().items()},
     }

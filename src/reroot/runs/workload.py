@@ -4,26 +4,67 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import groupby, product
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from .. import specs
-from ..access.episode import Episode, bind
+from ..access.episode import Episode, bind, oracles_of
 from ..checks import check_int
 from ..contract import Oracle
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
+from ..tasks.data.task import DataTask
+from ..tasks.self_check import self_check
 from .inputs import check_shares, generator_of, problems_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
 _MOST = 1_000_000
 _DTYPES = ("float32", "bfloat16", "float16")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
-DEFAULT_LOAD = {"chat": False, "dtype": "float32", "device": "cpu", "trust_remote_code": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How to load a language model; ``chat_template_kwargs`` as in ``enable_thinking=false``."""
+
+    chat: bool = False
+    dtype: str = "float32"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    chat_template_kwargs: str = ""
+
+    def check(self, model: str | Generator) -> None:
+        """Refuse ways that do not exist, or not for this model (``InvalidInput``)."""
+        for name in ("chat", "trust_remote_code"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInput(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.dtype not in _DTYPES:
+            raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {self.device!r}")
+        self.template()
+        if isinstance(model, str) and not _loads_itself(model):
+            return
+        for name, value in self.changed().items():
+            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
+
+    def template(self) -> dict[str, specs.Value]:
+        """Arguments of the chat template (``InvalidInput`` where they cannot be read)."""
+        text = self.chat_template_kwargs
+        return specs.parse_settings(text, "chat_template_kwargs") if text else {}
+
+    def changed(self) -> dict[str, Any]:
+        """What is not as by default."""
+        return {k: v for k, v in asdict(self).items() if v != getattr(_DEFAULT_LOAD, k)}
+
+
+_DEFAULT_LOAD = Load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +89,8 @@ class Workload:
         count: problems per cell.
         code: name of what is not reroot's own → fingerprint of its code.
         objects: what was given as an object, so that no command line says it.
+        notes: what was recognized, decided and left out as the tasks were read, for people.
+        data: data set → its digest.
     """
 
     model: str
@@ -58,18 +101,14 @@ class Workload:
     count: int
     code: Mapping[str, str] = field(default_factory=dict[str, str])
     objects: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
-        problems = [e.problem for cell in self.cells if cell.task == task for e in cell.episodes]
-        have = {Oracle.REWARD}
-        if all(p.verifier is not None for p in problems):
-            have.add(Oracle.VERIFIER)
-        if all(p.demonstration is not None for p in problems):
-            have.add(Oracle.DEMONSTRATION)
-        if all(p.value is not None for p in problems):
-            have.add(Oracle.VALUE)
-        return frozenset(have)
+        cells = [cell for cell in self.cells if cell.task == task]
+        have = (oracles_of(e.problem) for cell in cells for e in cell.episodes)
+        return frozenset(Oracle).difference({Oracle.HIDDEN}).intersection(*have)
 
 
 def build_workload(
@@ -78,11 +117,7 @@ def build_workload(
     horizons: Sequence[int],
     seeds: int,
     problems: int | Sequence[Problem] | None,
-    *,
-    chat: bool = False,
-    dtype: str = "float32",
-    device: str = "cpu",
-    trust_remote_code: bool = False,
+    load: Load = _DEFAULT_LOAD,
     budgets: Mapping[str, int] | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
@@ -91,19 +126,18 @@ def build_workload(
         model: an exact family such as ``hidden_path:K=4,H=16,p=0.4``, what ``load_text_generator``
             takes, or a generator.
         tasks: task names or tasks; empty for exact families, which bring their task.
-        horizons: task sizes; empty for a family takes its own H.
+        horizons: task sizes; empty for a family takes its own H. Data sets have none: theirs is 0.
         seeds: number of seeds 0…seeds−1.
         problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
             place of tasks; cells are then their horizons.
-        chat, dtype, device, trust_remote_code: how to load a language model.
+        load: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
     """
     family = isinstance(model, str) and is_family(model)
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    check_load(model, **load)
+    load.check(model)
     count, given = _DEFAULT_COUNT[family], None
     if isinstance(problems, Integral):
         count = check_int("problems", problems, 1)
@@ -144,25 +178,6 @@ def is_family(model: str) -> bool:
     return bool(read.settings) and not other
 
 
-def check_load(
-    model: str | Generator, *, chat: bool, dtype: str, device: str, trust_remote_code: bool
-) -> None:
-    """Refuse ways to load a model that do not exist, or not for this one (``InvalidInput``)."""
-    load = {"chat": chat, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
-    for name in ("chat", "trust_remote_code"):
-        if not isinstance(load[name], bool):
-            raise InvalidInput(f"{name} must be True or False, got {load[name]!r}")
-    if dtype not in _DTYPES:
-        raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-        raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {device!r}")
-    if isinstance(model, str) and not _loads_itself(model):
-        return
-    for name, value in load.items():
-        if value != DEFAULT_LOAD[name]:
-            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
-
-
 def _loads_itself(model: str) -> bool:
     name = specs.parse(model, "model").name
     own = specs.is_file(name) or name in specs.plugins("model")
@@ -191,7 +206,7 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
     grid = tuple(horizons) or (() if spec.horizon is None else (spec.horizon,))
     if not grid:
         raise InvalidInput(f"{model!r} names no horizon: add H=… to it, or --horizons")
-    places = [(h, s, i) for h in grid for s in range(seeds) for i in range(count)]
+    places = list(product(grid, range(seeds), range(count)))
     members = [
         spec(seed=stream_key(s, f"{spec.family}/{h}/{i}", "instance")[0], horizon=h)
         for h, s, i in places
@@ -202,18 +217,8 @@ def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int
         for index, (member, (h, s, i)) in enumerate(zip(members, places, strict=True))
     ]
     cells = tuple(
-        Cell(
-            spec.family,
-            h,
-            s,
-            tuple(
-                bind(problem, generator)
-                for problem, place in zip(problems, places, strict=True)
-                if place[:2] == (h, s)
-            ),
-        )
-        for h in grid
-        for s in range(seeds)
+        Cell(spec.family, h, s, tuple(bind(problem, generator) for _, problem in here))
+        for (h, s), here in groupby(zip(places, problems, strict=True), lambda pair: pair[0][:2])
     )
     return Workload(model, generator, (spec.family,), grid, cells, count)
 
@@ -225,42 +230,85 @@ def _task_workload(
     horizons: Sequence[int],
     seeds: int,
     count: int,
-    load: Mapping[str, Any],
+    load: Load,
 ) -> Workload:
     code: dict[str, str] = {}
+    notes: list[str] = []
     objects = [] if isinstance(model, str) else ["generator"]
     if given is None:
-        if not horizons:
-            raise InvalidInput("a task needs horizons (sizes), as in --horizons 2,4,6,8")
         named = _named(tasks, code)
         objects += ["task"] if any(not isinstance(t, str) for t in tasks) else []
+        grids = {name: _grid(name, task, horizons, notes) for name, task in named.items()}
     else:
-        horizons = sorted({p.horizon for p in given})
         named = {"problems": _Given(given)}
+        grids = {"problems": sorted({p.horizon for p in given})}
         objects.append("problems")
     if isinstance(model, str):
-        generator = load_text_generator(model, **load, code=code)
+        generator = load_text_generator(model, load, code)
     else:
         generator = generator_of(model)
         _note(code, type(generator).__name__, type(generator))
+
+    def cell(name: str, horizon: int, seed: int) -> Cell:
+        task = named[name]
+        made = task.problems(horizon, count, seed)
+        if isinstance(task, DataTask):
+            made = usable(task, made, generator, notes)
+        problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
+        return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
+
     cells = tuple(
-        Cell(
-            name,
-            horizon,
-            seed,
-            tuple(
-                bind(replace(p, id=_id(name, horizon, seed, p.id)), generator)
-                for p in task.problems(horizon, count, seed)
-            ),
-        )
-        for name, task in named.items()
-        for horizon in horizons
+        cell(name, horizon, seed)
+        for name, grid in grids.items()
+        for horizon in grid
         for seed in range(seeds)
     )
-    name = model if isinstance(model, str) else type(model).__name__
+    data = {name: task for name, task in named.items() if isinstance(task, DataTask)}
     return Workload(
-        name, generator, tuple(named), tuple(horizons), cells, count, code, tuple(objects)
+        model if isinstance(model, str) else type(model).__name__,
+        generator,
+        tuple(named),
+        tuple(dict.fromkeys(h for grid in grids.values() for h in grid)),
+        cells,
+        count,
+        code,
+        tuple(objects),
+        tuple(dict.fromkeys([note for task in data.values() for note in task.notes] + notes)),
+        {name: task.digest for name, task in data.items()},
     )
+
+
+def _grid(name: str, task: Task, horizons: Sequence[int], notes: list[str]) -> Sequence[int]:
+    """The horizons of a task: 0 where it has no knob, and then what was asked for is said to be unused."""
+    if getattr(task, "has_horizon", True):
+        if not horizons:
+            raise InvalidInput(f"task {name!r} needs horizons (sizes), as in --horizons 2,4,6,8")
+        return horizons
+    if horizons:
+        notes.append(f"{name}: it has no horizon knob, {list(horizons)} are not used")
+    return (0,)
+
+
+def usable(
+    task: DataTask, problems: Sequence[Problem], generator: Generator, notes: list[str]
+) -> Sequence[Problem]:
+    """The problems that pass the self-check with this generator; ``notes`` gets what was left out.
+
+    Raises:
+        InvalidInput: some do not, and ``skip_bad`` is not set; or none does.
+    """
+    faults = [f for f in self_check(problems, fit=partial(bind, generator=generator)) if f.bad]
+    bad = {fault.problem for fault in faults}
+    if not bad:
+        return problems
+    told = "; ".join(map(str, faults[:3])) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+    said = f"{len(bad)} of {len(problems)} problems cannot be used: {told}"
+    if not task.settings.skip_bad or len(bad) == len(problems):
+        raise InvalidInput(
+            f"{task.rows.source}: {said}. 'reroot check' lists them, --skip-bad leaves them out"
+        )
+    notes.append(f"{task.rows.source}: {said}; left out")
+    return [p for p in problems if p.id not in bad]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,18 +324,28 @@ class _Given:
 
 def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:
     """Name → task; what is not reroot's own is checked as it makes problems, and its code noted."""
+    from ..tasks.answers.rules import Own
     from ..tasks.files import OwnTask
     from ..tasks.registry import get_task
 
     named: dict[str, Task] = {}
     for task in tasks:
-        made = get_task(task) if isinstance(task, str) else OwnTask.of(_name_of(task), task, {})
+        whole = isinstance(task, DataTask)
+        made = (
+            get_task(task)
+            if isinstance(task, str)
+            else task
+            if whole
+            else OwnTask.of(_name_of(task), task, {})
+        )
         if made.name in named and not isinstance(task, str):
             raise InvalidInput(f"two tasks have the name {made.name!r}")
         name = task if isinstance(task, str) else made.name
         named[name] = made
         if isinstance(made, OwnTask):
             _note(code, name, made.function)
+        if isinstance(made, DataTask) and isinstance(made.by, Own):
+            _note(code, made.by.kind, made.by.function)
     return named
 
 
@@ -305,15 +363,7 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
     return f"{task}/H{horizon}/s{seed}/{problem}"
 
 
-def load_text_generator(
-    model: str,
-    *,
-    chat: bool = False,
-    dtype: str = "float32",
-    device: str = "cpu",
-    trust_remote_code: bool = False,
-    code: dict[str, str] | None = None,
-) -> Generator:
+def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
     package brings by name, ``smollm2``, a model folder, or a hub id.
 
@@ -337,7 +387,7 @@ def load_text_generator(
         return CharNgram.from_file(file, order=order, separator="\n\n")
     if specs.is_file(read.name) or read.name in specs.plugins("model"):
         factory = specs.find("model", read.name, {})
-        _note(code if code is not None else {}, read.name, factory)
+        _note(code, read.name, factory)
         made = (
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
@@ -345,6 +395,5 @@ def load_text_generator(
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
-    trust = trust_remote_code
-    folder = resolve(model, trust_remote_code=trust)
-    return Transformers(folder, chat=chat, dtype=dtype, device=device, trust_remote_code=trust)
+    folder = resolve(model, trust_remote_code=load.trust_remote_code)
+    return Transformers(folder, **{**asdict(load), "chat_template_kwargs": load.template()})

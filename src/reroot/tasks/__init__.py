@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from .base import ExactText, Problem, Task, TextPrefix, check, score
-from .registry import get_task, list_tasks
+from .answers import equal
+from .base import ExactText, Problem, Task, TextPrefix
+from .judges import check, judge, score
+from .registry import get_task, list_tasks, load
 
-__all__ = ["ExactText", "Problem", "Task", "TextPrefix", "check", "get_task", "list_tasks", "score"]
+__all__ = [
+    "ExactText",
+    "Problem",
+    "Task",
+    "TextPrefix",
+    "check",
+    "equal",
+    "get_task",
+    "judge",
+    "list_tasks",
+    "load",
+    "score",
+]

@@ -6,19 +6,21 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..checks import check_int
-from ..errors import InvalidInput, OracleError
-from ..types import Output, as_tokens
-from .calls import OverTime, call
+from ..errors import InvalidInput
+from ..types import Chat, Output, as_tokens
 
-RewardFunction = Callable[[Output], float | Awaitable[float]]
+if TYPE_CHECKING:
+    from .answers import AnswerRule
+
+RewardFunction = Callable[[Output], float | Awaitable[float | None] | None]
 Verifier = Callable[[Output], bool | Awaitable[bool]]
 ValueFunction = Callable[[Output], float | Awaitable[float]]
-_MOST = 1_000_000_000
+MOST = 1_000_000_000
 """Tokens of an output, or units of a horizon."""
 
 
@@ -26,31 +28,40 @@ _MOST = 1_000_000_000
 class Problem:
     """One prompt with its judge.
 
-    Reward, verifier and value function may be ``async def``: they are awaited, all on one event loop.
+    Reward, verifier and value function may be ``async def``: they are awaited together, on one event
+    loop. ``reroot.tasks.judge`` says of a function that it takes many outputs at once, or which of
+    its errors pass by themselves.
 
     Attributes:
         id: unique within a run; part of the random key, so keep it stable.
-        prompt: text (encoded by the generator) or prompt tokens.
+        prompt: text (encoded by the generator), prompt tokens, or a ``Chat`` (also as a list of
+            messages), which the generator's chat template encodes.
         max_tokens: the horizon H, the most tokens of an output.
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
+            ``None``: the judge abstains.
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
         unique: up to negligible mass, the right token strings are the demonstration and its variants
-            with another stop token at the end, so that the pass probability of one rollout is
-            P(demonstration but its last token) · Σ P(s) over the stop tokens s that end it rightly.
-        stop: texts that end an output, at the first token whose text contains one of them.
+            with another token at the end, so that the pass probability of one rollout is
+            P(demonstration but its last token) · Σ P(s) over the tokens s that end it there, rightly:
+            stop tokens, and tokens that complete a stop text which it has begun.
+        stop: texts that end an output: it ends at the token with which its text first contains one of
+            them, whatever tokens spell it, and counts up to that token. Whether it has ended is a
+            function of its tokens, those of a chosen prefix included; the prompt is not part of it.
         horizon: the task's horizon knob (terms, words, digits), for tables and figures.
         pass_at: reward from which an output passes.
         answer: what to show as the right answer, if there is one.
         value: an estimate ≥ 0 of the value of a prefix, as in V(u) = E_P[r | u]. What it estimates, and
             how well, is between the problem and the learners that ask for it.
+        equality: when two answers are the same, for votes; ``None``: when the whole texts are.
+        group: the data set that the problem is of, where a task mixes several.
 
     Raises:
         InvalidInput: a field is not what is described here.
     """
 
     id: str
-    prompt: str | tuple[int, ...]
+    prompt: str | tuple[int, ...] | Chat
     max_tokens: int
     reward: RewardFunction
     verifier: Verifier | None = None
@@ -61,17 +72,19 @@ class Problem:
     pass_at: float = 1.0
     answer: str = ""
     value: ValueFunction | None = None
+    equality: AnswerRule | None = None
+    group: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidInput(f"a problem needs a non-empty text as id, got {self.id!r}")
-        for name in ("id", "prompt", "demonstration", "answer"):
+        for name in ("id", "prompt", "demonstration", "answer", "group"):
             whole_text(getattr(self, name), f"problem {self.id!r}: {name}")
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here
-        set_field(self, "prompt", _text_or_tokens(self.prompt, f"{at}: prompt"))
-        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, _MOST))
-        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, _MOST))
+        set_field(self, "prompt", _prompt(self.prompt, f"{at}: prompt"))
+        set_field(self, "max_tokens", check_int(f"{at}: max_tokens", self.max_tokens, 1, MOST))
+        set_field(self, "horizon", check_int(f"{at}: horizon", self.horizon, 0, MOST))
         if not isinstance(self.unique, (bool, np.bool_)):
             raise InvalidInput(f"{at}: unique must be True or False, got {self.unique!r}")
         if not callable(self.reward):
@@ -90,7 +103,7 @@ class Problem:
         elif self.unique:
             raise InvalidInput(f"{at}: unique=True needs a demonstration")
         set_field(self, "stop", stop_texts(self.stop, at))
-        if _finite(self.pass_at) is None:
+        if finite(self.pass_at) is None:
             raise InvalidInput(f"{at}: pass_at must be a finite number, got {self.pass_at!r}")
         if not isinstance(self.answer, str):
             raise InvalidInput(f"{at}: answer must be text, got {self.answer!r}")
@@ -107,57 +120,6 @@ class Task(Protocol):
     def problems(self, horizon: int, count: int, seed: int) -> Sequence[Problem]:
         """``count`` problems of size ``horizon``; the same arguments give the same problems."""
         ...
-
-
-def score(problem: Problem, output: Output, limit: float | None = None) -> float:
-    """The outcome reward of ``output``: what the problem's reward function says, as a finite number.
-
-    Args:
-        problem: whose reward.
-        output: what is judged.
-        limit: seconds that the call may take; ``None``: as long as it likes.
-
-    Raises:
-        OracleError: the function raised, took too long, or returned something that is not a finite
-            number. The message names the problem and the value.
-    """
-    said = _call(problem, "reward", problem.reward, output, limit)
-    return _number(problem, "reward", said, -math.inf)
-
-
-def estimate(problem: Problem, output: Output, limit: float | None = None) -> float:
-    """The value of the prefix ``output``, as the problem's value function estimates it.
-
-    ``limit`` and errors are as of ``score``.
-
-    Raises:
-        InvalidInput: the problem has no value function.
-        OracleError: what it returned is not a finite number ≥ 0, among others.
-    """
-    if problem.value is None:
-        raise InvalidInput(f"problem {problem.id!r} has no value function")
-    said = _call(problem, "value", problem.value, output, limit)
-    return _number(problem, "value", said, 0.0)
-
-
-def check(problem: Problem, output: Output, limit: float | None = None) -> bool:
-    """What the process verifier says: can ``output`` still become (or: is it) a right output?
-
-    ``limit`` and errors are as of ``score``.
-
-    Raises:
-        InvalidInput: the problem has no verifier.
-        OracleError: what it returned is not a truth value, among others.
-    """
-    if problem.verifier is None:
-        raise InvalidInput(f"problem {problem.id!r} has no process verifier")
-    value = _call(problem, "verifier", problem.verifier, output, limit)
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    raise OracleError(
-        f"problem {problem.id!r}: the verifier must return True or False, got {value!r} "
-        f"({type(value).__name__})"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +142,18 @@ class TextPrefix:
     """Process verifier of a text answer, consistent with ``ExactText``.
 
     A complete output must be right. An incomplete one must be extendable, by some text, to a right
-    one. It judges decoded text, so every tokenization of a right answer counts. Whether the tokens
-    left up to the horizon suffice is not asked.
+    one; where a stop text ends it, what is there of that counts. It judges decoded text, so every
+    tokenization of a right answer counts. Whether the tokens left up to the horizon suffice is not
+    asked.
+
+    Attributes:
+        answer, strict_end: as of ``ExactText``.
+        stop: the problem's stop texts.
     """
 
     answer: str
     strict_end: bool = False
+    stop: tuple[str, ...] = ()
 
     def __call__(self, output: Output) -> bool:
         if _says(output.text, self.answer, self.strict_end):
@@ -194,8 +162,15 @@ class TextPrefix:
 
     def _starts(self, said: str) -> bool:
         text = said.rstrip("\ufffd")  # a character of which only the first bytes are there yet
-        rest = self.answer[len(text) :]
-        return self.answer.startswith(text) and (text == said or not rest[:1].isascii())
+        whole, behind = text == said, text.removeprefix(self.answer)
+        spaces = 0 if self.strict_end else len(behind) - len(behind.lstrip())
+        ways = [(self.answer, text)]
+        if text.startswith(self.answer):
+            ways += [(stop, behind[i:]) for stop in self.stop for i in range(spaces + 1)]
+        return any(
+            full.startswith(part) and (whole or not full[len(part) :][:1].isascii())
+            for full, part in ways
+        )
 
 
 def _says(text: str, answer: str, strict_end: bool) -> bool:
@@ -208,6 +183,8 @@ def stop_texts(stop: object, at: str) -> tuple[str, ...]:
         raise InvalidInput(f"{at}: stop must be a tuple of non-empty texts, got {stop!r}")
     for text in stop:
         whole_text(text, f"{at}: a stop text")
+        if "\ufffd" in text:  # a decoder shows it for half a character, which the next token mends
+            raise InvalidInput(f"{at}: a stop text has U+FFFD, which is no character: {text!r}")
     return tuple(stop)
 
 
@@ -221,6 +198,16 @@ def whole_text(value: object, name: str) -> None:
             raise InvalidInput(f"{name} has a lone surrogate, {lone!r}: {value!r}") from None
 
 
+def _prompt(value: Any, name: str) -> str | tuple[int, ...] | Chat:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        value = Chat.of(value)
+    if not isinstance(value, Chat):
+        return _text_or_tokens(value, name)
+    for _, text in value.messages:
+        whole_text(text, name)
+    return value
+
+
 def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
     if isinstance(value, str):
         return value
@@ -230,19 +217,7 @@ def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
         raise InvalidInput(f"{name} must be text or tokens: {error}") from None
 
 
-def _number(problem: Problem, what: str, said: object, least: float) -> float:
-    """A judge's answer as a finite number >= ``least`` (``OracleError`` if it is none)."""
-    number = _finite(said)
-    if number is not None and number >= least:
-        return number
-    bound = "" if least == -math.inf else f" >= {least:g}"
-    raise OracleError(
-        f"problem {problem.id!r}: the {what} must be a finite number{bound}, got {said!r} "
-        f"({type(said).__name__})"
-    )
-
-
-def _finite(said: object) -> float | None:
+def finite(said: object) -> float | None:
     """``said`` as a finite number, if it is one."""
     if not isinstance(said, (Real, np.bool_)):
         return None
@@ -251,22 +226,3 @@ def _finite(said: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _call(
-    problem: Problem,
-    what: str,
-    function: Callable[[Output], object],
-    output: Output,
-    limit: float | None,
-) -> object:
-    try:
-        return call(function, output, limit)
-    except OverTime:
-        raise OracleError(
-            f"problem {problem.id!r}: the {what} took longer than the time limit of {limit:g} s"
-        ) from None
-    except (Exception, SystemExit) as error:  # a reward that runs code may meet an exit() in it
-        raise OracleError(
-            f"problem {problem.id!r}: the {what} raised {type(error).__name__}: {error}"
-        ) from error

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .. import specs
 from ..errors import InvalidInput, MissingDependency, nearest
 from .base import Task
-from .files import JsonlTask, OwnTask
+from .data.rows import FILES, HUB
+from .data.task import DataTask
+from .files import OwnTask
 from .parity import PARITY_TASKS, parse
 from .reasoning_gym import PREFIX, ReasoningGymTask, dataset_names
 from .strings import STRING_TASKS
@@ -27,8 +31,8 @@ def get_task(spec: str) -> Task:
         return parse(spec)
     if read.name.startswith(PREFIX):
         return ReasoningGymTask.parse(spec)
-    if read.name.endswith(".jsonl") and not read.settings:
-        return JsonlTask.read(read.name)
+    if is_data(read.name):
+        return DataTask.read(spec)
     if specs.is_file(read.name):
         return OwnTask.of(spec, specs.load(read.name, "task", default="problems"), read.settings)
     offered = specs.plugins("task")
@@ -38,6 +42,38 @@ def get_task(spec: str) -> Task:
         raise InvalidInput(f"task {read.name!r} takes no settings, got {spec!r}")
     names = [*STRING_TASKS, *PARITY_TASKS, *offered]
     raise specs.unknown("task", read.name, names, _hint(read.name, names))
+
+
+def is_data(name: str) -> bool:
+    """Whether a task's name, without settings, is that of a data set."""
+    return name.startswith(HUB) or name.lower().endswith(FILES)
+
+
+def load(spec: str, *, map: str | Mapping[str, str] | None = None, **settings: specs.Value) -> Task:
+    """The task that ``spec`` names, with settings beside those that it holds.
+
+    Args:
+        spec: as for ``get_task``.
+        map: role → column of a data set, or the text ``prompt=question,answer=answer``.
+        settings: ``answer``, ``format``, ``chat``, ``system``, ``max_tokens``, ``take``, ``skip_bad``
+            of a data set; the parameters of other tasks.
+
+    Raises:
+        InvalidInput: as for ``get_task``, or a setting is given twice.
+    """
+    if isinstance(map, Mapping):
+        map = ",".join(f"{role}={specs.quoted(column)}" for role, column in map.items())
+    given = {"map": map, **settings} if map is not None else settings
+    return get_task(str(with_settings(spec, {k: v for k, v in given.items() if v is not None})))
+
+
+def with_settings(spec: str, settings: Mapping[str, specs.Value]) -> specs.Spec:
+    """``spec`` with further settings (``InvalidInput`` where it gives one of them itself)."""
+    read = specs.parse(spec, "task")
+    for name in settings:
+        if name in read.settings:
+            raise InvalidInput(f"task {spec!r} gives {name!r}, and it is given beside it as well")
+    return specs.Spec(read.name, {**read.settings, **settings})
 
 
 def list_tasks() -> dict[str, str]:
@@ -62,9 +98,11 @@ def list_tasks() -> dict[str, str]:
         "function(horizon, count, seed) returns a list of Problem; the function is 'problems' "
         "unless named; settings, as in file.py:function:digits=3, are passed as well"
     )
-    listed["path/to/file.jsonl"] = (
-        'lines {"prompt": …, "answer": …}, optional "id", "max_tokens", "stop"'
+    listed["path/to/file.jsonl, .json, .csv, .parquet"] = (
+        "rows with a prompt and an answer, or in a well-known layout (GSM8K, MATH, verl, TRL, …); "
+        "settings map, answer, format, chat, system, max_tokens, take, skip_bad"
     )
+    listed["hf:NAME[:CONFIG][:SPLIT]"] = "a data set of Hugging Face; settings as for files"
     return listed
 
 
@@ -78,4 +116,4 @@ def _hint(spec: str, names: list[str]) -> str:
     hint = nearest(spec, [*names, *(PREFIX + name for name in gym)])
     if "Did you mean" in hint:
         return hint
-    return f" Known: {', '.join(names)}, {PREFIX}NAME, a file .py[:function] or .jsonl."
+    return f" Known: {', '.join(names)}, {PREFIX}NAME, hf:NAME, a file .py[:function] or {', '.join(FILES)}."

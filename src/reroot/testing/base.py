@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -118,15 +118,18 @@ def check_shapes(request: Request, reply: Reply, vocab_size: int) -> None:
         bool(((tokens >= 0) & (tokens < vocab_size))[inside].all()),
         f"{request}: tokens outside the vocabulary: {tokens}",
     )
-    last = tokens[np.arange(n), reply.lengths - 1]
-    ended = np.isin(last, list(request.stop)) | (reply.lengths == request.length)
-    expect(bool(ended.all()), f"{request}: ended early with {last}")
+    for output in reply.outputs():
+        ended = len(output) == len(request.prefix) + request.length or request.stop.ends(output)
+        expect(ended, f"{request}: {output} ended early")
     if reply.logprobs is not None:
         expect(not reply.logprobs[~inside].any(), f"{request}: log-probabilities behind the end")
 
 
-def check_all(subject: Conformance) -> None:
-    """Run every check (``AssertionError`` names those that failed, with their reasons)."""
+def check_all(kit: type[Conformance], make: Callable[[], object], **attributes: object) -> None:
+    """Run every check of a kit on what ``make`` gives (``AssertionError`` names those that failed,
+    with their reasons); ``attributes`` that are not ``None`` are in place of the kit's own."""
+    own = {name: value for name, value in attributes.items() if value is not None}
+    subject = type("Checked", (kit,), {"make": lambda self: make(), **own})()
     failed = [f"{name}: {why}" for name, why in subject.run().items() if why is not None]
     expect(not failed, "\n".join([f"{len(failed)} checks failed", *failed]))
 
@@ -153,13 +156,24 @@ def attempts(
 
 
 def uses_all(
-    learner: BoundLearner, problems: Sequence[Problem], generator: Generator, requires: Contract
+    requires: Contract, places: Iterable[tuple[BoundLearner, Sequence[Problem], Generator]]
 ) -> None:
-    """Fail unless the learner meets a refusal under every contract just below ``requires``."""
-    for grants in just_below(requires):
-        made = attempts(learner, problems, generator, grants)
-        refused = any(a.error is not None and a.error.kind == "AccessDenied" for a in made.values())
-        expect(refused, f"it requires {requires}, but {grants} is enough")
+    """Fail unless in one of the places the learner there meets a refusal under every contract just
+    below ``requires``."""
+    why = "there is no place to run in"
+    for place in places:
+        enough = next((g for g in just_below(requires) if not _is_denied(*place, g)), None)
+        if enough is None:
+            return
+        why = f"it requires {requires}, but {enough} is enough"
+    raise AssertionError(why)
+
+
+def _is_denied(
+    learner: BoundLearner, problems: Sequence[Problem], generator: Generator, grants: Contract
+) -> bool:
+    made = attempts(learner, problems, generator, grants)
+    return any(a.error is not None and a.error.kind == "AccessDenied" for a in made.values())
 
 
 def just_below(contract: Contract) -> Iterator[Contract]:

@@ -14,19 +14,11 @@ import numpy as np
 from ..contract import Report, Sampling
 from ..generators.base import Generator
 from ..generators.law import cumulative, most_likely, sampling_laws
+from ..generators.stops import Stop
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
-from ..types import PAD, FloatArray, IntArray, Physical
-from .base import (
-    Conformance,
-    check_all,
-    check_shapes,
-    close,
-    expect,
-    fits,
-    refuses,
-    same,
-)
+from ..types import PAD, FloatArray, IntArray, Physical, Prefix
+from .base import Conformance, check_all, check_shapes, close, expect, fits, refuses, same
 from .subject import Subject, Tokens, scoring, stream
 
 
@@ -86,11 +78,10 @@ class GeneratorConformance(Conformance, ABC):
             alone = [s.request(u, report=Report.FULL) for u in s.probes]
             for reply in self.make().answer([s.rollouts(4, Report.FULL), *alone]):
                 assert reply.laws is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    path = [(*reply.prefix, *tokens[:t]) for t in range(len(tokens))]
-                    seen = reply.laws[i, : len(path)]
-                    close(seen, s.laws(path), self.tolerance, f"laws along {path[-1]}")
+                for i, tokens, laws in s.along(reply):
+                    seen = reply.laws[i, : len(tokens)]
+                    path = (*reply.prefix, *tokens[:-1])
+                    close(seen, laws, self.tolerance, f"laws along {path}")
 
     # ---- draws -----------------------------------------------------------------------------
 
@@ -160,10 +151,8 @@ class GeneratorConformance(Conformance, ABC):
             request = s.rollouts(6, Report.LOGPROB)
             (reply,) = self.make().answer([request])
             assert reply.logprobs is not None
-            for i in range(reply.n):
-                tokens = reply.continuation(i)
+            for i, tokens, laws in s.along(reply):
                 drawn = reply.logprobs[i, : len(tokens)]
-                laws = s.laws([tokens[:t] for t in range(len(tokens))])
                 known = laws[np.arange(len(tokens)), tokens]
                 close(drawn, known, self.tolerance, f"log-probabilities along {tokens}")
                 if reply.base_logprobs is not None:
@@ -219,7 +208,8 @@ class GeneratorConformance(Conformance, ABC):
             own = s.own
             ranked = most_likely(s.laws([()]), len(own) + 1)[0].tolist()
             free = s.rollouts(64, Report.LOGPROB)
-            stopped = replace(free, stop=own | {next(t for t in ranked if t not in own)})
+            stops = own | {next(t for t in ranked if t not in own)}
+            stopped = replace(free, stop=Stop(stops))
             reply, cut = s.answer(free)[0], s.answer(stopped)[0]
             for i in range(reply.n):
                 tokens = reply.continuation(i)
@@ -227,10 +217,10 @@ class GeneratorConformance(Conformance, ABC):
                 expect(not early, f"{tokens} goes on after the stop token {early[:1]}")
                 ended = len(tokens) == s.room or tokens[-1] in own
                 expect(ended, f"{tokens} ends before {s.room} tokens without a stop token")
-                at = next((t for t, a in enumerate(tokens) if a in stopped.stop), s.room)
+                at = next((t for t, a in enumerate(tokens) if a in stops), s.room)
                 expect(
                     cut.continuation(i) == tokens[: at + 1],
-                    f"with stop tokens {sorted(stopped.stop)} the output is {cut.continuation(i)}, "
+                    f"with stop tokens {sorted(stops)} the output is {cut.continuation(i)}, "
                     f"expected {tokens[: at + 1]}",
                 )
 
@@ -249,9 +239,7 @@ class GeneratorConformance(Conformance, ABC):
                 (reply,) = s.answer(request)
                 assert reply.laws is not None
                 assert reply.logprobs is not None
-                for i in range(reply.n):
-                    tokens = reply.continuation(i)
-                    laws = s.laws([tokens[:t] for t in range(len(tokens))])
+                for i, tokens, laws in s.along(reply):
                     known = sampling_laws(laws, sampling)
                     what = f"at {sampling} along {tokens}"
                     seen = reply.laws[i, : len(tokens)]
@@ -293,7 +281,7 @@ class GeneratorConformance(Conformance, ABC):
         known = json.dumps(dict(generator.describe()), sort_keys=True)
         again = json.dumps(dict(self.make().describe()), sort_keys=True)
         expect(known == again, f"describe() changes from {known} to {again}")
-        own, end = generator.stop_tokens(()), generator.end_token
+        own, end = generator.stops(()).tokens, generator.end_token
         expect(all(0 <= t < generator.vocab_size for t in own), f"stop tokens {sorted(own)}")
         expect(end is None or end in own, f"end token {end} is not among {sorted(own)}")
         for s in self._subjects():
@@ -302,6 +290,28 @@ class GeneratorConformance(Conformance, ABC):
             expect(isinstance(text, str), f"decode({tokens}) is {text!r}, not text")
             if end is not None and tokens[-1] not in own:
                 expect(generator.decode((*tokens, end)) == text, "decode shows the end token")
+
+    def test_18_stop_texts_end_outputs(self) -> None:
+        """At the token that completes the text of two drawn tokens, from the root and from the first."""
+        for s in self._subjects():
+            free = s.rollouts(64)
+            found = _text_of_two(s, s.answer(free)[0].outputs())
+            if found is None:
+                continue
+            tokens, text = found
+            rule = s.generator.stops((text,))
+            expect(rule.first_end(tokens) is not None, f"{text!r} does not end {tokens}")
+            for request in (free, s.request(tokens[:-1], 64, s.room - len(tokens) + 1)):
+                if rule.first_end(request.prefix) is not None:
+                    continue
+                replies = s.answer(request, replace(request, stop=rule))
+                for whole, cut in zip(*(reply.outputs() for reply in replies), strict=True):
+                    end = rule.first_end(whole)
+                    known = whole if end is None else whole[: end + 1]
+                    expect(cut == known, f"with {text!r} as stop {cut} is drawn, expected {known}")
+                    said = s.generator.decode(known.tokens)
+                    holds = end is None or known[-1] in s.own or text.strip() in said
+                    expect(holds, f"{known} says {said!r}, and ended as if it held {text!r}")
 
     def _subjects(self) -> list[Subject]:
         """One subject per prompt, all of one new generator."""
@@ -313,6 +323,18 @@ class GeneratorConformance(Conformance, ABC):
             room = self.length if limit is None else min(self.length, limit - len(tokens))
             subjects.append(Subject(generator, tokens, room))
         return subjects
+
+
+def _text_of_two(s: Subject, outputs: Sequence[Prefix]) -> tuple[Tokens, str] | None:
+    """(three drawn tokens, or two, and the text of the last two), where they have one of their own."""
+    for output in outputs:
+        tokens = output.tokens[: min(3, s.room)]
+        whole, before = (s.generator.decode(part) for part in (tokens, tokens[:-2]))
+        text = whole.removeprefix(before)
+        spoken = "\ufffd" not in whole and s.generator.decode(tokens[:-1]) not in (before, whole)
+        if len(tokens) > 1 and spoken and not s.own & {*tokens}:
+            return tokens, text
+    return None
 
 
 def _steps(s: Subject) -> Iterator[tuple[FloatArray, list[int], FloatArray, IntArray]]:
@@ -350,13 +372,5 @@ def check_generator(
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-    made = make
     settings = {"prompts": prompts, "tolerance": tolerance, "length": length, "draws": draws}
-
-    class Checked(GeneratorConformance):
-        def make(self) -> Generator:
-            return made()
-
-    for name, value in settings.items():
-        setattr(Checked, name, value)
-    check_all(Checked())
+    check_all(GeneratorConformance, make, **settings)

@@ -53,15 +53,9 @@ class StrategyConformance(Conformance, ABC):
             expect(not denied, f"{told}: {attempt.error}")
 
     def test_03_requires_the_weakest_contract(self) -> None:
-        requires = self.make().requires
-        reason = AssertionError("there is no place to run in")
-        for generator, problems in self.places:
-            for make in (self.make, self._failing):
-                try:
-                    return uses_all(_groups(make), problems, generator, requires)
-                except AssertionError as error:
-                    reason = error
-        raise reason
+        makes = (self.make, self._failing)
+        tried = ((_groups(make), p, g) for g, p in self.places for make in makes)
+        uses_all(self.make().requires, tried)
 
     def _failing(self) -> Strategy:
         """It, after groups on the prompts of ``places`` that found no reward."""
@@ -155,12 +149,4 @@ def check_strategy(make: Callable[[], Strategy], places: Places | None = None) -
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-    made = make
-
-    class Checked(StrategyConformance):
-        def make(self) -> Strategy:
-            return made()
-
-    if places is not None:
-        Checked.places = places
-    check_all(Checked())
+    check_all(StrategyConformance, make, places=places)

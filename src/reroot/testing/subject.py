@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..contract import Report, Sampling
 from ..generators.base import Generator, Request
 from ..generators.law import most_likely
+from ..generators.stops import Stop
 from ..randomness import Key, stream_key
 from ..types import FloatArray, Reply
 
@@ -36,10 +37,16 @@ class Subject:
     def answer(self, *requests: Request) -> list[Reply]:
         return self.generator.answer(requests)
 
+    def along(self, reply: Reply) -> Iterator[tuple[int, Tokens, FloatArray]]:
+        """(i, tokens, the laws that they were drawn from) of each continuation."""
+        for i in range(reply.n):
+            tokens = reply.continuation(i)
+            yield i, tokens, self.laws([(*reply.prefix, *tokens[:t]) for t in range(len(tokens))])
+
     @cached_property
     def own(self) -> frozenset[int]:
         """The generator's own end tokens."""
-        return self.generator.stop_tokens(())
+        return self.generator.stops(()).tokens
 
     @cached_property
     def probes(self) -> list[Tokens]:
@@ -64,7 +71,7 @@ class Subject:
     ) -> Request:
         """A request that stops at the generator's own end tokens."""
         key = stream(str(report), prefix) if prefix else stream("root")
-        return Request(self.prompt, prefix, n, length, report, stop=self.own, key=key)
+        return Request(self.prompt, prefix, n, length, report, stop=Stop(self.own), key=key)
 
     def rollouts(self, n: int, report: Report = Report.SAMPLE) -> Request:
         """``n`` rollouts from the empty prefix."""

@@ -12,8 +12,9 @@ from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.ngram import CharNgram
 from ..randomness import stream_key
-from ..tasks.base import Problem, Task, check, estimate, score
+from ..tasks.base import Problem, Task
 from ..tasks.files import OwnTask
+from ..tasks.judges import check, estimate, score
 from ..tasks.registry import get_task
 from ..types import Output
 from .base import Conformance, check_all, expect
@@ -63,7 +64,7 @@ class TaskConformance(Conformance, ABC):
 
     def test_04_empty_outputs_fail(self) -> None:
         for episode in self._episodes:
-            for token in sorted(episode.stop):
+            for token in sorted(episode.stop.tokens):
                 empty = episode.output((token,))
                 expect(
                     bool(empty.text.strip()) or not _passes(episode, empty),
@@ -119,25 +120,19 @@ class TaskConformance(Conformance, ABC):
     def _outputs(self, episode: Episode) -> Iterator[Output]:
         """Complete outputs near the demonstration: cut short, with a token changed; and draws."""
         shown = episode.demonstration.tokens if episode.demonstration is not None else ()
-        strings = {(*shown[:t], end) for t in range(len(shown)) for end in episode.stop}
+        strings = {(*shown[:t], end) for t in range(len(shown)) for end in episode.stop.tokens}
         others = sorted(set(shown))
         strings |= {
             (*shown[:t], other, *shown[t + 1 :]) for t in range(len(shown)) for other in others
         }
-        request = Request(
-            episode.prompt,
-            (),
-            32,
-            episode.horizon,
-            stop=episode.stop,
-            key=stream_key(0, "task kit", "draws"),
-        )
+        key = stream_key(0, "task kit", "draws")
+        request = Request(episode.prompt, (), 32, episode.horizon, stop=episode.stop, key=key)
         (reply,) = episode.generator.answer([request])
         strings |= {reply.continuation(i) for i in range(reply.n)}
         for tokens in sorted(strings):
             try:
                 episode.check_tokens(tokens)
-            except InvalidInput:  # it goes on after a stop token
+            except InvalidInput:  # it goes on after its end
                 continue
             if episode.is_complete(tokens):
                 yield episode.output(tokens)
@@ -181,11 +176,5 @@ def check_task(
     Raises:
         AssertionError: names every check that failed, with its reason.
     """
-
-    class Checked(TaskConformance):
-        def make(self) -> AnyTask:
-            return task
-
-    for name, value in {"horizons": horizons, "count": count, "generator": generator}.items():
-        setattr(Checked, name, value)
-    check_all(Checked())
+    settings = {"horizons": horizons, "count": count, "generator": generator}
+    check_all(TaskConformance, lambda: task, **settings)

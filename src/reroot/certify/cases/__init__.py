@@ -1,21 +1,15 @@
-"""The certificates. Adding one: a function that returns cases, and its name in ``_CASES``."""
+"""The certificates. Adding one: a function that yields cases, and its name in ``_CASES``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ...errors import InvalidInput, nearest
 from ...learners import list_learners
 from ..case import Case
-from . import (
-    chains,
-    hidden_states,
-    independent,
-    search,
-    weighted,
-)
+from . import chains, hidden_states, independent, search, weighted
 
-_CASES: tuple[Callable[[], list[Case]], ...] = (
+_CASES: tuple[Callable[[], Iterable[Case]], ...] = (
     independent.best_of_n_cases,
     independent.first_success_cases,
     independent.soft_best_of_n_cases,

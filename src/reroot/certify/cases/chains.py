@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -14,42 +15,34 @@ from ...learners.sampling.power_sampling import power_move, power_sampling
 from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists
 from ...learners.sampling.vgb import VgbWalk, vgb
-from ...objective import conditioned_law, gibbs_policy, power_law, temperature_law
-from ...tasks.base import estimate
+from ...objective import power_law, temperature_law
+from ...tasks.judges import estimate
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
-from ..case import Aim, Case, Chain, Sampled
+from ..case import Aim, Case, Chain, Sampled, tilted
 from ..toys import COINS, LENGTHS, LONGER, PRINTED, SHORT, Law, Tokens, Toy
 
 
-def power_sampling_cases() -> list[Case]:
+def power_sampling_cases() -> Iterator[Case]:
     """P^α on outputs of any length; with draws of P and with tempered proposals as well."""
-    found: list[Case] = [
-        _power(LENGTHS, 2.0, None),
-        _power(LENGTHS, 4.0, None),
-        _power(PRINTED, 2.0, None),
-        _power(SHORT, 2.0, 0.5),
-    ]
-    target = LONGER.law(LONGER.of(power_law(LONGER.tree, 2.0)))
-    found.append(
-        Sampled(
-            method="power_sampling",
-            learner=power_sampling(alpha=2.0, moves=12, block=2),
-            toy=LONGER,
-            states="P^2, nearly, after 12 moves in each of three blocks",
-            law=target,
-            aim=Aim("P", LONGER.law(LONGER.p)),
-        )
+    yield _power(LENGTHS, 2.0, None)
+    yield _power(LENGTHS, 4.0, None)
+    yield _power(PRINTED, 2.0, None)
+    yield _power(SHORT, 2.0, 0.5)
+    yield Sampled(
+        learner=power_sampling(alpha=2.0, moves=12, block=2),
+        toy=LONGER,
+        states="P^2, nearly, after 12 moves in each of three blocks",
+        law=LONGER.law_of(power_law(LONGER.tree, 2.0)),
+        aim=Aim("P", LONGER.law(LONGER.p)),
     )
-    return found
 
 
 def _power(toy: Toy, alpha: float, temperature: float | None) -> Case:
-    target = toy.law(toy.of(power_law(toy.tree, alpha)))
+    target = toy.law_of(power_law(toy.tree, alpha))
     horizon = toy.generator.horizon
     proposal = toy.p if temperature is None else toy.of(temperature_law(toy.tree, temperature))
     return Chain(
-        method="power_sampling",
         learner=power_sampling(alpha=alpha, moves=1, temperature=temperature),
         toy=toy,
         states=f"P^{alpha:g}, which every move leaves as it is",
@@ -85,33 +78,24 @@ async def scored(session: Session, state: Tokens, temperature: float | None) -> 
     return Scored(Prefix(state), logp, cooled[np.arange(len(state)), list(state)])
 
 
-def vgb_cases() -> list[Case]:
+def vgb_cases() -> Iterator[Case]:
     """The target at the leaves, whatever the values inside are."""
-    return [
-        vgb_case(LENGTHS, "value", 0.5),
-        vgb_case(COINS, "verifier", None),
-        vgb_case(COINS, "value", None),
-        _vgb_whole(),
-    ]
+    yield vgb_case(LENGTHS, "value", 0.5)
+    yield vgb_case(COINS, "verifier", None)
+    yield vgb_case(COINS, "value", None)
+    yield _vgb_whole()
 
 
 def vgb_case(toy: Toy, twist: str, beta: float | None) -> Case:
     """The walk on one toy."""
-    if beta is None:
-        target = toy.law(toy.of(conditioned_law(toy.tree, toy.rewards)))
-        name = "P given r"
-    else:
-        target = toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
-        name = f"KL tilt, β = {beta:g}"
-    steps = 3
+    target, steps = tilted(toy, beta), 3
     return Chain(
-        method="vgb",
         learner=vgb(beta=beta, twist=twist, steps=steps, checks=1, complete=False),
         toy=toy,
-        states=f"{name}, at the leaves of the stationary law"
+        states=f"{target.name}, at the leaves of the stationary law"
         + (", values off by a factor 1.5" if toy.noise and twist == "value" else ""),
-        law=target,
-        aim=Aim(f"{name}, after {steps} steps", target),
+        law=target.law,
+        aim=Aim(f"{target.name}, after {steps} steps", target.law),
         beta=beta,
         step=vgb_step(twist, beta),
         stationary=vgb_stationary(toy, twist, beta),
@@ -165,13 +149,11 @@ def vgb_stationary(toy: Toy, twist: str, beta: float | None) -> dict[Tokens, flo
 
 
 def _vgb_whole() -> Case:
-    target = COINS.law(COINS.of(conditioned_law(COINS.tree, COINS.rewards)))
     return Sampled(
-        method="vgb",
         learner=vgb(beta=None, twist="value", steps=40),
         toy=COINS,
         states="P given r, nearly, at the first look after 40, 80, … steps that sees a leaf",
-        law=target,
+        law=tilted(COINS, None).law,
         aim=Aim("P", COINS.law(COINS.p)),
     )
 
@@ -181,11 +163,10 @@ def _plain(law: Law) -> dict[Tokens, float]:
 
 
 def _leaves(toy: Toy, law: Mapping[Tokens, float]) -> Law:
-    found: dict[Tokens | None, float] = {}
+    found: dict[Tokens | None, float] = defaultdict(float)
     outputs = set(toy.tree.outputs)
     for state, mass in law.items():
-        key = state if state in outputs else None
-        found[key] = found.get(key, 0.0) + mass
+        found[state if state in outputs else None] += mass
     return found
 
 

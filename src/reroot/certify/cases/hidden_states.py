@@ -10,65 +10,55 @@ import numpy as np
 
 from ...learners.sampling.latent_exploration import latent_exploration
 from ...learners.sampling.representation_coreset import representation_coreset
-from ...objective import conditioned_law, laws
+from ...objective import laws
 from ...types import FloatArray
-from ..case import Aim, Case
+from ..case import Aim, Case, given_right
 from ..toys import LAYERED, STACK, features
 from .independent import rollout_costs
 
 
-def latent_exploration_cases() -> list[Case]:
+def latent_exploration_cases() -> Iterator[Case]:
     """The product of mixtures, whose parts are worked out from the layers."""
     prefixes = LAYERED.tree.prefixes
     layers = np.exp(STACK.layer_laws([()] * len(prefixes), prefixes, 3))
-    found: list[Case] = []
     for d, renormalize in ((3, False), (3, True), (2, False)):
         tree = laws.explored(LAYERED.tree, layers[:, -d:], 2, renormalize=renormalize)
         law = LAYERED.of(tree)
         length = float(law @ [len(y) for y in LAYERED.tree.outputs])
-        found.append(
-            Case(
-                method="latent_exploration",
-                learner=latent_exploration(k=2, d=d, renormalize=renormalize),
-                toy=LAYERED,
-                states="Π_t max P·P + (1 − max P)·Q, Q the sum of layers of largest entropy"
-                + (", renormalized" if renormalize else ""),
-                law=LAYERED.law(law),
-                aim=Aim("P", LAYERED.law(LAYERED.p)),
-                costs={"queries": length, "hidden_states": length},
-            )
+        yield Case(
+            learner=latent_exploration(k=2, d=d, renormalize=renormalize),
+            toy=LAYERED,
+            states="Π_t max P·P + (1 − max P)·Q, Q the sum of layers of largest entropy"
+            + (", renormalized" if renormalize else ""),
+            law=LAYERED.law(law),
+            aim=Aim("P", LAYERED.law(LAYERED.p)),
+            costs={"queries": length, "hidden_states": length},
         )
-    return found
 
 
-def representation_coreset_cases() -> list[Case]:
+def representation_coreset_cases() -> Iterator[Case]:
     """The best of those that span the most, among all n-tuples of outputs."""
     inner = np.array([features(y) for y in LAYERED.tree.outputs])
-    policy = conditioned_law(LAYERED.tree, LAYERED.passes)
-    right = Aim("P given right", LAYERED.law(LAYERED.of(policy)))
     n, k, ridge = 3, 2, 0.1
-    whole = Case(
-        method="representation_coreset",
+    yield Case(
         learner=representation_coreset(n=n, k=k, dims=None, ridge=ridge),
         toy=LAYERED,
         states="the best of k of n draws whose det(ridge·I + Σ h hᵀ) is greedily largest",
         law=LAYERED.law(_coreset_law(inner, n, k, ridge)),
-        aim=right,
+        aim=given_right(LAYERED),
         costs={**rollout_costs(LAYERED, n, k), "hidden_states": n},
     )
     thinned = np.zeros(len(inner))
     for weight, rows in _projections(inner):
         thinned += weight * _coreset_law(rows, 2, 1, ridge)
-    thin = Case(
-        method="representation_coreset",
+    yield Case(
         learner=representation_coreset(n=2, k=1, dims=1, ridge=ridge),
         toy=LAYERED,
         states="the same, over every sparse random projection to one number",
         law=LAYERED.law(thinned),
-        aim=right,
+        aim=given_right(LAYERED),
         costs={**rollout_costs(LAYERED, 2, 1), "hidden_states": 2},
     )
-    return [whole, thin]
 
 
 def _coreset_law(inner: FloatArray, n: int, k: int, ridge: float) -> FloatArray:

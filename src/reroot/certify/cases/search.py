@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ...learners.recovery import greedy_walk
@@ -13,154 +15,120 @@ from ...learners.sampling.tree_rollouts import tree_rollouts
 from ...learners.sampling.tree_search import tree_search
 from ...learners.sampling.verifier_tree_search import verifier_tree_search
 from ...learners.verified import backtracking, tokenwise_rejection
-from ...objective import conditioned_law, gibbs_policy, laws
+from ...objective import laws
 from ...testing import EnumeratedRun
-from ..case import Aim, Case
+from ..case import Aim, Case, given_right, tilted
 from ..toys import COINS, LENGTHS, PRINTED, SHORT, Tokens, Toy
 
 
-def _right(toy: Toy) -> Aim:
-    policy = conditioned_law(toy.tree, toy.passes.astype(float))
-    return Aim("P given right", toy.law(toy.of(policy)))
-
-
-def tokenwise_rejection_cases() -> list[Case]:
+def tokenwise_rejection_cases() -> Iterator[Case]:
     """Π P·V/Σ P·V, which is not P given right."""
     law, draws = laws.tokenwise_rejection(LENGTHS.tree, LENGTHS.accepted, 3)
-    return [
-        Case(
-            method="tokenwise_rejection",
-            learner=tokenwise_rejection(growth=1.0, max_tries=3),
-            toy=LENGTHS,
-            states="Π_t P·V/Σ P·V, with at most 3 draws at each prefix",
-            law={**LENGTHS.law(law), None: 1.0 - law.sum()},
-            aim=_right(LENGTHS),
-            costs={"queries": draws},
-            view=_passed,
-        )
-    ]
+    yield Case(
+        learner=tokenwise_rejection(growth=1.0, max_tries=3),
+        toy=LENGTHS,
+        states="Π_t P·V/Σ P·V, with at most 3 draws at each prefix",
+        law={**LENGTHS.law(law), None: 1.0 - law.sum()},
+        aim=given_right(LENGTHS),
+        costs={"queries": draws},
+        view=_passed,
+    )
 
 
-def backtracking_cases() -> list[Case]:
+def backtracking_cases() -> Iterator[Case]:
     """Erases a token, up to a quota; then the verifier is ignored."""
-    return [
-        Case(
-            method="backtracking",
+    for quota in (1, 3):
+        yield Case(
             learner=backtracking(quota=quota, stride=1),
             toy=LENGTHS,
             states=f"the recursion over prefixes and what is left of a quota of {quota}",
             law=LENGTHS.law(laws.backtracking(LENGTHS.tree, LENGTHS.accepted, quota)),
-            aim=_right(LENGTHS),
+            aim=given_right(LENGTHS),
         )
-        for quota in (1, 3)
-    ]
 
 
-def action_rejection_cases() -> list[Case]:
+def action_rejection_cases() -> Iterator[Case]:
     """The target where values are exact; with noisy ones the law that they make, token by token."""
-    return [_action_rejection(COINS, None), _action_rejection(LENGTHS, 0.5)]
+    yield _action_rejection(COINS, None)
+    yield _action_rejection(LENGTHS, 0.5)
 
 
 def _action_rejection(toy: Toy, beta: float | None) -> Case:
-    if beta is None:
-        aim = _right(toy)
-    else:
-        aim = Aim(
-            f"KL tilt, β = {beta:g}", toy.law(toy.of(gibbs_policy(toy.tree, toy.rewards, beta)))
-        )
     noise = ", values off by a factor 1.5" if toy.noise else ", exact values: P given right"
     return Case(
-        method="action_rejection",
         learner=action_rejection(beta=beta, twist="value"),
         toy=toy,
         states=f"Π P(a|u)·V̂(ua)/Σ P·V̂{noise}",
         law=toy.law(toy.of(laws.weighed(toy.tree, toy.log_values(beta)))),
-        aim=aim,
+        aim=given_right(toy) if beta is None else tilted(toy, beta),
         beta=beta,
     )
 
 
-def greedy_walk_cases() -> list[Case]:
+def greedy_walk_cases() -> Iterator[Case]:
     """The most likely token at each prefix, which need not lead to the most likely output."""
     greedy: Tokens = ()
     while greedy not in PRINTED.tree.outputs:
         greedy += (int(PRINTED.tree.laws[PRINTED.tree.prefixes.index(greedy)].argmax()),)
     mode = PRINTED.tree.outputs[int(PRINTED.p.argmax())]
-    return [
-        Case(
-            method="greedy_walk",
-            learner=greedy_walk(),
-            toy=PRINTED,
-            states="one output: the most likely token at each prefix",
-            law={greedy: 1.0},
-            aim=Aim("mode of P", {mode: 1.0}),
-            costs={"queries": len(greedy), "tokens": len(greedy)},
-        )
-    ]
+    yield Case(
+        learner=greedy_walk(),
+        toy=PRINTED,
+        states="one output: the most likely token at each prefix",
+        law={greedy: 1.0},
+        aim=Aim("mode of P", {mode: 1.0}),
+        costs={"queries": len(greedy), "tokens": len(greedy)},
+    )
 
 
-def verifier_tree_search_cases() -> list[Case]:
+def verifier_tree_search_cases() -> Iterator[Case]:
     """Greedy descents by the verifier, the best of them by reward."""
     policy = laws.guided(COINS.tree, COINS.accepted, 2)
     one = COINS.of(policy)
-    return [
-        Case(
-            method="verifier_tree_search",
-            learner=verifier_tree_search(subtrees=1, width=2),
-            toy=COINS,
-            states="Π_t P·(1 − (1 − a)^m)/a where V accepts, P·(1 − a)^(m−1) where not",
-            law=COINS.law(one),
-            aim=_right(COINS),
-            costs={"tokens": 2.0 * COINS.generator.horizon},
-        ),
-        Case(
-            method="verifier_tree_search",
-            learner=verifier_tree_search(subtrees=2, width=1),
-            toy=COINS,
-            states="width 1: best-of-n of as many rollouts as subtrees",
-            law=COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 2)),
-            aim=_right(COINS),
-            costs={"tokens": 2.0 * COINS.generator.horizon, "rewards": 2},
-        ),
-    ]
+    yield Case(
+        learner=verifier_tree_search(subtrees=1, width=2),
+        toy=COINS,
+        states="Π_t P·(1 − (1 − a)^m)/a where V accepts, P·(1 − a)^(m−1) where not",
+        law=COINS.law(one),
+        aim=given_right(COINS),
+        costs={"tokens": 2.0 * COINS.generator.horizon},
+    )
+    yield Case(
+        learner=verifier_tree_search(subtrees=2, width=1),
+        toy=COINS,
+        states="width 1: best-of-n of as many rollouts as subtrees",
+        law=COINS.law(laws.best_of_n(COINS.p, COINS.rewards, 2)),
+        aim=given_right(COINS),
+        costs={"tokens": 2.0 * COINS.generator.horizon, "rewards": 2},
+    )
 
 
-def beam_search_cases() -> list[Case]:
+def beam_search_cases() -> Iterator[Case]:
     """Exact where the beam holds every prefix."""
-    found: list[Case] = []
     for verify in (False, True):
         score = np.where(LENGTHS.passes, LENGTHS.p, 0.0) if verify else LENGTHS.p
         mode = (score == score.max()).astype(float)
-        found.append(
-            Case(
-                method="beam_search",
-                learner=beam_search(width=15, verify=verify),
-                toy=LENGTHS,
-                states="the mode of P" + (" among right outputs" if verify else ""),
-                law=LENGTHS.law(mode),
-            )
+        yield Case(
+            learner=beam_search(width=15, verify=verify),
+            toy=LENGTHS,
+            states="the mode of P" + (" among right outputs" if verify else ""),
+            law=LENGTHS.law(mode),
         )
-    return found
 
 
-def diligent_search_cases() -> list[Case]:
+def diligent_search_cases() -> Iterator[Case]:
     """Depth-first search over drawn proposals."""
-    found: list[Case] = []
     for tries in (1, 2):
         law, proposals = laws.diligent(COINS.tree, COINS.passes, tries)
-        found.append(
-            Case(
-                method="diligent_search",
-                learner=diligent_search(tries=tries),
-                toy=COINS,
-                states="s(u) = 1 − (1 − Σ P·s)^tries, the passing child ∝ P·s",
-                law={**COINS.law(law), None: 1.0 - law.sum()},
-                aim=_right(COINS),
-                costs={"tokens": proposals},
-                view=_passed,
-            )
+        yield Case(
+            learner=diligent_search(tries=tries),
+            toy=COINS,
+            states="s(u) = 1 − (1 − Σ P·s)^tries, the passing child ∝ P·s",
+            law={**COINS.law(law), None: 1.0 - law.sum()},
+            aim=given_right(COINS),
+            costs={"tokens": proposals},
+            view=_passed,
         )
-    return found
 
 
 def _passed(run: EnumeratedRun) -> Tokens | None:
@@ -168,65 +136,52 @@ def _passed(run: EnumeratedRun) -> Tokens | None:
     return output.tokens if output is not None and run.attempt.passed else None
 
 
-def tree_search_cases() -> list[Case]:
+def tree_search_cases() -> Iterator[Case]:
     """The sum over all histories of the tree; best-of-n of as many rollouts beside it."""
-    found: list[Case] = []
     for toy, children, simulations in ((COINS, 2, 4), (LENGTHS, 3, 2)):
         law, expected = laws.puct(toy.tree, toy.rewards, simulations)
         best = toy.law(laws.best_of_n(toy.p, toy.rewards, simulations))
-        found.append(
-            Case(
-                method="tree_search",
-                learner=tree_search(simulations=simulations, children=children),
-                toy=toy,
-                states="the sum over all histories of rollouts, the tree after each by its rule",
-                law=toy.law(law),
-                aim=Aim(f"best-of-{simulations}", best),
-                # the first simulation is a rollout, the others are queries
-                costs={"rollouts": 1, "queries": expected - 1},
-            )
+        yield Case(
+            learner=tree_search(simulations=simulations, children=children),
+            toy=toy,
+            states="the sum over all histories of rollouts, the tree after each by its rule",
+            law=toy.law(law),
+            aim=Aim(f"best-of-{simulations}", best),
+            # the first simulation is a rollout, the others are queries
+            costs={"rollouts": 1, "queries": expected - 1},
         )
-    return found
 
 
-def tree_rollouts_cases() -> list[Case]:
+def tree_rollouts_cases() -> Iterator[Case]:
     """A leaf of a tree that forks at surprising tokens is not a rollout."""
-    return [
-        Case(
-            method="tree_rollouts",
-            learner=tree_rollouts(chains=1, forks=1, branches=1, rounds=1, pick="any"),
-            toy=LENGTHS,
-            states="½·P + ½·Σ_y P(y)·P(· | y before its most surprising token)",
-            law=LENGTHS.law(laws.forked(LENGTHS.tree)),
-            aim=Aim("P", LENGTHS.law(LENGTHS.p)),
-        ),
-        Case(
-            method="tree_rollouts",
-            learner=tree_rollouts(chains=2, forks=0, pick="best"),
-            toy=LENGTHS,
-            states="without forks: best-of-n",
-            law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
-            costs={"rollouts": 2, "tokens": 2 * LENGTHS.mean_length, "rewards": 2},
-        ),
-    ]
+    yield Case(
+        learner=tree_rollouts(chains=1, forks=1, branches=1, rounds=1, pick="any"),
+        toy=LENGTHS,
+        states="½·P + ½·Σ_y P(y)·P(· | y before its most surprising token)",
+        law=LENGTHS.law(laws.forked(LENGTHS.tree)),
+        aim=Aim("P", LENGTHS.law(LENGTHS.p)),
+    )
+    yield Case(
+        learner=tree_rollouts(chains=2, forks=0, pick="best"),
+        toy=LENGTHS,
+        states="without forks: best-of-n",
+        law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
+        costs={"rollouts": 2, "tokens": 2 * LENGTHS.mean_length, "rewards": 2},
+    )
 
 
-def segment_tree_cases() -> list[Case]:
+def segment_tree_cases() -> Iterator[Case]:
     """A leaf found by uniform choices is a rollout."""
-    return [
-        Case(
-            method="segment_tree",
-            learner=segment_tree(segment=1, branching=2, width=3, pick="any"),
-            toy=SHORT,
-            states="P, for a leaf found by a uniform choice at each branching",
-            law=SHORT.law(SHORT.p),
-        ),
-        Case(
-            method="segment_tree",
-            learner=segment_tree(segment=3, branching=2, width=2, pick="best"),
-            toy=LENGTHS,
-            states="one segment: best-of-n",
-            law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
-            costs={"tokens": 2 * LENGTHS.mean_length, "rewards": 2},
-        ),
-    ]
+    yield Case(
+        learner=segment_tree(segment=1, branching=2, width=3, pick="any"),
+        toy=SHORT,
+        states="P, for a leaf found by a uniform choice at each branching",
+        law=SHORT.law(SHORT.p),
+    )
+    yield Case(
+        learner=segment_tree(segment=3, branching=2, width=2, pick="best"),
+        toy=LENGTHS,
+        states="one segment: best-of-n",
+        law=LENGTHS.law(laws.best_of_n(LENGTHS.p, LENGTHS.rewards, 2)),
+        costs={"tokens": 2 * LENGTHS.mean_length, "rewards": 2},
+    )

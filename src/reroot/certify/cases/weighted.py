@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ...learners.sampling.smc import smc
-from ...objective import conditioned_law, gibbs_policy, laws
-from ..case import Aim, Case, Weighted
+from ...objective import laws
+from ..case import Aim, Case, Weighted, tilted
 from ..toys import COINS, LENGTHS, PRINTED, SHORT, Toy
 
 
-def smc_cases() -> list[Case]:
+def smc_cases() -> Iterator[Case]:
     """E[Ẑ·1[output = y]] = P(y)·τ(y) with any twist, proposal and resampler."""
-    found = [
-        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0),
-        _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted"),
-        _smc(SHORT, None, particles=3, twist="value", ess=0.6),
-        _smc(COINS, None, particles=2, twist="verifier", ess=1.0),
-        _smc(PRINTED, 1.0, particles=2, twist="rollouts", ess=1.0, samples=1),
-    ]
-    found += [
-        _smc(toy, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
-        for toy, scheme in ((SHORT, "multinomial"), (COINS, "stratified"), (COINS, "residual"))
-    ]
-    found.append(_importance())
-    return found
+    yield _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0)
+    yield _smc(SHORT, 0.5, particles=2, twist="value", ess=1.0, proposal="twisted")
+    yield _smc(SHORT, None, particles=3, twist="value", ess=0.6)
+    yield _smc(COINS, None, particles=2, twist="verifier", ess=1.0)
+    yield _smc(PRINTED, 1.0, particles=2, twist="rollouts", ess=1.0, samples=1)
+    for toy, scheme in ((SHORT, "multinomial"), (COINS, "stratified"), (COINS, "residual")):
+        yield _smc(toy, 0.5, particles=2, twist="verifier", ess=1.0, decay=0.7, resampler=scheme)
+    yield _importance()
 
 
 def _smc(toy: Toy, beta: float | None, **params: Any) -> Case:
     weights = toy.rewards if beta is None else np.exp(toy.rewards / beta)
-    policy = (
-        conditioned_law(toy.tree, toy.rewards)
-        if beta is None
-        else gibbs_policy(toy.tree, toy.rewards, beta)
-    )
-    name = "P given r" if beta is None else f"KL tilt, β = {beta:g}"
-    target = toy.law(toy.of(policy))
+    target = tilted(toy, beta)
     return Weighted(
-        method="smc",
         learner=smc(beta=beta, **params),
         toy=toy,
-        states=f"{name}, weighted by Ẑ; E[Ẑ] = Z",
-        law=target,
-        aim=Aim(f"{name}, unweighted", target),
+        states=f"{target.name}, weighted by Ẑ; E[Ẑ] = Z",
+        law=target.law,
+        aim=Aim(f"{target.name}, unweighted", target.law),
         beta=beta,
         log_z=math.log(float(toy.p @ weights)),
     )
@@ -54,15 +43,11 @@ def _smc(toy: Toy, beta: float | None, **params: Any) -> Case:
 def _importance() -> Case:
     """Without twist and resampling: soft best-of-n."""
     return Case(
-        method="smc",
         learner=smc(beta=0.5, particles=2, twist=None, ess=0.0),
         toy=LENGTHS,
         states="without twist and resampling: the law of soft best-of-n",
         law=LENGTHS.law(laws.soft_best_of_n(LENGTHS.p, LENGTHS.rewards, 2, 0.5)),
-        aim=Aim(
-            "KL tilt, β = 0.5",
-            LENGTHS.law(LENGTHS.of(gibbs_policy(LENGTHS.tree, LENGTHS.rewards, 0.5))),
-        ),
+        aim=tilted(LENGTHS, 0.5),
         costs={"tokens": 2 * LENGTHS.mean_length, "rewards": _distinct(LENGTHS.p)},
     )
 

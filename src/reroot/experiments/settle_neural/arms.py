@@ -73,30 +73,20 @@ def problems_of(task: str, horizon: int, count: int, seed: int) -> list[Problem]
 
 def train_arm(base: Path, task: str, arm: str, horizon: int, seed: int, budget: int) -> Curve:
     """Train until the reach from the root is 0.9, or ``budget`` generated tokens are spent."""
-    import torch
     from transformers.trainer_callback import PrinterCallback
 
     from ...generators.models import quiet
+    from ...training.trl.collector import BudgetSpent
+    from .base_policy import one_thread
 
     with tempfile.TemporaryDirectory() as scratch, quiet():
         trainer, rollouts = _trainer(base, task, arm, horizon, seed, budget, Path(scratch))
         trainer.remove_callback(PrinterCallback)
         curve = Curve([])
         trainer.add_callback(_recorder(trainer, rollouts, curve, task, horizon))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # the same numbers whatever the machine; workers run side by side
-        try:
-            _train(trainer)
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread(), suppress(BudgetSpent):
+            trainer.train()
     return curve
-
-
-def _train(trainer: Any) -> None:
-    from ...training.trl.collector import BudgetSpent
-
-    with suppress(BudgetSpent):
-        trainer.train()
 
 
 def _trainer(

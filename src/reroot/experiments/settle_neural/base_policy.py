@@ -165,7 +165,7 @@ def train_base(
     optimizer = torch.optim.AdamW(
         [{"params": others}, {"params": [places]}], betas=(0.9, 0.98), weight_decay=0.0
     )
-    with _one_thread():
+    with one_thread():
         for step in range(recipe.steps):
             rate = _rate(recipe, step)
             for group, share in zip(optimizer.param_groups, (1.0, recipe.places), strict=True):
@@ -352,7 +352,8 @@ def _generator(seed: int, task: str, purpose: str) -> torch.Generator:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """The same numbers whatever the machine; and workers run side by side."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
+from ..waits import horizons
 from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
-from .rows import MAIN, NATS, P, horizons, main_task, median_tokens, rate_of_waits, transformed
+from .page import show
+from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
 
-_ERROR = 1e-3
 _BUDGET = 1_500_000
 _ROOT_BUDGETS = {4: 200_000, 8: 400_000, 12: 800_000, 16: 1_500_000, 20: 4_000_000,
                  22: 8_000_000, 32: 2_400_000}  # fmt: skip
 
 
-def _settings() -> tuple[Setting, ...]:
-    def runs(arm: str, horizons: Sequence[int], seeds: int = 1, task: str = MAIN) -> list[Setting]:
-        budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
-        return [
-            {"task": task, "arm": arm, "H": H, "path": i, "budget": budgets[H]}
-            for H in horizons
-            for i in range(seeds)
-        ]
-
-    def more(arm: str, horizons: Sequence[int], first: int) -> list[Setting]:
-        """Further paths, from ``first`` on at each horizon."""
-        found: list[Setting] = []
-        for H in horizons:
-            path = first + sum(s["H"] == H for s in found)
-            found += [{**runs(arm, (H,))[0], "path": path}]
-        return found
-
-    return (
-        # long ones first, so that no worker is left alone with one
-        *runs("root", (22, 32)),
-        *runs("plurality", (32,)),
-        *runs("root", (20,)),
-        *runs("root", (16, 12, 8, 4), 2),
-        *runs("argmax", (32,), 2),
-        *runs("argmax", (22, 16, 12, 8, 4)),
-        *runs("plurality", (16, 8)),
-        *runs("self_reset", (16,)),
-        *runs("verified", (32, 16)),
-        *runs("adaback", (32, 16)),
-        *runs("r3", (32, 16)),
-        *runs("root", (8,), task="chain_of_parities"),
-        *runs("argmax", (8, 16), task="chain_of_parities"),
-        *more("root", (20, 20), 1),
-        *more("root", (16, 16, 12, 12, 8, 8, 4, 4), 2),
-        *more("argmax", (22, 16, 12, 8, 4), 1),
-        *more("plurality", (32,), 1),
-    )
+def _runs(
+    arm: str, horizons: Sequence[int], paths: Iterable[int] = (0,), task: str = MAIN
+) -> list[Setting]:
+    budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
+    told = {"task": task, "arm": arm}
+    return [{**told, "H": H, "path": i, "budget": budgets[H]} for H in horizons for i in paths]
 
 
-_SETTINGS = _settings()
+_SETTINGS: tuple[Setting, ...] = (
+    # long ones first, so that no worker is left alone with one
+    *_runs("root", (22, 32)),
+    *_runs("plurality", (32,)),
+    *_runs("root", (20,)),
+    *_runs("root", (16, 12, 8, 4), (0, 1)),
+    *_runs("argmax", (32,), (0, 1)),
+    *_runs("argmax", (22, 16, 12, 8, 4)),
+    *_runs("plurality", (16, 8)),
+    *_runs("self_reset", (16,)),
+    *(s for arm in ("verified", "adaback", "r3") for s in _runs(arm, (32, 16))),
+    *_runs("root", (8,), task="chain_of_parities"),
+    *_runs("argmax", (8, 16), task="chain_of_parities"),
+    *_runs("root", (20,), (1, 2)),
+    *_runs("root", (16, 12, 8, 4), (2, 3)),
+    *_runs("argmax", (22, 16, 12, 8, 4), (1,)),
+    *_runs("plurality", (32,), (1,)),
+)
 _QUICK = tuple(
     i
     for i, s in enumerate(_SETTINGS)
@@ -64,14 +52,8 @@ _QUICK = tuple(
 def _measure(setting: Setting) -> list[Row]:
     from .base_policy import base_policy  # needs torch
 
-    curve = train_arm(
-        base_policy(setting["task"], p=P),
-        setting["task"],
-        setting["arm"],
-        setting["H"],
-        setting["path"],
-        setting["budget"],
-    )
+    named = (setting[name] for name in ("task", "arm", "H", "path", "budget"))
+    curve = train_arm(base_policy(setting["task"], p=P), *named)
     points = curve.points
     return [
         {
@@ -99,7 +81,7 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     reach = _reach(rows)
     rows = main_task(rows)
     root = where(rows, arm="root")
-    return [reach, _waits(root), *_rate(root), *_tenth(rows), *_beyond(rows)]
+    return [reach, waits.check(transformed(root)), *_rate(root), *_tenth(rows), *_beyond(rows)]
 
 
 def _reach(rows: Sequence[Row]) -> Check:
@@ -111,86 +93,58 @@ def _reach(rows: Sequence[Row]) -> Check:
     )
 
 
-def _waits(root: Sequence[Row]) -> Check:
-    from scipy import stats
-
-    result = stats.kstest(transformed(root), "uniform")
-    return Check(
-        "root-start training waits for its first reward as long as the geometric law says",
-        bool(result.pvalue > _ERROR),
-        f"Kolmogorov distance {result.statistic:.3f} over {len(root)} runs, p-value "
-        f"{result.pvalue:.2f}; error rate {_ERROR:g}",
+def _rate(root: Sequence[Row]) -> Iterator[Check]:
+    if len({r["H"] for r in root}) < 4:
+        return
+    b, low, high = rate_of_waits(root)
+    yield Check(
+        "the rate at which the root arm's first rewards come falls by log(1/p) nats per token",
+        low <= NATS <= high,
+        f"maximum likelihood b = {b:.3f} ({low:.3f} to {high:.3f}, 95 %), log(1/p) = {NATS:.3f}; "
+        f"{len(root)} runs, censored ones too",
     )
 
 
-def _rate(root: Sequence[Row]) -> list[Check]:
-    if len({r["H"] for r in root}) < 4:
-        return []
-    b, low, high = rate_of_waits(root)
-    return [
-        Check(
-            "the rate at which the root arm's first rewards come falls by log(1/p) nats per token",
-            low <= NATS <= high,
-            f"maximum likelihood b = {b:.3f} ({low:.3f} to {high:.3f}, 95 %), log(1/p) = {NATS:.3f}; "
-            f"{len(root)} runs, censored ones too",
-        )
-    ]
-
-
-def _tenth(rows: Sequence[Row]) -> list[Check]:
+def _tenth(rows: Sequence[Row]) -> Iterator[Check]:
     """At the longest horizon at which the root arm gets there."""
     reached = [H for H in horizons(rows, "root") if median_tokens(rows, "root", H)]
     arms = [a for a in ARMS if a != "root"]
     both = [H for H in reached if any(median_tokens(rows, a, H) for a in arms)]
     if not both or max(both) < 16:
-        return []
+        return
     H = max(both)
     root = median_tokens(rows, "root", H)
     costs = {a: t for a in arms if (t := median_tokens(rows, a, H)) is not None}
     outcome = {a: t for a, t in costs.items() if a in OUTCOME_ONLY}
     assert root is not None
-    found: list[Check] = []
     for name, known in (("an arm with the outcome reward alone", outcome), ("the best arm", costs)):
         if known:
             arm = min(known, key=lambda a: known[a])
-            found.append(
-                Check(
-                    f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
-                    "root succeeds",
-                    10 * known[arm] <= root,
-                    f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: "
-                    f"{root / known[arm]:.1f} times",
-                )
+            few = (
+                f"{name} needs at most 1/10 of the root's tokens at the longest horizon where the "
             )
-    return found
+            said = f"H = {H}: {arm} {known[arm]:,.0f}, root {root:,.0f} tokens: {root / known[arm]:.1f} times"
+            yield Check(f"{few}root succeeds", 10 * known[arm] <= root, said)
 
 
-def _beyond(rows: Sequence[Row]) -> list[Check]:
+def _beyond(rows: Sequence[Row]) -> Iterator[Check]:
     """At the longest horizon of all."""
     H = max(r["H"] for r in rows)
     root = where(rows, arm="root", H=H)
     known = {a: t for a in OUTCOME_ONLY if a != "root" and (t := median_tokens(rows, a, H))}
     if H < 32 or not root or not known:
-        return []
+        return
     arm = min(known, key=lambda a: known[a])
     seen = [r["wait"] for r in root if r["wait"] is not None]
     least = min(r["spent"] for r in root)
-    return [
-        Check(
-            f"at H = {H} an outcome-reward arm succeeds where the root sees no signal in 20 times its "
-            "tokens",
-            not seen and least >= 20 * known[arm],
-            f"{arm} {known[arm]:,.0f} tokens; root none in {least:,} ({least / known[arm]:.1f} times)"
-            if not seen
-            else f"the root had a reward after {min(seen):,} rollouts",
-        )
-    ]
-
-
-def _show(rows: Sequence[Row]) -> list[str]:
-    from .page import show
-
-    return show(rows)
+    yield Check(
+        f"at H = {H} an outcome-reward arm succeeds where the root sees no signal in 20 times its "
+        "tokens",
+        not seen and least >= 20 * known[arm],
+        f"{arm} {known[arm]:,.0f} tokens; root none in {least:,} ({least / known[arm]:.1f} times)"
+        if not seen
+        else f"the root had a reward after {min(seen):,} rollouts",
+    )
 
 
 EXPERIMENT = Experiment(
@@ -212,6 +166,6 @@ EXPERIMENT = Experiment(
     quick=_QUICK,
     measure=_measure,
     check=_check,
-    show=_show,
+    show=show,
     alone=True,
 )

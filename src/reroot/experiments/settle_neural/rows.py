@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import chi2
 
-from ...randomness import keyed_rng, stream_key
+from ...randomness import stream_key
 from ...types import FloatArray
 from ..base import Row, where
-from ..fits import Growth, geometric_score, growth
+from ..fits import Growth, growth
+from ..waits import horizons, scores
 
 P = 0.6
 
@@ -34,11 +37,6 @@ def median_tokens(rows: Sequence[Row], arm: str, H: int) -> float | None:
     return middle if np.isfinite(middle) else None
 
 
-def horizons(rows: Sequence[Row], arm: str) -> list[int]:
-    """Horizons at which the arm was run."""
-    return sorted({r["H"] for r in where(rows, arm=arm)})
-
-
 def fitted(rows: Sequence[Row], arm: str) -> Growth | None:
     """Growth of the tokens to the target where every run got there; ``None`` below four horizons."""
     known = {H: [r["tokens"] for r in where(rows, arm=arm, H=H)] for H in horizons(rows, arm)}
@@ -50,11 +48,7 @@ def fitted(rows: Sequence[Row], arm: str) -> Growth | None:
 
 def transformed(rows: Sequence[Row]) -> FloatArray:
     """(runs,) uniform if waits are geometric with the reach of the base policy."""
-    found: list[float] = []
-    for row in rows:
-        rng = keyed_rng(stream_key(row["path"], "settle-neural", f"wait {row['H']}"))
-        found.append(geometric_score(row["wait"], row["rollouts"], row["base"], rng.random()))
-    return np.array(found)
+    return scores(rows, "settle-neural", lambda r: (r["rollouts"], r["base"]))
 
 
 def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
@@ -63,9 +57,6 @@ def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
     Maximum likelihood, and the values of b whose log-likelihood is within χ²₁(0.95)/2 of it. A run
     without a reward counts with the rollouts that it made.
     """
-    from scipy.optimize import brentq, minimize_scalar
-    from scipy.stats import chi2
-
     H = np.array([r["H"] for r in root], dtype=np.float64)
     came = np.array([r["wait"] is not None for r in root])
     failures = np.array([r["rollouts"] if r["wait"] is None else r["wait"] - 1 for r in root])

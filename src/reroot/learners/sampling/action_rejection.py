@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ...access.learner import learner
+from ...access.session import Session
 from ...errors import BudgetExceeded
 from ...types import Prefix
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 
 @learner(requires=walking)

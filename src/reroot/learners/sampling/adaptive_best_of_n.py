@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from ...access.learner import learner
-from ...contract import Contract, Control, Report
+from ...access.session import Session
+from ...contract import Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..common import affordable, float_param, growth_param, int_param, unbounded
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, GROWTH, affordable, between, checked, unbounded
 
 _LARGEST_BATCH = 256
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "delta", 0.0, 1.0)
-    int_param(params, "max_rollouts", optional=True)
-    int_param(params, "batch")
-    growth_param(params)
-    return Contract(Control.ROOT, Report.LOGPROB)
-
-
-@learner(requires=_requires)
+@learner(
+    requires=checked(
+        "root/logprob",
+        delta=between(0.0, 1.0),
+        max_rollouts=COUNT.or_none,
+        batch=COUNT,
+        growth=GROWTH,
+    )
+)
 async def adaptive_best_of_n(
     session: Session,
     *,

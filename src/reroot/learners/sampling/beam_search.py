@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Prefix, Query
-from ..common import affordable, bool_param, finished, int_param
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, FLAG, affordable, check, finished
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "width")
-    bool_param(params, "verify")
+def _requires(params: Params) -> Contract:
+    check(params, width=COUNT, verify=FLAG)
     oracles = [Oracle.VERIFIER] if params["verify"] else []
     return Contract(Control.RESET, Report.ARGMAX(params["width"]), oracles=oracles)
 
@@ -60,12 +56,11 @@ async def beam_search(session: Session, *, width: int = 4, verify: bool = False)
                 tokens, logprobs = below[u].top_tokens, below[u].top_logprobs
                 assert tokens is not None
                 assert logprobs is not None
+                listed = zip(tokens[0, 0].tolist(), logprobs[0, 0].tolist(), strict=True)
                 candidates += [
                     (score + logprob, u.append(token))
-                    for token, logprob in zip(
-                        tokens[0, 0].tolist(), logprobs[0, 0].tolist(), strict=True
-                    )
-                    if logprob > float("-inf")
+                    for token, logprob in listed
+                    if logprob > -math.inf
                 ]
             if verify:
                 new = [u for _, u in candidates if u not in verdicts]

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ...access.session import Session
 from ...errors import BudgetExceeded
 from ...types import FloatArray, Prefix
 from ..common import affordable, collect
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 _LARGEST_BATCH = 256
 

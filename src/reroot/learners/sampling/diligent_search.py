@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix
-from ..common import bool_param, float_param, int_param, unbounded
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, FLAG, REAL, check, unbounded
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    for name in ("tries", "stride"):
-        int_param(params, name)
-    int_param(params, "searches", optional=True)
-    bool_param(params, "verify")
-    float_param(params, "pass_at", float("-inf"), float("inf"))
+def _requires(params: Params) -> Contract:
+    check(params, tries=COUNT, stride=COUNT, searches=COUNT.or_none, verify=FLAG, pass_at=REAL)
     oracles = [Oracle.REWARD, *([Oracle.VERIFIER] if params["verify"] else [])]
     return Contract(Control.VISITED, Report.SAMPLE, oracles=oracles)
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...access.learner import learner
-from ...contract import Contract, Control, Oracle, Report
+from ...access.session import Session
 from ...errors import BudgetExceeded
 from ...types import FloatArray, Prefix
-from ..common import bool_param, int_param
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, FLAG, checked
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "k")
-    int_param(params, "d")
-    bool_param(params, "renormalize")
-    # its tokens are its own draws, not the generator's; the law is the last of the layer laws
-    return Contract(Control.RESET, Report.NONE, oracles=[Oracle.HIDDEN])
-
-
-@learner(requires=_requires)
+# its tokens are its own draws, not the generator's; the law is the last of the layer laws
+@learner(requires=checked("reset/none+hidden", k=COUNT, d=COUNT, renormalize=FLAG))
 async def latent_exploration(
     session: Session, *, k: int = 20, d: int = 8, renormalize: bool = False
 ) -> Prefix | None:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from ...access.learner import learner
-from ...contract import Contract, Control, Oracle, Report
+from ...access.session import Session
 from ...limits import pessimistic_level
 from ...types import Finding, Prefix
-from ..common import float_param, growth_param, int_param
+from ..common import COUNT, GROWTH, POSITIVE, REAL, checked
 from .choices import first_accepted, sampled_rewards
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    float_param(params, "beta", 0.0, math.inf)
-    float_param(params, "top", -math.inf, math.inf)
-    float_param(params, "level", -math.inf, math.inf, optional=True)
-    int_param(params, "batch")
-    growth_param(params)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
-
-
-@learner(requires=_requires)
+@learner(
+    requires=checked(
+        "root/sample+reward",
+        n=COUNT,
+        batch=COUNT,
+        beta=POSITIVE,
+        top=REAL,
+        level=REAL.or_none,
+        growth=GROWTH,
+    )
+)
 async def inference_time_pessimism(
     session: Session,
     *,

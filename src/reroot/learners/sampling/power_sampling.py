@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding
-from ..common import float_param, int_param
+from ..common import COUNT, POSITIVE, check, integer
 from .choices import accepts
 from .suffixes import Scored, grow
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "alpha", 0.0, math.inf)
-    int_param(params, "moves", least=0)
-    int_param(params, "block", optional=True)
-    float_param(params, "temperature", 0.0, math.inf, optional=True)
+def _requires(params: Params) -> Contract:
+    check(
+        params, alpha=POSITIVE, moves=integer(0), block=COUNT.or_none, temperature=POSITIVE.or_none
+    )
     if params["temperature"] is None:
         return Contract(Control.VISITED, Report.LOGPROB)
     return Contract(Control.RESET, Report.FULL)

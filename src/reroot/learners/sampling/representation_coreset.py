@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...types import FloatArray, Prefix
 from ..common import (
+    COUNT,
+    POSITIVE,
     SPENT_ON,
     affordable,
     best_rewarded,
+    check,
     collect,
-    float_param,
-    int_param,
     oracle_of,
 )
 from ..root_start import longest_verified
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    int_param(params, "k")
-    int_param(params, "dims", optional=True)
-    float_param(params, "ridge", 0.0, math.inf)
+def _requires(params: Params) -> Contract:
+    check(params, n=COUNT, k=COUNT, dims=COUNT.or_none, ridge=POSITIVE)
     return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.HIDDEN, oracle_of(params)])
 
 

@@ -7,15 +7,12 @@ the interval between break points that it falls into, so every scheme is a seque
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...access.session import Session
 from ...types import FloatArray
 from .choices import choose
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 Resampler = Callable[["Session", FloatArray], list[int]]
 """(session, (n,) weights of sum 1) → n indices, ascending for all but the multinomial one."""

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, Prefix, Query
-from ..common import affordable, as_many, best_rewarded, collect, int_param
+from ..common import COUNT, affordable, as_many, best_rewarded, check, collect
 from .choices import choose
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def check_pick(params: Mapping[str, Any]) -> list[Oracle]:
+def check_pick(params: Params) -> list[Oracle]:
     """The oracle that ``pick`` takes: the best leaf by reward, or any leaf."""
     if params["pick"] not in ("best", "any"):
         raise InvalidInput(f"pick must be 'best' or 'any', got {params['pick']!r}")
@@ -36,9 +33,8 @@ async def picked(
     return leaves[choose(session, weights)]
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    for name in ("segment", "branching", "width"):
-        int_param(params, name, optional=name == "width")
+def _requires(params: Params) -> Contract:
+    check(params, segment=COUNT, branching=COUNT, width=COUNT.or_none)
     return Contract(Control.VISITED, Report.SAMPLE, oracles=check_pick(params))
 
 

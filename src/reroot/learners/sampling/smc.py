@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Finding, FloatArray, Prefix, Query
-from ..common import affordable, as_many, finished, int_param
+from ..common import COUNT, affordable, as_many, check, finished
 from .choices import choose, relative
 from .resampling import RESAMPLERS, effective_size
 from .twists import Twists, check_twist
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "particles", optional=True)
-    int_param(params, "stride")
+def _requires(params: Params) -> Contract:
+    check(params, particles=COUNT.or_none, stride=COUNT)
     oracles = check_twist(params)
     ess, proposal = params["ess"], params["proposal"]
     if isinstance(ess, bool) or not isinstance(ess, (int, float)) or not 0 <= ess <= 1:
@@ -178,11 +173,8 @@ async def _twisted(session: Session, cloud: _Cloud, going: list[int], twists: Tw
         tokens = np.flatnonzero(law[0, 0] > -np.inf)
         found[u] = [u.append(t) for t in tokens.tolist()], law[0, 0, tokens]
     await twists.log([c for children, _ in found.values() for c in children])  # all at once
-    particles, weights, logs = (
-        list(cloud.particles),
-        cloud.log_weights.copy(),
-        cloud.log_twists.copy(),
-    )
+    particles = list(cloud.particles)
+    weights, logs = cloud.log_weights.copy(), cloud.log_twists.copy()
     for i in going:
         children, law = found[particles[i]]
         ahead = await twists.log(children)

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from ...access.learner import learner
-from ...contract import Contract, Control, Oracle, Report
+from ...access.session import Session
 from ...types import Prefix
-from ..common import affordable, collect, float_param, int_param
+from ..common import COUNT, POSITIVE, affordable, checked, collect
 from .choices import choose, relative
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "n")
-    float_param(params, "beta", 0.0, math.inf)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
-
-
-@learner(requires=_requires)
+@learner(requires=checked("root/sample+reward", n=COUNT, beta=POSITIVE))
 async def soft_best_of_n(session: Session, *, n: int = 16, beta: float = 0.1) -> Prefix | None:
     """One of n rollouts, drawn with probability ∝ e^(r/β).
 

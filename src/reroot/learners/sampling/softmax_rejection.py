@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...access.learner import learner
-from ...contract import Contract, Control, Oracle, Report
+from ...access.session import Session
 from ...types import Finding, Prefix
-from ..common import float_param, growth_param, int_param
+from ..common import COUNT, GROWTH, POSITIVE, REAL, between, checked
 from .choices import first_accepted, sampled_rewards
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    float_param(params, "beta", 0.0, math.inf)
-    float_param(params, "bound", 0.0, math.inf)
-    float_param(params, "delta", 0.0, 1.0)
-    int_param(params, "n", optional=True)
-    float_param(params, "log_normalizer", -math.inf, math.inf, optional=True)
-    int_param(params, "batch")
-    growth_param(params)
-    return Contract(Control.ROOT, Report.SAMPLE, oracles=[Oracle.REWARD])
-
-
-@learner(requires=_requires)
+@learner(
+    requires=checked(
+        "root/sample+reward",
+        beta=POSITIVE,
+        bound=POSITIVE,
+        delta=between(0.0, 1.0),
+        n=COUNT.or_none,
+        log_normalizer=REAL.or_none,
+        batch=COUNT,
+        growth=GROWTH,
+    )
+)
 async def softmax_rejection(
     session: Session,
     *,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...access.session import Session
 from ...contract import Report
 from ...types import FloatArray, Prefix
 from .choices import choose, relative
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 
 @dataclass(frozen=True, slots=True, eq=False)

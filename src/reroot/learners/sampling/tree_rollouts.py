@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix, Query
-from ..common import affordable, as_many, int_param
+from ..common import COUNT, affordable, as_many, check, integer
 from .segment_tree import check_pick, picked
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "chains", optional=True)
-    for name in ("forks", "branches", "rounds"):
-        int_param(params, name, least=0)
+def _requires(params: Params) -> Contract:
+    check(params, chains=COUNT.or_none, forks=integer(0), branches=integer(0), rounds=integer(0))
     return Contract(Control.VISITED, Report.LOGPROB, oracles=check_pick(params))
 
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded
 from ...types import Finding, Prefix, Query
-from ..common import float_param, int_param
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, POSITIVE, REAL, check
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "simulations")
-    int_param(params, "children")
-    float_param(params, "exploration", 0.0, math.inf)
-    float_param(params, "pass_at", -math.inf, math.inf)
+def _requires(params: Params) -> Contract:
+    check(params, simulations=COUNT, children=COUNT, exploration=POSITIVE, pass_at=REAL)
     return Contract(Control.RESET, Report.TOPK(params["children"]), oracles=[Oracle.REWARD])
 
 
@@ -108,11 +101,6 @@ async def _rolled_out(session: Session, node: _Node, children: int) -> Prefix:
     assert reply.top_tokens is not None
     assert reply.top_logprobs is not None
     priors = np.exp(reply.top_logprobs[0, 0])
-    priors = (priors / priors.sum()).tolist()
-    tokens = reply.top_tokens[0, 0].tolist()
-    node.children = [
-        _Node(prefix.append(token), prior)
-        for token, prior in zip(tokens, priors, strict=True)
-        if prior
-    ]
+    listed = zip(reply.top_tokens[0, 0].tolist(), (priors / priors.sum()).tolist(), strict=True)
+    node.children = [_Node(prefix.append(token), prior) for token, prior in listed if prior]
     return reply.outputs()[0]

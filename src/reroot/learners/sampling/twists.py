@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...access.learner import Params
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import FloatArray, Prefix, Query
-from ..common import float_param, int_param
+from ..common import COUNT, between, check
 from .choices import choose
-
-if TYPE_CHECKING:
-    from ...access.session import Session
 
 _TINY = 1e-300  # so that r/β stays finite
 TWISTS: dict[str | None, frozenset[Oracle]] = {
@@ -33,12 +31,12 @@ over some continuations of each prefix.
 """
 
 
-def check_tilt(params: Mapping[str, Any]) -> None:
+def check_tilt(params: Params) -> None:
     """Refuse a temperature ``beta`` that is neither ``None`` nor positive (``InvalidInput``)."""
-    float_param(params, "beta", _TINY, math.inf, optional=True)
+    check(params, beta=between(_TINY, math.inf).or_none)
 
 
-def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
+def check_twist(params: Params) -> frozenset[Oracle]:
     """The oracles of ``twist``, with outcome rewards; checks ``beta``, ``decay`` and ``samples`` too.
 
     Raises:
@@ -51,17 +49,17 @@ def check_twist(params: Mapping[str, Any]) -> frozenset[Oracle]:
         raise InvalidInput(f"twist must be one of {known}, got {kind!r}")
     if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 < decay <= 1:
         raise InvalidInput(f"decay must lie in (0, 1], got {decay!r}")
-    int_param(params, "samples")
+    check(params, samples=COUNT)
     return TWISTS[kind] | {Oracle.REWARD}
 
 
-def walking(params: Mapping[str, Any]) -> Contract:
+def walking(params: Params) -> Contract:
     """What it takes to weigh the children of prefixes by a twist; checks its parameters.
 
     Raises:
         InvalidInput: see ``check_twist``; or ``children`` is neither ``None`` nor an integer >= 1.
     """
-    int_param(params, "children", optional=True)
+    check(params, children=COUNT.or_none)
     oracles = check_twist(params)
     listed = params["children"]
     report = Report.FULL if listed is None else Report.ARGMAX(listed)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
+from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import BudgetExceeded, InvalidInput
 from ...types import Prefix, Query
-from ..common import affordable, as_many, best_rewarded, finished, int_param
-
-if TYPE_CHECKING:
-    from ...access.session import Session
+from ..common import COUNT, affordable, as_many, best_rewarded, check, finished
 
 _MOST = 1_000
 _GUIDES = {"verifier": Oracle.VERIFIER, "value": Oracle.VALUE}
 
 
-def _requires(params: Mapping[str, Any]) -> Contract:
-    for name in ("subtrees", "width", "stride"):
-        int_param(params, name, optional=name == "subtrees")
+def _requires(params: Params) -> Contract:
+    check(params, width=COUNT, stride=COUNT, subtrees=COUNT.or_none)
     if params["guide"] not in _GUIDES:
         raise InvalidInput(f"guide must be 'verifier' or 'value', got {params['guide']!r}")
     oracles = {_GUIDES[params["guide"]]}

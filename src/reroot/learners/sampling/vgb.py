@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...access.learner import learner
-from ...contract import Contract
+from ...access.session import Session
 from ...errors import BudgetExceeded
 from ...types import Finding, FloatArray, Prefix
-from ..common import affordable, bool_param, int_param
+from ..common import COUNT, FLAG, affordable, checked
 from .choices import choose, relative
 from .twists import Twists, children_of, drawn_below, walking
 
-if TYPE_CHECKING:
-    from ...access.session import Session
 
-
-def _requires(params: Mapping[str, Any]) -> Contract:
-    int_param(params, "steps")
-    int_param(params, "checks")
-    bool_param(params, "complete")
-    return walking(params)
-
-
-@learner(requires=_requires)
+@learner(requires=checked(walking, steps=COUNT, checks=COUNT, complete=FLAG))
 async def vgb(
     session: Session,
     *,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ..kit.formatting import plural
 from ..kit.table import MARKS, terminal_table
 from .formatting import aimed_name, cost_words, distance_words, how_words, methods_in_short
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 _STYLES = {True: "green", False: "bold red", None: "dim"}
 _WORDS = dict(zip(_STYLES, MARKS, strict=True))
@@ -19,9 +19,6 @@ _WORDS = dict(zip(_STYLES, MARKS, strict=True))
 
 def certificates_table(summary: Mapping[str, Any]) -> RenderableType:
     """A table per method: every case with its distances, then its aim, costs and faults."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     for method in summary["methods"]:
         parts += [Text.assemble((method["name"], "bold"), f"  {method['about']}")]
@@ -34,9 +31,6 @@ def certificates_table(summary: Mapping[str, Any]) -> RenderableType:
 
 def overview(summary: Mapping[str, Any]) -> RenderableType:
     """One line per method, and what is wrong with those that do not hold."""
-    from rich.console import Group
-    from rich.text import Text
-
     table = _table(["method", "checked"], ["cases", "largest TV"])
     faults: list[RenderableType] = []
     for row in methods_in_short(summary):
@@ -65,8 +59,6 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _rows(table: Table, one: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
     mark = Text(_WORDS[one["holds"]], style=_STYLES[one["holds"]])
     stated = distance_words(one["stated"])
     table.add_row(one["toy"], Text(one["states"]), how_words(one), *stated, mark)

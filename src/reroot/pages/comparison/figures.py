@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...contract import Control
 from ...diagnosis.intervals import best_of_n
 from ...runs.results import Learner, RunData
 from ...runs.summary import log_reach, tokens_per_rollout
@@ -49,13 +52,8 @@ class Series:
 
 def series_of(run: RunData) -> list[Series]:
     """Every learner with a style that is its own among the learners of its control level."""
-    seen: dict[str, int] = {}
-    found: list[Series] = []
-    for learner in run.learners:
-        level = str(learner.control)
-        found.append(Series(learner, seen.setdefault(level, 0)))
-        seen[level] += 1
-    return found
+    styles: dict[Control, Iterator[int]] = defaultdict(itertools.count)
+    return [Series(learner, next(styles[learner.control])) for learner in run.learners]
 
 
 # -- (a) success against horizon ---------------------------------------------------------------
@@ -90,9 +88,8 @@ def success_panel(
         shift = step * 0.07 * (place - (len(shown) - 1) / 2)
         by_horizon = {c["horizon"]: c for c in cells if c["short"] == one.learner.short}
         _success_line(axes, [by_horizon[h] for h in horizons if h in by_horizon], shift, one)
-    axes.set_yscale("log")
-    axes.set_ylim(_floor(run, task, cells), 1.25)
-    axes.set_xlim(horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step)
+    ends = horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step
+    axes.set(yscale="log", ylim=(_floor(run, task, cells), 1.25), xlim=ends)
     axes.set_xticks(horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)])
     svg.log_axis(axes.yaxis, lambda y: f"{100 * y:g} %", 12)
     svg.label(axes, "horizon", "attempts passed")
@@ -102,20 +99,18 @@ def success_panel(
 
 def _success_line(axes: Axes, cells: Sequence[dict[str, Any]], shift: float, one: Series) -> None:
     marks = one.marks(hollow=one.learner.given_answer)
-    some = [c for c in cells if c["passed"]]
-    none = [c for c in cells if not c["passed"]]
     rates = [c["pass_rate"] if c["passed"] else math.nan for c in cells]
     axes.plot([c["horizon"] + shift for c in cells], rates, **marks, zorder=3)
-    for cell in some:
-        low, high = cell["pass_interval"]
-        x = cell["horizon"] + shift
-        axes.plot([x, x], [max(low, 1e-12), high], color=marks["color"], linewidth=1.1, zorder=2)
-    for cell in none:
-        x, high = cell["horizon"] + shift, cell["pass_interval"][1]
-        arrow = {"arrowstyle": "->", "color": marks["color"], "linewidth": 1.1, "shrinkA": 0}
-        axes.annotate("", xy=(x, high / 2.8), xytext=(x, high), arrowprops=arrow)
-        small = {"markersize": 4.5, "linestyle": "none", "markerfacecolor": svg.color("paper")}
-        axes.plot([x], [high], **{**marks, **small}, zorder=3)
+    look = {"color": marks["color"], "linewidth": 1.1}
+    small = {"markersize": 4.5, "linestyle": "none", "markerfacecolor": svg.color("paper")}
+    for cell in sorted(cells, key=lambda c: not c["passed"]):
+        x, (low, high) = cell["horizon"] + shift, cell["pass_interval"]
+        if cell["passed"]:
+            axes.plot([x, x], [max(low, 1e-12), high], **look, zorder=2)
+        else:
+            arrow = {"arrowstyle": "->", "shrinkA": 0, **look}
+            axes.annotate("", xy=(x, high / 2.8), xytext=(x, high), arrowprops=arrow)
+            axes.plot([x], [high], **{**marks, **small}, zorder=3)
 
 
 def rollouts_taken(run: RunData, one: Series, task: str, horizon: int) -> float | None:
@@ -178,9 +173,7 @@ def budget_panel(
         axes.axvline(limit, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
         said = axes.annotate("budget", (limit, 1.03), (0, 3), textcoords="offset points")
         said.set(ha="center", va="bottom", color=svg.color("muted"), size=svg.FONT_SIZE)
-    axes.set_xscale("log")
-    axes.set_ylim(0, 1.03)
-    axes.set_xlim(0.8, right * 1.4)
+    axes.set(xscale="log", ylim=(0, 1.03), xlim=(0.8, right * 1.4))
     svg.log_axis(axes.xaxis, quantity, 8)
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     svg.label(axes, f"{PAYS[currency]} per attempt", "attempts solved")
@@ -247,8 +240,7 @@ def loss_panel(lines: Sequence[FloatArray], name: str, *, cumulative: bool) -> s
     mean = np.nanmean(table[:, many], axis=0)
     few = {"marker": "o", "markersize": 5} if len(mean) <= 40 else {}
     axes.plot(at[many], mean, color=svg.color("ink"), linewidth=2.2, zorder=3, **few)
-    axes.set_ylim(floor, 0.02 * abs(floor))
-    axes.set_xlim(0.5, table.shape[1] + 0.5)
+    axes.set(ylim=(floor, 0.02 * abs(floor)), xlim=(0.5, table.shape[1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     y = "log-probability so far, nats" if cumulative else "log-probability of the token, nats"
     svg.label(axes, "token of the right output", y)
@@ -276,8 +268,7 @@ def ledger_panel(
         axes.plot([x], [y], **{**marks, "linestyle": "none"}, zorder=3, clip_on=False)
         text = axes.annotate(quantity(x), (x, y), (8, 0), textcoords="offset points")
         text.set(fontsize=svg.FONT_SIZE, color=svg.color("ink"), va="center")
-    axes.set_xscale("log")
-    axes.set_xlim(least, most * (most / least) ** 0.28 * 1.2)
+    axes.set(xscale="log", xlim=(least, most * (most / least) ** 0.28 * 1.2))
     svg.log_axis(axes.xaxis, quantity, 8)
     axes.set_yticks(range(len(rows)), names)
     for tick in axes.get_yticklabels():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from ...contract import Contract, Oracle
 from ...runs.compare import Comparison
 from ...runs.results import RunData
-from ..kit.contracts import where
+from ..kit.contracts import WHERE
 from ..kit.formatting import (
     listing,
     plural,
@@ -50,12 +50,12 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
     parts = [
         _header(run, summary, title),
         warning(verifier_warning(summary["accepted_failures"])),
-        _verdicts(run, summary),
-        sections.success(run, summary, series),
-        sections.budget(run, series),
-        sections.loss(run, summary),
-        sections.ledger(run, summary, series),
-        _tables(run, summary),
+        *_verdicts(run, summary),
+        *sections.success(run, summary, series),
+        *sections.budget(run, series),
+        *sections.loss(run, summary),
+        *sections.ledger(run, summary, series),
+        *_tables(run, summary),
         _examples(run),
         _reproduce(run, summary),
         NOTES,
@@ -69,7 +69,7 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     levels = sorted({x.control for x in run.learners})
     told = unfinished(summary)
     marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
-    items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {where(x)}</li>" for x in levels)
+    items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {WHERE[x]}</li>" for x in levels)
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
 <h1>{escape(title)}</h1>{marked}
@@ -98,20 +98,19 @@ def _contracts(run: RunData) -> str:
     return f"Contracts: {names}, each with {oracles}, at {escape(str(grants[0].sampling))}."
 
 
-def _verdicts(run: RunData, summary: Mapping[str, Any]) -> str:
-    parts = ["<h2>Verdict</h2>"]
+def _verdicts(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>Verdict</h2>"
     for task in run.tasks:
         mine = [v for v in summary["verdicts"] if v["task"] == task]
         main = next(v for v in mine if v["main"])
         others = [v for v in mine if not v["main"]]
         notes = "".join(f"<li>{escape(s)}</li>" for s in main["notes"])
         more = tables.verdict_rows(others) if others else ""
-        parts.append(
+        yield (
             f'<article class="verdict"><h3>{escape(task)}, horizon {main["horizon"]}</h3>'
             f'<p class="kind">{escape(main["kind"])}</p>{_facts(summary, main)}'
             f"<ul>{notes}</ul>{more}</article>"
         )
-    return "\n".join(parts)
 
 
 def _facts(summary: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
@@ -142,26 +141,24 @@ def _who(cell: Mapping[str, Any]) -> str:
     return f"{named(cell['control'], cell['short'])}<br>{counts}"
 
 
-def _tables(run: RunData, summary: Mapping[str, Any]) -> str:
-    parts = [
-        "<h2>Measured against the exact law</h2>",
-        _exact_words(summary),
-        "<h2>What teacher forcing says</h2>",
-        tables.reach_table(summary) or "<p>No problem has a demonstration.</p>",
-        "<h2>Prefix control against the best root-start learner</h2>",
+def _tables(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield from ("<h2>Measured against the exact law</h2>", _exact_words(summary))
+    yield "<h2>What teacher forcing says</h2>"
+    yield tables.reach_table(summary) or "<p>No problem has a demonstration.</p>"
+    yield "<h2>Prefix control against the best root-start learner</h2>"
+    yield (
         "<p>Paired on the same attempts, one comparison at a time: exact interval for the pass rate, "
         "bootstrap over problems for the reward (of no width where all problems agree: then trust the "
-        "exact one).</p>",
-    ]
+        "exact one).</p>"
+    )
     for task in run.tasks:
         shown = tables.differences(summary, task)
-        parts.append(f"<h3>{escape(task)}</h3>{shown}" if shown else "")
+        yield f"<h3>{escape(task)}</h3>{shown}" if shown else ""
     if not summary["differences"]:
-        parts.append("<p>There are not both root-start and prefix-control learners to compare.</p>")
-    parts.append("<h2>Every cell</h2>")
+        yield "<p>There are not both root-start and prefix-control learners to compare.</p>"
+    yield "<h2>Every cell</h2>"
     for task in run.tasks:
-        parts.append(f"<h3>{escape(task)}</h3>{tables.all_cells(summary, task)}")
-    return "\n".join(parts)
+        yield f"<h3>{escape(task)}</h3>{tables.all_cells(summary, task)}"
 
 
 def _exact_words(summary: Mapping[str, Any]) -> str:

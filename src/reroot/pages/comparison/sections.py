@@ -21,14 +21,14 @@ def _entry(one: Series, *, line: bool = True) -> str:
     return f"{one.swatch(line=line)}{escape(one.learner.short)}{note}"
 
 
-def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> str:
+def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> Iterator[str]:
     """(a) Success against horizon: an overview per task, and a panel per control level."""
-    parts = [
-        "<h2>Success against horizon</h2>",
+    yield "<h2>Success against horizon</h2>"
+    yield (
         "<p>Share of attempts passed, on a log scale, with exact 95 % intervals. An arrow stands for no "
         "pass at all: it starts at the upper limit of the interval. The wide grey line is the exact law "
-        "1 − (1 − p)<sup>N</sup> of best-of-N, with p computed by teacher forcing.</p>",
-    ]
+        "1 − (1 − p)<sup>N</sup> of best-of-N, with p computed by teacher forcing.</p>"
+    )
     for t, task in enumerate(run.tasks):
         cells = [c for c in summary["cells"] if c["task"] == task]
         shown = [s for s in series if any(c["short"] == s.learner.short for c in cells)]
@@ -37,8 +37,7 @@ def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) 
             drawing = figures.success_panel(run, task, here, cells, curves, f"success-{t}-{i}")
             band = [_band(law)] if any(curves) else []
             panels.append(figure(caption, drawing, [*map(_entry, here), *band]))
-        parts += [f"<h3>{escape(task)}</h3>", grid(panels)]
-    return "\n".join(parts)
+        yield from (f"<h3>{escape(task)}</h3>", grid(panels))
 
 
 def _success_plan(
@@ -84,26 +83,26 @@ def _solved_horizon(run: RunData, task: str) -> int | None:
     return None
 
 
-def budget(run: RunData, series: Sequence[Series]) -> str:
-    parts = [
-        "<h2>Success against budget</h2>",
+def budget(run: RunData, series: Sequence[Series]) -> Iterator[str]:
+    yield "<h2>Success against budget</h2>"
+    yield (
         "<p>Share of attempts solved at a cost of at most x, one panel per currency. A learner with a "
         "fixed plan pays all of it before its answer counts. The wide grey line is the exact "
         "1 − (1 − p)<sup>N</sup> after N root-start rollouts, averaged over the problems; against tokens "
         "it uses the measured mean length of a rollout. Learners that draw in batches reach it at "
-        "the end of a batch.</p>",
-    ]
+        "the end of a batch.</p>"
+    )
     for t, task in enumerate(run.tasks):
         horizon = _solved_horizon(run, task)
         last = run.horizons(task)[-1]
         if horizon is None:
             none = "No attempt passed, so there is no curve to show."
-            parts.append(f"<h3>{escape(task)}</h3><p>{none}</p>")
+            yield f"<h3>{escape(task)}</h3><p>{none}</p>"
             continue
         why = "" if horizon == last else f" (at {last} no attempt passed)"
-        parts.append(f"<h3>{escape(task)}, horizon {horizon}{why}</h3>")
+        yield f"<h3>{escape(task)}, horizon {horizon}{why}</h3>"
         exact = [_band("exact best-of-N")] if figures.log_reach(run, task, horizon) else []
-        parts.append(legend([*map(_entry, series), *exact]))
+        yield legend([*map(_entry, series), *exact])
         panels: list[str] = []
         for currency in figures.paid(run, task, horizon):
             pay = [
@@ -114,25 +113,24 @@ def budget(run: RunData, series: Sequence[Series]) -> str:
             name = f"budget-{t}-{currency}"
             drawing = figures.budget_panel(run, task, horizon, currency, pay, name)
             panels.append(figure(_upper(PAYS[currency]), drawing))
-        parts.append(grid(panels))
-    return "\n".join(parts)
+        yield grid(panels)
 
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def loss(run: RunData, summary: Mapping[str, Any]) -> str:
-    parts = ["<h2>Where the probability is lost</h2>"]
+def loss(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>Where the probability is lost</h2>"
     for t, task in enumerate(run.tasks):
         horizon = run.horizons(task)[-1]
         lines = figures.demonstration_lines(run, task, horizon)
-        parts.append(f"<h3>{escape(task)}, horizon {horizon}</h3>")
+        yield f"<h3>{escape(task)}, horizon {horizon}</h3>"
         if not lines:
-            parts.append("<p>These problems have no demonstration to follow token by token.</p>")
+            yield "<p>These problems have no demonstration to follow token by token.</p>"
             continue
         reach = next(r for r in summary["reach"] if (r["task"], r["horizon"]) == (task, horizon))
-        parts.append(_reach_words(reach))
+        yield _reach_words(reach)
         drawn = (
             ("token", "Each token given the right ones before it"),
             ("sum", "The right output so far"),
@@ -141,8 +139,7 @@ def loss(run: RunData, summary: Mapping[str, Any]) -> str:
             figure(caption, figures.loss_panel(lines, f"loss-{t}-{x}", cumulative=x == "sum"), _KEY)
             for x, caption in drawn
         ]
-        parts += [grid(panels), _strip(run, task, horizon)]
-    return "\n".join(parts)
+        yield from (grid(panels), _strip(run, task, horizon))
 
 
 _KEY = (line_swatch("ink", "mean over problems", 2.2), line_swatch("muted", "one problem", 1))
@@ -174,20 +171,19 @@ def _strip(run: RunData, task: str, horizon: int) -> str:
     return note(f"{said}the probability of each:") + strip
 
 
-def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> str:
-    parts = [
-        "<h2>The ledger</h2>",
+def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> Iterator[str]:
+    yield "<h2>The ledger</h2>"
+    yield (
         "<p>Mean cost per attempt in every currency, on a log scale: what the interface charges, whatever the "
-        "backend reuses. A learner costs the same under every contract that permits it.</p>",
-    ]
+        "backend reuses. A learner costs the same under every contract that permits it.</p>"
+    )
     for t, task in enumerate(run.tasks):
         horizon = run.horizons(task)[-1]
         cells = [c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)]
-        parts.append(f"<h3>{escape(task)}, horizon {horizon}</h3>")
+        yield f"<h3>{escape(task)}, horizon {horizon}</h3>"
         panels: list[str] = []
         for currency in figures.paid(run, task, horizon):
             name = f"ledger-{t}-{currency}"
             drawing = figures.ledger_panel(cells, currency, series, name)
             panels.append(figure(_upper(PAYS[currency]), drawing))
-        parts.append(grid(panels) if panels else "<p>Nothing was paid.</p>")
-    return "\n".join(parts)
+        yield grid(panels) if panels else "<p>Nothing was paid.</p>"

@@ -78,9 +78,8 @@ def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> str:
     ]
     head = "horizon | limit | best root-start | best with prefix control | gain, points | without the verifier"
     cells = "{horizon} | {limit} | {root} | {prefix} | {gain} | {without}"
-    head, cells = (
-        (head + " | oracles granted", cells + " | {oracles}") if several else (head, cells)
-    )
+    if several:
+        head, cells = head + " | oracles granted", cells + " | {oracles}"
     return table_of(head, cells, rows, text=7)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ..kit.formatting import plural, quantity, share, shares, unfinished, verifier_warning
 from ..kit.table import fitting
 from ..kit.table import terminal_table as new_table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
 
 _LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
 _RARE = {"value": "E value estimate", "hidden": "H hidden states"}  # explained where they are used
@@ -26,9 +25,6 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
     a cell is the pass rate in percent with its exact 95 % interval. Where ``width`` characters are
     too few for a row, the tokens are left out first, then the intervals.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     told = unfinished(summary)
     parts: list[RenderableType] = [Text(told, style="bold yellow")] if told else []
     layouts = [(True, True), (True, False), (False, True), (False, False)]
@@ -41,8 +37,6 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
 
 
 def _table(summary: Mapping[str, Any], task: str, *, intervals: bool, tokens: bool) -> Table:
-    from rich.text import Text
-
     horizons = summary["horizons"][task]
     title = f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}, by horizon"
     numbers = [*map(str, horizons), *([f"tokens at {horizons[-1]}"] if tokens else [])]
@@ -67,14 +61,10 @@ def _table(summary: Mapping[str, Any], task: str, *, intervals: bool, tokens: bo
 
 
 def _tokens(cell: Mapping[str, Any] | None) -> Text:
-    from rich.text import Text
-
     return Text("" if cell is None else quantity(cell["cost"]["tokens"]))
 
 
 def _cell(cell: Mapping[str, Any] | None, interval: bool) -> Text:
-    from rich.text import Text
-
     if cell is None:
         return Text("·", style="dim")
     text = Text(share(cell["pass_rate"]), style="bold" if cell["passed"] else "")
@@ -84,8 +74,6 @@ def _cell(cell: Mapping[str, Any] | None, interval: bool) -> Text:
 
 
 def _verdict(summary: Mapping[str, Any], task: str) -> Text:
-    from rich.text import Text
-
     verdicts = [v for v in summary["verdicts"] if v["task"] == task]
     main = next(v for v in verdicts if v["main"])
     text = Text.assemble(

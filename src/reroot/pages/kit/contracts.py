@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from ...contract import Contract, Control, Oracle, Report
 from .formatting import listing
 
-_WHERE = {
+WHERE = {
     Control.ROOT: "start at the beginning only",
     Control.VISITED: "go back to what the generator itself wrote",
     Control.RESET: "go back, and go on with any token of its choice",
     Control.CHOSEN: "start anywhere",
 }
+"""At which prefixes a learner may ask."""
+
 PAYS = {
     "rollouts": "root-start rollouts",
     "tokens": "generated tokens",
@@ -40,11 +42,6 @@ _ORACLES = {
     Oracle.VALUE: "ask what a beginning is worth",
     Oracle.HIDDEN: "look inside the model",
 }
-
-
-def where(control: Control) -> str:
-    """At which prefixes it may ask."""
-    return _WHERE[control]
 
 
 def sees(report: Report) -> str:
@@ -77,4 +74,4 @@ def may(contract: Contract) -> str:
 
 def allowed(contract: Contract) -> tuple[str, str, str]:
     """Where it may ask, what it sees, and what else it may ask."""
-    return where(contract.control), sees(contract.report), asks(contract.oracles)
+    return WHERE[contract.control], sees(contract.report), asks(contract.oracles)

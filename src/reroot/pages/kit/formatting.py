@@ -9,11 +9,6 @@ from typing import Any
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def power_of_ten(exponent: int) -> str:
-    """``10⁻³``."""
-    return f"10{str(exponent).translate(_SUPERSCRIPTS)}"
-
-
 def from_log(log_value: float, digits: int = 2) -> str:
     """A positive number given by its natural log: ``0.42``, ``1,200``, ``3.1·10⁻⁷``."""
     log10 = log_value / math.log(10)
@@ -23,7 +18,7 @@ def from_log(log_value: float, digits: int = 2) -> str:
     mantissa = f"{10 ** (log10 - exponent):.{digits}g}"
     if mantissa == "10":
         mantissa, exponent = "1", exponent + 1
-    power = power_of_ten(exponent)
+    power = f"10{str(exponent).translate(_SUPERSCRIPTS)}"
     return power if mantissa == "1" else f"{mantissa}·{power}"
 
 

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 from .formatting import from_log, quantity, signed
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
 
 MARKS = ("holds", "fails", "measured")
 
@@ -90,9 +89,6 @@ def table(
 
 def terminal_table(texts: Sequence[str], numbers: Sequence[str], **more: Any) -> Table:
     """An empty table of a terminal: columns of text, then of numbers; ``more`` is Rich's."""
-    from rich import box
-    from rich.table import Table
-
     look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(**look, title_justify="left", title_style="bold", **more)
     for name in texts:
@@ -104,8 +100,6 @@ def terminal_table(texts: Sequence[str], numbers: Sequence[str], **more: Any) ->
 
 def fitting(tables: Iterable[Table], width: int) -> RenderableType:
     """The first table that is no wider than ``width`` characters; else the last."""
-    from rich.console import Console
-
     measure, table = Console(width=10_000).measure, None
     for table in tables:
         if measure(table).maximum <= width:

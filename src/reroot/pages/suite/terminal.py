@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from ..kit.formatting import listing, rounded, share
 from ..kit.table import terminal_table
 from .page import disagreements, errors, ordered, task_name
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 def suite_table(summary: Mapping[str, Any]) -> RenderableType:
@@ -18,9 +18,6 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
 
     Methods come in their order at equal tokens.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     half = ("\nreward", "\n%")
     head = ("equal\ntokens", *half, "equal\ncalls", *half, "\nflips")
 

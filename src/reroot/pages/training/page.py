@@ -99,7 +99,8 @@ def render(runs: Sequence[TrainingRun]) -> str:
     models = dict.fromkeys(map(model_of, runs))
     tasks = dict.fromkeys(str(run.config.get("task", "?")) for run in runs)
     title = f"{listing(list(models))} trained on {listing(list(tasks))}"
-    parts = [_header(series, title), _headline(series), _figures(series), sections(series), NOTES]
+    head = [_header(series, title), _headline(series)]
+    parts = [*head, *_figures(series), *sections(series), NOTES]
     return document(f"reroot train: {title}", parts)
 
 
@@ -238,25 +239,23 @@ _KEY = (
 )
 
 
-def _figures(series: Sequence[Series]) -> str:
+def _figures(series: Sequence[Series]) -> list[str]:
     window = window_of([one.run for one in series])
     mean = f"moving means over {window} steps" if window > 1 else "the values of single steps"
     panels = [*reward_panels(series, window), gap_panel(series), *step_panels(series, window)]
     last = pass_panels(series)
-    return "\n".join(
-        [
-            "<h2>Training against generated tokens</h2>",
-            f"<p>Curves are {mean}; all generated tokens count, those drawn to build prefixes too. In the "
-            "first figure curves are rewards of training rollouts and markers are pass@1 from the root at "
-            "evaluations (connected where a run never trains from the root); elsewhere markers "
-            "only tell the runs apart.</p>",
-            legend([*map(name_of, series), *_KEY]),
-            grid([panel for panel in panels if panel]),
-            "<h2>The last evaluation</h2>",
-            "<p>pass@k: share of problems of which at least one of k samples is right (an unbiased "
-            "estimate). A dashed line far above the solid one is a policy that needs the hint.</p>"
-            if last
-            else "<p>No run has an evaluation yet.</p>",
-            grid(last),
-        ]
-    )
+    return [
+        "<h2>Training against generated tokens</h2>",
+        f"<p>Curves are {mean}; all generated tokens count, those drawn to build prefixes too. In the "
+        "first figure curves are rewards of training rollouts and markers are pass@1 from the root at "
+        "evaluations (connected where a run never trains from the root); elsewhere markers "
+        "only tell the runs apart.</p>",
+        legend([*map(name_of, series), *_KEY]),
+        grid([panel for panel in panels if panel]),
+        "<h2>The last evaluation</h2>",
+        "<p>pass@k: share of problems of which at least one of k samples is right (an unbiased "
+        "estimate). A dashed line far above the solid one is a policy that needs the hint.</p>"
+        if last
+        else "<p>No run has an evaluation yet.</p>",
+        grid(last),
+    ]

@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from ...errors import RunFolderError
 from ...runs.folder import write_table
 from ...runs.tables import read_parquet
 from .data import TrainingRun, checked_line, training_run
-
-if TYPE_CHECKING:
-    import polars as pl
 
 SUFFIX = ".parquet"
 
@@ -43,8 +42,6 @@ def write_record(runs: Sequence[TrainingRun], out: str | Path) -> Path:
         RunFolderError: two runs have the same folder name, ``out`` is no name of a record, or it
             can't be written.
     """
-    import polars as pl
-
     path = Path(out)
     if not is_record(path):
         raise RunFolderError(f"a record is a file that ends in {SUFFIX}, got {str(path)!r}")

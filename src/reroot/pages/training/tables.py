@@ -22,22 +22,20 @@ def name_of(one: Series) -> str:
     return f"{one.swatch()}{escape(one.label)}"
 
 
-def sections(series: Sequence[Series]) -> str:
+def sections(series: Sequence[Series]) -> list[str]:
     """Every table under its heading."""
-    return "\n".join(
-        [
-            "<h2>The arms</h2>",
-            _contracts(series),
-            "<h3>Pass rates at the last evaluation</h3>",
-            _evaluations(series),
-            f"<h3>Training, mean of the last {TAIL} steps</h3>",
-            _training(series),
-            "<h3>Spent in training</h3>",
-            _costs(series),
-            *_events(series),
-            *_settings(series),
-        ]
-    )
+    return [
+        "<h2>The arms</h2>",
+        _contracts(series),
+        "<h3>Pass rates at the last evaluation</h3>",
+        _evaluations(series),
+        f"<h3>Training, mean of the last {TAIL} steps</h3>",
+        _training(series),
+        "<h3>Spent in training</h3>",
+        _costs(series),
+        *_events(series),
+        *_settings(series),
+    ]
 
 
 # ---- what each arm could ask ---------------------------------------------------------------------
@@ -103,24 +101,14 @@ def _passed(last: Passes | None) -> list[str]:
 
 
 def _training(series: Sequence[Series]) -> str:
-    head = [
-        "run",
-        "reward, root",
-        "reward, prefixes",
-        "KL, nats per output",
-        "start prefix, tokens",
-    ]
-    head += ["longest", "zero-variance groups, %", "zero-variance, all steps, %"]
-    rows = [
-        [
-            name_of(one),
-            *(rounded(one.run.tail(name)) for name in ("root", "prefix", "kl", "start", "longest")),
-            percent(one.run.zero_variance(TAIL)),
-            percent(one.run.zero_variance()),
-        ]
-        for one in series
-    ]
-    return table(head, rows)
+    columns = {"root": "reward, root", "prefix": "reward, prefixes", "kl": "KL, nats per output"}
+    columns |= {"start": "start prefix, tokens", "longest": "longest"}
+    rows: list[list[str]] = []
+    for one in series:
+        equal = [percent(one.run.zero_variance(last)) for last in (TAIL, None)]
+        rows.append([name_of(one), *(rounded(one.run.tail(name)) for name in columns), *equal])
+    more = ["zero-variance groups, %", "zero-variance, all steps, %"]
+    return table(["run", *columns.values(), *more], rows)
 
 
 def _costs(series: Sequence[Series]) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ..kit.formatting import listing, percent, points, quantity, rounded
 from ..kit.table import fitting, terminal_table
 from .data import TAIL, TrainingRun, labels, last_passes, model_of
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 _LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
 """Columns that a narrow terminal goes without, the first of them first."""
@@ -24,9 +23,6 @@ def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableT
         runs: at least one.
         width: characters of a line; columns are left out until a line fits.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     cells = _cells(runs)
     tables = (_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1))
     return Group(fitting(tables, width), Text(_legend(runs), style="dim"))
@@ -66,8 +62,6 @@ def _step(run: TrainingRun) -> str:
 def _table(
     runs: Sequence[TrainingRun], cells: dict[str, list[str]], without: Sequence[str]
 ) -> Table:
-    from rich.text import Text
-
     shown = [name for name in cells if name not in without]
     table = terminal_table(["run"], shown)
     for i, label in enumerate(labels(runs)):

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...access.episode import Episode
 from ...errors import InvalidInput
-from ...tasks.base import score
+from ...tasks.judges import score
 from ...types import Cost, Prefix
 from ..group import Group
 from ..strategies.base import Start
@@ -22,7 +22,7 @@ class NativeGeneration(Rollouts):
     """
 
     def begin(self, rows: list[dict[str, Any]], trainer: Any) -> frozenset[int]:
-        """Before a batch is generated: the tokens that end an output.
+        """Before a batch is generated: the tokens that end every output of it.
 
         Raises:
             InvalidInput: a prompt is given as tokens, which TRL cannot generate from; or see
@@ -40,7 +40,20 @@ class NativeGeneration(Rollouts):
         share = collector.share(len(self._step)).tokens
         if share is not None and share < self._size * trainer.max_completion_length:
             raise BudgetSpent("the budget does not allow the step", Cost())
-        return self._step[0].stop
+        return frozenset.intersection(*(episode.stop.tokens for episode in self._step))
+
+    def ended(self, completion_ids: list[list[int]]) -> tuple[list[list[int]], set[int]]:
+        """(what was generated, up to where each output ends; the tokens with which outputs ended).
+
+        TRL stops at tokens alone; what it has drawn behind a stop text is neither paid nor learnt from.
+        """
+        size = len(completion_ids) // len(self._step)
+        rules = [self._step[i // size].stop for i in range(len(completion_ids))]
+        ends = [rule.first_end(t) for rule, t in zip(rules, completion_ids, strict=True)]
+        kept = [
+            t if end is None else t[: end + 1] for t, end in zip(completion_ids, ends, strict=True)
+        ]
+        return kept, {t[-1] for t, end in zip(kept, ends, strict=True) if end is not None}
 
     def reward(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
         """A reward function for TRL: the problems' rewards; charges the step.
@@ -80,3 +93,10 @@ class NativeTrainer(BaseTrainer):
         stop = sorted(self.rollouts.begin(inputs, self))
         self.eos_token_ids = self.generation_config.eos_token_id = stop
         return super()._generate_and_score_completions(inputs)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        generated, logprobs = super()._generate_single_turn(*args, **kwargs)
+        kept, last = self.rollouts.ended(generated)
+        # TRL counts as truncated what ends with another token
+        self.eos_token_ids = sorted({*self.eos_token_ids, *last})
+        return kept, logprobs

@@ -66,4 +66,4 @@ def completions(
 
 def stopped(episode: Episode, tokens: Sequence[int]) -> bool:
     """Whether an output was ended by a stop, and not by the horizon."""
-    return len(tokens) < episode.horizon or tokens[-1] in episode.stop
+    return len(tokens) < episode.horizon or episode.stop.ends(tokens)

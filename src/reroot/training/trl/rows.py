@@ -10,7 +10,7 @@ from ...access.episode import Episode, bind
 from ...contract import Oracle
 from ...errors import InvalidInput, OracleError
 from ...generators.base import Generator
-from ...tasks.base import check, score
+from ...tasks.judges import check, score
 from ..strategies.base import Strategy
 from .frames import Row
 from .problems import (

@@ -1,0 +1,111 @@
+"""Mathematical equality by math-verify, in a child process that can be stopped.
+
+math-verify limits its time by a signal, which only a main thread gets and which cannot interrupt
+one long operation (a power tower). The child has a main thread; what takes longer than twice the
+limit ends with the child, and counts as not equal.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+
+from ...errors import RerootError, need
+
+LIMIT = 5
+"""Seconds that math-verify may take to read an expression, and again to compare two."""
+
+_CHILD = """
+import json, logging, sys
+logging.disable(logging.CRITICAL)
+sys.set_int_max_str_digits(100_000)
+from math_verify import parse, verify
+LIMIT = int(sys.argv[1])
+def read(text, gold):
+    found = parse(r"\\\\boxed{" + text + "}", parsing_timeout=LIMIT) if gold or "\\\\n" not in text else []
+    return found or parse(text, parsing_timeout=LIMIT)
+for line in sys.stdin:
+    answer, found = json.loads(line)
+    try:
+        same = bool(verify(read(answer, True), read(found, False), timeout_seconds=LIMIT))
+    except Exception:
+        same = False
+    print(int(same), flush=True)
+"""
+
+
+class _Child:
+    """The process that compares, made when it is needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def same(self, answer: str, found: str) -> bool:
+        with self._lock:
+            process = self._alive()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(json.dumps([answer, found]) + "\n")
+                process.stdin.flush()
+                ready, _, _ = select.select([process.stdout], [], [], 4 * LIMIT)
+                said = process.stdout.readline() if ready else ""
+            except BrokenPipeError:
+                said = ""
+            except BaseException:  # an interrupt: its answer must not be taken for the next one's
+                self.stop()
+                raise
+            if not said:
+                self.stop()
+            return said.strip() == "1"
+
+    def _alive(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, str(LIMIT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+            )
+        return self._process
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+_child = _Child()
+atexit.register(_child.stop)
+os.register_at_fork(after_in_child=_child.__init__)  # pipes are not shared
+
+
+@lru_cache(maxsize=65536)
+def math_same(answer: str, found: str) -> bool:
+    """Whether two expressions, LaTeX or plain, are equal.
+
+    Args:
+        answer: the right one.
+        found: an expression, or a text with one in it.
+
+    Raises:
+        MissingDependency: math-verify is not installed.
+        RerootError: the child process cannot be started.
+    """
+    if answer.strip() == found.strip():
+        return True
+    need("tasks", "math_verify")
+    try:
+        return _child.same(answer, found)
+    except OSError as error:
+        raise RerootError(f"the process that compares mathematics cannot run: {error}") from None

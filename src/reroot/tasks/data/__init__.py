@@ -1,0 +1,1 @@
+"""Tasks from data: files and data sets, their layouts, and labelled steps."""
