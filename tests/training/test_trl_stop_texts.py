@@ -115,4 +115,4 @@ def test_trls_own_generation_ends_there_too(tmp_path: Path) -> None:
     ]
     assert kept == group.tokens
     clipped = trainer._metrics["train"]["completions/clipped_ratio"][-1]
-    assert clipped <= 1 - sum(ended) / SIZE
+    assert clipped == pytest.approx(1 - sum(ended) / SIZE)
