@@ -384,13 +384,13 @@ def test_a_checkpoint_without_state_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit(
     tmp_path: Path, changes: dict[str, Any], error: Any, said: str
 ) -> None:
-    trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
     if error is None:
+        trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
         trainer.train()
         assert trainer.state.global_step == 2
     else:
         with pytest.raises(error, match=said):
-            trainer.train()
+            trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
 
 
 def test_credit_per_token_needs_our_trainer(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_rewards_in_the_middle_are_those_of_problems(tmp_path: Path) -> None:
             rollouts=rollouts_for_trl(strategies.VineValues()),
             reward_funcs=[rank()],
             train_dataset=Dataset.from_list(ROWS),
-        ).train()
+        )
     with pytest.raises(AccessDenied, match="reward"):
         trl_pairs.stock(tmp_path, ROWS, [rank()], rollouts_for_trl(Peeks())).train()
     rollouts = rollouts_for_trl(Peeks(), problems=trl_toys.problems())

@@ -149,9 +149,7 @@ class Rollouts:
             if trainer is not self._trainer:
                 raise InvalidInput("these rollouts are those of another trainer: make new ones")
             return self.collector
-        check_trainer(trainer, self.strategy)
-        scored = self._scores(trainer)
-        contract = self._contract(trainer, scored)
+        contract = self.contract(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         self._generator = Transformers(
             (model, trainer.processing_class),
@@ -160,6 +158,7 @@ class Rollouts:
         )
         self._rows = Rows(trainer, self._generator, self.strategy, self._known, self._column)
         self._rows.check()
+        scored = Oracle.REWARD in contract.oracles
         found = Collector(
             self._generator, self.strategy, contract, self._budget, self._seed, scored
         )
@@ -171,15 +170,21 @@ class Rollouts:
         self._trainer, self.collector = trainer, found
         return found
 
-    def _contract(self, trainer: Any, scored: bool) -> Contract:
+    def contract(self, trainer: Any) -> Contract:
+        """What the sessions of a trainer grant.
+
+        Raises:
+            InvalidInput, AccessDenied: the trainer's settings do not fit (see ``rollouts_for_trl``).
+        """
+        check_trainer(trainer, self.strategy)
         law = law_of(trainer)
         if self._known is not None:
             have = oracles_of(self._known.all)
         else:  # what a row has beyond that is no business of the strategy's
             have = {Oracle.REWARD, *(self.strategy.requires.oracles & {Oracle.DEMONSTRATION})}
-        contract = granted(self._grants, self.strategy, have, law)
-        check_on_policy(contract, law)
-        return contract if scored else without_rewards(contract)
+        found = granted(self._grants, self.strategy, have, law)
+        check_on_policy(found, law)
+        return found if self._scores(trainer) else without_rewards(found)
 
     # ---- rewards -------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from transformers import GenerationConfig
+
 from ...contract import Sampling
 from ...errors import InvalidInput
 from ..strategies.base import Strategy
@@ -53,7 +55,7 @@ def law_of(trainer: Any) -> Sampling:
     given = trainer.args.generation_kwargs or {}
     config, _ = model._prepare_generation_config(trainer.generation_config)
     for name in given:
-        if not hasattr(config, name):
+        if not hasattr(GenerationConfig(), name):
             raise InvalidInput(f"generation_kwargs: {name!r} is no setting of generate")
     for name, neutral in _LAW.items():
         value = getattr(config, name, None)
@@ -65,10 +67,10 @@ def law_of(trainer: Any) -> Sampling:
     ends = {
         "max_new_tokens": trainer.max_completion_length,
         "temperature": trainer.temperature,
-        "eos_token_id": None,
+        "eos_token_id": [end for end in trainer.eos_token_ids if isinstance(end, int)],
     }
     for name, value in ends.items():
-        if name in given and given[name] != value:
+        if name in given and given[name] != value and [given[name]] != value:
             raise InvalidInput(
                 f"generation_kwargs: {name}={given[name]!r}, but the trainer has {value}: what is "
                 "drawn would not be what is trained on"

@@ -13,6 +13,7 @@ from ..strategies.base import Start
 from .base_trainer import BaseTrainer
 from .bridge import Batch, Rollouts
 from .collector import BudgetSpent
+from .outputs import END, EndToken
 
 
 class NativeGeneration(Rollouts):
@@ -42,18 +43,17 @@ class NativeGeneration(Rollouts):
             raise BudgetSpent("the budget does not allow the step", Cost())
         return frozenset.intersection(*(episode.stop.tokens for episode in self._step))
 
-    def ended(self, completion_ids: list[list[int]]) -> tuple[list[list[int]], set[int]]:
-        """(what was generated, up to where each output ends; the tokens with which outputs ended).
+    def ended(self, completion_ids: list[list[int]]) -> list[list[int]]:
+        """What was generated, up to where each output ends.
 
         TRL stops at tokens alone; what it has drawn behind a stop text is neither paid nor learnt from.
         """
         size = len(completion_ids) // len(self._step)
-        rules = [self._step[i // size].stop for i in range(len(completion_ids))]
-        ends = [rule.first_end(t) for rule, t in zip(rules, completion_ids, strict=True)]
-        kept = [
-            t if end is None else t[: end + 1] for t, end in zip(completion_ids, ends, strict=True)
-        ]
-        return kept, {t[-1] for t, end in zip(kept, ends, strict=True) if end is not None}
+        kept: list[list[int]] = []
+        for i, tokens in enumerate(completion_ids):
+            end = self._step[i // size].stop.first_end(tokens)
+            kept.append(tokens if end is None else [*tokens[:end], EndToken(tokens[end])])
+        return kept
 
     def reward(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
         """A reward function for TRL: the problems' rewards; charges the step.
@@ -96,7 +96,5 @@ class NativeTrainer(BaseTrainer):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         generated, logprobs = super()._generate_single_turn(*args, **kwargs)
-        kept, last = self.rollouts.ended(generated)
-        # TRL counts as truncated what ends with another token
-        self.eos_token_ids = sorted({*self.eos_token_ids, *last})
-        return kept, logprobs
+        self.eos_token_ids = [*self.eos_token_ids, END]
+        return self.rollouts.ended(generated), logprobs

@@ -16,7 +16,6 @@ from ..advantages import KL, padded_tokens, token_advantages
 from ..group import Group
 from .base_trainer import BaseTrainer
 from .bridge import Rollouts
-from .fits import check_trainer, law_of
 from .packing import MOST_LOGITS, log_probabilities, servable
 
 
@@ -42,6 +41,7 @@ class SessionTrainer(BaseTrainer):
     Raises:
         InvalidInput: ``args.beta`` is set as well, the KL needs root groups and there are none or an
             untruncated law, or a setting cannot be honoured (see ``rollouts_for_trl``).
+        AccessDenied: the strategy requires more than is granted.
     """
 
     def __init__(self, *, rollouts: Rollouts, kl: KL | None = None, **others: Any) -> None:
@@ -58,8 +58,8 @@ class SessionTrainer(BaseTrainer):
         with warnings.catch_warnings():  # that rollout_func may change is ours to follow
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(**others)
-        check_trainer(self, rollouts.strategy)
-        law = law_of(self)
+        law = rollouts.contract(self).sampling
+        assert law is not None
         if self.kl.needs_root and (law.top_k or law.top_p < 1.0):
             raise InvalidInput(
                 f"the KL is of untruncated laws, and the trainer's is {law}: set top_k and top_p to "
