@@ -21,6 +21,7 @@ def compare(
     *,
     model: str,
     task: str = "",
+    value: str | None = None,
     horizons: str = "",
     grants: str = "root/sample,visited/sample,reset/sample,chosen/full",
     learner: list[str] | None = None,
@@ -61,6 +62,8 @@ def compare(
         model: smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an exact
             family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators').
         task: Task or tasks, comma-separated (FILE.py:NAME too); none for an exact family.
+        value: What +value asks of every task: prm:FOLDER[:key=value,...], a process reward model (see
+            'reroot describe prm').
         horizons: Task sizes, comma-separated, as in 2,4,6,8.
         grants: Contracts to compare. One that names no oracle is granted every oracle of the task,
             so that contracts differ in the interface alone.
@@ -90,6 +93,7 @@ def compare(
     settings = {
         "model": model,
         "task": split(task, ":") if task else (),
+        "value": value,
         "horizons": split_integers(horizons),
         "problems": problems,
         "budget_tokens": budget_tokens,

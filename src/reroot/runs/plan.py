@@ -85,6 +85,7 @@ class Plan:
             **({"code": dict(work.code)} if work.code else {}),
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
+            **({"value": work.value} if work.value else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
             "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
@@ -107,6 +108,7 @@ class Plan:
         parts = ["reroot", "compare", "--model", work.model]
         if not is_family(work.model):
             parts += ["--task", ",".join(work.tasks)]
+        parts += ["--value", work.value] if work.value else []
         parts += ["--horizons", ",".join(map(str, work.horizons))]
         parts += ["--grants", ",".join(map(str, self.grants))]
         for learner in self.learners:

@@ -19,6 +19,7 @@ from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from .inputs import check_shares, generator_of, problems_of
+from .values import Values, valued, values_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
 _MOST = 1_000_000
@@ -79,6 +80,7 @@ class Workload:
         count: problems per cell.
         code: name of what is not reroot's own → fingerprint of its code.
         objects: what was given as an object, so that no command line says it.
+        value: the value oracle as the user named it, where it is not the tasks' own.
     """
 
     model: str
@@ -89,6 +91,7 @@ class Workload:
     count: int
     code: Mapping[str, str] = field(default_factory=dict[str, str])
     objects: tuple[str, ...] = ()
+    value: str = ""
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
@@ -105,6 +108,7 @@ def build_workload(
     problems: int | Sequence[Problem] | None,
     load: Load = _DEFAULT_LOAD,
     budgets: Mapping[str, int] | None = None,
+    value: str | Values | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
 
@@ -118,6 +122,7 @@ def build_workload(
             place of tasks; cells are then their horizons.
         load: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
+        value: the value oracle of every problem (``None``: the problem's own), as ``with_value`` takes it.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
@@ -146,11 +151,13 @@ def build_workload(
             raise InvalidInput(
                 f"{model!r} is an exact family and brings its own task; leave out {named}"
             )
+        if value is not None:
+            raise InvalidInput(f"{model!r} is an exact family and has no text to value: {value}")
         check_shares(budgets or {}, count)
         return _family_workload(str(model), horizons, seeds, count)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
-    return _task_workload(model, tasks, given, horizons, seeds, count, load)
+    return _task_workload(model, tasks, given, horizons, seeds, count, load, value)
 
 
 def is_family(model: str) -> bool:
@@ -217,6 +224,7 @@ def _task_workload(
     seeds: int,
     count: int,
     load: Load,
+    value: str | Values | None,
 ) -> Workload:
     code: dict[str, str] = {}
     objects = [] if isinstance(model, str) else ["generator"]
@@ -229,6 +237,9 @@ def _task_workload(
         horizons = sorted({p.horizon for p in given})
         named = {"problems": _Given(given)}
         objects.append("problems")
+    values = None if value is None else values_of(value)
+    if values is not None and not isinstance(value, str):
+        objects.append("value")
     if isinstance(model, str):
         generator = load_text_generator(model, load, code)
     else:
@@ -237,13 +248,22 @@ def _task_workload(
 
     def cell(name: str, horizon: int, seed: int) -> Cell:
         made = named[name].problems(horizon, count, seed)
+        made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
         return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
 
     cells = tuple(starmap(cell, product(named, horizons, range(seeds))))
     name = model if isinstance(model, str) else type(model).__name__
     return Workload(
-        name, generator, tuple(named), tuple(horizons), cells, count, code, tuple(objects)
+        name,
+        generator,
+        tuple(named),
+        tuple(horizons),
+        cells,
+        count,
+        code,
+        tuple(objects),
+        value if isinstance(value, str) else "",
     )
 
 
