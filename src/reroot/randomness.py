@@ -28,15 +28,12 @@ def stream_key(seed: int, problem: str, purpose: str, tokens: Sequence[int] = ()
     return Streams(seed, problem, purpose).key(tokens)
 
 
-def _head(seed: int, problem: str, purpose: str) -> bytes:
-    return f"{seed}\x1f{len(problem)}\x1f{problem}\x1f{purpose}\x1f".encode()
-
-
 class Streams:
     """``stream_key`` of one purpose at many prefixes: what they share is hashed once."""
 
     def __init__(self, seed: int, problem: str, purpose: str) -> None:
-        self._head = hashlib.blake2b(_head(seed, problem, purpose), digest_size=16)
+        shared = f"{seed}\x1f{len(problem)}\x1f{problem}\x1f{purpose}\x1f"
+        self._head = hashlib.blake2b(shared.encode(), digest_size=16)
 
     def key(self, tokens: Sequence[int]) -> Key:
         """The key at one prefix."""

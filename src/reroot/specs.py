@@ -317,6 +317,11 @@ def _import(path: Path, what: str) -> ModuleType:
     return module
 
 
+def is_own(module: ModuleType) -> bool:
+    """Whether a module is a file that a user has named."""
+    return hasattr(module, _CODE)
+
+
 def told(error: BaseException, path: Path) -> str:
     """``Kind: text (FILE, line N)``, the line being the last one of the file on the way to it."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -360,7 +360,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         for currency, value in self.to_dict().items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InvalidInput(
                     f"budget {currency} must be an integer >= 0 or None, got {value!r}"
                 )

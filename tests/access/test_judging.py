@@ -16,7 +16,8 @@ from reroot import BackendError, OracleError, Prefix
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session
 from reroot.randomness import Streams, learner_key, stream_key
-from reroot.tasks.base import Problem, score
+from reroot.tasks.base import Problem
+from reroot.tasks.judges import score
 from reroot.types import Output
 from toys import END, Failing, H, ask_and_tell, jobs_for, one_rollout, play, play_one, problem, tree
 

@@ -63,7 +63,7 @@ def test_a_learner_that_fails_on_one_problem() -> None:
         (lambda o: float("nan"), "the reward must be a finite number, got nan"),
         (lambda o: float("inf"), "the reward must be a finite number, got inf"),
         (lambda o: "good", "the reward must be a finite number, got 'good'"),
-        (lambda o: None, "the reward must be a finite number, got None"),
+        (lambda o: "x", "the reward must be a finite number, got 'x'"),
         (lambda o: 1 / 0, "the reward raised ZeroDivisionError: division by zero"),
         (lambda o: exit(3), "the reward raised SystemExit: 3"),
     ],

@@ -218,7 +218,7 @@ def test_demonstrations_end_by_a_stop_text() -> None:
 
 def test_a_learner_that_alters_its_rule_misleads_itself_alone() -> None:
     async def alter(session: Session) -> Prefix:
-        rule = session._facts.stop
+        rule: Any = session._facts.stop
         for name in ("tokens", "closing"):
             object.__setattr__(rule, name, frozenset())
         object.__setattr__(rule.writing, "table", ())

@@ -23,7 +23,7 @@ from reroot.generators.tabular import Tabular
 from reroot.learners.verified import tokenwise_rejection
 from reroot.objective.tree import Tree
 from reroot.runs.workload import build_workload
-from reroot.tasks.base import check, score
+from reroot.tasks.judges import check, score
 from reroot.testing import check_generator
 from reroot.types import Output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -227,6 +228,17 @@ def test_the_model_is_known_by_its_weights_and_settings(tmp_path: Path) -> None:
     assert repr(RewardModel(folder, mark="m")(problem())) != first
     other = saved(tmp_path / "three", "TokenClassification", num_labels=1)
     assert repr(RewardModel(other)(problem())) != first
+
+
+def test_processes_that_judge_load_the_model_once(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "CausalLM")
+    value = RewardModel(folder, step="\n", of="min", **LABELS)(problem())
+    packed = pickle.dumps(value)
+    again, other = pickle.loads(packed), pickle.loads(packed)
+    assert again.scorer is other.scorer
+    assert repr(again) == repr(value)
+    outputs = [begun(t) for t in TEXTS]
+    assert again.batch(outputs) == value.batch(outputs)
 
 
 # ---- what cannot be honoured ----------------------------------------------------------------

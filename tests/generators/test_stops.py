@@ -16,7 +16,7 @@ from reroot import InvalidInput, Report, Sampling
 from reroot.generators.base import Request
 from reroot.generators.ensemble import Ensemble
 from reroot.generators.ngram import CharNgram
-from reroot.generators.stops import Pieces, Stop
+from reroot.generators.stops import Pieces, Stop, grouped
 from reroot.generators.tabular import Tabular
 from reroot.objective.tree import Tree
 from spelt import ACCENT, CASES, SMILE, TAG, Spelt, Tokens, ends_here, outputs_below
@@ -96,6 +96,25 @@ def test_rules_are_plain_values() -> None:
     assert pickle.loads(pickle.dumps(copy)).ends((0, 1, 2))  # nothing of a generator is in it
     with pytest.raises(AttributeError):
         rule.tokens = frozenset()  # type: ignore[misc]
+
+
+def test_what_is_no_token_is_named() -> None:
+    rule = Spelt.of(TAG, H).stops(("</a>",))
+    with pytest.raises(InvalidInput, match="token 6 is outside the vocabulary 0…5"):
+        rule.ends((6, 1, 2))
+    with pytest.raises(InvalidInput, match="has the token -1"):
+        rule.ends((-1, 1, 2))
+
+
+def test_equal_rules_are_one_for_a_batch() -> None:
+    """However many problems ask a generator for one: a batch looks at each rule once."""
+    for generator, stop in (
+        (CharNgram("abc\n</a>"), ("</a>",)),
+        (Tabular.random(9, 3, seed=0), ("1 2",)),
+        (Tabular.random(9, 3, seed=0), ("1",)),
+    ):
+        assert generator.stops(stop) == generator.stops(stop)
+        assert len(grouped([generator.stops(stop) for _ in range(3)])) == 1
 
 
 def test_text_is_cut_before_the_first_stop_text_of_all() -> None:

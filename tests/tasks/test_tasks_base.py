@@ -44,7 +44,7 @@ def test_a_finite_number_is_a_reward(value: Any, expected: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, np.float64("nan"), 10**400, None, "1.0", [1.0], 1j, np.ones(1)],
+    [math.nan, math.inf, -math.inf, np.float64("nan"), 10**400, "1.0", [1.0], 1j, np.ones(1)],
 )
 def test_anything_else_is_an_oracle_error_naming_problem_and_value(value: Any) -> None:
     with pytest.raises(OracleError) as caught:

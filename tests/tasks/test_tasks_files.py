@@ -12,6 +12,7 @@ import pytest
 from reroot.errors import InvalidInput
 from reroot.tasks import check, get_task, list_tasks, score
 from reroot.tasks.strings import STRING_TASKS
+from reroot.testing import check_task
 from reroot.types import Output
 
 GOOD = [
@@ -281,3 +282,17 @@ def test_the_package_reasoning_gym_is_imported_only_when_used() -> None:
         "sys.exit(bool({'reasoning_gym', 'torch', 'transformers', 'polars'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("stop", [["</answer>"], ["\n\nInput", "!"], ["Question:"], ["é🙂"]])
+def test_judges_agree_where_a_stop_text_has_several_characters(
+    tmp_path: Path, stop: list[str]
+) -> None:
+    """With tokens of one character: the verifier accepts a right answer and half a stop text."""
+    lines = [
+        {"prompt": f"Copy {word}:", "answer": word, "stop": stop, "max_tokens": 20}
+        for word in ("apple", "two words", "<a>")
+    ]
+    file = tmp_path / "stops.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    check_task(str(file), horizons=(0,), count=3)

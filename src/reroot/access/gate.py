@@ -6,7 +6,7 @@ One gate per session. It runs in the runner's thread and is never reachable from
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,8 @@ from ..errors import (
 )
 from ..generators.base import Request
 from ..randomness import Key, Streams, learner_key
-from ..tasks.answers import Exact
-from ..tasks.base import Problem, check, estimate, score
-from ..types import Budget, Cost, Output, Prefix, Query
+from ..tasks import judges
+from ..types import Budget, Cost, Prefix, Query
 from .coarsen import coarsen
 from .episode import Episode
 from .failures import Failure
@@ -41,11 +40,12 @@ from .session import (
     Message,
 )
 
-_JUDGES: dict[Oracle, tuple[str, Callable[[Problem, Output, float | None], float]]] = {
-    Oracle.REWARD: ("rewards", score),
-    Oracle.VERIFIER: ("verifications", check),
-    Oracle.VALUE: ("values", estimate),
+_JUDGES = {
+    Oracle.REWARD: ("rewards", "reward"),
+    Oracle.VERIFIER: ("verifications", "verifier"),
+    Oracle.VALUE: ("values", "value"),
 }
+"""Oracle → (currency, judge of the problem)."""
 MAX_CELLS = 1 << 28
 """Most array entries (draws x length x reported values) that one request may ask for."""
 
@@ -103,7 +103,7 @@ class Gate:
             vocab_size=self.episode.generator.vocab_size,
             horizon=self.episode.horizon,
             stop=self.episode.stop.apart(),
-            equality=copy.copy(self.episode.problem.equality or Exact()),
+            equality=copy.copy(self.episode.problem.equality),
             contract=_copy(self.contract),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),
@@ -276,14 +276,9 @@ class Gate:
 
     # ---- oracles and text ------------------------------------------------------------------
 
-    def serve(self, message: Message, recorded: Sequence[float] | None = None) -> Answer:
-        """Answer a message that does not need the generator.
-
-        With ``recorded``, the verdicts of an interrupted attempt, the oracle is not called again.
-        """
-        if isinstance(message, Consult):
-            value = self._consult(message.oracle, message.prefixes, recorded)
-        elif isinstance(message, Demonstrate):
+    def serve(self, message: Message) -> Answer:
+        """Answer a message that needs neither the generator nor a judge."""
+        if isinstance(message, Demonstrate):
             value = self._demonstrate(message.length)
         elif isinstance(message, Decode):
             self.episode.check_tokens(message.prefix.tokens)
@@ -296,23 +291,23 @@ class Gate:
         if oracle not in self.contract.oracles:
             raise no_oracle(oracle, what)
 
-    def _consult(
-        self,
-        oracle: Oracle,
-        prefixes: Sequence[Prefix],
-        recorded: Sequence[float] | None,
-    ) -> Sequence[float]:
+    def consult(self, message: Consult, recorded: Sequence[float] | None = None) -> judges.Begun:
+        """Pay for an oracle's verdicts and begin to ask for them.
+
+        With ``recorded``, the verdicts of an interrupted attempt, the oracle is not called again.
+        """
+        oracle, prefixes = message.oracle, message.prefixes
         if oracle not in _JUDGES:
             raise InvalidInput(f"{oracle!r} is not consulted about prefixes")
         self._granted(oracle, f"{oracle} of {len(prefixes)} prefixes")
         outputs = [self._judged(oracle, prefix) for prefix in prefixes]
-        currency, ask = _JUDGES[oracle]
+        currency, what = _JUDGES[oracle]
         cost = Cost(**{currency: len(outputs)})
         self.meter.reserve(cost)
         self.meter.settle(cost, cost)  # a call that fails inside the task is paid all the same
         if recorded is not None:
-            return recorded
-        return [ask(self.episode.problem, output, self._limit) for output in outputs]
+            return judges.Begun(lambda: list(recorded), False)
+        return judges.begin(self.episode.problem, what, outputs, self._limit)
 
     def _judged(self, oracle: Oracle, prefix: Prefix):
         self.episode.check_tokens(prefix.tokens)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import RerootError
 from ..generators.base import Generator, Request
-from ..tasks.base import check, score
-from ..types import Prefix
+from ..tasks.judges import Begun, begin, check
+from ..types import Output, Prefix
 from .attempt import Attempt
 from .batches import replies
 from .failures import Failure, backend_error, failure_of, readable
@@ -19,8 +19,8 @@ from .running import Running
 def judge(
     generator: Generator, done: Sequence[Running], timeout: float | None = None
 ) -> Iterator[Attempt]:
-    """Judge finished attempts, one by one as they are asked for; their outputs are scored under the
-    generator in one call.
+    """Begin to judge finished attempts; the attempts, one by one as they are asked for. Outputs are
+    scored under the generator in one call.
 
     Args:
         generator: whose law the surprisal is under.
@@ -28,14 +28,42 @@ def judge(
         timeout: seconds that each reward may take.
     """
     outputs = [_output(running) for running in done]
+    begun = [
+        _begin(running, output, timeout) for running, (output, _) in zip(done, outputs, strict=True)
+    ]
+    return _attempts(generator, done, outputs, begun, timeout)
+
+
+def _attempts(
+    generator: Generator,
+    done: Sequence[Running],
+    outputs: Sequence[tuple[Prefix | None, Failure | None]],
+    begun: Sequence[tuple[Output | None, Begun | Exception | None]],
+    timeout: float | None,
+) -> Iterator[Attempt]:
     scored = [
         running.job.episode.scoring(output.tokens)
         for running, (output, _) in zip(done, outputs, strict=True)
         if output is not None and len(output)
     ]
     surprisals = iter(_surprisals(generator, scored))
-    for running, (output, error) in zip(done, outputs, strict=True):
-        yield _attempt(running, output, error, _surprisal(output, surprisals), timeout)
+    for running, (output, error), asked in zip(done, outputs, begun, strict=True):
+        surprisal = _surprisal(output, surprisals)
+        yield _attempt(running, output, error, surprisal, asked, timeout)
+
+
+def _begin(
+    running: Running, output: Prefix | None, timeout: float | None
+) -> tuple[Output | None, Begun | Exception | None]:
+    """What the judge sees, and its call; or why there is none."""
+    seen = None
+    try:
+        if output is None:
+            return None, None
+        seen = running.job.episode.output(output.tokens)
+        return seen, begin(running.job.episode.problem, "reward", [seen], timeout)
+    except Exception as error:
+        return seen, error
 
 
 def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float | None:
@@ -80,14 +108,16 @@ def _attempt(
     output: Prefix | None,
     error: Failure | None,
     surprisal: float | None,
+    asked: tuple[Output | None, Begun | Exception | None],
     timeout: float | None,
 ) -> Attempt:
     job, problem = running.job, running.job.episode.problem
-    finished, seen, reward = running.finished, None, None
+    finished, (seen, begun), reward = running.finished, asked, None
     assert finished is not None
     try:
-        seen = None if output is None else job.episode.output(output.tokens)
-        reward = 0.0 if seen is None else score(problem, seen, timeout)
+        if isinstance(begun, Exception):
+            raise begun
+        reward = 0.0 if begun is None else begun.results()[0]
     except Exception as raised:
         raised = raised if isinstance(raised, RerootError) else backend_error(raised)
         running.raised = running.raised or raised

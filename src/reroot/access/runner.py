@@ -1,8 +1,9 @@
 """The runner: many learners, one generator; what they ask at the same moment is one batch.
 
-A run proceeds in rounds. All learners that can go on run until each waits for the generator
-(oracles answer at once) or for something that is not its session: a moment, a file, a thread.
-Everything they asked becomes one call of the generator; all get their answers; and so on. Who
+A run proceeds in rounds. All learners that can go on run until each waits for the generator, for
+a judge that works elsewhere (others answer at once) or for something that is not its session: a
+moment, a file, a thread. Everything they asked becomes one call of the generator, while judges are
+at work; all get their answers; and so on. Who
 waits for something else is looked after by itself: the runner polls for all of them together, and
 pauses only when nobody can go on. Learners never share anything, and every random number is keyed
 by what it is for, so results do not depend on how many run at a time, on their order, or on the
@@ -82,10 +83,13 @@ def execute(
             running = [r for r in running if r.finished is None]
             # who did not give the thread back runs on it still, and is left there
             thread.close([r.task for r in done if r.clock < math.inf])
-            answer_all(generator, [item for item in waiting if item.running.finished is None])
+            judged = judge(generator, done, judge_timeout)  # begun, and going on while ...
+            waiting = [item for item in waiting if item.running.finished is None]
+            answer_all(generator, waiting)  # ... the generator works
             for item in waiting:
+                item.judged()
                 item.deliver()
-            for one, attempt in zip(done, judge(generator, done, judge_timeout), strict=True):
+            for one, attempt in zip(done, judged, strict=True):
                 if on_error is not None and attempt.error is not None:
                     on_error(attempt, one.raised or RerootError(str(attempt.error)))
                 on_attempt(attempt)

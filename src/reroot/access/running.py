@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BackendError, RerootError, RunFolderError
+from ..tasks.judges import Begun
 from ..types import Cost
 from .attempt import Job, Log
 from .failures import Failure, backend_error, failure_of
 from .gate import Admitted, Gate
 from .learner_loop import Parked
 from .learner_thread import Finished, LearnerTask
-from .session import Answer, Ask, AskHiddenStates, Message
+from .session import Answer, Ask, AskHiddenStates, Consult, Message
 from .transcript import (
     DAMAGED,
     message_to_json,
@@ -67,7 +68,8 @@ class Running:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A message and what has become of it: admitted, if the generator must answer it; answered."""
+    """A message and what has become of it: admitted, if the generator must answer it; begun, if a
+    judge is at it; answered."""
 
     running: Running
     ticket: int
@@ -78,6 +80,7 @@ class Waiting:
     answer: Answer | None = None
     failure: Failure | None = None
     recorded: bool = False
+    begun: Begun | None = None  # verdicts that a judge is asked for
 
     def refuse(self, error: RerootError, failure: Failure | None = None) -> None:
         """Answer with an error; ``failure`` is what was recorded of it."""
@@ -89,6 +92,16 @@ class Waiting:
         assert self.admitted is not None
         self.running.gate.cancel(self.admitted)
         self.refuse(backend_error(error), failure)
+
+    def judged(self) -> None:
+        """Take the verdicts that were asked for, waiting for them if need be."""
+        if self.begun is None or self.answer is not None:
+            return
+        try:
+            verdicts = [0.0 if v is None else v for v in self.begun.results()]
+            self.answer = self.running.gate.answer(verdicts)
+        except RerootError as error:
+            self.refuse(error)
 
     def deliver(self) -> None:
         """Write the message and its answer down, then queue the answer for the learner."""
@@ -146,7 +159,7 @@ def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) ->
 
 
 def open_message(running: Running, ticket: int, message: Message) -> Waiting:
-    """Check and pay for a message; answer it here if no generator is needed."""
+    """Check and pay for a message; answer it here if neither generator nor a slow judge is needed."""
     item = Waiting(running, ticket, running.sent, message, running.settled)
     running.sent += 1
     line = _recorded(item) if running.recorded else None
@@ -155,6 +168,10 @@ def open_message(running: Running, ticket: int, message: Message) -> Waiting:
             item.admitted = running.gate.admit(message)
         if line is not None:
             _replay(item, line)
+        elif isinstance(message, Consult):
+            item.begun = running.gate.consult(message)
+            if not item.begun.elsewhere:
+                item.judged()
         elif item.admitted is None:
             item.answer = running.gate.serve(message)
     except RunFolderError:
@@ -169,8 +186,11 @@ def _replay(item: Waiting, line: dict[str, Any]) -> None:
     gate, message = item.running.gate, item.message
     try:
         found, failure = recorded_answer(message, line)
-        if item.admitted is None:
-            item.answer = gate.serve(message, [] if failure else found)
+        if isinstance(message, Consult):
+            verdicts = gate.consult(message, [] if failure else found).results()
+            item.answer = gate.answer(verdicts)
+        elif item.admitted is None:
+            item.answer = gate.serve(message)
         elif failure is None:
             item.answer = gate.complete(item.admitted, found)
         if failure is not None:

@@ -11,14 +11,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
-from ..generators.stops import Stop
 from ..randomness import Key, keyed_rng
-from ..tasks.answers import AnswerRule, Exact, classes
 from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
+
+
+class Equality(Protocol):
+    """When two outputs give the same answer; it knows no right one."""
+
+    def find(self, text: str) -> str | None: ...
+    def same(self, answer: str, found: str) -> bool | float: ...
+
+
+class EndRule(Protocol):
+    """When an output ends: a plain value, and a function of the tokens alone (``Generator.stops``)."""
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether an output ends at the last of ``tokens``, all its tokens so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +41,11 @@ class Facts:
     prompt: tuple[int, ...]
     vocab_size: int
     horizon: int
-    stop: Stop
+    stop: EndRule
     contract: Contract
     budget: Budget
     rng_key: Key
-    equality: AnswerRule = Exact()
+    equality: Equality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +338,18 @@ class Session:
     async def votes(self, outputs: Sequence[Prefix]) -> list[int]:
         """For each output the number of its answer: equal where the problem takes the answers for the
         same, counted from 0 in order of appearance; −1 where an output gives no answer. Free."""
-        texts = [await self.text(output) for output in outputs]
-        return classes(self._facts.equality, texts)
+        by, firsts, found = self._facts.equality, list[str](), list[int]()
+        for output in outputs:
+            text = await self.text(output)
+            answer = text.strip() if by is None else by.find(text)
+            if answer is None:
+                found.append(-1)
+                continue
+            known = (i for i, a in enumerate(firsts) if a == answer or (by and by.same(a, answer)))
+            place = next(known, len(firsts))
+            firsts += [answer] * (place == len(firsts))
+            found.append(place)
+        return found
 
     # ---- the letter box --------------------------------------------------------------------
 

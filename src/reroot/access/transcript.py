@@ -38,7 +38,8 @@ DAMAGED = (LookupError, TypeError, ValueError, OverflowError, AttributeError)
 """What reading a line raises that is JSON but does not say what it should."""
 
 _KINDS = frozenset({"ask", "text", *map(str, Oracle)})
-_ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
+ARRAYS = ("tokens", "lengths", "logprobs", "top_tokens", "top_logprobs", "laws")
+"""What a reply shows, besides its prefix."""
 
 
 def _pack(array: np.ndarray | None) -> object:
@@ -110,14 +111,14 @@ def value_to_json(value: object) -> object:
 
 
 def _reply_to_json(reply: Reply) -> dict[str, Any]:
-    packed = {name: _pack(getattr(reply, name)) for name in _ARRAYS}
+    packed = {name: _pack(getattr(reply, name)) for name in ARRAYS}
     return {"prefix": list(reply.prefix.tokens), **packed}
 
 
 def replies_from_json(value: list[dict[str, Any]]) -> list[Reply]:
     """The replies of a recorded ``ask``."""
     return [
-        Reply(Prefix(tuple(r["prefix"])), **{a: _unpack(r[a]) for a in _ARRAYS})  # type: ignore[arg-type]
+        Reply(Prefix(tuple(r["prefix"])), **{a: _unpack(r[a]) for a in ARRAYS})  # type: ignore[arg-type]
         for r in value
     ]
 

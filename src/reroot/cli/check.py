@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from json import dumps
 
 import typer
 
-from .app import app, console
-from .data import Answer, Map, SkipBad, with_data
+from .app import command, console
+from .data import with_data
 from .progress import bar
 
 SHOWN = 50
 """Faults that are printed; ``--json`` gives all."""
 
 
-@app.command()
+@command("skip_bad", "json")
 def check(
-    task: Annotated[
-        str, typer.Argument(help="A task: a data file, hf:NAME, FILE.py:NAME, a name.")
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose tokens prompts and outputs must fit; else lengths are not checked."
-        ),
-    ] = None,
-    map: Map = None,
-    answer: Answer = None,
-    skip_bad: SkipBad = False,
-    against: Annotated[
-        str | None,
-        typer.Option(help="A task to evaluate on, whose prompts must not be in this one."),
-    ] = None,
-    horizon: Annotated[
-        int | None, typer.Option(help="Size of problems, where there is a knob.")
-    ] = None,
-    problems: Annotated[
-        int | None, typer.Option(help="At most how many (default: all of a data set, else 32).")
-    ] = None,
-    judge_timeout: Annotated[
-        float | None, typer.Option(help="Seconds that one call of a judge may take (no limit).")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all that was found as JSON.")
-    ] = False,
+    task: str,
+    *,
+    model: str | None = None,
+    map: str | None = None,
+    answer: str | None = None,
+    skip_bad: bool = False,
+    against: str | None = None,
+    horizon: int | None = None,
+    problems: int | None = None,
+    judge_timeout: float | None = None,
+    json: bool = False,
 ) -> None:
     """Is a task's judge right about what is known? Before any token is paid.
 
@@ -55,6 +37,20 @@ def check(
     Example:
 
         reroot check gsm8k.jsonl --model smollm2
+
+    Args:
+        task: A data file, hf:NAME, FILE.py:NAME, or the name of a task.
+        model: Whose tokens prompts and outputs must fit; else lengths are not checked.
+        map: Which columns of a data set are what, as in
+            prompt=question,answer=answer,demonstration=solution (dots reach inside).
+        answer: How answers of a data set are compared: exact, number, math, choice, regex:PATTERN or
+            FILE.py:FUNCTION (default: the layout decides, and it is said).
+        skip_bad: Leave out rows that cannot be read, and say which.
+        against: A task to evaluate on, whose prompts must not be in this one.
+        horizon: Size of problems, where there is a knob (default 4).
+        problems: At most how many (default: all of a data set, else 32).
+        judge_timeout: Seconds that one call of a judge may take (no limit).
+        json: Print all that was found as JSON.
     """
     from ..runs.task_check import check_task
 
@@ -70,7 +66,7 @@ def check(
             on_start=on_start,
             on_problem=advance,
         )
-    if as_json:
+    if json:
         faults = [{"problem": f.problem, "text": f.text, "bad": f.bad} for f in found.faults]
         said = {
             "task": found.task,
@@ -78,7 +74,7 @@ def check(
             "checked": found.checked,
             "faults": faults,
         }
-        typer.echo(json.dumps(said, ensure_ascii=False))
+        typer.echo(dumps(said, ensure_ascii=False))
     else:
         for note in found.notes:
             console.say(note)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, say_page
+from .data import with_data
 from .progress import bar
 from .suite import end_with, run_suite_of
 
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
     from ..runs.compare import Comparison
 
 
-@command("keep_errors", "quick", "trust_remote_code")
+@command("keep_errors", "quick", "skip_bad", "trust_remote_code")
 def compare(
     *,
     model: str,
     task: str = "",
     value: str | None = None,
     horizons: str = "",
+    map: str | None = None,
+    answer: str | None = None,
+    skip_bad: bool = False,
     grants: str = "root/sample,visited/sample,reset/sample,chosen/full",
     learner: list[str] | None = None,
     budget_tokens: int | None = None,
@@ -33,12 +37,14 @@ def compare(
     out: Path | None = None,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     keep_errors: bool = False,
     concurrency: int = 256,
     suite: str | None = None,
     quick: bool = False,
     transcripts: bool = False,
     chat: bool = False,
+    chat_template_kwargs: str = "",
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
@@ -61,10 +67,16 @@ def compare(
     Args:
         model: smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an exact
             family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators').
-        task: Task or tasks, comma-separated (FILE.py:NAME too); none for an exact family.
+        task: Task or tasks, comma-separated: a name, FILE.py:NAME, a data file (.jsonl, .json, .csv,
+            .parquet), hf:NAME; none for an exact family.
         value: What +value asks of every task: prm:FOLDER[:key=value,...], a process reward model (see
             'reroot describe prm').
-        horizons: Task sizes, comma-separated, as in 2,4,6,8.
+        horizons: Task sizes, comma-separated, as in 2,4,6,8; none for data sets.
+        map: Which columns of a data set are what, as in
+            prompt=question,answer=answer,demonstration=solution (dots reach inside).
+        answer: How answers of a data set are compared: exact, number, math, choice, regex:PATTERN or
+            FILE.py:FUNCTION (default: the layout decides, and it is said).
+        skip_bad: Leave out problems of a data set that cannot be used, and say which.
         grants: Contracts to compare. One that names no oracle is granted every oracle of the task,
             so that contracts differ in the interface alone.
         learner: A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set).
@@ -78,6 +90,8 @@ def compare(
         out: Run folder; the same command on the same folder continues it.
         attempt_timeout: Seconds of its own that an attempt may take (default: no limit).
         judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
+        judge_workers: Processes for calls of rewards and verifiers that take much time of a CPU
+            (default 0: they are called in this one).
         keep_errors: Leave attempts that failed before; else they are made again.
         concurrency: Attempts in flight; changes speed, not results (on language models: up to
             rounding).
@@ -86,13 +100,14 @@ def compare(
         quick: The small sizes of a suite: under 15 minutes.
         transcripts: Keep every message of every attempt, for 'reroot audit'.
         chat: Use the model's chat template.
+        chat_template_kwargs: Arguments of the chat template, as in enable_thinking=false.
         dtype: float32 (exact) or bfloat16 (another generator).
         device: cpu or cuda.
         trust_remote_code: Run Python code that the model brings along.
     """
     settings = {
         "model": model,
-        "task": split(task, ":") if task else (),
+        "task": with_data(split(task, ":") if task else [], map, answer, skip_bad),
         "value": value,
         "horizons": split_integers(horizons),
         "problems": problems,
@@ -103,10 +118,12 @@ def compare(
         "keep_errors": keep_errors,
         "attempt_timeout": attempt_timeout,
         "judge_timeout": judge_timeout,
+        "judge_workers": judge_workers,
         "chat": chat,
         "dtype": dtype,
         "device": device,
         "trust_remote_code": trust_remote_code,
+        "chat_template_kwargs": chat_template_kwargs,
     }
     if suite is not None:
         for name, given in (("--learner", learner), ("--transcripts", transcripts)):
@@ -155,6 +172,8 @@ def tell_comparison(comparison: Comparison) -> None:
     from ..pages import terminal_table
     from ..pages.comparison.page import write_report
 
+    for note in comparison.data.config.get("notes", ()):
+        console.say(note)
     console.print(terminal_table(comparison.summary, console.width))
     say_page(comparison.folder, lambda: write_report(comparison))
 

@@ -147,8 +147,8 @@ class _Counts:
     exact_root: float | None
 
     def scaled(self, factor: float) -> _Counts:
-        counts = (self.wins, self.losses, self.successes, self.passed, self.attempts)
-        return _Counts(*(count * factor for count in counts), self.exact_root)
+        names = ("wins", "losses", "successes", "passed", "attempts")
+        return replace(self, **{name: getattr(self, name) * factor for name in names})
 
     def gain(self, alpha: float) -> tuple[Interval, int]:
         """Interval of g, and the row of the prefix learner that gives the lower bound."""

@@ -162,14 +162,10 @@ def _finds(rows: Sequence[Row]) -> Check:
     sure, drawn = [r for r in walks if r["report"] != "sample"], where(walks, report="sample")
     tried, missed = total(sure, "attempts"), total(sure, "attempts") - total(sure, "passed")
     of = total(drawn, "attempts")
-    return rarely(
-        "ARGMAX(k + 1), LOGPROB and FULL find every path; SAMPLE fails at rate δ at most",
-        of - total(drawn, "passed"),
-        of,
-        DELTA,
-        f"missed with samples, {missed} of {tried} with the others",
-        sound=not missed and not any(r["errors"] for r in walks),
-    )
+    name = "ARGMAX(k + 1), LOGPROB and FULL find every path; SAMPLE fails at rate δ at most"
+    said = f"missed with samples, {missed} of {tried} with the others"
+    sound = not missed and not any(r["errors"] for r in walks)
+    return rarely(name, of - total(drawn, "passed"), of, DELTA, said, sound=sound)
 
 
 def _costs(rows: Sequence[Row]) -> Check:

@@ -117,9 +117,8 @@ def _account(trial: Trial, members: Sequence[Generator], result: RunResult) -> R
         ]
     costs = {c: np.array([getattr(a.cost, c) for a in result.attempts]) for c in CURRENCIES}
     queries = costs["queries"]
-    most, least = (
-        {c: int(f(costs[c])) for c in ("rollouts", "queries", "rewards")} for f in (max, min)
-    )
+    paid = ("rollouts", "queries", "rewards")
+    most, least = ({c: int(f(costs[c])) for c in paid} for f in (max, min))
     return {
         "learner": trial.learner.label,
         "grants": trial.grants,
@@ -157,13 +156,11 @@ def _answers(trial: Trial, members: Sequence[Generator], seed: int) -> Row:
 
 def _check(rows: Sequence[Row]) -> list[Check]:
     runs = [r for r in rows if "passed" in r]
+    known = [r for r in runs if r["exact"] is not None]
     return [
         _backed(runs),
         _fixed(runs),
-        *banded(
-            "the exact formulas of the root row hold where they can be run",
-            [r for r in runs if r["exact"] is not None],
-        ),
+        *banded("the exact formulas of the root row hold where they can be run", known),
         *_blindness([r for r in rows if "answers" in r]),
         *_particular(rows),
     ]
@@ -176,9 +173,8 @@ def _backed(rows: Sequence[Row]) -> Check:
     short = [r for r, n in missed if not at_most(n, r["attempts"], 1 - SUCCESS, error)]
     worst = min(rows, key=lambda r: r["passed"] / r["attempts"])
     said = f"{len(rows)} runs; the least success is {worst['passed']} of {worst['attempts']} "
-    said += f"({_run_name(worst)})" + (
-        f"; too few: {'; '.join(map(_run_name, short))}" if short else ""
-    )
+    said += f"({_run_name(worst)})"
+    said += f"; too few: {'; '.join(map(_run_name, short))}" if short else ""
     name = "the numbers of the table suffice for success 0.95, as budgets that cannot be passed"
     return Check(name, not short and not any(r["errors"] for r in rows), said)
 

@@ -62,12 +62,9 @@ class DyckEnsemble(Ensemble):
         self._speaker = [firsts.setdefault(repr(m), i) for i, m in enumerate(members)]
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        return super().answer(
-            [
-                replace(r, prompt=(self._speaker[self._index(r.prompt)], *r.prompt[1:]))
-                for r in requests
-            ]
-        )
+        speakers = [self._speaker[self._index(r.prompt)] for r in requests]
+        asked = zip(requests, speakers, strict=True)
+        return super().answer([replace(r, prompt=(who, *r.prompt[1:])) for r, who in asked])
 
 
 class _Together(IntegerGenerator):

@@ -11,6 +11,7 @@ from .ngram import CharNgram
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
+from .stops import Pieces, Stop
 from .tabular import IntegerGenerator, Tabular
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "LayeredTree",
+    "Pieces",
     "Request",
     "RewardModel",
     "ShowsHiddenStates",
     "SoftmaxPolicy",
     "SteppingGenerator",
+    "Stop",
     "Tabular",
     "Transformers",
 ]

@@ -49,6 +49,7 @@ class CharNgram(SteppingGenerator):
             raise InvalidInput("the text to fit has no characters")
         self.characters = "".join(sorted(set().union(*documents)))
         self._ids = {character: i for i, character in enumerate(self.characters)}
+        self._pieces = Pieces((*map(encoded, self.characters), b""))
         # a state is the last order − 1 symbols as digits, the newest lowest: token + 1, 0 for none
         self._base = len(self.characters) + 2
         self._states = self._base ** (self.order - 1)
@@ -109,8 +110,7 @@ class CharNgram(SteppingGenerator):
 
     def stops(self, texts: Sequence[str]) -> Stop:
         """The end token, and the character with which one of ``texts`` is there."""
-        pieces = Pieces((*map(encoded, self.characters), b""))
-        return Stop.of(pieces, texts, {self.end_token})
+        return Stop.of(self._pieces, texts, {self.end_token})
 
     def describe(self) -> Mapping[str, object]:
         return {

@@ -17,6 +17,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,9 @@ class RewardModel:
         self._most, self._pad = positions(config), config.pad_token_id
         shown = ", ".join(f"{k}={v!r}" for k, v in {**texts, "turns": turns}.items())
         self._shown = f"RewardModel({fingerprint(self._model)}, {shown})"
+        rule = self.rule
+        asked = {"step": rule.step, "of": rule.of, "unfinished": rule.unfinished, "device": device}
+        self._again = (str(path.resolve()), tuple({**asked, **given}.items()))
         self._known: dict[tuple[Asked, bool], tuple[float, ...]] = {}
         self._lock = threading.Lock()  # a call that ran over its time may still be at work
 
@@ -120,6 +124,9 @@ class RewardModel:
 
     def __repr__(self) -> str:
         return self._shown
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _once, self._again  # a process that judges loads it for itself
 
     def step_scores(self, asked: Sequence[Asked], last: bool) -> list[tuple[float, ...]]:
         """For each its steps' scores in [0, 1]; of the last step alone, with ``last``.
@@ -190,6 +197,11 @@ class RewardModel:
             shares = torch.sigmoid(logits) if self._labels == 1 else torch.softmax(logits, -1)
         scores = iter(shares[:, -1].tolist())
         return [tuple(next(scores) for _ in row.at or (0,)) for row in rows]
+
+
+@lru_cache
+def _once(folder: str, settings: tuple[tuple[str, Any], ...]) -> RewardModel:
+    return RewardModel(folder, **dict(settings))
 
 
 @contextmanager

@@ -270,9 +270,8 @@ class SoftmaxPolicy(IntegerGenerator):
         if size <= room:
             return
         more = max(size, 2 * room, 64) - room
-        for name in ("_parents", "_tokens", "_states"):
+        rows = ("_parents", "_tokens", "_states", "_children", "_theta", "_base_laws", "_own_laws")
+        for name in rows:
             old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.empty(more, dtype=old.dtype)]))
-        for name in ("_children", "_theta", "_base_laws", "_own_laws"):
-            old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.empty((more, old.shape[1]), old.dtype)]))
+            new = np.empty((more, *old.shape[1:]), old.dtype)
+            setattr(self, name, np.concatenate([old, new]))

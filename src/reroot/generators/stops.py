@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidInput
-from ..types import IntArray
+from ..types import IntArray, Prefix
 
 
 class Writing(Protocol):
@@ -63,15 +63,22 @@ class Stop:
         """
         wanted = stop_bytes(texts)
         tokens = frozenset(ends) | pieces.holding(wanted)
-        return cls(tokens, wanted, pieces.ending(wanted) - tokens, pieces)
+        closing = pieces.ending(wanted) - tokens
+        return cls(tokens, wanted, closing, pieces if closing else None)
 
     def ends(self, tokens: Sequence[int]) -> bool:
-        """Whether an output ends at the last of ``tokens``, all its tokens so far."""
+        """Whether an output ends at the last of ``tokens``, all its tokens so far.
+
+        Raises:
+            InvalidInput: where their text must be looked at, one is no token.
+        """
         if not len(tokens):
             return False
         last = tokens[-1]
         if last in self.tokens or last not in self.closing or self.writing is None:
             return last in self.tokens
+        if min(tokens) < 0:
+            raise InvalidInput(f"{Prefix(tuple(tokens))} has the token {min(tokens)}")
         return self.writing.closes(tokens, self)
 
     def first_end(self, tokens: Sequence[int]) -> int | None:
@@ -117,13 +124,16 @@ class Pieces:
         return frozenset(t for t, own in enumerate(self.table) if own.startswith(rests))
 
     def closes(self, tokens: Sequence[int], stop: Stop) -> bool:
+        if max(tokens) >= len(self.table):
+            most = len(self.table) - 1
+            raise InvalidInput(f"token {max(tokens)} is outside the vocabulary 0…{most}")
         last = self.table[tokens[-1]]
         reach = max(map(len, stop.texts)) - 1  # bytes before the last token that can matter
         before, at = b"", len(tokens) - 1
         while at and len(before) < reach:
             at -= 1
             before = self.table[tokens[at]] + before
-        before = (before if at else stop.gap + before)[-reach:]
+        before = before if at else stop.gap + before
         if not any(text in before + last for text in stop.texts):
             return False
         whole = stop.gap + b"".join([self.table[t] for t in tokens[:-1]])
@@ -138,15 +148,15 @@ class Decoded:
     """Text as a tokenizer decodes all tokens together, whatever that does to each.
 
     Attributes:
-        decode: tokens → text.
+        decode: a tuple of tokens → text.
         twin: makes another ``decode`` that does the same, for learners.
     """
 
-    decode: Callable[[Sequence[int]], str]
-    twin: Callable[[], Callable[[Sequence[int]], str]]
+    decode: Callable[[tuple[int, ...]], str]
+    twin: Callable[[], Callable[[tuple[int, ...]], str]]
 
     def closes(self, tokens: Sequence[int], stop: Stop) -> bool:
-        now, before = (encoded(self.decode(part)) for part in (tokens, tokens[:-1]))
+        now, before = (encoded(self.decode(tuple(part))) for part in (tokens, tokens[:-1]))
         return any(text in now for text in stop.texts) and not any(
             text in before for text in stop.texts
         )

@@ -47,6 +47,7 @@ class IntegerGenerator(SteppingGenerator):
         self._horizon = check_int("horizon", horizon, 1, MAX_HORIZON)
         self._end = frozenset(as_tokens(end))
         check_prefix(tuple(self._end), self._vocab_size)
+        self._pieces: Pieces | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -73,10 +74,11 @@ class IntegerGenerator(SteppingGenerator):
             raise InvalidInput(f"a stop text must be tokens as integers, got {text!r}")
         tokens = self._end.union(string[0] for string in strings if len(string) == 1)
         closing = frozenset(string[-1] for string in strings) - tokens
-        every = (b"" if t in self._end else b"%d " % t for t in range(self._vocab_size))
-        pieces = Pieces(tuple(every)) if closing else None
+        if closing and self._pieces is None:
+            every = (b"" if t in self._end else b"%d " % t for t in range(self._vocab_size))
+            self._pieces = Pieces(tuple(every))
         wanted = tuple(b" %s " % " ".join(map(str, string)).encode() for string in strings)
-        return Stop(tokens, wanted, closing, pieces, gap=b" ")
+        return Stop(tokens, wanted, closing, self._pieces if closing else None, gap=b" ")
 
     def encode(self, text: str) -> tuple[int, ...]:
         """``"3 1 4"`` → (3, 1, 4)."""

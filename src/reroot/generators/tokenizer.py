@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidInput, nearest
@@ -15,6 +16,8 @@ from .stops import Decoded, Pieces, Stop, stop_bytes
 from .token_bytes import concatenated
 
 _GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")  # tags of transformers' own
+_KEPT = 1024
+"""Prefixes whose texts are kept, where texts must be decoded whole: a walk comes back to them."""
 
 
 class Text:
@@ -60,7 +63,7 @@ class Text:
         self._shown: list[str] = []
         self._pieces: Pieces | None = None
         self._stops: dict[tuple[str, ...], Stop] = {}
-        self._twin_decode: Callable[[Sequence[int]], str] | None = None
+        self._twin_decode: Callable[[tuple[int, ...]], str] | None = None
         self._anchor = self._find_anchor()
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -157,13 +160,14 @@ class Text:
             return Stop.of(self._pieces, texts, ends)
         # what a token shows by itself need not be what it adds to others, so all are looked at
         closing = {i for i, shown in enumerate(self._shown) if _may_close(shown, texts)} - ends
-        return Stop(frozenset(ends), wanted, frozenset(closing), Decoded(self.decode, self._twin))
+        writing = Decoded(lru_cache(_KEPT)(self.decode), self._twin)
+        return Stop(frozenset(ends), wanted, frozenset(closing), writing)
 
     def _read_vocabulary(self) -> None:
         """The text of each token after others; and their bytes, if that is all there is to a text."""
         if self._shown:
             return
-        count = len(self._tokenizer)
+        count = min(len(self._tokenizer), self._vocab)
         shown = self._tokenizer.batch_decode(
             [[*self._anchor, i] for i in range(count)],
             skip_special_tokens=True,
@@ -172,17 +176,16 @@ class Text:
         before = len(self._decode(self._anchor)) if self._anchor else 0
         shown = [text[before:] for text in shown]
         pieces = None if self._anchor else concatenated(self._tokenizer, shown)
-        silent = max(0, self._vocab - count)  # rows of the model that are no tokens
-        if pieces is not None:
-            self._pieces = Pieces((*pieces.table, *[b""] * silent))
+        if pieces is not None:  # rows of the model that are no tokens say nothing
+            self._pieces = Pieces((*pieces.table, *[b""] * (self._vocab - count)))
         self._shown = shown
 
-    def _twin(self) -> Callable[[Sequence[int]], str]:
+    def _twin(self) -> Callable[[tuple[int, ...]], str]:
         """A ``decode`` that learners may have: what they do to its tokenizer reaches no other."""
         if self._twin_decode is None:
             other = copy.copy(self)
             other._tokenizer, other._stops = copy.deepcopy(self._tokenizer), {}
-            self._twin_decode = other.decode
+            self._twin_decode = lru_cache(_KEPT)(other.decode)
         return self._twin_decode
 
     def digest(self) -> str:
@@ -211,6 +214,6 @@ class Text:
 def _may_close(shown: str, texts: Sequence[str]) -> bool:
     """Whether a token that shows this by itself might be the last of a stop text.
 
-    It shows the last character, or has a part of it; white space may come from between two tokens.
+    It shows the last character, or has a part of it; a space may come from between two tokens.
     """
-    return any(t[-1] in shown or "\ufffd" in shown or t[-1].isspace() for t in texts)
+    return any(t[-1] in shown or "\ufffd" in shown or t[-1] == " " for t in texts)

@@ -55,7 +55,7 @@ class Transformers(SteppingGenerator):
         model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
             as it is, with its own dtype and device; call ``weights_changed`` after changing its weights.
         chat: put a prompt's text through the tokenizer's chat template, as one user message.
-        template: further arguments of the chat template, such as ``{"enable_thinking": False}``.
+        chat_template_kwargs: further arguments of the template, such as ``{"enable_thinking": False}``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         device: where to compute, as torch names it.
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
@@ -74,7 +74,7 @@ class Transformers(SteppingGenerator):
         model: str | Path | tuple[Any, Any],
         *,
         chat: bool = False,
-        template: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         dtype: str = "float32",
         device: str = "cpu",
         cache_bytes: int = 2 << 30,
@@ -101,7 +101,7 @@ class Transformers(SteppingGenerator):
             self._weights = fingerprint(self._model)
             pack_linears(self._model)
         ends = end_ids(self._model, self._config.vocab_size)
-        self._text = Text(tokenizer, chat, ends, self._config.vocab_size, template)
+        self._text = Text(tokenizer, chat, ends, self._config.vocab_size, chat_template_kwargs)
         self._chat = chat
         self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, cast
 from ..access.failures import Failure
 from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
+from ..checks import check_int
 from ..errors import RunFolderError
 from ..generators.base import Generator
+from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 USAGE = "usage.jsonl"
+JUDGE_DOWN = 16
+"""Attempts in a row whose judge fails, after which a run leaves the rest."""
 _MOST = 2**63  # integers beyond do not fit into tables
 _FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
 _SHARE = 50  # between these, writing takes one part of so many
@@ -45,6 +49,7 @@ class Execution:
         concurrency: attempts at the same time.
         attempt_timeout: seconds of its own that an attempt may take; ``None``: no limit.
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for such calls; 0: they are made in this one.
         transcripts: keep every message of every attempt.
         keep_errors: leave attempts that failed as they are, instead of making them again.
         stop: end at the first attempt that fails, by raising its exception.
@@ -61,8 +66,10 @@ class Execution:
     keep_errors: bool = False
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
+    judge_workers: int = 0
 
     def __post_init__(self) -> None:
+        check_int("judge_workers", self.judge_workers, 0, 1024)
         check_limits(self.concurrency, self.attempt_timeout, self.judge_timeout)
 
 
@@ -197,14 +204,19 @@ def make_attempts(
     """Make the attempts that are left; all of the jobs, by key.
 
     With a folder each is recorded as it finishes. Where ``how`` says to stop, everything that
-    finished in the same round is recorded before the exception is raised.
+    finished in the same round is recorded before the exception is raised. Where the judge fails
+    ``JUDGE_DOWN`` times in a row, the rest is left: it is down, and tokens are dear.
     """
     found = {} if folder is None else folder.attempts
     left = list(jobs) if folder is None else folder.left(jobs)
     raised: list[BaseException] = []
+    failed_judges = 0
     before, started = generator.physical(), time.perf_counter()
 
     def finish(attempt: Attempt) -> None:
+        nonlocal failed_judges
+        down = attempt.error is not None and attempt.error.who == "task"
+        failed_judges = failed_judges + 1 if down else 0
         if folder is None:
             found[attempt.key] = attempt
         else:
@@ -215,20 +227,24 @@ def make_attempts(
     def before_round(running: int) -> None:
         if raised:
             raise raised[0]
+        if failed_judges >= JUDGE_DOWN:
+            raise _JudgeIsDown
         if folder is not None:
             folder.on_round(running)
 
-    execute(
-        left,
-        generator,
-        concurrency=how.concurrency,
-        on_attempt=finish,
-        log=None if folder is None else folder.messages,
-        on_round=before_round,
-        on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
-        attempt_timeout=how.attempt_timeout,
-        judge_timeout=how.judge_timeout,
-    )
+    workers = Workers(how.judge_workers) if how.judge_workers else contextlib.nullcontext()
+    with workers, contextlib.suppress(_JudgeIsDown):
+        execute(
+            left,
+            generator,
+            concurrency=how.concurrency,
+            on_attempt=finish,
+            log=None if folder is None else folder.messages,
+            on_round=before_round,
+            on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
+            attempt_timeout=how.attempt_timeout,
+            judge_timeout=how.judge_timeout,
+        )
     if folder is not None:
         folder.flush()
     if raised:
@@ -236,8 +252,16 @@ def make_attempts(
     return found
 
 
-def told_failures(attempts: Iterable[Attempt]) -> str | None:
-    """One line: how many of the attempts failed, and with what; ``None`` if none did."""
+class _JudgeIsDown(Exception):
+    """The judge has failed ``JUDGE_DOWN`` times in a row."""
+
+
+def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> str | None:
+    """One line: how many of the attempts failed, and with what; ``None`` if none did.
+
+    Args:
+        planned: how many there should be; where there are fewer, the judge was down.
+    """
     made = list(attempts)
     failed = [a.error for a in made if a.error is not None]
     if not failed:
@@ -245,7 +269,12 @@ def told_failures(attempts: Iterable[Attempt]) -> str | None:
     kinds = Counter(error.kind for error in failed)
     first = {error.kind: error for error in reversed(failed)}
     parts = [f"{count} × {_one_line(str(first[kind]))}" for kind, count in kinds.most_common()]
-    return f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
+    text = f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
+    if planned is None or len(made) == planned:
+        return text
+    return (
+        f"{text}. The judge failed {JUDGE_DOWN} times in a row, so {planned - len(made)} were left"
+    )
 
 
 def _one_line(text: str, most: int = 200) -> str:

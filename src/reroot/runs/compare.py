@@ -39,6 +39,7 @@ class Comparison:
         summary: the content of ``summary.json``.
         made: how many attempts were made now; the others were there.
         attempts: every attempt, if they were not just read as a table.
+        planned: how many attempts there should be; fewer are there if the judge was down.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Comparison:
     summary: dict[str, Any]
     made: int = 0
     attempts: tuple[Attempt, ...] = ()
+    planned: int | None = None
 
     @property
     def results(self) -> pl.DataFrame:
@@ -55,7 +57,7 @@ class Comparison:
     @property
     def failures(self) -> str | None:
         """One line on how many attempts failed and with what; ``None`` if none did."""
-        return told_failures(self.attempts)
+        return told_failures(self.attempts, self.planned)
 
 
 def compare(
@@ -78,10 +80,12 @@ def compare(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    chat_template_kwargs: str = "",
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> Comparison:
@@ -94,7 +98,7 @@ def compare(
         task: task or tasks, by name or as objects; none for an exact family, or with ``problems``.
         value: what ``+value`` asks, in place of the tasks' own value functions: ``prm:FOLDER[:key=value,…]``,
             a ``RewardModel``, or a function that gives each problem its value function.
-        horizons: task sizes.
+        horizons: task sizes; none for data sets, which have no such knob.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
             the generator's, so they are granted where they are named.
@@ -115,7 +119,10 @@ def compare(
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for calls of rewards, verifiers and value functions, where these take
+            much time of a CPU; 0: they are called in this process.
         chat, dtype, device: how to load a language model.
+        chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
@@ -137,8 +144,9 @@ def compare(
         transcripts,
         keep_errors,
         on_attempt=on_attempt,
+        judge_workers=judge_workers,
     )
-    load = Load(chat, dtype, device, trust_remote_code)
+    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     sizes = several("horizons", horizons, int)
     workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets, value)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
@@ -167,7 +175,8 @@ def run_plan(
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    return Comparison(out, data, summary, left, tuple(made[job.key] for job in jobs))
+    attempts = tuple(made[job.key] for job in jobs if job.key in made)
+    return Comparison(out, data, summary, left, attempts, len(jobs))
 
 
 def load_comparison(folder: str | Path) -> Comparison:

@@ -214,7 +214,7 @@ class JournalFolder:
         found = read_config(self.path)
         for key in [*self.config, *found]:
             if found.get(key) != self.config.get(key):
-                if key == "digest":
+                if key in ("digest", "data"):
                     raise RunFolderError(
                         f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}"
                     )

@@ -86,6 +86,7 @@ class Plan:
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
             **({"value": work.value} if work.value else {}),
+            **({"data": dict(work.data), "notes": list(work.notes)} if work.data else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
             "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
@@ -109,7 +110,8 @@ class Plan:
         if not is_family(work.model):
             parts += ["--task", ",".join(work.tasks)]
         parts += ["--value", work.value] if work.value else []
-        parts += ["--horizons", ",".join(map(str, work.horizons))]
+        if sizes := [str(h) for h in work.horizons if h]:
+            parts += ["--horizons", ",".join(sizes)]
         parts += ["--grants", ",".join(map(str, self.grants))]
         for learner in self.learners:
             parts += ["--learner", learner.spec]

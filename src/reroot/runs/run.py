@@ -36,7 +36,7 @@ class RunResult:
     """The attempts of a run, in the order of the problems.
 
     Attributes:
-        attempts: one per problem.
+        attempts: one per problem; fewer where the judge was down (see ``attempts.JUDGE_DOWN``).
         physical: what the generator really computed.
     """
 
@@ -73,6 +73,7 @@ def run(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> RunResult:
     """Run a learner on every problem and judge what it returns.
@@ -94,6 +95,7 @@ def run(
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
+        judge_workers: processes for such calls; 0: they are made in this one.
         on_attempt: called with each attempt as it finishes.
 
     Raises:
@@ -115,6 +117,7 @@ def run(
         keep_errors,
         stop=on_error == "raise",
         on_attempt=on_attempt or (lambda attempt: None),
+        judge_workers=judge_workers,
     )
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
@@ -137,7 +140,7 @@ def run(
 def _result(
     problems: Sequence[Problem], made: Mapping[str, Attempt], physical: Physical
 ) -> RunResult:
-    return RunResult([made[problem.id] for problem in problems], physical)
+    return RunResult([made[p.id] for p in problems if p.id in made], physical)
 
 
 def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:

@@ -9,7 +9,7 @@ rollouts/    plain rollouts alone within the tokens: the speed to compare with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -162,10 +162,12 @@ def run_suite(
     keep_errors: bool = False,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    judge_workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    chat_template_kwargs: str = "",
     on_start: Callable[[str, int, int], None] = lambda part, total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
 ) -> SuiteRun:
@@ -185,7 +187,8 @@ def run_suite(
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
         concurrency: attempts in flight: what they ask at the same moment is one batch.
-        keep_errors, attempt_timeout, judge_timeout: as for ``compare``.
+        keep_errors, attempt_timeout, judge_timeout, judge_workers, chat_template_kwargs: as for
+            ``compare``.
         chat, dtype, device: how to load a language model.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
@@ -199,11 +202,16 @@ def run_suite(
     size = chosen.quick if quick else chosen.full
     check_float("beta", beta, 0.0)
     how = Execution(
-        concurrency, attempt_timeout, judge_timeout, keep_errors=keep_errors, on_attempt=on_attempt
+        concurrency,
+        attempt_timeout,
+        judge_timeout,
+        keep_errors=keep_errors,
+        on_attempt=on_attempt,
+        judge_workers=judge_workers,
     )
     family = is_family(model)
     tasks = ((task,) if isinstance(task, str) else tuple(task)) or (() if family else chosen.tasks)
-    load = Load(chat, dtype, device, trust_remote_code)
+    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     count = size.problems if problems is None else problems
     workload = build_workload(
         model,
@@ -240,7 +248,13 @@ def _run(
             made[part] = run_plan(plan, out / part, how, begin, summed=False)
         summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
         write_json(out / SUMMARY, summary)
-    return SuiteRun(out, summary, told_failures(a for run in made.values() for a in run.attempts))
+    return SuiteRun(out, summary, _failures(made.values()))
+
+
+def _failures(parts: Iterable[Comparison]) -> str | None:
+    runs = list(parts)
+    planned = sum(run.planned or 0 for run in runs)
+    return told_failures((a for run in runs for a in run.attempts), planned)
 
 
 def load_suite(folder: str | Path) -> SuiteRun:

@@ -264,40 +264,32 @@ def _exact_rows(
     if not len(rows) or np.isnan(ps).any():
         return
     passed = rows["passed"].to_numpy().astype(bool)
+    cases: list[
+        tuple[np.ndarray, np.ndarray]
+    ] = []  # (rollouts that were judged, whether it passed)
     if learner.name == "best_of_n":
-        drawn = rows["cost_rollouts"].to_numpy()
-        yield _exact_row(learner, task, horizon, ps, drawn, passed)
+        cases = [(rows["cost_rollouts"].to_numpy(), passed)]
     elif learner.name == "first_success":
         oracle = "verifications" if Oracle.VERIFIER in learner.uses else "rewards"
         judged = rows[f"cost_{oracle}"].to_numpy()
         cap = judged[~passed].min() if not passed.all() else judged.max()
-        for n in sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))}):
-            drawn = np.full(len(rows), int(n))
-            yield _exact_row(learner, task, horizon, ps, drawn, passed & (judged <= n))
-
-
-def _exact_row(
-    learner: Learner,
-    task: str,
-    horizon: int,
-    log_p: FloatArray,
-    drawn: np.ndarray,
-    solved: np.ndarray,
-) -> dict[str, Any]:
-    exact = best_of_n(log_p, drawn)
-    low, high = count_band(exact)
-    return {
-        "task": task,
-        "horizon": horizon,
-        "learner": learner.label,
-        "short": learner.short,
-        "rollouts": float(drawn.mean()),
-        "attempts": len(exact),
-        "passed": int(solved.sum()),
-        "expected": float(exact.sum()),
-        "band": [low, high],
-        "inside": bool(low <= solved.sum() <= high),
-    }
+        numbers = sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))})
+        cases = [(np.full(len(rows), int(n)), passed & (judged <= n)) for n in numbers]
+    for drawn, solved in cases:
+        exact = best_of_n(ps, drawn)
+        low, high = count_band(exact)
+        yield {
+            "task": task,
+            "horizon": horizon,
+            "learner": learner.label,
+            "short": learner.short,
+            "rollouts": float(drawn.mean()),
+            "attempts": len(exact),
+            "passed": int(solved.sum()),
+            "expected": float(exact.sum()),
+            "band": [low, high],
+            "inside": bool(low <= solved.sum() <= high),
+        }
 
 
 def reach(run: RunData, task: str, horizon: int) -> dict[str, Any]:

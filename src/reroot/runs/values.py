@@ -11,7 +11,7 @@ from ..generators.reward_models import RewardModel
 from ..tasks.base import Problem, Task, ValueFunction
 from ..tasks.files import OwnTask
 from ..tasks.registry import get_task
-from .inputs import problems_of
+from .inputs import name_of, problems_of
 
 Values = RewardModel | Callable[[Problem], ValueFunction]
 """What gives each problem its value function."""
@@ -61,10 +61,7 @@ def with_value(
         return ValuedTask(get_task(of), values)
     if isinstance(of, Sequence):
         return valued(problems_of(of), values)
-    name = getattr(of, "name", None)
-    return ValuedTask(
-        OwnTask.of(name if isinstance(name, str) else type(of).__name__, of, {}), values
-    )
+    return ValuedTask(OwnTask.of(name_of(of), of, {}), values)
 
 
 def values_of(value: Values | str) -> Values:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby, product, starmap
+from functools import partial
+from itertools import groupby, product
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
-from .inputs import check_shares, generator_of, problems_of
+from ..tasks.data.task import DataTask
+from ..tasks.self_check import self_check
+from .inputs import Given, check_shares, generator_of, name_of, problems_of
 from .values import Values, valued, values_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
@@ -29,12 +32,13 @@ _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How to load a language model."""
+    """How to load a language model; ``chat_template_kwargs`` as in ``enable_thinking=false``."""
 
     chat: bool = False
     dtype: str = "float32"
     device: str = "cpu"
     trust_remote_code: bool = False
+    chat_template_kwargs: str = ""
 
     def check(self, model: str | Generator) -> None:
         """Refuse ways that do not exist, or not for this model (``InvalidInput``)."""
@@ -45,10 +49,16 @@ class Load:
             raise InvalidInput(f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}")
         if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
             raise InvalidInput(f"device must be cpu, cuda, mps or xpu, got {self.device!r}")
+        self.template()
         if isinstance(model, str) and not _loads_itself(model):
             return
         for name, value in self.changed().items():
             raise InvalidInput(f"{name}={value} is for language models, not for {model}")
+
+    def template(self) -> dict[str, specs.Value]:
+        """Arguments of the chat template (``InvalidInput`` where they cannot be read)."""
+        text = self.chat_template_kwargs
+        return specs.parse_settings(text, "chat_template_kwargs") if text else {}
 
     def changed(self) -> dict[str, Any]:
         """What is not as by default."""
@@ -80,6 +90,8 @@ class Workload:
         count: problems per cell.
         code: name of what is not reroot's own → fingerprint of its code.
         objects: what was given as an object, so that no command line says it.
+        notes: what was recognized, decided and left out as the tasks were read, for people.
+        data: data set → its digest.
         value: the value oracle as the user named it, where it is not the tasks' own.
     """
 
@@ -91,6 +103,8 @@ class Workload:
     count: int
     code: Mapping[str, str] = field(default_factory=dict[str, str])
     objects: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    data: Mapping[str, str] = field(default_factory=dict[str, str])
     value: str = ""
 
     def oracles(self, task: str) -> frozenset[Oracle]:
@@ -116,7 +130,7 @@ def build_workload(
         model: an exact family such as ``hidden_path:K=4,H=16,p=0.4``, what ``load_text_generator``
             takes, or a generator.
         tasks: task names or tasks; empty for exact families, which bring their task.
-        horizons: task sizes; empty for a family takes its own H.
+        horizons: task sizes; empty for a family takes its own H. Data sets have none: theirs is 0.
         seeds: number of seeds 0…seeds−1.
         problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
             place of tasks; cells are then their horizons.
@@ -227,15 +241,15 @@ def _task_workload(
     value: str | Values | None,
 ) -> Workload:
     code: dict[str, str] = {}
+    notes: list[str] = []
     objects = [] if isinstance(model, str) else ["generator"]
     if given is None:
-        if not horizons:
-            raise InvalidInput("a task needs horizons (sizes), as in --horizons 2,4,6,8")
         named = _named(tasks, code)
         objects += ["task"] if any(not isinstance(t, str) for t in tasks) else []
+        grids = {name: _grid(name, task, horizons, notes) for name, task in named.items()}
     else:
-        horizons = sorted({p.horizon for p in given})
-        named = {"problems": _Given(given)}
+        named = {"problems": Given(given)}
+        grids = {"problems": sorted({p.horizon for p in given})}
         objects.append("problems")
     values = None if value is None else values_of(value)
     if values is not None and not isinstance(value, str):
@@ -247,57 +261,94 @@ def _task_workload(
         _note(code, type(generator).__name__, type(generator))
 
     def cell(name: str, horizon: int, seed: int) -> Cell:
-        made = named[name].problems(horizon, count, seed)
+        task = named[name]
+        made = task.problems(horizon, count, seed)
+        if isinstance(task, DataTask):
+            made = usable(task, made, generator, notes)
         made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
         return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
 
-    cells = tuple(starmap(cell, product(named, horizons, range(seeds))))
-    name = model if isinstance(model, str) else type(model).__name__
+    cells = tuple(
+        cell(name, horizon, seed)
+        for name, grid in grids.items()
+        for horizon in grid
+        for seed in range(seeds)
+    )
+    data = {name: task for name, task in named.items() if isinstance(task, DataTask)}
     return Workload(
-        name,
+        model if isinstance(model, str) else type(model).__name__,
         generator,
         tuple(named),
-        tuple(horizons),
+        tuple(dict.fromkeys(h for grid in grids.values() for h in grid)),
         cells,
         count,
         code,
         tuple(objects),
+        tuple(dict.fromkeys([note for task in data.values() for note in task.notes] + notes)),
+        {name: task.digest for name, task in data.items()},
         value if isinstance(value, str) else "",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """Problems that are there already, as a task."""
+def _grid(name: str, task: Task, horizons: Sequence[int], notes: list[str]) -> Sequence[int]:
+    """The horizons of a task: 0 where it has no knob, and then what was asked for is said to be unused."""
+    if getattr(task, "has_horizon", True):
+        if not horizons:
+            raise InvalidInput(f"task {name!r} needs horizons (sizes), as in --horizons 2,4,6,8")
+        return horizons
+    if horizons:
+        notes.append(f"{name}: it has no horizon knob, {list(horizons)} are not used")
+    return (0,)
 
-    all: list[Problem]
-    name: str = "problems"
 
-    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
-        return [p for p in self.all if p.horizon == horizon]
+def usable(
+    task: DataTask, problems: Sequence[Problem], generator: Generator, notes: list[str]
+) -> Sequence[Problem]:
+    """The problems that pass the self-check with this generator; ``notes`` gets what was left out.
+
+    Raises:
+        InvalidInput: some do not, and ``skip_bad`` is not set; or none does.
+    """
+    faults = [f for f in self_check(problems, fit=partial(bind, generator=generator)) if f.bad]
+    bad = {fault.problem for fault in faults}
+    if not bad:
+        return problems
+    told = "; ".join(map(str, faults[:3])) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
+    said = f"{len(bad)} of {len(problems)} problems cannot be used: {told}"
+    if not task.settings.skip_bad or len(bad) == len(problems):
+        raise InvalidInput(
+            f"{task.rows.source}: {said}. 'reroot check' lists them, --skip-bad leaves them out"
+        )
+    notes.append(f"{task.rows.source}: {said}; left out")
+    return [p for p in problems if p.id not in bad]
 
 
 def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:
     """Name → task; what is not reroot's own is checked as it makes problems, and its code noted."""
+    from ..tasks.answers.rules import Own
     from ..tasks.files import OwnTask
     from ..tasks.registry import get_task
 
     named: dict[str, Task] = {}
     for task in tasks:
-        made = get_task(task) if isinstance(task, str) else OwnTask.of(_name_of(task), task, {})
+        whole = isinstance(task, DataTask)
+        made = (
+            get_task(task)
+            if isinstance(task, str)
+            else task
+            if whole
+            else OwnTask.of(name_of(task), task, {})
+        )
         if made.name in named and not isinstance(task, str):
             raise InvalidInput(f"two tasks have the name {made.name!r}")
         name = task if isinstance(task, str) else made.name
         named[name] = made
         if isinstance(made, OwnTask):
             _note(code, name, made.function)
+        if isinstance(made, DataTask) and isinstance(made.by, Own):
+            _note(code, made.by.kind, made.by.function)
     return named
-
-
-def _name_of(task: Any) -> str:
-    name = getattr(task, "name", None) or getattr(task, "__name__", None)
-    return name if isinstance(name, str) else type(task).__name__
 
 
 def _note(code: dict[str, str], name: str, thing: Any) -> None:
@@ -342,4 +393,4 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
     from ..generators.transformers import Transformers
 
     folder = resolve(model, trust_remote_code=load.trust_remote_code)
-    return Transformers(folder, **asdict(load))
+    return Transformers(folder, **{**asdict(load), "chat_template_kwargs": load.template()})

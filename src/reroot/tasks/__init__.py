@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .answers import equal
-from .base import ExactText, Problem, Task, TextPrefix, check, score
+from .base import ExactText, Problem, Task, TextPrefix
+from .judges import check, judge, score
 from .registry import get_task, list_tasks, load
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "check",
     "equal",
     "get_task",
+    "judge",
     "list_tasks",
     "load",
     "score",

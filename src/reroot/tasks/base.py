@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..checks import check_int
-from ..errors import InvalidInput, OracleError
+from ..errors import InvalidInput
 from ..types import Chat, Output, as_tokens
-from .calls import OverTime, call
 
 if TYPE_CHECKING:
     from .answers import AnswerRule
 
-RewardFunction = Callable[[Output], float | Awaitable[float]]
+RewardFunction = Callable[[Output], float | Awaitable[float | None] | None]
 Verifier = Callable[[Output], bool | Awaitable[bool]]
 ValueFunction = Callable[[Output], float | Awaitable[float]]
 MOST = 1_000_000_000
@@ -29,7 +28,9 @@ MOST = 1_000_000_000
 class Problem:
     """One prompt with its judge.
 
-    Reward, verifier and value function may be ``async def``: they are awaited, all on one event loop.
+    Reward, verifier and value function may be ``async def``: they are awaited together, on one event
+    loop. ``reroot.tasks.judge`` says of a function that it takes many outputs at once, or which of
+    its errors pass by themselves.
 
     Attributes:
         id: unique within a run; part of the random key, so keep it stable.
@@ -37,6 +38,7 @@ class Problem:
             messages), which the generator's chat template encodes.
         max_tokens: the horizon H, the most tokens of an output.
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
+            ``None``: the judge abstains.
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
         unique: up to negligible mass, the right token strings are the demonstration and its variants
@@ -101,7 +103,7 @@ class Problem:
         elif self.unique:
             raise InvalidInput(f"{at}: unique=True needs a demonstration")
         set_field(self, "stop", stop_texts(self.stop, at))
-        if _finite(self.pass_at) is None:
+        if finite(self.pass_at) is None:
             raise InvalidInput(f"{at}: pass_at must be a finite number, got {self.pass_at!r}")
         if not isinstance(self.answer, str):
             raise InvalidInput(f"{at}: answer must be text, got {self.answer!r}")
@@ -118,57 +120,6 @@ class Task(Protocol):
     def problems(self, horizon: int, count: int, seed: int) -> Sequence[Problem]:
         """``count`` problems of size ``horizon``; the same arguments give the same problems."""
         ...
-
-
-def score(problem: Problem, output: Output, limit: float | None = None) -> float:
-    """The outcome reward of ``output``: what the problem's reward function says, as a finite number.
-
-    Args:
-        problem: whose reward.
-        output: what is judged.
-        limit: seconds that the call may take; ``None``: as long as it likes.
-
-    Raises:
-        OracleError: the function raised, took too long, or returned something that is not a finite
-            number. The message names the problem and the value.
-    """
-    said = _call(problem, "reward", problem.reward, output, limit)
-    return _number(problem, "reward", said, -math.inf)
-
-
-def estimate(problem: Problem, output: Output, limit: float | None = None) -> float:
-    """The value of the prefix ``output``, as the problem's value function estimates it.
-
-    ``limit`` and errors are as of ``score``.
-
-    Raises:
-        InvalidInput: the problem has no value function.
-        OracleError: what it returned is not a finite number ≥ 0, among others.
-    """
-    if problem.value is None:
-        raise InvalidInput(f"problem {problem.id!r} has no value function")
-    said = _call(problem, "value", problem.value, output, limit)
-    return _number(problem, "value", said, 0.0)
-
-
-def check(problem: Problem, output: Output, limit: float | None = None) -> bool:
-    """What the process verifier says: can ``output`` still become (or: is it) a right output?
-
-    ``limit`` and errors are as of ``score``.
-
-    Raises:
-        InvalidInput: the problem has no verifier.
-        OracleError: what it returned is not a truth value, among others.
-    """
-    if problem.verifier is None:
-        raise InvalidInput(f"problem {problem.id!r} has no process verifier")
-    value = _call(problem, "verifier", problem.verifier, output, limit)
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    raise OracleError(
-        f"problem {problem.id!r}: the verifier must return True or False, got {value!r} "
-        f"({type(value).__name__})"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,19 +217,7 @@ def _text_or_tokens(value: object, name: str) -> str | tuple[int, ...]:
         raise InvalidInput(f"{name} must be text or tokens: {error}") from None
 
 
-def _number(problem: Problem, what: str, said: object, least: float) -> float:
-    """A judge's answer as a finite number >= ``least`` (``OracleError`` if it is none)."""
-    number = _finite(said)
-    if number is not None and number >= least:
-        return number
-    bound = "" if least == -math.inf else f" >= {least:g}"
-    raise OracleError(
-        f"problem {problem.id!r}: the {what} must be a finite number{bound}, got {said!r} "
-        f"({type(said).__name__})"
-    )
-
-
-def _finite(said: object) -> float | None:
+def finite(said: object) -> float | None:
     """``said`` as a finite number, if it is one."""
     if not isinstance(said, (Real, np.bool_)):
         return None
@@ -287,22 +226,3 @@ def _finite(said: object) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _call(
-    problem: Problem,
-    what: str,
-    function: Callable[[Output], object],
-    output: Output,
-    limit: float | None,
-) -> object:
-    try:
-        return call(function, output, limit)
-    except OverTime:
-        raise OracleError(
-            f"problem {problem.id!r}: the {what} took longer than the time limit of {limit:g} s"
-        ) from None
-    except (Exception, SystemExit) as error:  # a reward that runs code may meet an exit() in it
-        raise OracleError(
-            f"problem {problem.id!r}: the {what} raised {type(error).__name__}: {error}"
-        ) from error

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import multiprocessing
 import os
+import pickle
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
+
+from .. import specs
+from ..errors import InvalidInput, need
 
 _Job = tuple[Future[Any], Callable[[], Any]]
 
@@ -77,13 +85,18 @@ class _Caller:
             if future.done():
                 self._threads.append(thread)
 
-    def wait(self, awaitable: Awaitable[Any], limit: float | None) -> Any:
+    def start(self, awaitable: Awaitable[Any]) -> Future[Any]:
+        """Begin to await."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.new_event_loop()
             threading.Thread(target=loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(_await(awaitable), loop)
+
+    def result(self, future: Future[Any], limit: float | None) -> Any:
+        """What was awaited; the limit counts from now on, as before it others had their turns."""
         try:
-            return _within(asyncio.run_coroutine_threadsafe(_await(awaitable), loop), limit)
+            return _within(future, limit)
         except OverTime:
             self._loop = None  # it may be what is stuck
             raise
@@ -105,19 +118,124 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 _caller = _Caller()
 os.register_at_fork(after_in_child=_caller.__init__)  # threads are not forked
+_workers: list[Workers] = []  # the worker processes in use, the latest last
 
 
-def call(function: Callable[..., Any], argument: object, limit: float | None) -> Any:
-    """``function(argument)``, awaited if it is awaitable.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Calls that were begun.
+
+    Attributes:
+        results: waits for all results, in order; raises what a call raised, ``OverTime`` if it took
+            longer than it may: what it does then goes on where no exit waits for it.
+        elsewhere: whether they go on by themselves, so that other work can be done meanwhile.
+    """
+
+    results: Callable[[], list[Any]]
+    elsewhere: bool
+
+
+def begin(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    limit: float | None,
+    awaited: bool = False,
+) -> Begun:
+    """Begin ``function(argument)`` of each argument, awaited where it is awaitable.
 
     Args:
         function: a function or an ``async def``.
-        argument: its argument.
-        limit: seconds it may take; ``None``: as long as it likes, in this thread if it is not
-            awaited. Everything awaited shares one event loop.
+        arguments: one for each call.
+        limit: seconds that each may take; ``None``: as long as it likes, in this thread if it is not
+            awaited. Everything awaited goes on together, on one event loop.
+        awaited: whether what the function returns is awaited; found out where it is plain.
+    """
+    if awaited or is_async(function):
+        started = [_caller.start(function(argument)) for argument in arguments]
+        return Begun(lambda: [_caller.result(future, limit) for future in started], True)
+    if _workers:
+        futures = [_workers[-1].submit(function, argument, limit) for argument in arguments]
+        return Begun(lambda: [_of_worker(future) for future in futures], True)
+    return Begun(lambda: [_here(function, argument, limit) for argument in arguments], False)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether ``function``, or what it wraps, is an ``async def`` or has one as its call."""
+    inner = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+
+
+def _here(function: Callable[..., Any], argument: object, limit: float | None) -> Any:
+    said = function(argument) if limit is None else _caller.call(function, argument, limit)
+    return _caller.result(_caller.start(said), limit) if hasattr(type(said), "__await__") else said
+
+
+def _of_worker(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except TimeoutError:
+        raise OverTime from None
+
+
+class Workers:
+    """Processes that calls go to while it is a context: for judges that take much time of a CPU.
+
+    Functions and arguments are pickled, those of files of the user's too. A call over its time ends
+    with its process, which is replaced.
+
+    Args:
+        count: processes.
 
     Raises:
-        OverTime: it took longer; what it does goes on in a thread that no exit waits for.
+        MissingDependency: the packages pebble and cloudpickle are needed.
     """
-    said = function(argument) if limit is None else _caller.call(function, argument, limit)
-    return _caller.wait(said, limit) if hasattr(type(said), "__await__") else said
+
+    def __init__(self, count: int) -> None:
+        need("tasks", "pebble", "cloudpickle")
+        from pebble import ProcessPool
+
+        context = multiprocessing.get_context("spawn")  # learners run in threads, which do not fork
+        self._pool = ProcessPool(max_workers=count, context=context)
+
+    def submit(self, function: Callable[..., Any], argument: object, limit: float | None) -> Any:
+        """The future of ``function(argument)``.
+
+        Raises:
+            InvalidInput: the function cannot be sent to another process.
+        """
+        try:
+            packed = _packed(function, argument)
+        except Exception as error:
+            raise InvalidInput(
+                f"the judge {function!r} cannot go to a worker process: {type(error).__name__}: {error}"
+            ) from error
+        return self._pool.schedule(_unpacked, args=(packed,), timeout=limit)
+
+    def __enter__(self) -> Workers:
+        _workers.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _workers.remove(self)
+        self._pool.stop()
+        self._pool.join()
+
+
+def _packed(function: Callable[..., Any], argument: object) -> bytes:
+    """Pickled, by value what is of files of the user's: the worker has not imported them."""
+    import cloudpickle
+
+    own = [module for module in list(sys.modules.values()) if specs.is_own(module)]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps((function, argument))
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _unpacked(packed: bytes) -> Any:
+    function, argument = pickle.loads(packed)
+    said = function(argument)
+    return asyncio.run(_await(said)) if hasattr(type(said), "__await__") else said

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from ..errors import InvalidInput, OracleError
 from ..types import Output
-from .base import Problem, check, score
+from .base import Problem
+from .judges import check, score
 
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
 Fit = Callable[[Problem], object]

@@ -16,7 +16,7 @@ import numpy as np
 from ..access.learner import BoundLearner
 from ..access.learner_thread import Finished, LearnerTask
 from ..access.session import Answer, Ask, Facts
-from ..access.transcript import coarsened
+from ..access.transcript import ARRAYS, coarsened
 from ..contract import Sampling
 from ..generators.law import sampling_laws
 from ..generators.tabular import Tabular
@@ -98,11 +98,7 @@ def _reply(rollouts: Sequence[Rollout]) -> Reply:
 
 def bits(reply: Reply) -> bytes:
     """Every array of a reply, with its shape."""
-    arrays = (
-        *(reply.tokens, reply.lengths, reply.logprobs),
-        *(reply.top_tokens, reply.top_logprobs, reply.laws),
-    )
     return b"".join(
         b"none" if a is None else repr(a.shape).encode() + np.ascontiguousarray(a).tobytes()
-        for a in arrays
+        for a in (getattr(reply, name) for name in ARRAYS)
     )

@@ -12,8 +12,9 @@ from ..errors import InvalidInput
 from ..generators.base import Generator, Request
 from ..generators.ngram import CharNgram
 from ..randomness import stream_key
-from ..tasks.base import Problem, Task, check, estimate, score
+from ..tasks.base import Problem, Task
 from ..tasks.files import OwnTask
+from ..tasks.judges import check, estimate, score
 from ..tasks.registry import get_task
 from ..types import Output
 from .base import Conformance, check_all, expect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...learners.sampling.suffixes import Scored
 from ...learners.sampling.twists import Twists
 from ...learners.sampling.vgb import VgbWalk, vgb
 from ...objective import power_law, temperature_law
-from ...tasks.base import estimate
+from ...tasks.judges import estimate
 from ...testing import EnumeratedRun
 from ...types import Output, Prefix
 from ..case import Aim, Case, Chain, Sampled, tilted
@@ -162,11 +163,10 @@ def _plain(law: Law) -> dict[Tokens, float]:
 
 
 def _leaves(toy: Toy, law: Mapping[Tokens, float]) -> Law:
-    found: dict[Tokens | None, float] = {}
+    found: dict[Tokens | None, float] = defaultdict(float)
     outputs = set(toy.tree.outputs)
     for state, mass in law.items():
-        key = state if state in outputs else None
-        found[key] = found.get(key, 0.0) + mass
+        found[state if state in outputs else None] += mass
     return found
 
 

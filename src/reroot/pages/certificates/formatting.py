@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...certify.case import EXACT
@@ -55,21 +55,18 @@ def same(cost: Mapping[str, Any]) -> bool:
     return math.isclose(cost["expected"], cost["formula"], rel_tol=_SAME, abs_tol=_SAME)
 
 
-def cost_words(one: Mapping[str, Any]) -> list[str]:
+def cost_words(one: Mapping[str, Any]) -> Iterator[str]:
     """``3 rollouts = formula``, one entry per currency."""
-    found: list[str] = []
     for currency, cost in one["costs"].items():
         said = f"{currency} {rounded(cost['expected'])}"
         if cost["formula"] is not None:
             said += " = formula" if same(cost) else f" (formula {rounded(cost['formula'])})"
-        found.append(said)
-    return found
+        yield said
 
 
-def methods_in_short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def methods_in_short(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One entry per method: ``name``, ``cases``, ``how``, ``tv`` (the largest that is checked, in words),
     ``holds`` and ``faults`` (learner, toy, what is wrong)."""
-    found: list[dict[str, Any]] = []
     for method in summary["methods"]:
         cases = method["certificates"]
         marks = [one["holds"] for one in cases]
@@ -77,14 +74,11 @@ def methods_in_short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         sampled = [one["stated"]["tv"] for one in cases if one["stated"] and one["margin"]]
         shown = [small(max(apart))] if apart else []
         shown += [f"{max(sampled):.2g} sampled"] if sampled else []
-        found.append(
-            {
-                "name": method["name"],
-                "cases": len(cases),
-                "how": listing(list(dict.fromkeys(one["how"] for one in cases))),
-                "tv": ", ".join(shown) or "·",
-                "holds": False if False in marks else (True if True in marks else None),
-                "faults": [(c["learner"], c["toy"], f) for c in cases for f in c["faults"]],
-            }
-        )
-    return found
+        yield {
+            "name": method["name"],
+            "cases": len(cases),
+            "how": listing(list(dict.fromkeys(one["how"] for one in cases))),
+            "tv": ", ".join(shown) or "·",
+            "holds": False if False in marks else (True if True in marks else None),
+            "faults": [(c["learner"], c["toy"], f) for c in cases for f in c["faults"]],
+        }

@@ -63,11 +63,10 @@ def read_certificates(folder: str | Path) -> dict[str, Any]:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
-    parts = [_header(summary), _overview(summary)]
-    for method in summary["methods"]:
-        parts += _section(method)
     notes = _NOTES.format(confidence=summary["confidence"], exact=quantity(summary["exact"]))
-    return document("reroot certify", [*parts, _toys(summary), notes])
+    sections = (part for method in summary["methods"] for part in _section(method))
+    parts = [_header(summary), _overview(summary), *sections, _toys(summary), notes]
+    return document("reroot certify", parts)
 
 
 def _header(summary: Mapping[str, Any]) -> str:
@@ -98,15 +97,11 @@ law of its output compared with the law that it states.</p></header>
 
 def _overview(summary: Mapping[str, Any]) -> str:
     about = {method["name"]: method["about"] for method in summary["methods"]}
-    rows = [
-        row
-        | {
-            "link": Html(f'<a href="#{escape(row["name"])}">{escape(row["name"])}</a>'),
-            "about": prose(about[row["name"]]),
-            "mark": mark(row["holds"]),
-        }
-        for row in methods_in_short(summary)
-    ]
+    rows: list[dict[str, Any]] = []
+    for row in methods_in_short(summary):
+        name = escape(row["name"])
+        shown = {"link": Html(f'<a href="#{name}">{name}</a>'), "about": prose(about[row["name"]])}
+        rows.append(row | shown | {"mark": mark(row["holds"])})
     head = "method | what it does | checked | cases | largest TV | "
     cells = "{link} | {about} | {how} | {cases} | {tv} | {mark}"
     without = escape(listing(summary["without"]))
@@ -184,10 +179,8 @@ def _cost(cost: Mapping[str, Any] | None) -> str:
 
 def _grants(cases: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[str]] = []
-    places: dict[str, list[str]] = {}
-    for i, one in enumerate(cases, 1):
-        places.setdefault(one["grants"], []).append(str(i))
-    for text, numbers in places.items():
+    for text in dict.fromkeys(one["grants"] for one in cases):
+        numbers = [str(i) for i, one in enumerate(cases, 1) if one["grants"] == text]
         contract = Contract.parse(text)
         said = map(prose, allowed(contract))
         name = f"{dot(str(contract.control))}<code>{escape(text)}</code>"

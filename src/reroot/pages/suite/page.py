@@ -132,11 +132,8 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> str:
     clear = f"{sum(flip['clear'] for flip in group['flips'])} of them clear"
     flips = f"{len(group['flips'])} of {group['pairs']}"
     found = [*(_winner(group, b) for b in BUDGETS), ("Pairs that change places", flips, clear)]
-    left, right = (ordered(group, budget) for budget in BUDGETS)
-    rows = [
-        [*_entry(a, "tokens"), *_entry(b, "calls"), _moved(b)]
-        for a, b in zip(left, right, strict=True)
-    ]
+    pairs = zip(*(ordered(group, budget) for budget in BUDGETS), strict=True)
+    rows = [[*_entry(a, "tokens"), *_entry(b, "calls"), _moved(b)] for a, b in pairs]
     half = ["", "reward", "passed, %", "J<sub>β</sub> ≥", "used"]
     head = ["equal tokens", *half[1:], "equal calls", *half[1:], "flips"]
     tasks = listing([task_name(task) for task in group["tasks"]])
@@ -260,9 +257,8 @@ def _speed(summary: Mapping[str, Any]) -> str:
     rows: list[Mapping[str, Any]] = []
     for part, name in parts.items():
         one = summary["speed"][part]
-        seconds, rate = one["seconds"], rounded(one["per_second"])
-        spent = None if seconds is None else round(seconds, 1)
-        rows.append({"name": name, "tokens": one["tokens"], "seconds": spent, "rate": rate})
+        spent = None if one["seconds"] is None else round(one["seconds"], 1)
+        rows.append({**one, "name": name, "seconds": spent, "rate": rounded(one["per_second"])})
     head, cells = " | generated tokens | seconds | tokens per second", "{name} | {tokens:,} | "
     shown = table_of(head, cells + "{seconds:q} | {rate}", rows)
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,20 +53,15 @@ def series_of(runs: Sequence[TrainingRun]) -> list[Series]:
     """
     variants = [tuple(str(run.config.get(key)) for key in _VARIANT) for run in runs]
     colors: dict[tuple[str, ...], str] = {}
-    for run, variant in sorted(
-        zip(runs, variants, strict=True), key=lambda x: x[0].contract.control
-    ):
+    ranked = sorted(zip(runs, variants, strict=True), key=lambda x: x[0].contract.control)
+    for run, variant in ranked:
         rooted = run.contract.control == Control.ROOT
         free = [c for c in _COLORS if c not in colors.values()]
         order = [str(run.contract.control), *(c for c in free if rooted or c != "root"), *free]
         own = next((c for c in order if c in free), _COLORS[len(colors) % len(_COLORS)])
         colors.setdefault(variant, own)
-    return [
-        Series(run, label, colors[variant], style)
-        for style, (run, label, variant) in enumerate(
-            zip(runs, labels(runs), variants, strict=True)
-        )
-    ]
+    named = enumerate(zip(runs, labels(runs), variants, strict=True))
+    return [Series(run, label, colors[variant], i) for i, (run, label, variant) in named]
 
 
 # ---- curves --------------------------------------------------------------------------------------
@@ -177,9 +172,8 @@ def gap_panel(series: Sequence[Series]) -> str:
     return panel.html("train-gap", "Transfer gap: pass@1 from prefixes − from the root")
 
 
-def step_panels(series: Sequence[Series], window: int) -> list[str]:
+def step_panels(series: Sequence[Series], window: int) -> Iterator[str]:
     """KL, share of zero-variance groups, and mean start length, against tokens."""
-    found: list[str] = []
     shown = {
         "kl": ("KL, nats per output", "KL from the base model, on rollouts from the root"),
         "zero_variance": ("share of groups", "Zero-variance groups: all rewards equal"),
@@ -187,16 +181,14 @@ def step_panels(series: Sequence[Series], window: int) -> list[str]:
     }
     for name, (y, caption) in shown.items():
         panel = _Panel(series, y)
+        shares = name == "zero_variance"
         for one in series:
-            values = (
-                zero_variance_shares(one.run) if name == "zero_variance" else one.run.column(name)
-            )
+            values = zero_variance_shares(one.run) if shares else one.run.column(name)
             mean = curve(one.run, values, window)
             panel.draw(mean, one.marks(), **_every(one, mean))
-        if name == "zero_variance":
+        if shares:
             panel.axes.yaxis.set_major_formatter(_percent)
-        found.append(panel.html(f"train-{name}", caption))
-    return found
+        yield panel.html(f"train-{name}", caption)
 
 
 def _percent(value: float, _: Any) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .rules import AnswerRule, Exact, GivesAnswer, MayGiveAnswer, classes, equal, rule
+from .rules import AnswerRule, Exact, GivesAnswer, MayGiveAnswer, equal, rule
 
-__all__ = ["AnswerRule", "Exact", "GivesAnswer", "MayGiveAnswer", "classes", "equal", "rule"]
+__all__ = ["AnswerRule", "Exact", "GivesAnswer", "MayGiveAnswer", "equal", "rule"]

@@ -8,7 +8,6 @@ limit ends with the child, and counts as not equal.
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import json
 import os
 import select
@@ -17,7 +16,7 @@ import sys
 import threading
 from functools import lru_cache
 
-from ...errors import MissingDependency, RerootError
+from ...errors import RerootError, need
 
 LIMIT = 5
 """Seconds that math-verify may take to read an expression, and again to compare two."""
@@ -91,14 +90,6 @@ atexit.register(_child.stop)
 os.register_at_fork(after_in_child=_child.__init__)  # pipes are not shared
 
 
-def need_math() -> None:
-    """Refuse where math-verify is missing (``MissingDependency``)."""
-    if importlib.util.find_spec("math_verify") is None:
-        raise MissingDependency(
-            "answers of the kind math need the package math-verify: pip install reroot[tasks]"
-        )
-
-
 @lru_cache(maxsize=65536)
 def math_same(answer: str, found: str) -> bool:
     """Whether two expressions, LaTeX or plain, are equal.
@@ -113,7 +104,7 @@ def math_same(answer: str, found: str) -> bool:
     """
     if answer.strip() == found.strip():
         return True
-    need_math()
+    need("tasks", "math_verify")
     try:
         return _child.same(answer, found)
     except OSError as error:

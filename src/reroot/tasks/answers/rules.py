@@ -147,7 +147,7 @@ class Own:
         return text
 
     def same(self, answer: str, found: str) -> bool | float:
-        said = specs.call(f"answer {self.kind!r}", lambda: self.function(answer, found), {})
+        said = self.function(answer, found)
         if isinstance(said, (bool, int, float)):
             return said
         raise InvalidInput(
@@ -198,22 +198,6 @@ def equal(kind: str, answer: str, output: str) -> bool:
         if not isinstance(text, str):
             raise InvalidInput(f"{name} must be text, got {text!r}")
     return judged(rule(kind), (answer,), output) >= 1.0
-
-
-def classes(by: AnswerRule, texts: Sequence[str]) -> list[int]:
-    """For each text the number of its answer, equal where answers are the same as the first of their
-    kind, in order of appearance; −1 where a text has no answer."""
-    firsts: list[str] = []
-    found: list[int] = []
-    for text in texts:
-        answer = by.find(text)
-        if answer is None:
-            found.append(-1)
-            continue
-        place = next((i for i, a in enumerate(firsts) if by.same(a, answer)), len(firsts))
-        firsts += [answer] * (place == len(firsts))
-        found.append(place)
-    return found
 
 
 def judged(by: AnswerRule, answers: Sequence[str], text: str) -> float:

@@ -12,8 +12,8 @@ themselves (``tasksets.py``). Reroot's settings, everything else goes to the env
   ``split=train``.
 
 Prompts are chats (text where an environment completes text), so generators need a chat template. Several
-turns, tools, containers and rewards of whole groups are refused. The horizon knob maps to nothing. Code of
-the environment runs in this process.
+turns, tools, containers and rewards of whole groups are refused. Code of the environment runs in this
+process.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ class VerifiersTask:
         environment: has the rows.
         max_tokens: most tokens of an output.
         pass_at: reward from which an output passes.
+        has_horizon: the horizon knob maps to nothing.
     """
 
     name: str
     environment: Environment = field(repr=False)
     max_tokens: int = _TOKENS
     pass_at: float = 1.0
+    has_horizon: bool = False
 
     @classmethod
     def parse(cls, spec: str) -> VerifiersTask:

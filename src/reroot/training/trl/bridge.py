@@ -14,7 +14,8 @@ from ...contract import Contract, Oracle
 from ...errors import InvalidInput, OracleError, RunFolderError
 from ...generators.transformers import Transformers
 from ...runs.folder import write_json
-from ...tasks.base import Problem, check, score
+from ...tasks.base import Problem
+from ...tasks.judges import check, score
 from ...types import Budget
 from ..group import Group
 from ..strategies.base import Strategy

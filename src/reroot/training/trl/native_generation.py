@@ -6,7 +6,7 @@ from typing import Any
 
 from ...access.episode import Episode
 from ...errors import InvalidInput
-from ...tasks.base import score
+from ...tasks.judges import score
 from ...types import Cost, Prefix
 from ..group import Group
 from ..strategies.base import Start
