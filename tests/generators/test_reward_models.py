@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from tiny_lm import scrambled, tokenizer
 
 VOCAB = 24  # begin, end, unknown, line break, a … t
 GOOD, BAD, MARK = "g", "h", "m"
-LABELS = {"good": GOOD, "bad": BAD, "mark": MARK}
+LABELS: dict[str, Any] = {"good": GOOD, "bad": BAD, "mark": MARK}
 TEMPLATE = (
     "{% for m in messages %}{{ 's' if m.role == 'user' else 't' }}{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}t{% endif %}"
@@ -152,7 +153,7 @@ def test_values_are_those_of_plain_passes(case: str, of: str, tmp_path: Path) ->
     make, settings, scores = CASES[case]
     folder = make(tmp_path)
     found = [scores(folder, t) if steps_of(t) else [1.0] for t in TEXTS]
-    expected = [some[-1] if of == "last" else np.prod(some) for some in found]
+    expected = [some[-1] if of == "last" else math.prod(some) for some in found]
     assert len({round(v, 4) for v in expected}) == 5  # they do tell texts apart
     together = RewardModel(folder, step="\n", of=of, **settings)(problem())
     alone = [
@@ -166,7 +167,7 @@ def test_values_are_those_of_plain_passes(case: str, of: str, tmp_path: Path) ->
 def test_marks_and_separators_can_be_any(tmp_path: Path) -> None:
     """A blank line in outputs; behind each step a mark of two tokens, and a joint."""
     folder = saved(tmp_path, "CausalLM")
-    settings = {"good": GOOD, "bad": BAD, "mark": "om", "join": "p\\n"}
+    settings: dict[str, Any] = {"good": GOOD, "bad": BAD, "mark": "om", "join": "p\\n"}
     value = RewardModel(folder, step=r"\n\n", of="min", **settings)(problem())
     tokens = ids("pqaaomp\nb\nbomp\nccom")
     logits = plain(folder, "CausalLM", tokens)[:, ids(BAD + GOOD)]

@@ -81,7 +81,7 @@ def folder(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert isinstance(task, DataTask)
     items = [task.item(i) for i in range(HELD_OUT, len(task.rows))]
     labelled = [(item.prompt, solution) for item in items for solution in item.solutions]
-    texts = [prompt + "m\n".join(s.text for s in steps) + "m" for prompt, steps in labelled]
+    texts = [str(prompt) + "m\n".join(s.text for s in steps) + "m" for prompt, steps in labelled]
     tokens = torch.tensor([words(text)["input_ids"] for text in texts])
     said = [words("g" if s.label > 0 else "h")["input_ids"] for _, steps in labelled for s in steps]
     labels = torch.tensor(said).reshape(len(labelled), 3)
@@ -212,4 +212,6 @@ def test_values_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="exact family and has no text to value: prm:x"):
         reroot.compare(model="hidden_path:K=2,H=2,p=0.5", value="prm:x", out=tmp_path)
     with pytest.raises(InvalidInput, match=r"model '/no/such' is neither"):
-        reroot.compare(model="smollm2", task="copy", horizons=2, value="prm:/no/such", out=tmp_path)
+        reroot.compare(
+            model="smollm2", task="copy", horizons=[2], value="prm:/no/such", out=tmp_path
+        )

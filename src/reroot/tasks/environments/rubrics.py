@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import InvalidInput
 from ...types import Output
-from .task import Judged, messages_of, package
+from .rows import Judged, messages_of, package
 
 _SPLITS = ("eval", "train")
 

@@ -18,39 +18,19 @@ process.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ... import specs
 from ...checks import check_float, check_int
 from ...errors import InvalidInput, MissingDependency
 from ...randomness import keyed_rng, stream_key
-from ...types import Chat
-from ..base import MOST, Problem, RewardFunction
+from ..base import MOST, Problem
+from .rows import Environment, package
 
 PREFIX = "verifiers:"
 _TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One row of an environment: what is asked, the answer where it is text, and the judge."""
-
-    prompt: str | Chat
-    answer: str
-    reward: RewardFunction
-
-
-class Environment(Protocol):
-    """What a name of verifiers stands for."""
-
-    def __len__(self) -> int: ...
-
-    def judged(self, index: int) -> Judged:
-        """Row ``index`` (``InvalidInput`` where an output of one turn cannot be judged)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +121,3 @@ def _loaded(name: str, settings: Mapping[str, Any], take: int | None, at: str) -
             f"{at}: verifiers {version} cannot load {name!r}: {type(error).__name__}: "
             f"{' '.join(str(error).split())}"
         ) from error
-
-
-def package(module: str = "verifiers") -> Any:
-    """A module of verifiers, which is no dependency of reroot's: environments bring their version of it."""
-    return importlib.import_module(module)
-
-
-def messages_of(prompt: Sequence[Any]) -> Chat:
-    """Messages of text, whichever classes they are of, as a chat (``InvalidInput`` for others)."""
-    found: list[dict[str, Any]] = []
-    for message in prompt:
-        fields: Mapping[str, Any] = message if isinstance(message, Mapping) else vars(message)
-        if not isinstance(fields.get("content"), str) or fields.get("tool_calls"):
-            raise InvalidInput(f"a prompt's messages must be text, got {message!r}")
-        found.append({"role": fields.get("role"), "content": fields["content"]})
-    return Chat.of(found)

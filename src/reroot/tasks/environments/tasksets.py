@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import InvalidInput
 from ...types import Chat, Output
-from .task import Judged, messages_of, package
+from .rows import Judged, messages_of, package
 
 
 @dataclass(frozen=True, slots=True)
