@@ -56,6 +56,7 @@ COMMANDS = ("compare", "train", "certify", "reproduce", "report", "audit", "list
 TRAIN = ("train", "--model", "smollm2", "--task", "copy", "--horizon", "2")
 REFUSED = (
     ("compare", "--modle", "x"),
+    ("compare", "--model", "smollm2", "--task", "copy", "--horizons", "2", "--value", "prm:/no"),
     *((*TRAIN, *wrong.split()) for wrong in (
         "--lora -3", "--beta x", "--beta -1", "--strategy nosuch", "--strategy adaback:tau=x",
         "--grants chosen/nosuch", "--generation nosuch", "--config /nowhere.yaml",

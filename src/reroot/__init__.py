@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .pages import report
     from .runs.compare import Comparison, compare
     from .runs.run import RunResult, run
+    from .runs.values import with_value
     from .tasks.base import Problem, Task
     from .training import train
     from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
@@ -63,6 +64,7 @@ _LAZY = {
     "report": ".pages",
     "reproduce": ".experiments",
     "train": ".training",
+    "with_value": ".runs.values",
 }
 """Where what users hold is; each command has a function of its name here, but for ``certify``, which
 its package holds, and ``list``."""
@@ -121,6 +123,7 @@ __all__ = [
     "testing",
     "train",
     "training",
+    "with_value",
 ]
 
 

@@ -263,7 +263,7 @@ def test_data_sets_are_listed_and_suggested_by_their_bare_name() -> None:
         ("Copy ", "unknown task 'Copy'. Did you mean 'copy'"),
         (
             "@@@@",
-            r"Known: count_on, copy, .*reasoning_gym:NAME, hf:NAME, a file .py\[:function\] or",
+            r"Known: count_on, copy, .*reasoning_gym:NAME, verifiers:NAME, hf:NAME, a file .py\[:function\] or",
         ),
         ("", "unknown task ''. Known"),
         ("data.json", "cannot read the task file 'data.json': No such file"),

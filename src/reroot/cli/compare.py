@@ -22,6 +22,7 @@ def compare(
     *,
     model: str,
     task: str = "",
+    value: str | None = None,
     horizons: str = "",
     map: str | None = None,
     answer: str | None = None,
@@ -68,6 +69,8 @@ def compare(
             family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators').
         task: Task or tasks, comma-separated: a name, FILE.py:NAME, a data file (.jsonl, .json, .csv,
             .parquet), hf:NAME; none for an exact family.
+        value: What +value asks of every task: prm:FOLDER[:key=value,...], a process reward model (see
+            'reroot describe prm').
         horizons: Task sizes, comma-separated, as in 2,4,6,8; none for data sets.
         map: Which columns of a data set are what, as in
             prompt=question,answer=answer,demonstration=solution (dots reach inside).
@@ -105,6 +108,7 @@ def compare(
     settings = {
         "model": model,
         "task": with_data(split(task, ":") if task else [], map, answer, skip_bad),
+        "value": value,
         "horizons": split_integers(horizons),
         "problems": problems,
         "budget_tokens": budget_tokens,

@@ -35,7 +35,7 @@ class Description:
     """What is known of a name.
 
     Attributes:
-        kind: learner, strategy, task, model or experiment.
+        kind: learner, strategy, task, model, family, value or experiment.
         about: what it does; the first line says it shortly.
         requires: the weakest contract it needs, as text; "" where that makes no sense.
         parameters: name → parameter.
@@ -61,7 +61,7 @@ class Description:
 
 
 def describe(name: str) -> str:
-    """What ``name`` stands for: a learner, strategy, task, model, family or experiment.
+    """What ``name`` stands for: a learner, strategy, task, model, family, value or experiment.
 
     A name of several kinds is told of in all of them. ``FILE.py:NAME`` and names that packages
     bring are described as well.
@@ -100,7 +100,7 @@ def _describe(name: str) -> None:
         reroot describe smc
 
     Args:
-        name: A learner, strategy, task, model, family or experiment, or FILE.py:NAME.
+        name: A learner, strategy, task, model, family, value or experiment, or FILE.py:NAME.
     """
     console.say(describe(name))
 
@@ -179,6 +179,13 @@ def _model(name: str, found: str, given: Mapping[str, Any]) -> Description:
     return Description("model", name, _sentence(found))
 
 
+def _value(name: str, found: Any, given: Mapping[str, Any]) -> Description:
+    doc, module = found.__doc__, inspect.getmodule(found)
+    parameters = _parameters(inspect.signature(found).parameters.values(), doc, given)
+    about = documented(module.__doc__ if module else doc)[0]
+    return Description("value", name, about, "", parameters)
+
+
 def _experiment(name: str, found: Any, given: Mapping[str, Any]) -> Description:
     about = f"{found.claim}\nSettings: {len(found.settings)}, of which --quick takes {len(found.quick)}."
     return Description("experiment", name, about, source=papers(*found.statement) or PAPER)
@@ -218,6 +225,7 @@ def _module_doc(thing: Any) -> str:
 def built_in() -> dict[str, Mapping[str, Any]]:
     """Kind → what there is of it, by name."""
     from ..families import FAMILIES
+    from ..generators.reward_models import RewardModel
     from ..learners import list_learners
     from ..tasks.registry import PARITY_TASKS, STRING_TASKS
     from ..training.strategies import STRATEGIES
@@ -234,6 +242,7 @@ def built_in() -> dict[str, Mapping[str, Any]]:
         "task": {**STRING_TASKS, **PARITY_TASKS},
         "family": FAMILIES,
         "model": {name.partition(":")[0]: MODELS[name] for name in MODELS if "." not in name},
+        "value": {"prm": RewardModel},
         "experiment": experiments,
     }
 
@@ -244,5 +253,6 @@ TELL: dict[str, Callable[..., Description]] = {
     "task": _task,
     "family": _family,
     "model": _model,
+    "value": _value,
     "experiment": _experiment,
 }

@@ -90,7 +90,7 @@ def contracts() -> Listing:
         ("+reward", "oracle", "outcome rewards of complete outputs"),
         ("+verifier", "oracle", "can this prefix still become a right output?"),
         ("+demonstration", "oracle", "tokens of a right output"),
-        ("+value", "oracle", "an estimate of the value of a prefix, where the problem has one"),
+        ("+value", "oracle", "an estimate of the value of a prefix, by the problem or by --value"),
         ("+hidden", "oracle", "laws read out of the last layers, and features of outputs"),
         ("@T=…,top_p=…,top_k=…", "sampling law", "the law that draws follow (default T=1)"),
     ]

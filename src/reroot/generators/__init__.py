@@ -8,6 +8,7 @@ from .base import Capabilities, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
 from .ngram import CharNgram
+from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
 from .stops import Pieces, Stop
@@ -25,6 +26,7 @@ __all__ = [
     "LayeredTree",
     "Pieces",
     "Request",
+    "RewardModel",
     "ShowsHiddenStates",
     "SoftmaxPolicy",
     "SteppingGenerator",

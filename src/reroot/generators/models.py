@@ -30,6 +30,12 @@ _CONVERTED = "smollm2-135m-instruct-0.1.2-float32"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _TRUST = "it runs with --trust-remote-code (trust_remote_code=True) alone: read it first"
+HEADS = {
+    "CausalLM": "causal language model",
+    "TokenClassification": "token classifier",
+    "SequenceClassification": "sequence classifier",
+}
+"""``transformers.AutoModelFor…`` → what it is, in words."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -71,35 +77,38 @@ def resolve(
 def load(
     name: str | Path,
     *,
+    head: str = "CausalLM",
     dtype: str = "float32",
     progress: Progress | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
-    """(model, tokenizer) of the causal language model ``name``, in evaluation mode on the CPU.
+    """(model, tokenizer) of the model ``name``, in evaluation mode on the CPU.
 
-    Code that a model brings along (``auto_map``, kernels of the hub) runs with ``trust_remote_code``
+    ``head`` says of which kind: a key of ``HEADS``. Code that a model brings along (``auto_map``, kernels of the hub) runs with ``trust_remote_code``
     alone; nobody is asked. Pickled weights are read as tensors and nothing else.
 
     Raises:
-        InvalidInput: not a causal language model, incomplete weights, code that is not trusted, or as
+        InvalidInput: not a model of that kind, incomplete weights, code that is not trusted, or as
             in ``resolve``.
         MissingDependency: torch or transformers is not installed.
     """
     need("lm", "torch", "transformers")
     folder = resolve(name, progress, trust_remote_code=trust_remote_code)
     # transformers takes org/name as the name of a kernel on the hub, which it downloads and runs
-    if not trust_remote_code and (kernel := _named(folder, "attn_implementation", "/")):
+    if not trust_remote_code and (kernel := named(folder, "attn_implementation", "/")):
         raise InvalidInput(f"{folder}: {kernel} is code from the hub; {_TRUST}")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in kinds:
         raise InvalidInput(f"dtype must be one of {', '.join(kinds)}, got {dtype!r}")
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=trust_remote_code
+            )
+            loaded: Any = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
                 folder,
                 dtype=kinds[dtype],
                 output_loading_info=True,
@@ -107,11 +116,9 @@ def load(
                 trust_remote_code=trust_remote_code,
             )
     except Exception as error:
-        if "trust_remote_code" in str(error) and (code := _named(folder, "auto_map")):
+        if "trust_remote_code" in str(error) and (code := named(folder, "auto_map")):
             raise InvalidInput(f"{folder} brings code of its own: {code}; {_TRUST}") from None
-        raise InvalidInput(
-            f"{folder} does not load as a causal language model: {_line(error)}"
-        ) from (error)
+        raise InvalidInput(f"{folder} does not load as a {HEADS[head]}: {_line(error)}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise InvalidInput(
@@ -120,7 +127,7 @@ def load(
     return model.eval(), tokenizer
 
 
-def _named(folder: Path, ending: str, mark: str = "") -> str | None:
+def named(folder: Path, ending: str, mark: str = "") -> str | None:
     """The first setting of a model folder's JSON files whose name has this ending and whose value
     this mark, in words."""
 

@@ -20,6 +20,7 @@ from .inputs import generator_of
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
+from .values import Values
 from .workload import Load, build_workload
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def compare(
     model: str | None = None,
     generator: Generator | None = None,
     task: str | Task | Sequence[str | Task] = (),
+    value: str | Values | None = None,
     horizons: Sequence[int] = (),
     grants: Contract | str | Sequence[Contract | str] = DEFAULT_GRANTS,
     learners: AnyLearner | Sequence[AnyLearner] = (),
@@ -94,6 +96,8 @@ def compare(
             ``smollm2``, a model folder or a hub id.
         generator: a generator, in place of a model.
         task: task or tasks, by name or as objects; none for an exact family, or with ``problems``.
+        value: what ``+value`` asks, in place of the tasks' own value functions: ``prm:FOLDER[:key=value,…]``,
+            a ``RewardModel``, or a function that gives each problem its value function.
         horizons: task sizes; none for data sets, which have no such knob.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
@@ -144,7 +148,7 @@ def compare(
     )
     load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     sizes = several("horizons", horizons, int)
-    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets)
+    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets, value)
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return run_plan(plan, Path(out), how, on_start)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .. import specs
@@ -51,6 +52,24 @@ def generator_of(generator: Any, what: str = "generator") -> Generator:
     names = [n for n in vars(Generator) if not n.startswith("_")]
     lacking = [n for n in names if not hasattr(generator, n)]
     raise InvalidInput(f"{what} must be a Generator; {generator!r} has no {', '.join(lacking)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Problems that are there already, as a task; its horizons are theirs."""
+
+    all: list[Problem]
+    name: str = "problems"
+
+    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
+        """Those of this horizon."""
+        return [p for p in self.all if p.horizon == horizon]
+
+
+def name_of(task: Any) -> str:
+    """The name of a task that is given as an object: its own, a function's, or that of its class."""
+    name = getattr(task, "name", None) or getattr(task, "__name__", None)
+    return name if isinstance(name, str) else type(task).__name__
 
 
 def problems_of(problems: Any) -> list[Problem]:

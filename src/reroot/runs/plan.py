@@ -85,6 +85,7 @@ class Plan:
             **({"code": dict(work.code)} if work.code else {}),
             "generator": dict(work.generator.describe()),
             "tasks": list(work.tasks),
+            **({"value": work.value} if work.value else {}),
             **({"data": dict(work.data), "notes": list(work.notes)} if work.data else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
@@ -108,6 +109,7 @@ class Plan:
         parts = ["reroot", "compare", "--model", work.model]
         if not is_family(work.model):
             parts += ["--task", ",".join(work.tasks)]
+        parts += ["--value", work.value] if work.value else []
         if sizes := [str(h) for h in work.horizons if h]:
             parts += ["--horizons", ",".join(sizes)]
         parts += ["--grants", ",".join(map(str, self.grants))]

@@ -151,6 +151,7 @@ def run_suite(
     out: str | Path,
     quick: bool = False,
     task: str | Sequence[str] = (),
+    value: str | None = None,
     horizons: Sequence[int] = (),
     seeds: int | None = None,
     problems: int | None = None,
@@ -181,6 +182,7 @@ def run_suite(
         out: suite folder; a folder of the same configuration is continued.
         quick: the small sizes.
         task, horizons, seeds, problems: in place of the suite's.
+        value: what ``+value`` asks, as for ``compare``.
         budget_tokens, budget_calls: per task, horizon and seed, shared equally by the problems
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
@@ -218,6 +220,7 @@ def run_suite(
         size.seeds if seeds is None else seeds,
         count,
         load,
+        value=value,
     )
     budgets = {
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,

@@ -20,7 +20,8 @@ from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
-from .inputs import check_shares, generator_of, problems_of
+from .inputs import Given, check_shares, generator_of, name_of, problems_of
+from .values import Values, valued, values_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
 _MOST = 1_000_000
@@ -90,6 +91,7 @@ class Workload:
         objects: what was given as an object, so that no command line says it.
         notes: what was recognized, decided and left out as the tasks were read, for people.
         data: data set → its digest.
+        value: the value oracle as the user named it, where it is not the tasks' own.
     """
 
     model: str
@@ -102,6 +104,7 @@ class Workload:
     objects: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict[str, str])
+    value: str = ""
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
@@ -118,6 +121,7 @@ def build_workload(
     problems: int | Sequence[Problem] | None,
     load: Load = _DEFAULT_LOAD,
     budgets: Mapping[str, int] | None = None,
+    value: str | Values | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
 
@@ -131,6 +135,7 @@ def build_workload(
             place of tasks; cells are then their horizons.
         load: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
+        value: the value oracle of every problem (``None``: the problem's own), as ``with_value`` takes it.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
@@ -159,11 +164,13 @@ def build_workload(
             raise InvalidInput(
                 f"{model!r} is an exact family and brings its own task; leave out {named}"
             )
+        if value is not None:
+            raise InvalidInput(f"{model!r} is an exact family and has no text to value: {value}")
         check_shares(budgets or {}, count)
         return _family_workload(str(model), horizons, seeds, count)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
-    return _task_workload(model, tasks, given, horizons, seeds, count, load)
+    return _task_workload(model, tasks, given, horizons, seeds, count, load, value)
 
 
 def is_family(model: str) -> bool:
@@ -230,6 +237,7 @@ def _task_workload(
     seeds: int,
     count: int,
     load: Load,
+    value: str | Values | None,
 ) -> Workload:
     code: dict[str, str] = {}
     notes: list[str] = []
@@ -239,9 +247,12 @@ def _task_workload(
         objects += ["task"] if any(not isinstance(t, str) for t in tasks) else []
         grids = {name: _grid(name, task, horizons, notes) for name, task in named.items()}
     else:
-        named = {"problems": _Given(given)}
+        named = {"problems": Given(given)}
         grids = {"problems": sorted({p.horizon for p in given})}
         objects.append("problems")
+    values = None if value is None else values_of(value)
+    if values is not None and not isinstance(value, str):
+        objects.append("value")
     if isinstance(model, str):
         generator = load_text_generator(model, load, code)
     else:
@@ -254,6 +265,7 @@ def _task_workload(
         if isinstance(task, DataTask):
             made, left_out = task.usable(made, partial(bind, generator=generator))
             notes.extend(left_out)
+        made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
         return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
 
@@ -275,6 +287,7 @@ def _task_workload(
         tuple(objects),
         tuple(dict.fromkeys([note for task in data.values() for note in task.notes] + notes)),
         {name: task.digest for name, task in data.items()},
+        value if isinstance(value, str) else "",
     )
 
 
@@ -287,17 +300,6 @@ def _grid(name: str, task: Task, horizons: Sequence[int], notes: list[str]) -> S
     if horizons:
         notes.append(f"{name}: it has no horizon knob, {list(horizons)} are not used")
     return (0,)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """Problems that are there already, as a task."""
-
-    all: list[Problem]
-    name: str = "problems"
-
-    def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
-        return [p for p in self.all if p.horizon == horizon]
 
 
 def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:
@@ -314,7 +316,7 @@ def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]
             if isinstance(task, str)
             else task
             if whole
-            else OwnTask.of(_name_of(task), task, {})
+            else OwnTask.of(name_of(task), task, {})
         )
         if made.name in named and not isinstance(task, str):
             raise InvalidInput(f"two tasks have the name {made.name!r}")
@@ -325,11 +327,6 @@ def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]
         if isinstance(made, DataTask) and isinstance(made.by, Own):
             _note(code, made.by.kind, made.by.function)
     return named
-
-
-def _name_of(task: Any) -> str:
-    name = getattr(task, "name", None) or getattr(task, "__name__", None)
-    return name if isinstance(name, str) else type(task).__name__
 
 
 def _note(code: dict[str, str], name: str, thing: Any) -> None:

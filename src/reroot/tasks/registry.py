@@ -9,6 +9,8 @@ from ..errors import InvalidInput, MissingDependency, nearest
 from .base import Task
 from .data.rows import FILES, HUB
 from .data.task import DataTask
+from .environments.task import PREFIX as VERIFIERS
+from .environments.task import VerifiersTask
 from .files import OwnTask
 from .parity import PARITY_TASKS, parse
 from .reasoning_gym import PREFIX, ReasoningGymTask, dataset_names
@@ -22,7 +24,7 @@ def get_task(spec: str) -> Task:
 
     Raises:
         InvalidInput: no such task (with the nearest name), or a bad parameter or file.
-        MissingDependency: a reasoning-gym task without the package.
+        MissingDependency: a reasoning-gym or verifiers task without the package.
     """
     read = specs.parse(spec, "task")
     if read.name in STRING_TASKS and not read.settings:
@@ -31,6 +33,8 @@ def get_task(spec: str) -> Task:
         return parse(spec)
     if read.name.startswith(PREFIX):
         return ReasoningGymTask.parse(spec)
+    if read.name.startswith(VERIFIERS):
+        return VerifiersTask.parse(spec)
     if is_data(read.name):
         return DataTask.read(spec)
     if specs.is_file(read.name):
@@ -94,6 +98,10 @@ def list_tasks() -> dict[str, str]:
         "a data set of reasoning-gym with its own scorer; param=horizon ties a parameter to the "
         f"horizon, style=chat asks for <answer> tags; {names}"
     )
+    listed[f"{VERIFIERS}NAME[:key=value,...]"] = (
+        "a single-turn environment of verifiers (pip install verifiers), judged as there; settings "
+        "split, take, max_tokens, pass_at, and those of the environment"
+    )
     listed["path/to/file.py[:function]"] = (
         "function(horizon, count, seed) returns a list of Problem; the function is 'problems' "
         "unless named; settings, as in file.py:function:digits=3, are passed as well"
@@ -116,4 +124,4 @@ def _hint(spec: str, names: list[str]) -> str:
     hint = nearest(spec, [*names, *(PREFIX + name for name in gym)])
     if "Did you mean" in hint:
         return hint
-    return f" Known: {', '.join(names)}, {PREFIX}NAME, hf:NAME, a file .py[:function] or {', '.join(FILES)}."
+    return f" Known: {', '.join(names)}, {PREFIX}NAME, {VERIFIERS}NAME, hf:NAME, a file .py[:function] or {', '.join(FILES)}."
