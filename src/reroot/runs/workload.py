@@ -18,6 +18,7 @@ from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
+from ..tasks.lines import content_of
 from .inputs import check_shares, generator_of, problems_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
@@ -255,7 +256,7 @@ class _Given:
     name: str = "problems"
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
-        return [p for p in self.all if p.horizon == horizon]
+        return [replace(p, cluster=content_of(p)) for p in self.all if p.horizon == horizon]
 
 
 def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:
