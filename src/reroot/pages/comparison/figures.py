@@ -90,11 +90,16 @@ def success_panel(
         _success_line(axes, [by_horizon[h] for h in horizons if h in by_horizon], shift, one)
     ends = horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step
     axes.set(yscale="log", ylim=(_floor(run, task, cells), 1.25), xlim=ends)
-    axes.set_xticks(horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)])
+    shown_at = horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)]
+    axes.set_xticks(shown_at if any(horizons) else [])
     svg.log_axis(axes.yaxis, lambda y: f"{100 * y:g} %", 12)
-    svg.label(axes, "horizon", "attempts passed")
+    svg.label(axes, "horizon" if any(horizons) else "", "attempts passed")
     named = ", ".join(one.learner.short for one in shown)
-    return svg.to_svg(figure, name, f"Success against horizon on {task}: {named}")
+    return svg.to_svg(
+        figure,
+        name,
+        f"{'Success against horizon' if any(horizons) else 'Success'} on {task}: {named}",
+    )
 
 
 def _success_line(axes: Axes, cells: Sequence[dict[str, Any]], shift: float, one: Series) -> None:
