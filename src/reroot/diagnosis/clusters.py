@@ -17,11 +17,11 @@ from ..errors import InvalidInput
 from ..types import FloatArray
 from .intervals import Interval, clopper_pearson
 
-_LOG_GRID = np.arange(-30.0, 25.0, 0.05)
+_LOG_GRID = np.arange(-23.0, 14.0, 0.05)
 """Logarithms of the frequencies, in units of 1/standard deviation, of the inversion in ``_below``."""
 
-_HALVINGS = 45
-"""Bisections for a bound: to 3e-14."""
+_HALVINGS = 32
+"""Bisections for a bound: to 2e-10."""
 
 
 def cluster_means(values: npt.ArrayLike, clusters: Sequence[object]) -> FloatArray:

@@ -28,13 +28,13 @@ def content_of(problem: Problem) -> str:
     """The cluster of a problem that nobody says to be drawn afresh for each seed.
 
     It is the problem's own ``cluster`` where it has one; else problems with the same prompt, answer and
-    demonstration are one, and where there is neither answer nor demonstration, those with the same
-    prompt and id.
+    demonstration are one. Where the prompt is empty, or there is neither answer nor demonstration,
+    the ids must be the same too.
     """
     if problem.cluster:
         return problem.cluster
-    known = problem.answer or problem.demonstration is not None
-    told = (problem.answer, problem.demonstration) if known else problem.id
+    known = problem.prompt and (problem.answer or problem.demonstration is not None)
+    told = (problem.answer, problem.demonstration, "" if known else problem.id)
     return _digest(f"{prompt_words(problem.prompt)}\n{told!r}")
 
 
