@@ -142,6 +142,7 @@ def test_abstentions_are_in_no_rate_and_counted(tmp_path: Path) -> None:
     assert "The judge abstained, and the attempt counts nowhere: plurality_walk (2)." in said
 
 
+@pytest.mark.slow(1)
 def test_a_judge_that_always_abstains(tmp_path: Path) -> None:
     """No rate, no mean, no verdict; tables and the page say so with a dot."""
     pytest.importorskip("matplotlib")
@@ -189,6 +190,7 @@ def test_one_data_set_has_no_macro_average(tmp_path: Path) -> None:
     assert "macro" not in on_problems(tmp_path, [problem("p")]).summary
 
 
+@pytest.mark.slow(1)
 def test_without_horizons_there_is_no_column_of_them(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run = on_problems(tmp_path, [problem(f"p{i}") for i in range(3)])

@@ -5,8 +5,9 @@ granted the same oracles. *Root* learners need nothing but root-start rollouts, 
 are available only with prefix control. Where each problem has one right output, the exact success
 of best-of-N with the whole budget is known and counts as one more root learner, so that root
 learners which left budget unused can't make prefix control look better than it is. Let g = (best
-pass probability of a prefix learner) − (best pass probability of a root learner). ``decide`` gives g an interval [low, high] that contains it with
-probability at least 1 − α, whichever learners look best in the data, and decides in this order:
+pass probability of a prefix learner) − (best pass probability of a root learner). ``decide`` gives g an
+interval [low, high] that contains it with probability at least 1 − α, whichever learners look best in
+the data, and decides in this order:
 
 1. **root-start access is the limit**: low > 0 and high > margin;
 2. **the base distribution is the limit**: every learner, with and without prefix control, passes
@@ -19,18 +20,16 @@ probability at least 1 − α, whichever learners look best in the data, and dec
 Error rates, for any number of attempts: each of the claims 1, 2 and 3 is false with probability at
 most α/2 (2.5 %). The interval is low = max_L min_R low(L, R), high = max_L min_R high(L, R) over
 prefix learners L and root learners R, from the exact paired bounds of ``paired_difference``
-(Clopper-Pearson bounds of L's rate where R's is known) at α/2 divided by the number of prefix learners (low) or root learners (high). They speak about the
-mean over the problems that were run, or over the task when every attempt has its own problem.
+(Clopper-Pearson bounds of L's rate where R's is known) at α/2 divided by the number of prefix learners
+(low) or root learners (high). They speak about the mean over the problems that were run, or over the
+task when every attempt has its own problem. Attempts on one line of a file are a cluster that counts
+once: each of its k attempts as 1/k of a win, loss or pass, in the same bounds. That is exact where they
+agree; shares spread less than whole wins and losses do, and no rate above α/2 was measured (docs/log.md).
 
-Attempts on one line of a file are a cluster that counts once: each of its k attempts as 1/k of a win,
-loss or pass, in the same bounds. Shares of a line spread less than whole wins and losses do, so
-the bounds are as wide as if each line had been tried once, at the least.
-
-Left out of the comparison, and named: learners that use the demonstration (at the root a
-demonstration is the answer); learners with errors in more than a tenth of the attempts, or whose
-outputs the judge does not judge in more than a tenth; and in
-claims 1 and 3 learners that only follow the most likely token, since a root rollout at temperature
-0 gives the same output: that is the sampling law, not the prefix.
+Left out of the comparison, and named: learners that use the demonstration (at the root a demonstration
+is the answer); learners with errors, or not judged, in more than a tenth of the attempts; and in claims
+1 and 3 learners that only follow the most likely token, since a root rollout at temperature 0 gives
+the same output: that is the sampling law, not the prefix.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ class Arm:
         unfinished: attempts that ended without a complete output.
         errors: attempts that failed with an error (they count as not passed).
         abstained: attempts that the judge did not judge (more than a tenth: left out).
-        clusters: (attempts,) the line that each attempt is on, the same in every arm; ``None``: each
-            attempt is on its own.
+        clusters: (attempts,) the line of each attempt, the same in every arm; ``None``: its own.
     """
 
     learner: str
@@ -105,9 +103,8 @@ class Arm:
         """Name, counts and 95 % interval."""
         k, n = int(self.passed.sum()), len(self.passed)
         low, high = pass_interval(self.passed, self.lines)
-        interval, lines = f"{100 * low:.0f}–{100 * high:.0f}", len(set(self.lines))
-        over = f" over {lines} lines" if lines < n else ""
-        said = f"{percent(self.rate)}, 95 % interval {interval}{over}"
+        over = f" over {c} lines" if (c := len(set(self.lines))) < n else ""
+        said = f"{percent(self.rate)}, 95 % interval {100 * low:.0f}–{100 * high:.0f}{over}"
         return f"{self.learner} passes {k} of {n} ({said})"
 
 
@@ -120,8 +117,7 @@ class Verdict:
         kind: one of the four verdicts.
         sentences: the numbers it rests on, in words.
         notes: why, and what must not be mistaken: oracles, greedy decoding, what was left out.
-        attempts: attempts per learner.
-        clusters: different lines among them.
+        attempts, clusters: attempts per learner, and different lines among them.
         root, prefix: the best root and prefix learner of the comparison, if there are any.
         root_rate, prefix_rate: their pass rates.
         gain: interval of the best prefix minus the best root pass probability.
@@ -217,11 +213,10 @@ def decide(
             f"arms need distinct names and equal attempts, got {[a.learner for a in arms]}, "
             f"{sorted(lengths)} attempts"
         )
-    attempts = lengths.pop() if lengths else 0
-    lines = len(set(arms[0].lines)) if arms else 0
+    attempts, lines = lengths.pop() if lengths else 0, len(set(arms[0].lines)) if arms else 0
     counted = [a for a in arms if not _left_out(a)] if attempts else []
-    verdict = Verdict(task, horizon, UNDETERMINED, attempts=attempts, clusters=lines)
-    verdict = replace(verdict, exact_root=exact_root)
+    at = {"attempts": attempts, "clusters": lines, "exact_root": exact_root}
+    verdict = Verdict(task, horizon, UNDETERMINED, **at)
     verdict = _decide(counted, verdict, alpha, margin)
     notes = [*verdict.notes, *_verifier_notes(counted, verdict)]
     other = None

@@ -28,8 +28,8 @@ class Paired(NamedTuple):
         rows: the attempts that both made and that were judged, ``…_other`` of the second.
         won, lost: how many only the first passed, and only the second.
         difference: of the pass rates, each line once; ``None`` without attempts.
-        interval: exact 95 % bounds of it, wrong at either side with at most 2.5 %; with several
-            attempts per line as wide as if each line had been tried once, at the least.
+        interval: exact 95 % bounds of it, wrong at either side with at most 2.5 %; each of k attempts on
+            a line counts as 1/k of a win or loss, as in verdicts.
     """
 
     rows: pl.DataFrame

@@ -38,7 +38,7 @@ class Problem:
             messages), which the generator's chat template encodes.
         max_tokens: the horizon H, the most tokens of an output.
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
-            ``None``: the judge abstains.
+            ``None``: the judge abstains, and the attempt counts in no rate, mean or verdict.
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
         unique: up to negligible mass, the right token strings are the demonstration and its variants

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...contract import Control
+from ...diagnosis.clusters import cluster_weights
 from ...diagnosis.intervals import best_of_n
+from ...runs.numbers import judged
 from ...runs.results import Learner, RunData
 from ...runs.summary import log_reach, tokens_per_rollout
 from ...types import CURRENCIES, FloatArray
@@ -164,11 +166,15 @@ def budget_panel(
     limit = budget_in(run, task, horizon, currency)
     right = limit or 1.0
     for one in shown:
-        rows = run.attempts(one.learner, task, horizon)
+        rows = judged(run.attempts(one.learner, task, horizon))
+        if not len(rows):
+            continue
         cost = np.maximum(rows[f"cost_{currency}"].to_numpy().astype(np.float64), 1.0)
         right = max(right, float(cost.max()))
-        at = np.sort(cost[rows["passed"].to_numpy().astype(bool)])
-        height = np.arange(1, len(at) + 1) / len(rows)
+        rows = rows.with_columns(paid=cost, counts=cluster_weights(rows["cluster"].to_list()))
+        solved = rows.filter("passed").sort("paid", maintain_order=True)
+        at = solved["paid"].to_numpy()
+        height = np.cumsum(solved["counts"].to_numpy()) / rows["cluster"].n_unique()
         x = np.concatenate([at[:1], at, [cost.max()]])
         y = np.concatenate([[0.0] if len(at) else [], height, height[-1:] if len(at) else [0.0]])
         style = {"drawstyle": "steps-post", "markevery": [-1], "zorder": 3, "clip_on": False}

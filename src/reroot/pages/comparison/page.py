@@ -63,7 +63,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
         _examples(run),
         _reproduce(run, summary),
         NOTES,
-        LINES if clustered(summary["cells"]) else "",
+        *([LINES] if clustered(summary["cells"]) else []),
     ]
     return document(f"reroot compare: {title}", parts)
 
@@ -76,7 +76,7 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
     items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {WHERE[x]}</li>" for x in levels)
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)} - {0})
-    listed = f" at {plural(len(horizons), 'horizon')} ({', '.join(map(str, horizons))})"
+    listed = f" at\n{plural(len(horizons), 'horizon')} ({', '.join(map(str, horizons))})"
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
 <h1>{escape(title)}</h1>{marked}
 <p>The same learners, problems, seeds and budget; only the generator interface changes: at which
