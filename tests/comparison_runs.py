@@ -144,6 +144,8 @@ def _problem(
         "horizon": horizon,
         "seed": s,
         "problem": f"{task}/H{horizon}/s{s}/{i}",
+        "cluster": f"{task}/H{horizon}/s{s}/{i}",
+        "group": "",
         "unique": what.unique,
         "log_reach": float(logprobs.sum()) if what.unique else None,
         "demo_tokens": tokens,

@@ -40,7 +40,8 @@ class Attempt:
         output: what the learner returned (``None``: no answer).
         text: its text, cut before the stop text.
         complete: whether the output ended by itself or by the horizon.
-        reward: its outcome reward (0 without an output; ``None`` when judging it failed).
+        reward: its outcome reward (0 without an output; ``None`` when judging it failed, or the judge
+            abstained).
         passed: whether it is complete and its reward reaches the problem's ``pass_at``.
         surprisal: −log P(output) in nats under the generator's own law; ``None`` if unknown.
         cost: logical cost in every currency.
@@ -67,6 +68,11 @@ class Attempt:
     stopped: str | None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     accepted: bool | None = None
+
+    @property
+    def abstained(self) -> bool:
+        """The judge gave no reward, and nothing failed: the attempt is in no rate and no mean."""
+        return self.reward is None and self.error is None
 
 
 class Log(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def documented(doc: str | None) -> tuple[str, dict[str, str]]:
 def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
     """Add a command that is told in its docstring, at its end the ``Args``; keywords are options.
 
+    With ``--json``, where there is such an option, all that is said goes to stderr.
+
     Args:
         flags: options that are given or not, without a ``--no-…``.
         name: of the command, where the function has another.
@@ -64,7 +67,17 @@ def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
             else:
                 told = typer.Argument(help=meaning)
             function.__annotations__[key] = Annotated[kinds[key], told]
-        return app.command(name, help=text.partition("\n\nArgs:\n")[0])(function)
+
+        @functools.wraps(function)
+        def called(*given: Any, **settings: Any) -> Any:
+            console.stderr = bool(settings.get("json"))  # stdout is for the data alone
+            try:
+                return function(*given, **settings)
+            finally:
+                console.stderr = False
+
+        app.command(name, help=text.partition("\n\nArgs:\n")[0])(called)
+        return function
 
     return add
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, say_page
+from .console import print_json
 from .data import with_data
 from .progress import bar
 from .suite import end_with, run_suite_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..runs.compare import Comparison
 
 
-@command("keep_errors", "quick", "skip_bad", "trust_remote_code")
+@command("keep_errors", "quick", "skip_bad", "trust_remote_code", "json")
 def compare(
     *,
     model: str,
@@ -48,6 +49,7 @@ def compare(
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
+    json: bool = False,
 ) -> None:
     """Same tasks, same budget, same seeds: what is each generator interface worth?
 
@@ -104,6 +106,7 @@ def compare(
         dtype: float32 (exact) or bfloat16 (another generator).
         device: cpu or cuda.
         trust_remote_code: Run Python code that the model brings along.
+        json: Print summary.json, every number of the tables, and nothing else to stdout.
     """
     settings = {
         "model": model,
@@ -130,7 +133,7 @@ def compare(
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
         folder = out or Path("runs") / suite
-        run_suite_of(suite, folder, quick=quick, seeds=seeds, **settings)
+        run_suite_of(suite, folder, json=json, quick=quick, seeds=seeds, **settings)
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
@@ -156,7 +159,7 @@ def compare(
             on_attempt=on_attempt,
             **settings,
         )
-    tell_comparison(result)
+    tell_comparison(result, json=json)
     end_with(result.failures)
 
 
@@ -167,14 +170,20 @@ def split_integers(text: str) -> list[int]:
         raise InvalidInput(f"expected integers separated by commas, got {text!r}") from None
 
 
-def tell_comparison(comparison: Comparison) -> None:
-    """Print the tables of a comparison, and write its page."""
+def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool = False) -> None:
+    """Print the tables of a comparison, or its summary as JSON, and write its page."""
     from ..pages import terminal_table
+    from ..pages.comparison.macro import macro_table
     from ..pages.comparison.page import write_report
 
-    for note in comparison.data.config.get("notes", ()):
-        console.say(note)
-    console.print(terminal_table(comparison.summary, console.width))
+    if json:
+        print_json(comparison.summary)
+    else:
+        for note in comparison.data.config.get("notes", ()):
+            console.say(note)
+        console.print(terminal_table(comparison.summary, console.width))
+    if macro:
+        console.print(macro_table(comparison.summary, console.width))
     say_page(comparison.folder, lambda: write_report(comparison))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,3 +33,8 @@ class PlainConsole(Console):
     def say(self, text: str, style: str | None = None) -> None:
         """Print a text that the terminal may wrap, but that is one line to a program."""
         self.print(text, style=style, soft_wrap=True)
+
+
+def print_json(data: object) -> None:
+    """Print data as JSON, in ASCII: what is not is escaped, so that it is text to any terminal."""
+    sys.stdout.write(f"{json.dumps(data, indent=1)}\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .app import console
+from .console import print_json
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ FAILED = 3
 """The exit status of a comparison some of whose attempts failed."""
 
 
-def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
+def run_suite_of(suite: str, folder: Path, *, json: bool = False, **settings: Any) -> None:
     """Run a suite with its progress shown, then print its tables and write its page."""
     from ..runs.suite import run_suite
 
@@ -35,7 +36,7 @@ def run_suite_of(suite: str, folder: Path, **settings: Any) -> None:
             advance(f"{state['part']}: {state['passed']}/{state['done']} passed")
 
         run = run_suite(suite, out=folder, on_start=on_start, on_attempt=on_attempt, **settings)
-    tell_suite(run)
+    tell_suite(run, json=json)
     end_with(run.failures)
 
 
@@ -47,10 +48,13 @@ def end_with(failures: str | None) -> None:
         raise typer.Exit(FAILED)
 
 
-def tell_suite(run: SuiteRun) -> None:
-    """Print the tables of a suite, and write its page."""
+def tell_suite(run: SuiteRun, *, json: bool = False) -> None:
+    """Print the tables of a suite, or its summary as JSON, and write its page."""
     from ..pages.suite.page import write_suite_page
     from ..pages.suite.terminal import suite_table
 
-    console.print(suite_table(run.summary))
+    if json:
+        print_json(run.summary)
+    else:
+        console.print(suite_table(run.summary))
     console.say(f"report: {write_suite_page(run)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,13 +13,22 @@ from ..errors import InvalidInput, RunFolderError
 from .app import command, console, table_of
 
 
-@command()
-def report(folders: list[Path], *, out: Path | None = None, record: Path | None = None) -> None:
+@command("json", "macro")
+def report(
+    folders: list[Path],
+    *,
+    out: Path | None = None,
+    record: Path | None = None,
+    json: bool = False,
+    macro: bool = False,
+    lm_eval: Path | None = None,
+) -> None:
     """Make the table and report.html of a run folder again; overlay several training runs.
 
     Example:
 
         reroot report runs/x
+        reroot report runs/x --json
         reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
         reroot report curves.parquet
 
@@ -28,8 +38,16 @@ def report(folders: list[Path], *, out: Path | None = None, record: Path | None 
             what there is.
         out: File for the page of training runs (default: report.html in the first folder).
         record: Keep the curves of training runs in this file too: a .parquet without models.
+        json: Print summary.json of a comparison or suite, every number of the tables, and nothing else
+            to stdout.
+        macro: Of a comparison of several data sets (tasks, or groups of a task's problems), also the
+            mean over data sets, each of which counts the same.
+        lm_eval: Also write the cells of a comparison to this .json file, in the shape of results of the
+            lm-evaluation-harness.
     """
     kinds = {folder: _kind(folder) for folder in folders}
+    _for(kinds, {"--json": json}, {"compare", "suite"})
+    _for(kinds, {"--macro": macro, "--lm-eval": lm_eval}, {"compare"})
     if "train" in kinds.values():
         _training(folders, out, record)
         return
@@ -53,7 +71,7 @@ def report(folders: list[Path], *, out: Path | None = None, record: Path | None 
         from ..runs.suite import load_suite
         from .suite import tell_suite
 
-        tell_suite(load_suite(folder))
+        tell_suite(load_suite(folder), json=json)
         return
     if kinds[folder] == "certificates":
         from .certify import tell_certificates
@@ -63,7 +81,20 @@ def report(folders: list[Path], *, out: Path | None = None, record: Path | None 
     from ..runs.compare import load_comparison
     from .compare import tell_comparison
 
-    tell_comparison(load_comparison(folder))
+    comparison = load_comparison(folder)
+    tell_comparison(comparison, json=json, macro=macro)
+    if lm_eval is not None:
+        from ..pages.comparison.harness import write_harness
+
+        console.say(f"lm-eval: {write_harness(comparison.summary, lm_eval)}")
+
+
+def _for(kinds: Mapping[Path, object], options: Mapping[str, object], good: set[str]) -> None:
+    """Refuse options that the folders are not of the kind for (``InvalidInput``)."""
+    for folder, kind in kinds.items():
+        for name in (name for name, value in options.items() if value and kind not in good):
+            what = " and ".join(sorted(good))
+            raise InvalidInput(f"{name} is for folders of {what}; {folder} is of kind {kind!r}")
 
 
 def _kind(path: Path) -> object:

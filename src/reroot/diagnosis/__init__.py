@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .clusters import bounded_interval, cluster_means, mean_of_means, pass_interval
 from .coverage import (
     Tournament,
     best_of_n_regret,
@@ -46,15 +47,19 @@ __all__ = [
     "best_of_n_regret",
     "bootstrap_interval",
     "bootstrap_means",
+    "bounded_interval",
     "clopper_pearson",
+    "cluster_means",
     "count_band",
     "coverage",
     "coverage_bound",
     "coverage_profile",
     "decide",
     "log_best_of_n",
+    "mean_of_means",
     "paired_difference",
     "pass_at_k",
+    "pass_interval",
     "poisson_binomial",
     "tournament",
     "tree_coverage",

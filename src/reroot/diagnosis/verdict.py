@@ -5,8 +5,9 @@ granted the same oracles. *Root* learners need nothing but root-start rollouts, 
 are available only with prefix control. Where each problem has one right output, the exact success
 of best-of-N with the whole budget is known and counts as one more root learner, so that root
 learners which left budget unused can't make prefix control look better than it is. Let g = (best
-pass probability of a prefix learner) − (best pass probability of a root learner). ``decide`` gives g an interval [low, high] that contains it with
-probability at least 1 − α, whichever learners look best in the data, and decides in this order:
+pass probability of a prefix learner) − (best pass probability of a root learner). ``decide`` gives g an
+interval [low, high] that contains it with probability at least 1 − α, whichever learners look best in
+the data, and decides in this order:
 
 1. **root-start access is the limit**: low > 0 and high > margin;
 2. **the base distribution is the limit**: every learner, with and without prefix control, passes
@@ -19,13 +20,16 @@ probability at least 1 − α, whichever learners look best in the data, and dec
 Error rates, for any number of attempts: each of the claims 1, 2 and 3 is false with probability at
 most α/2 (2.5 %). The interval is low = max_L min_R low(L, R), high = max_L min_R high(L, R) over
 prefix learners L and root learners R, from the exact paired bounds of ``paired_difference``
-(Clopper-Pearson bounds of L's rate where R's is known) at α/2 divided by the number of prefix learners (low) or root learners (high). They speak about the
-mean over the problems that were run, or over the task when every attempt has its own problem.
+(Clopper-Pearson bounds of L's rate where R's is known) at α/2 divided by the number of prefix learners
+(low) or root learners (high). They speak about the mean over the problems that were run, or over the
+task when every attempt has its own problem. Attempts on one line of a file are a cluster that counts
+once: each of its k attempts as 1/k of a win, loss or pass, in the same bounds. That is exact where they
+agree; shares spread less than whole wins and losses do, and no rate above α/2 was measured (docs/log.md).
 
-Left out of the comparison, and named: learners that use the demonstration (at the root a
-demonstration is the answer); learners with errors in more than a tenth of the attempts; and in
-claims 1 and 3 learners that only follow the most likely token, since a root rollout at temperature
-0 gives the same output: that is the sampling law, not the prefix.
+Left out of the comparison, and named: learners that use the demonstration (at the root a demonstration
+is the answer); learners with errors, or not judged, in more than a tenth of the attempts; and in claims
+1 and 3 learners that only follow the most likely token, since a root rollout at temperature 0 gives
+the same output: that is the sampling law, not the prefix.
 """
 
 from __future__ import annotations
@@ -41,9 +45,9 @@ import numpy.typing as npt
 from ..contract import Control, Oracle
 from ..errors import InvalidInput
 from ..types import FloatArray
+from .clusters import cluster_means, cluster_weights, pass_interval
 from .intervals import (
     Interval,
-    clopper_pearson,
     lower_bound,
     paired_difference,
     upper_bound,
@@ -54,7 +58,8 @@ BASE_LIMIT = "the base distribution is the limit"
 NO_DIFFERENCE = "no difference"
 UNDETERMINED = "undetermined"
 
-_MOST_ERRORS = 0.1
+MOST_LOST = 0.1
+"""Share of attempts with errors, or not judged, above which a learner is left out."""
 _MOST_ATTEMPTS = 1_000_000
 
 
@@ -70,6 +75,8 @@ class Arm:
         greedy: it only follows the most likely token.
         unfinished: attempts that ended without a complete output.
         errors: attempts that failed with an error (they count as not passed).
+        abstained: attempts that the judge did not judge (more than a tenth: left out).
+        clusters: (attempts,) the line of each attempt, the same in every arm; ``None``: its own.
     """
 
     learner: str
@@ -79,18 +86,26 @@ class Arm:
     greedy: bool = False
     unfinished: int = 0
     errors: int = 0
+    abstained: int = 0
+    clusters: Sequence[object] | None = None
+
+    @property
+    def lines(self) -> Sequence[object]:
+        """(attempts,) the cluster of each attempt."""
+        return range(len(self.passed)) if self.clusters is None else self.clusters
 
     @property
     def rate(self) -> float:
-        """Share of attempts that passed."""
-        return float(np.mean(self.passed))
+        """Share of attempts that passed; each line counts once."""
+        return float(cluster_means(self.passed, self.lines).mean())
 
     def words(self) -> str:
-        """Name, counts and exact 95 % interval."""
+        """Name, counts and 95 % interval."""
         k, n = int(self.passed.sum()), len(self.passed)
-        low, high = clopper_pearson(k, n)
-        interval = f"{100 * low:.0f}–{100 * high:.0f}"
-        return f"{self.learner} passes {k} of {n} ({percent(k / n)}, 95 % interval {interval})"
+        low, high = pass_interval(self.passed, self.lines)
+        over = f" over {c} lines" if (c := len(set(self.lines))) < n else ""
+        said = f"{percent(self.rate)}, 95 % interval {100 * low:.0f}–{100 * high:.0f}{over}"
+        return f"{self.learner} passes {k} of {n} ({said})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +117,14 @@ class Verdict:
         kind: one of the four verdicts.
         sentences: the numbers it rests on, in words.
         notes: why, and what must not be mistaken: oracles, greedy decoding, what was left out.
-        attempts: attempts per learner.
+        attempts, clusters: attempts per learner, and different lines among them.
         root, prefix: the best root and prefix learner of the comparison, if there are any.
         root_rate, prefix_rate: their pass rates.
         gain: interval of the best prefix minus the best root pass probability.
         exact_root: exact pass rate of best-of-N with the whole budget, where it is known.
         without_verifier: the verdict on the learners that do not use the process verifier.
-        attempts_needed: attempts per learner that would decide an undetermined verdict if the
-            observed rates held; ``None`` if it is decided, or beyond a million.
+        attempts_needed: attempts per learner, each on another line, that would decide an undetermined
+            verdict if the observed rates held; ``None`` if it is decided, or beyond a million.
     """
 
     task: str
@@ -118,6 +133,7 @@ class Verdict:
     sentences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     attempts: int = 0
+    clusters: int = 0
     root: str | None = None
     prefix: str | None = None
     root_rate: float | None = None
@@ -139,7 +155,7 @@ class Verdict:
 class _Counts:
     """What the rule looks at, as counts that can be scaled to plan more attempts."""
 
-    wins: FloatArray  # (prefix, root): attempts that only the prefix learner passed
+    wins: FloatArray  # (prefix, root): lines on which only the prefix learner passed
     losses: FloatArray  # (prefix, root)
     successes: FloatArray  # (prefix,)
     passed: FloatArray  # (learners,) of every learner in claim 2
@@ -197,9 +213,10 @@ def decide(
             f"arms need distinct names and equal attempts, got {[a.learner for a in arms]}, "
             f"{sorted(lengths)} attempts"
         )
-    attempts = lengths.pop() if lengths else 0
+    attempts, lines = lengths.pop() if lengths else 0, len(set(arms[0].lines)) if arms else 0
     counted = [a for a in arms if not _left_out(a)] if attempts else []
-    verdict = Verdict(task, horizon, UNDETERMINED, attempts=attempts, exact_root=exact_root)
+    at = {"attempts": attempts, "clusters": lines, "exact_root": exact_root}
+    verdict = Verdict(task, horizon, UNDETERMINED, **at)
     verdict = _decide(counted, verdict, alpha, margin)
     notes = [*verdict.notes, *_verifier_notes(counted, verdict)]
     other = None
@@ -213,7 +230,8 @@ def decide(
 
 
 def _left_out(arm: Arm) -> bool:
-    return Oracle.DEMONSTRATION in arm.uses or arm.errors > _MOST_ERRORS * len(arm.passed)
+    lost = max(arm.errors, arm.abstained)
+    return Oracle.DEMONSTRATION in arm.uses or lost > MOST_LOST * len(arm.passed)
 
 
 def _decide(arms: Sequence[Arm], verdict: Verdict, alpha: float, margin: float) -> Verdict:
@@ -256,12 +274,14 @@ def _goodness(arm: Arm) -> tuple[float, bool, int]:
 def _count(
     roots: Sequence[Arm], prefixes: Sequence[Arm], arms: Sequence[Arm], exact_root: float | None
 ) -> _Counts:
-    p = np.array([a.passed for a in prefixes], dtype=np.float64)
-    r = np.array([a.passed for a in roots], dtype=np.float64)
-    passed = np.array([a.passed.sum() for a in arms], dtype=np.float64)
-    return _Counts(
-        p @ (1 - r).T, (1 - p) @ r.T, p.sum(axis=1), passed, float(p.shape[1]), exact_root
+    w = cluster_weights(arms[0].lines)
+    p, r, all_of = (
+        np.array([a.passed for a in some], dtype=np.float64) for some in (prefixes, roots, arms)
     )
+    lines = float(len(set(arms[0].lines)))
+    won, lost = (p * w) @ (1 - r).T, ((1 - p) * w) @ r.T
+    successes, passed = (np.minimum(x @ w, lines) for x in (p, all_of))  # sums of thirds round
+    return _Counts(won, lost, successes, passed, lines, exact_root)
 
 
 def _needed(counts: _Counts, decided: Callable[[_Counts], bool]) -> int | None:
@@ -331,10 +351,11 @@ def _reason(verdict: Verdict, unfinished: bool, margin: float) -> str:
         )
     if unfinished:
         return "Every learner fails, but those with prefix control mostly ran out of budget first."
-    needed, now = verdict.attempts_needed, verdict.attempts
+    needed, now = verdict.attempts_needed, verdict.clusters
+    what = "lines" if now < verdict.attempts else "attempts"
     if needed is None:
-        return f"Even {_MOST_ATTEMPTS:,} attempts per learner would not decide at these rates."
-    return f"If these rates held, about {needed:,} attempts per learner would decide (now {now:,})."
+        return f"Even {_MOST_ATTEMPTS:,} {what} per learner would not decide at these rates."
+    return f"If these rates held, about {needed:,} {what} per learner would decide (now {now:,})."
 
 
 def _greedy_words(arms: Sequence[Arm], prefix: Arm) -> list[str]:
@@ -373,4 +394,6 @@ def _without_verifier(plain: Sequence[Arm], other: Verdict) -> str:
 def _left_out_words(arm: Arm) -> str:
     if Oracle.DEMONSTRATION in arm.uses:
         return f"Apart, as it is shown a demonstration: {arm.words()}."
+    if arm.abstained > arm.errors:
+        return f"Left out: {arm.learner}, as the judge abstains on {arm.abstained} of its attempts."
     return f"Left out: {arm.learner}, with errors in {arm.errors} of {len(arm.passed)} attempts."

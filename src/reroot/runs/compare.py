@@ -217,6 +217,8 @@ def problems_table(plan: Plan) -> pl.DataFrame:
                     "horizon": cell.horizon,
                     "seed": cell.seed,
                     "problem": problem.id,
+                    "cluster": problem.cluster or problem.id,
+                    "group": problem.group,
                     "unique": problem.unique,
                     "log_reach": sum(logprobs) if problem.unique and logprobs else None,
                     "demo_tokens": [generator.decode([t]) for t in tokens],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import specs
@@ -11,6 +11,7 @@ from ..errors import InvalidInput, nearest
 from ..generators.base import Generator
 from ..tasks.base import Problem
 from ..tasks.files import distinct_ids
+from ..tasks.lines import content_of
 from ..types import LIMITS, Budget
 
 
@@ -63,7 +64,7 @@ class Given:
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
         """Those of this horizon."""
-        return [p for p in self.all if p.horizon == horizon]
+        return [replace(p, cluster=content_of(p)) for p in self.all if p.horizon == horizon]
 
 
 def name_of(task: Any) -> str:

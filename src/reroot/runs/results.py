@@ -80,7 +80,8 @@ class RunData:
     Attributes:
         folder: the run folder.
         config: ``config.json``.
-        results: one row per contract, learner and attempt, and the column ``law``.
+        results: one row per contract, learner and attempt, and the columns ``law``, ``cluster`` and
+            ``group`` (of its problem), and ``abstained`` (its judge gave no reward, and no error).
         problems: one row per problem.
         usage: ``physical`` and ``seconds`` of all processes that worked on it, if known.
         learners: every learner, weakest control first.
@@ -209,8 +210,11 @@ def run_data(
     except InvalidInput as error:
         raise RunFolderError(f"{folder / RESULTS}: {error}") from None
     results = results.with_columns(
-        results["passed"].fill_null(False), results["complete"].fill_null(False)
+        results["passed"].fill_null(False),
+        results["complete"].fill_null(False),
+        abstained=results["reward"].is_null() & results["error"].is_null(),
     )
+    results = _with_lines(results, problems)
     learners = _learners(config, results, folder)
     found = set(results["task"].unique().to_list())
     named = [t for t in config.get("tasks", []) if t in found]
@@ -220,6 +224,16 @@ def run_data(
     made = (len(once), len(once) if planned is None else planned)
     cells = once.partition_by(keys, as_dict=True)
     return RunData(folder, config, results, problems, usage, learners, tasks, cells, made)
+
+
+def _with_lines(results: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
+    """``results`` with the cluster and group of each row's problem; without one it stands for itself."""
+    on = ["task", "horizon", *UNIT]
+    lines = problems.select(*on, "cluster", "group").unique(on, keep="first")
+    found = results.join(lines, on=on, how="left", maintain_order="left")
+    return found.with_columns(
+        found["cluster"].fill_null(found["problem"]), found["group"].fill_null("")
+    )
 
 
 def accepted_failures(run: RunData) -> dict[str, Any] | None:

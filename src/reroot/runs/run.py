@@ -45,8 +45,9 @@ class RunResult:
 
     @property
     def pass_rate(self) -> float:
-        """Fraction of attempts that passed."""
-        return sum(a.passed for a in self.attempts) / max(1, len(self.attempts))
+        """Fraction of attempts that passed, of those on which the judge did not abstain."""
+        judged = sum(not a.abstained for a in self.attempts)
+        return sum(a.passed for a in self.attempts) / max(1, judged)
 
     @property
     def cost(self) -> Cost:
@@ -217,6 +218,7 @@ def summarize_run(result: RunResult) -> dict[str, Any]:
         "pass_rate": result.pass_rate,
         "mean_reward": sum(judged) / len(judged) if judged else None,
         "errors": sum(a.error is not None for a in attempts),
+        "abstained": sum(a.abstained for a in attempts),
         "budget_stops": sum(a.stopped == "budget" for a in attempts),
         "cost": result.cost.to_dict(),
     }

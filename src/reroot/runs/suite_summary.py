@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract import Contract, Oracle
-from ..diagnosis.intervals import clopper_pearson, paired_difference
+from ..diagnosis.clusters import cluster_means
 from ..types import CURRENCIES, FloatArray
+from .numbers import judged, mean_and_interval, paired, pass_numbers
 from .results import UNIT, Learner, RunData, accepted_failures
-from .summary import mean_and_interval, named, paired
+from .summary import named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,7 +35,7 @@ def suite_summary_of(config: Mapping[str, Any], parts: Mapping[str, RunData]) ->
         and seconds of each part), ``rewards`` (method x task), ``made`` (attempts that have
         finished, and in all), and what they belong to. In every mean reward an attempt without an
         output, or whose output could not be judged, counts like the worst output of any method on
-        its task, and not more than 0; a method none of whose attempts was judged has no mean.
+        its task, and not more than 0; one on which the judge abstained counts nowhere; a method none of whose attempts was judged has no mean.
     """
     runs = _counted({budget: parts[budget] for budget in BUDGETS})
     tasks = list(runs["tokens"].tasks)
@@ -130,23 +131,20 @@ def _group(
 
 
 def _numbers(rows: pl.DataFrame, learner: Learner, run: RunData, budget: str) -> dict[str, Any]:
-    attempts, passed = len(rows), int(rows["passed"].sum())
     cost = {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES}
-    surprisal = rows["surprisal"].to_numpy()
-    charged = np.where(rows["tokens_out"].is_null().to_numpy(), 0.0, surprisal)
-    rewards, net = _counts(rows), _counts(rows) - run.beta * charged
+    kept = judged(rows)
+    surprisal = kept["surprisal"].to_numpy()
+    charged = np.where(kept["tokens_out"].is_null().to_numpy(), 0.0, surprisal)
+    rewards, net = _counts(kept), _counts(kept) - run.beta * charged
     return {
-        "attempts": attempts,
-        "passed": passed,
-        "pass_rate": passed / attempts,
-        "pass_interval": list(clopper_pearson(passed, attempts)),
-        **_mean("reward", rewards, rows, learner),
-        **_mean("j_beta", net, rows, learner),
-        **_mean("surprisal", surprisal, rows, learner),
+        **pass_numbers(rows),
+        **_mean("reward", rewards, kept, learner),
+        **_mean("j_beta", net, kept, learner),
+        **_mean("surprisal", surprisal, kept, learner),
         "cost": cost,
         "used": sum(cost[c] for c in _PAID_IN[budget]) / run.config["budget"][budget],
         "unfinished": int((~rows["complete"]).sum()),
-        "errors": attempts - rows["error"].null_count(),
+        "errors": len(rows) - rows["error"].null_count(),
         "error": next(iter(rows["error"].drop_nulls()), None),
     }
 
@@ -158,7 +156,7 @@ def _counts(rows: pl.DataFrame) -> FloatArray:
 
 
 def _mean(name: str, values: FloatArray, rows: pl.DataFrame, learner: Learner) -> dict[str, Any]:
-    """Mean and bootstrap interval over problems, where the values are finite; else neither."""
+    """Mean and bootstrap interval over lines, where the values are finite; else neither."""
     place = f"suite/{'+'.join(rows['task'].unique(maintain_order=True))}/{learner.label}"
     mean, around = mean_and_interval(np.asarray(values, dtype=np.float64), rows, place, name)
     return {name: mean, f"{name}_interval": around}
@@ -204,9 +202,7 @@ def _gap(one: Mapping[str, Any], two: Mapping[str, Any]) -> float:
 
 def _passes_more(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
     """Whether the first passes more often, by an exact paired bound at 2.5 %."""
-    pair, won, lost = paired(rows, others, ("task", "horizon", *UNIT))
-    low, _ = paired_difference(won, lost, len(pair), alpha_low=0.025, alpha_high=0.025)
-    return bool(low > 0)
+    return paired(rows, others, ("task", "horizon", *UNIT)).interval.low > 0
 
 
 def _rewards(runs: Mapping[str, RunData], learner: Learner, tasks: Sequence[str]) -> dict[str, Any]:
@@ -219,7 +215,9 @@ def _rewards(runs: Mapping[str, RunData], learner: Learner, tasks: Sequence[str]
 
 
 def _task_mean(rows: pl.DataFrame) -> float | None:
-    mean = float(_counts(rows).mean()) if len(rows) else math.nan
+    kept = judged(rows)
+    means = cluster_means(_counts(kept), kept["cluster"].to_list())
+    mean = float(means.mean()) if len(means) else math.nan
     return None if math.isnan(mean) else mean
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..contract import Contract, Control, Oracle
-from ..diagnosis.intervals import (
-    best_of_n,
-    bootstrap_interval,
-    clopper_pearson,
-    count_band,
-    paired_difference,
-)
-from ..diagnosis.verdict import Arm, Verdict, decide
-from ..randomness import keyed_rng, stream_key
+from ..diagnosis.clusters import cluster_means
+from ..diagnosis.intervals import best_of_n, count_band
+from ..diagnosis.verdict import MOST_LOST, Arm, Verdict, decide
 from ..types import CURRENCIES, FloatArray
+from .macro import macro
+from .numbers import judged, mean_and_interval, paired, pass_numbers
 from .results import UNIT, Learner, RunData, accepted_failures
 
 if TYPE_CHECKING:
@@ -34,9 +30,10 @@ def summary_of(run: RunData) -> dict[str, Any]:
         JSON-able: ``cells`` (contract x learner x task x horizon), ``exact`` (measured against exact
         best-of-N), ``reach`` (what teacher forcing says per task and horizon), ``differences``
         (prefix learners against the best root learner, paired), ``verdicts``, ``made`` (attempts
-        that have finished, and in all), and the configuration they belong to.
+        that have finished, and in all), ``macro`` (where there are several data sets), and the
+        configuration they belong to.
     """
-    config = run.config
+    config, means = run.config, macro(run)
     return {
         "kind": "compare",
         "model": config.get("model", ""),
@@ -57,6 +54,7 @@ def summary_of(run: RunData) -> dict[str, Any]:
         "reach": [reach(run, t, h) for t, h in _places(run)],
         "accepted_failures": accepted_failures(run),
         "made": list(run.made),
+        **({} if means is None else {"macro": means}),
         **run.usage,
     }
 
@@ -87,7 +85,6 @@ def named(learner: Learner) -> dict[str, Any]:
 def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[dict[str, Any]]:
     """One entry per contract that permits the learner; the numbers are the same in each."""
     rows = run.attempts(learner, task, horizon)
-    attempts, passed = len(rows), int(rows["passed"].sum())
     place = f"{task}/{horizon}/{learner.label}/{learner.sampling}"
     numbers = {
         "learner": learner.label,
@@ -96,11 +93,8 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
         "oracles_used": "+".join(str(o) for o in Oracle if o in learner.uses),
         "task": task,
         "horizon": horizon,
-        "attempts": attempts,
-        "passed": passed,
-        "pass_rate": passed / attempts,
-        "pass_interval": list(clopper_pearson(passed, attempts)),
-        "errors": attempts - rows["error"].null_count(),
+        **pass_numbers(rows),
+        "errors": len(rows) - rows["error"].null_count(),
         "error": next(iter(rows["error"].drop_nulls()), None),
         "budget_stops": int((rows["stopped"] == "budget").sum()),
         "unfinished": int((~rows["complete"]).sum()),
@@ -129,28 +123,6 @@ def _mean(rows: pl.DataFrame, name: str, values: FloatArray, place: str) -> dict
     mean, interval = mean_and_interval(values, rows, place, name)
     mean = "-inf" if mean is None and kept else mean
     return {name: mean, f"{name}_interval": interval, f"{name}_attempts": kept}
-
-
-def mean_and_interval(
-    values: FloatArray, rows: pl.DataFrame, place: str, name: str
-) -> tuple[float | None, list[float] | None]:
-    """Mean and bootstrap interval over problems of what is not nan; neither unless all of it is finite."""
-    defined = ~np.isnan(values)
-    kept = values[defined]
-    if not len(kept) or not np.isfinite(kept).all():
-        return None, None
-    rng = keyed_rng(stream_key(0, place, f"bootstrap {name}"))
-    around = bootstrap_interval(kept, rows["problem"].filter(defined).to_list(), rng=rng)
-    return float(kept.mean()), None if math.isnan(around.low) else list(around)
-
-
-def paired(
-    rows: pl.DataFrame, others: pl.DataFrame, on: Sequence[str]
-) -> tuple[pl.DataFrame, int, int]:
-    """(what both have, how often only the first passed there, and how often only the second)."""
-    pair = rows.join(others, on=on, suffix="_other")
-    mine, other = pair["passed"], pair["passed_other"]
-    return pair, int((mine & ~other).sum()), int((~mine & other).sum())
 
 
 def _groups(run: RunData, task: str) -> list[tuple[frozenset[Oracle], list[str]]]:
@@ -186,13 +158,24 @@ def _verdict(
         rows = run.attempts(learner, task, horizon)
         if len(rows) and set(learner.contracts) & set(contracts):
             tables[learner] = rows
+    asked = oracles & {Oracle.REWARD, Oracle.VERIFIER}
+    known = exact_with_budget(run, task, horizon) if asked else None
+    return decide(_arms(tables), task=task, horizon=horizon, exact_root=known)
+
+
+def _arms(tables: Mapping[Learner, pl.DataFrame]) -> list[Arm]:
+    """The learners on the attempts that all of them made, judged wherever a learner is not left out."""
     if not tables:
-        return decide([], task=task, horizon=horizon)
-    keys = [list(zip(t["seed"], t["problem"], strict=True)) for t in tables.values()]
-    shared = sorted(set(keys[0]).intersection(*keys[1:]))
+        return []
+    abstained = {x: int(rows["abstained"].sum()) for x, rows in tables.items()}
+    units = [
+        set((rows if abstained[x] > MOST_LOST * len(rows) else judged(rows)).select(UNIT).rows())
+        for x, rows in tables.items()
+    ]
+    shared = sorted(set.intersection(*units))
     arms: list[Arm] = []
-    for (learner, rows), units in zip(tables.items(), keys, strict=True):
-        at = {unit: i for i, unit in enumerate(units)}
+    for learner, rows in tables.items():
+        at = {unit: i for i, unit in enumerate(rows.select(UNIT).rows())}
         rows = rows[[at[unit] for unit in shared]]
         arms.append(
             Arm(
@@ -203,11 +186,11 @@ def _verdict(
                 learner.greedy,
                 unfinished=int((~rows["complete"]).sum()),
                 errors=len(rows) - rows["error"].null_count(),
+                abstained=abstained[learner],
+                clusters=rows["cluster"].to_list(),
             )
         )
-    judged = oracles & {Oracle.REWARD, Oracle.VERIFIER}
-    known = exact_with_budget(run, task, horizon) if judged else None
-    return decide(arms, task=task, horizon=horizon, exact_root=known)
+    return arms
 
 
 def log_reach(run: RunData, task: str, horizon: int) -> dict[tuple[int, str], float] | None:
@@ -236,14 +219,15 @@ def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
 
 
 def exact_with_budget(run: RunData, task: str, horizon: int) -> float | None:
-    """Mean over problems of 1 − (1 − p)^N, N the rollouts that the whole budget buys."""
+    """Mean over lines of 1 − (1 − p)^N, N the rollouts that the whole budget buys."""
     reached, length = log_reach(run, task, horizon), tokens_per_rollout(run, task, horizon)
     budget = run.config.get("budget", {})
     limits = [float(budget[c]) for c in ("rollouts", "rewards", "calls") if c in budget]
     limits += [budget["tokens"] / length] if "tokens" in budget and length else []
     if reached is None or length is None or not limits:
         return None
-    return float(best_of_n(list(reached.values()), min(limits)).mean())
+    solved = best_of_n(list(reached.values()), min(limits))
+    return float(cluster_means(solved, run.problem_rows(task, horizon)["cluster"].to_list()).mean())
 
 
 def _exact_rows(
@@ -257,7 +241,7 @@ def _exact_rows(
     reached = log_reach(run, task, horizon)
     if reached is None or not learner.sampling.is_base:
         return
-    rows = run.attempts(learner, task, horizon)
+    rows = judged(run.attempts(learner, task, horizon))
     rows = rows.filter(rows["error"].is_null())
     units = zip(rows["seed"], rows["problem"], strict=True)
     ps = np.array([reached.get(unit, np.nan) for unit in units])
@@ -271,10 +255,10 @@ def _exact_rows(
         cases = [(rows["cost_rollouts"].to_numpy(), passed)]
     elif learner.name == "first_success":
         oracle = "verifications" if Oracle.VERIFIER in learner.uses else "rewards"
-        judged = rows[f"cost_{oracle}"].to_numpy()
-        cap = judged[~passed].min() if not passed.all() else judged.max()
+        asked = rows[f"cost_{oracle}"].to_numpy()
+        cap = asked[~passed].min() if not passed.all() else asked.max()
         numbers = sorted({*(n for n in _CHECKPOINTS if n < cap), *([cap] * (not passed.all()))})
-        cases = [(np.full(len(rows), int(n)), passed & (judged <= n)) for n in numbers]
+        cases = [(np.full(len(rows), int(n)), passed & (asked <= n)) for n in numbers]
     for drawn, solved in cases:
         exact = best_of_n(ps, drawn)
         low, high = count_band(exact)
@@ -330,14 +314,14 @@ def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, An
     roots = [x for x, t in tables.items() if len(t) and x.control == Control.ROOT]
     if not roots:
         return
-    best = max(roots, key=lambda x: tables[x]["passed"].sum() / len(tables[x]))
+    best = max(roots, key=lambda x: pass_numbers(tables[x])["pass_rate"] or 0.0)
     for learner, rows in tables.items():
         if learner.control == Control.ROOT or not len(rows):
             continue
-        pair, won, lost = paired(rows, tables[best], UNIT)
-        if not len(pair):
+        found = paired(rows, tables[best], UNIT)
+        if found.difference is None:
             continue
-        low, high = paired_difference(won, lost, len(pair), alpha_low=0.025, alpha_high=0.025)
+        pair = found.rows
         gap = (pair["reward"] - pair["reward_other"]).to_numpy()
         place = f"{task}/{horizon}/{learner.label}"
         mean, interval = mean_and_interval(gap, pair, place, "difference")
@@ -347,10 +331,10 @@ def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, An
             "learner": learner.short,
             "root": best.short,
             "attempts": len(pair),
-            "wins": won,
-            "losses": lost,
-            "pass_difference": (won - lost) / len(pair),
-            "pass_interval": [float(low), float(high)],
+            "wins": found.won,
+            "losses": found.lost,
+            "pass_difference": found.difference,
+            "pass_interval": list(found.interval),
             "reward_difference": mean,
             "reward_interval": interval,
         }

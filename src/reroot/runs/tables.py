@@ -59,14 +59,14 @@ def comparison_schema() -> dict[str, Any]:
 
 
 def problem_schema() -> dict[str, Any]:
-    """Columns of ``problems.parquet``."""
+    """Columns of ``problems.parquet``; ``cluster``: the line that a problem is, or the problem itself."""
     import polars as pl
 
     return {
         "task": pl.String,
         "horizon": pl.Int64,
         "seed": pl.Int64,
-        "problem": pl.String,
+        **dict.fromkeys(("problem", "cluster", "group"), pl.String),
         "unique": pl.Boolean,
         "log_reach": pl.Float64,
         "demo_tokens": pl.List(pl.String),
@@ -176,7 +176,9 @@ def read_table(file: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise RunFolderError(f"{file} has a column of another type: {error}") from None
     counts = [name for name, dtype in schema.items() if dtype == pl.Int64]
-    named = [n for n in ("task", "problem", "learner", "contract", "control") if n in schema]
+    named = [
+        n for n in ("task", "problem", "cluster", "learner", "contract", "control") if n in schema
+    ]
     for name in (*counts, *named):
         if table[name].null_count() or (name in counts and (table[name] < 0).any()):
             raise RunFolderError(

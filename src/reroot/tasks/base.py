@@ -38,7 +38,7 @@ class Problem:
             messages), which the generator's chat template encodes.
         max_tokens: the horizon H, the most tokens of an output.
         reward: outcome reward of a complete output; an output *passes* when it is at least ``pass_at``.
-            ``None``: the judge abstains.
+            ``None``: the judge abstains, and the attempt counts in no rate, mean or verdict.
         verifier: process verifier: can this prefix still become a right output?
         demonstration: a right output, as text (stop text included) or tokens.
         unique: up to negligible mass, the right token strings are the demonstration and its variants
@@ -55,6 +55,9 @@ class Problem:
             how well, is between the problem and the learners that ask for it.
         equality: when two answers are the same, for votes; ``None``: when the whole texts are.
         group: the data set that the problem is of, where a task mixes several.
+        cluster: the line that the problem is; attempts on one line, under several seeds too, count as one
+            in intervals and verdicts. Empty: it is drawn afresh for each seed and stands for
+            itself. Data files and tasks of your own fill it in where it is left empty.
 
     Raises:
         InvalidInput: a field is not what is described here.
@@ -74,11 +77,12 @@ class Problem:
     value: ValueFunction | None = None
     equality: AnswerRule | None = None
     group: str = ""
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise InvalidInput(f"a problem needs a non-empty text as id, got {self.id!r}")
-        for name in ("id", "prompt", "demonstration", "answer", "group"):
+        for name in ("id", "prompt", "demonstration", "answer", "group", "cluster"):
             whole_text(getattr(self, name), f"problem {self.id!r}: {name}")
         at = f"problem {self.id!r}"
         set_field = object.__setattr__  # the record is frozen; normalize once, here

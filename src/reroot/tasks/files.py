@@ -9,13 +9,14 @@ as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import specs
 from ..checks import check_int
 from ..errors import InvalidInput
 from .base import Problem
+from .lines import content_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class OwnTask:
         return cls(name, function, settings)
 
     def problems(self, horizon: int, count: int, seed: int) -> list[Problem]:
-        """What the function returns, checked.
+        """What the function returns, checked; problems of the same content are one cluster.
 
         Raises:
             InvalidInput: the function raises, or returns something else than a list of at least 1
@@ -73,7 +74,7 @@ class OwnTask:
         if not 1 <= len(made) <= count:
             raise InvalidInput(f"{at} must return 1…{count} problems (count), got {len(made)}")
         distinct_ids(made, at)
-        return list(made)
+        return [replace(problem, cluster=content_of(problem)) for problem in made]
 
 
 def distinct_ids(problems: Sequence[Problem], at: str) -> None:

@@ -8,7 +8,6 @@ that differs in white space, case and punctuation alone; no prompt is in a task 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from ..errors import InvalidInput, OracleError
 from ..types import Output
 from .base import Problem
 from .judges import check, score
+from .lines import prompt_words
 
 _LAST_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
 Fit = Callable[[Problem], object]
@@ -76,11 +76,7 @@ def self_check(
 
 def same_prompt(problem: Problem) -> str:
     """A text that two prompts share when they differ in white space, case and punctuation alone."""
-    if isinstance(problem.prompt, tuple):
-        return repr(problem.prompt)
-    text = unicodedata.normalize("NFKC", str(problem.prompt)).casefold()
-    words = re.findall(r"[^\W_]+|[+*/=<>^%-]", text)
-    return " ".join(words) or str(problem.prompt)
+    return prompt_words(problem.prompt)
 
 
 def _judge(problem: Problem, limit: float | None) -> Iterator[Fault]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...contract import Control
+from ...diagnosis.clusters import cluster_weights
 from ...diagnosis.intervals import best_of_n
+from ...runs.numbers import judged
 from ...runs.results import Learner, RunData
 from ...runs.summary import log_reach, tokens_per_rollout
 from ...types import CURRENCIES, FloatArray
@@ -90,11 +92,16 @@ def success_panel(
         _success_line(axes, [by_horizon[h] for h in horizons if h in by_horizon], shift, one)
     ends = horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step
     axes.set(yscale="log", ylim=(_floor(run, task, cells), 1.25), xlim=ends)
-    axes.set_xticks(horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)])
+    shown_at = horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)]
+    axes.set_xticks(shown_at if any(horizons) else [])
     svg.log_axis(axes.yaxis, lambda y: f"{100 * y:g} %", 12)
-    svg.label(axes, "horizon", "attempts passed")
+    svg.label(axes, "horizon" if any(horizons) else "", "attempts passed")
     named = ", ".join(one.learner.short for one in shown)
-    return svg.to_svg(figure, name, f"Success against horizon on {task}: {named}")
+    return svg.to_svg(
+        figure,
+        name,
+        f"{'Success against horizon' if any(horizons) else 'Success'} on {task}: {named}",
+    )
 
 
 def _success_line(axes: Axes, cells: Sequence[dict[str, Any]], shift: float, one: Series) -> None:
@@ -159,11 +166,15 @@ def budget_panel(
     limit = budget_in(run, task, horizon, currency)
     right = limit or 1.0
     for one in shown:
-        rows = run.attempts(one.learner, task, horizon)
+        rows = judged(run.attempts(one.learner, task, horizon))
+        if not len(rows):
+            continue
         cost = np.maximum(rows[f"cost_{currency}"].to_numpy().astype(np.float64), 1.0)
         right = max(right, float(cost.max()))
-        at = np.sort(cost[rows["passed"].to_numpy().astype(bool)])
-        height = np.arange(1, len(at) + 1) / len(rows)
+        rows = rows.with_columns(paid=cost, counts=cluster_weights(rows["cluster"].to_list()))
+        solved = rows.filter("passed").sort("paid", maintain_order=True)
+        at = solved["paid"].to_numpy()
+        height = np.cumsum(solved["counts"].to_numpy()) / rows["cluster"].n_unique()
         x = np.concatenate([at[:1], at, [cost.max()]])
         y = np.concatenate([[0.0] if len(at) else [], height, height[-1:] if len(at) else [0.0]])
         style = {"drawstyle": "steps-post", "markevery": [-1], "zorder": 3, "clip_on": False}

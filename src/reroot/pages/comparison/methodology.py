@@ -29,3 +29,10 @@ few problems. All at 95 %, one at a time, except the gain in the verdicts. Attem
 error count as not passed.</p>
 <p><b>Costs</b> are logical: what the interface charges. Generated tokens count every draw, discarded ones too;
 submitted tokens count the prompt and prefix once per query.</p>"""
+
+LINES = """<p><b>Lines.</b> A data file has finitely many lines. Attempts on one line under several seeds, and on lines
+with the same prompt (up to white space, case and punctuation), are a cluster, and each cluster counts once.
+Pass rates are means over lines of the share that passed; their intervals are Gaffke's for C numbers in [0, 1], which
+are Clopper-Pearson on C lines where the attempts on each line agree, and assume nothing of how they depend on
+each other. Means: bootstrap over lines. Differences and verdicts count each of k attempts on a line as 1/k of a
+win or a loss, in the same exact bounds for C lines. A number of attempts that would decide is a number of lines.</p>"""

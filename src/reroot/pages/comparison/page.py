@@ -12,6 +12,10 @@ from ...runs.compare import Comparison
 from ...runs.results import RunData
 from ..kit.contracts import WHERE
 from ..kit.formatting import (
+    at_horizon,
+    clustered,
+    counting,
+    judged,
     listing,
     plural,
     points,
@@ -25,7 +29,7 @@ from ..kit.html import document, write_page
 from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
-from .methodology import NOTES
+from .methodology import LINES, NOTES
 
 
 def write_report(comparison: Comparison) -> Path:
@@ -59,6 +63,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
         _examples(run),
         _reproduce(run, summary),
         NOTES,
+        *([LINES] if clustered(summary["cells"]) else []),
     ]
     return document(f"reroot compare: {title}", parts)
 
@@ -70,12 +75,12 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     told = unfinished(summary)
     marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
     items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {WHERE[x]}</li>" for x in levels)
-    horizons = sorted({h for task in run.tasks for h in run.horizons(task)})
+    horizons = sorted({h for task in run.tasks for h in run.horizons(task)} - {0})
+    listed = f" at\n{plural(len(horizons), 'horizon')} ({', '.join(map(str, horizons))})"
     return f"""<header><p class="kicker">reroot compare {escape(str(config.get("version", "")))}</p>
 <h1>{escape(title)}</h1>{marked}
 <p>The same learners, problems, seeds and budget; only the generator interface changes: at which
-prefixes a learner may ask the generator. {plural(len(run.learners), "learner")} at
-{plural(len(horizons), "horizon")} ({", ".join(map(str, horizons))}); each cell has
+prefixes a learner may ask the generator. {plural(len(run.learners), "learner")}{listed if horizons else ""}; each cell has
 {plural(config.get("problems") or 0, "problem")} × {plural(config.get("seeds") or 0, "seed")}.
 Budget per attempt: {escape(limits)}.</p>
 <p>{_contracts(run)}</p>
@@ -107,7 +112,7 @@ def _verdicts(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
         notes = "".join(f"<li>{escape(s)}</li>" for s in main["notes"])
         more = tables.verdict_rows(others) if others else ""
         yield (
-            f'<article class="verdict"><h3>{escape(task)}, horizon {main["horizon"]}</h3>'
+            f'<article class="verdict"><h3>{at_horizon(escape(task), main["horizon"])}</h3>'
             f'<p class="kind">{escape(main["kind"])}</p>{_facts(summary, main)}'
             f"<ul>{notes}</ul>{more}</article>"
         )
@@ -137,7 +142,7 @@ def _facts(summary: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
 
 def _who(cell: Mapping[str, Any]) -> str:
     inside = f"95 % interval {shares(cell['pass_interval'])}"
-    counts = f"{cell['passed']} of {cell['attempts']}, {inside}"
+    counts = f"{cell['passed']} of {judged(cell)}, {inside}"
     return f"{named(cell['control'], cell['short'])}<br>{counts}"
 
 
@@ -159,6 +164,7 @@ def _tables(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Every cell</h2>"
     for task in run.tasks:
         yield f"<h3>{escape(task)}</h3>{tables.all_cells(summary, task)}"
+    yield from (note(escape(line)) for line in counting(summary["cells"]))
 
 
 def _exact_words(summary: Mapping[str, Any]) -> str:
@@ -176,9 +182,11 @@ def _exact_words(summary: Mapping[str, Any]) -> str:
 
 
 def _examples(run: RunData) -> str:
+    known = any(h for task in run.tasks for h in run.horizons(task))
+    largest = "of the largest horizon " if known else ""
     shown = [tables.examples(run, task, run.horizons(task)[-1]) for task in run.tasks]
     return (
-        "<h2>Example attempts</h2><p>Per task the problem of the largest horizon on which the learners "
+        f"<h2>Example attempts</h2><p>Per task the problem {largest}on which the learners "
         "disagree most.</p>" + "\n".join(shown)
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...contract import Control
 from ...runs.results import RunData
 from ..kit.contracts import PAYS
-from ..kit.formatting import from_log, rounded
+from ..kit.formatting import at_horizon, clustered, from_log, rounded
 from ..kit.html import figure, grid, legend, line_swatch
 from ..kit.table import dot, note
 from . import figures, tables
@@ -23,9 +23,10 @@ def _entry(one: Series, *, line: bool = True) -> str:
 
 def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -> Iterator[str]:
     """(a) Success against horizon: an overview per task, and a panel per control level."""
-    yield "<h2>Success against horizon</h2>"
+    known = any(h for task in run.tasks for h in run.horizons(task))
+    yield f"<h2>Success{' against horizon' if known else ''}</h2>"
     yield (
-        "<p>Share of attempts passed, on a log scale, with exact 95 % intervals. An arrow stands for no "
+        f"<p>Share of attempts passed, on a log scale, with {_intervals(summary)}. An arrow stands for no "
         "pass at all: it starts at the upper limit of the interval. The wide grey line is the exact law "
         "1 − (1 − p)<sup>N</sup> of best-of-N, with p computed by teacher forcing.</p>"
     )
@@ -38,6 +39,10 @@ def success(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) 
             band = [_band(law)] if any(curves) else []
             panels.append(figure(caption, drawing, [*map(_entry, here), *band]))
         yield from (f"<h3>{escape(task)}</h3>", grid(panels))
+
+
+def _intervals(summary: Mapping[str, Any]) -> str:
+    return "95 % intervals" if clustered(summary["cells"]) else "exact 95 % intervals"
 
 
 def _success_plan(
@@ -65,7 +70,8 @@ def _best_of_levels(cells: Sequence[Mapping[str, Any]], series: Sequence[Series]
         if one.learner.given_answer:
             continue
         last = max(mine, key=lambda c: c["horizon"])
-        score = (last["pass_rate"], sum(c["pass_rate"] for c in mine) / len(mine))
+        rates = [c["pass_rate"] or 0.0 for c in mine]
+        score = (last["pass_rate"] or 0.0, sum(rates) / len(rates))
         if one.control not in best or score > best[one.control][0]:
             best[one.control] = (score, one)
     return [one for _, one in best.values()]
@@ -100,7 +106,7 @@ def budget(run: RunData, series: Sequence[Series]) -> Iterator[str]:
             yield f"<h3>{escape(task)}</h3><p>{none}</p>"
             continue
         why = "" if horizon == last else f" (at {last} no attempt passed)"
-        yield f"<h3>{escape(task)}, horizon {horizon}{why}</h3>"
+        yield f"<h3>{at_horizon(escape(task), horizon)}{why}</h3>"
         exact = [_band("exact best-of-N")] if figures.log_reach(run, task, horizon) else []
         yield legend([*map(_entry, series), *exact])
         panels: list[str] = []
@@ -125,7 +131,7 @@ def loss(run: RunData, summary: Mapping[str, Any]) -> Iterator[str]:
     for t, task in enumerate(run.tasks):
         horizon = run.horizons(task)[-1]
         lines = figures.demonstration_lines(run, task, horizon)
-        yield f"<h3>{escape(task)}, horizon {horizon}</h3>"
+        yield f"<h3>{at_horizon(escape(task), horizon)}</h3>"
         if not lines:
             yield "<p>These problems have no demonstration to follow token by token.</p>"
             continue
@@ -180,7 +186,7 @@ def ledger(run: RunData, summary: Mapping[str, Any], series: Sequence[Series]) -
     for t, task in enumerate(run.tasks):
         horizon = run.horizons(task)[-1]
         cells = [c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)]
-        yield f"<h3>{escape(task)}, horizon {horizon}</h3>"
+        yield f"<h3>{at_horizon(escape(task), horizon)}</h3>"
         panels: list[str] = []
         for currency in figures.paid(run, task, horizon):
             name = f"ledger-{t}-{currency}"

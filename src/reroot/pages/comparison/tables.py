@@ -12,7 +12,17 @@ import polars as pl
 from ...runs.results import RunData
 from ...types import CURRENCIES
 from ..kit.contracts import SHORT
-from ..kit.formatting import listing, points, quantity, rounded, share, shares
+from ..kit.formatting import (
+    at_horizon,
+    judged,
+    listing,
+    percent,
+    points,
+    quantity,
+    rounded,
+    share,
+    shares,
+)
 from ..kit.table import Html, mark, named, note, table, table_of, with_interval
 
 _LONGEST = 1500
@@ -22,11 +32,13 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
     """Every learner at every horizon of a task, once, with the contracts that permit it."""
     cells = [c for c in summary["cells"] if c["task"] == task]
     pays = [c for c in CURRENCIES if any(cell["cost"][c] for cell in cells)]
-    ends = {"unfinished": "incomplete", "budget_stops": "ended by budget", "errors": "errors"}
+    ends = {"unfinished": "incomplete", "budget_stops": "ended by budget"}
+    ends |= {"errors": "errors", "abstained": "not judged"}
     ends = {k: v for k, v in ends.items() if k == "unfinished" or any(c[k] for c in cells)}
     binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
     reward = [] if binary else ["mean reward"]
-    head = ["horizon", "passed", "%", *reward, "J<sub>β</sub> ≥"]
+    known = any(c["horizon"] for c in cells)
+    head = [*["horizon"] * known, "passed", "%", *reward, "J<sub>β</sub> ≥"]
     head += [*(SHORT.get(c, c) for c in pays), "tokens per pass", *ends.values()]
     rows: list[list[str]] = []
     for learner in summary["learners"]:
@@ -36,7 +48,10 @@ def all_cells(summary: Mapping[str, Any], task: str) -> str:
             permitted = f"<small>permitted by {escape(listing(contracts))}</small>"
             rows.append([f"{named(learner['control'], learner['short'])} {permitted}"])
             by_horizon = {c["horizon"]: c for c in mine}
-            rows += [_numbers(cell, pays, binary, list(ends)) for cell in by_horizon.values()]
+            rows += [
+                [*[str(h)] * known, *_numbers(cell, pays, binary, list(ends))]
+                for h, cell in by_horizon.items()
+            ]
     said = "Rewards are 0 or 1 here, so the mean reward is the pass rate. " if binary else ""
     said += (
         f"β = {summary['beta']:g}; costs are means per attempt; small figures are 95 % intervals."
@@ -49,10 +64,11 @@ def _numbers(
 ) -> list[str]:
     passed, cost = cell["passed"], cell["cost"]
     reward = with_interval(cell["reward"], cell["reward_interval"], sign=False)
+    several = cell["clusters"] < judged(cell)
+    lines = f" <small>on {cell['clusters']} lines</small>" if several else ""
     return [
-        str(cell["horizon"]),
-        f"{passed} of {cell['attempts']}",
-        f"{share(cell['pass_rate'])} <small>{shares(cell['pass_interval'])}</small>",
+        f"{passed} of {judged(cell)}{lines}",
+        f"{percent(cell['pass_rate'])} <small>{shares(cell['pass_interval'])}</small>",
         *([] if binary else [reward]),
         with_interval(cell["j_beta"], cell["j_beta_interval"]),
         *(quantity(cost[c]) if cost[c] else "·" for c in pays),
@@ -80,7 +96,14 @@ def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> str:
     cells = "{horizon} | {limit} | {root} | {prefix} | {gain} | {without}"
     if several:
         head, cells = head + " | oracles granted", cells + " | {oracles}"
-    return table_of(head, cells, rows, text=7)
+    return _table(head, cells, rows, 7)
+
+
+def _table(head: str, cells: str, rows: Sequence[Mapping[str, Any]], text: int = 1) -> str:
+    """``table_of`` without the column of horizons where the tasks have none."""
+    if not any(row["horizon"] for row in rows):
+        head, cells = head.replace("horizon | ", ""), cells.replace("{horizon} | ", "")
+    return table_of(head, cells, rows, text)
 
 
 def _limit(kind: str) -> str:
@@ -105,7 +128,7 @@ def differences(summary: Mapping[str, Any], task: str) -> str:
             rows.append(d | {"passes": passes, "mean": reward})
     head = "learner | best root-start learner | horizon | only one passed | difference, points, 95 % | "
     cells = "{learner} | {root} | {horizon} | {wins} : {losses} | {passes} | {mean}"
-    return table_of(head + "difference in mean reward", cells, rows, text=2) if rows else ""
+    return _table(head + "difference in mean reward", cells, rows, 2) if rows else ""
 
 
 def exact_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -116,7 +139,7 @@ def exact_table(rows: Sequence[Mapping[str, Any]]) -> str:
         {**r, "mean": rounded(r["expected"]), "in": mark(r["inside"], ("inside", "outside"))}
         for r in rows
     ]
-    return table_of(head, cells + "{band[0]}–{band[1]} | {in}", shown, text=2)
+    return _table(head, cells + "{band[0]}–{band[1]} | {in}", shown, 2)
 
 
 def reach_table(summary: Mapping[str, Any]) -> str:
@@ -137,7 +160,7 @@ def reach_table(summary: Mapping[str, Any]) -> str:
     head = "task | horizon | tokens of the answer | p of one rollout | rollouts per right answer | "
     head += "draws token by token | best-of-N, whole budget"
     cells = "{task} | {horizon} | {length:q} | {p:log} | {log_rollouts:log} | {draws} | {best}"
-    return table_of(head, cells, rows) if rows else ""
+    return _table(head, cells, rows) if rows else ""
 
 
 def token_strip(tokens: Sequence[str], logprobs: Sequence[float]) -> str:
@@ -160,7 +183,7 @@ def examples(run: RunData, task: str, horizon: int) -> str:
         return ""
     at = (pl.col("seed") == unit[0]) & (pl.col("problem") == unit[1])
     known = run.problem_rows(task, horizon).filter(at).to_dicts()
-    parts = [f"<h3>{escape(task)}, horizon {horizon}, {escape(unit[1])}</h3>"]
+    parts = [f"<h3>{at_horizon(escape(task), horizon)}, {escape(unit[1])}</h3>"]
     for key, title in {"prompt": "Prompt", "answer": "Right answer"}.items():
         if known and known[0][key]:
             parts.append(f"{note(title)}<pre>{escape(_shorten(known[0][key]))}</pre>")

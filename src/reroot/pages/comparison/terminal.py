@@ -9,7 +9,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..kit.formatting import plural, quantity, share, shares, unfinished, verifier_warning
+from ..kit.formatting import (
+    at_horizon,
+    counting,
+    percent,
+    plural,
+    quantity,
+    shares,
+    unfinished,
+    verifier_warning,
+)
 from ..kit.table import fitting
 from ..kit.table import terminal_table as new_table
 
@@ -21,8 +30,8 @@ _STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "gree
 def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """The tables, verdicts and budget of a summary, to be printed by rich.
 
-    Rows are learners, grouped by the control they need; columns are horizons;
-    a cell is the pass rate in percent with its exact 95 % interval. Where ``width`` characters are
+    Rows are learners, grouped by the control they need; columns are horizons, where the task has any;
+    a cell is the pass rate in percent with its 95 % interval. Where ``width`` characters are
     too few for a row, the tokens are left out first, then the intervals.
     """
     told = unfinished(summary)
@@ -38,8 +47,12 @@ def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableTy
 
 def _table(summary: Mapping[str, Any], task: str, *, intervals: bool, tokens: bool) -> Table:
     horizons = summary["horizons"][task]
-    title = f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}, by horizon"
-    numbers = [*map(str, horizons), *([f"tokens at {horizons[-1]}"] if tokens else [])]
+    title = f"{task}: attempts passed, %{' and 95 % interval' if intervals else ''}"
+    if any(horizons):
+        title, numbers, spent = f"{title}, by horizon", horizons, f"tokens at {horizons[-1]}"
+    else:
+        numbers, spent = ["passed"], "tokens"
+    numbers = [*map(str, numbers), *([spent] if tokens else [])]
     table = new_table(["control, learner", "uses"], numbers, title=Text(title))
     table.columns[0].no_wrap = True
     cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
@@ -67,7 +80,7 @@ def _tokens(cell: Mapping[str, Any] | None) -> Text:
 def _cell(cell: Mapping[str, Any] | None, interval: bool) -> Text:
     if cell is None:
         return Text("·", style="dim")
-    text = Text(share(cell["pass_rate"]), style="bold" if cell["passed"] else "")
+    text = Text(percent(cell["pass_rate"]), style="bold" if cell["passed"] else "")
     if interval:
         text.append(f" {shares(cell['pass_interval'])}", style="not bold dim")
     return text
@@ -77,7 +90,7 @@ def _verdict(summary: Mapping[str, Any], task: str) -> Text:
     verdicts = [v for v in summary["verdicts"] if v["task"] == task]
     main = next(v for v in verdicts if v["main"])
     text = Text.assemble(
-        (f"{task}, horizon {main['horizon']}: ", "bold"),
+        (f"{at_horizon(task, main['horizon'])}: ", "bold"),
         (main["kind"], "bold reverse"),
         *(f"\n- {sentence}" for sentence in (*main["sentences"], *main["notes"])),
     )
@@ -98,6 +111,7 @@ def _budget(summary: Mapping[str, Any]) -> str:
         f"Uses: {', '.join(['R outcome reward, V process verifier, D demonstration', *rare])}. "
         "A learner is listed at the control it needs; stronger contracts give the same.",
     ]
+    lines += counting(summary["cells"])
     broken = {c["short"]: c["errors"] for c in summary["cells"] if c["errors"]}
     if broken:
         named = ", ".join(f"{k} ({v})" for k, v in sorted(broken.items()))

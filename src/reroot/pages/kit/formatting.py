@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -80,6 +80,39 @@ def unfinished(summary: Mapping[str, Any]) -> str | None:
     if done == planned:
         return None
     return f"Not finished: {quantity(done)} of {plural(planned, 'attempt')} made, the rest is left out."
+
+
+def judged(cell: Mapping[str, Any]) -> int:
+    """The attempts of a cell that its rate is of: all but those on which the judge abstained."""
+    return cell["attempts"] - cell["abstained"]
+
+
+def clustered(cells: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether any line was tried more than once."""
+    return any(cell["clusters"] < judged(cell) for cell in cells)
+
+
+def counting(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sentences on how attempts count, where it is not each for itself; none elsewhere."""
+    found = [LINES] if clustered(cells) else []
+    lost: dict[str, int] = {}
+    once = {(c["short"], c.get("task"), c.get("horizon"), c.get("budget")): c for c in cells}
+    for cell in once.values():
+        lost[cell["short"]] = lost.get(cell["short"], 0) + cell["abstained"]
+    told = ", ".join(f"{short} ({count})" for short, count in sorted(lost.items()) if count)
+    return (
+        [*found, f"The judge abstained, and the attempt counts nowhere: {told}."] if told else found
+    )
+
+
+LINES = (
+    "Attempts on one line, or on lines with the same prompt, count as one in rates and intervals."
+)
+
+
+def at_horizon(task: str, horizon: int) -> str:
+    """``running_sum, horizon 8``; the task alone where it has no horizon."""
+    return f"{task}, horizon {horizon}" if horizon else task
 
 
 def listing(items: Sequence[str]) -> str:

@@ -13,7 +13,9 @@ from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
 from ..kit.contracts import SHORT, allowed
 from ..kit.formatting import (
+    counting,
     listing,
+    percent,
     plural,
     quantity,
     rounded,
@@ -72,12 +74,12 @@ def render(summary: Mapping[str, Any]) -> str:
 
 def _header(summary: Mapping[str, Any], title: str) -> str:
     budgets, horizons = summary["budgets"], summary["horizons"]
+    listed = f" at\nhorizon{'s' * (len(horizons) > 1)} {listing([str(h) for h in horizons])}"
     return f"""<header><p class="kicker">reroot compare --suite {escape(summary["suite"])}
 {escape(summary["version"])}</p><h1>{escape(title)}</h1>
 <p>{plural(len(summary["methods"]), "method")} on the same problems, once with
 {quantity(budgets["tokens"])} generated tokens for each problem and once with {quantity(budgets["calls"])} calls,
-rollouts and queries together. {plural(len(summary["tasks"]), "task")} at
-horizon{"s" * (len(horizons) > 1)} {listing([str(h) for h in horizons])},
+rollouts and queries together. {plural(len(summary["tasks"]), "task")}{listed if any(horizons) else ""},
 {plural(summary["problems"], "problem")} × {plural(summary["seeds"], "seed")} each.
 Each method is served exactly the contract that it needs.</p></header>"""
 
@@ -109,6 +111,7 @@ def errors(summary: Mapping[str, Any]) -> list[str]:
     told = unfinished(summary)
     parts = [told] if told else []
     rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
+    parts += counting([{**n, "short": short, "budget": i} for i, (short, n) in enumerate(rows)])
     broken: dict[str, int] = {}
     for short, numbers in rows:
         broken[short] = broken.get(short, 0) + numbers["errors"]
@@ -161,7 +164,7 @@ def _entry(row: Mapping[str, Any], budget: str) -> list[str]:
     return [
         f"{n['rank']}&ensp;{named(row['control'], row['short'])}",
         _mean(n),
-        f"{share(n['pass_rate'])} <small>{shares(n['pass_interval'])}</small>",
+        f"{percent(n['pass_rate'])} <small>{shares(n['pass_interval'])}</small>",
         with_interval(n["j_beta"], None),
         share(n["used"]),
     ]

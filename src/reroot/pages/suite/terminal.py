@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..kit.formatting import listing, rounded, share
+from ..kit.formatting import listing, percent, rounded
 from ..kit.table import terminal_table
 from .page import disagreements, errors, ordered, task_name
 
@@ -39,7 +39,7 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
 def _cells(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
     """Rank, mean reward, and share of problems that passed."""
     reward = "·" if numbers["reward"] is None else f"{numbers['reward']:.2f}"
-    return str(numbers["rank"]), reward, share(numbers["pass_rate"])
+    return str(numbers["rank"]), reward, percent(numbers["pass_rate"])
 
 
 def _speed(summary: Mapping[str, Any]) -> str:

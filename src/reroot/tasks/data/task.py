@@ -29,6 +29,7 @@ from ...randomness import keyed_rng, stream_key
 from ...types import Chat
 from ..answers import AnswerRule, GivesAnswer, MayGiveAnswer, rule
 from ..base import MOST, ExactText, Problem, TextPrefix, stop_texts, whole_text
+from ..lines import line_of
 from ..self_check import Fit, self_check
 from .layouts import Item, Layout
 from .process import LABELLED, LabelledSteps
@@ -202,6 +203,7 @@ class DataTask:
             answer=answers[0],
             equality=self.by,
             group=item.group,
+            cluster=line_of(prompt),
         )
 
     def _is_plain(self, item: Item) -> bool:

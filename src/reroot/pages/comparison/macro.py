@@ -1,0 +1,46 @@
+"""Macro-averages in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..kit.formatting import listing, percent, shares
+from ..kit.table import fitting, terminal_table
+
+
+def macro_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
+    """Per learner the unweighted mean of its pass rates over data sets, and each of those.
+
+    Where ``width`` characters are too few, the rates of single data sets are left out.
+    """
+    found = summary.get("macro")
+    if found is None:
+        return Text("There is one data set alone, so there is no macro-average.")
+    tables = (_table(found, each) for each in (True, False))
+    parts: list[RenderableType] = [fitting(tables, width)]
+    short = {row["short"]: row["missing"] for row in found["rows"] if row["missing"]}
+    parts += [Text(f"{name}: nothing judged on {listing(lost)}.") for name, lost in short.items()]
+    return Group(*parts)
+
+
+def _table(found: Mapping[str, Any], each: bool) -> Table:
+    sets = found["sets"] if each else []
+    title = f"mean over {len(found['sets'])} data sets, each counts the same: passed, %"
+    table = terminal_table(
+        ["learner"], ["%", "95 %", "mean reward", *sets], title=Text(title, style="bold")
+    )
+    for row in {row["short"]: row for row in found["rows"]}.values():
+        reward, interval = row["reward"], row["pass_interval"]
+        table.add_row(
+            Text(row["short"]),
+            percent(row["pass_rate"]),
+            "·" if interval is None else shares(interval),
+            "·" if reward is None else f"{reward:.2f}",
+            *(percent(row["sets"][name]["pass_rate"]) for name in sets),
+        )
+    return table
