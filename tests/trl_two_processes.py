@@ -5,33 +5,47 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+import trl_pairs
 import trl_toys
-from reroot.training import KL, strategies
+from reroot.training import KL, rollouts_for_trl, strategies
+
+
+def count(completions: list[str], wanted: list[str], **_: Any) -> list[float]:
+    return [t.count(w) / trl_toys.LENGTH for t, w in zip(completions, wanted, strict=True)]
 
 
 def train(out: Path, processes: int) -> None:
-    """Train, as one of so many processes; rank 0 writes the weights and the state into ``out``."""
+    """Train, as one of so many processes; rank 0 writes the weights and the states into ``out``.
+
+    By our trainer on problems, and by TRL's own on rows with reward functions.
+    """
     out.mkdir(exist_ok=True)
-    trainer = trl_toys.session_trainer(
-        out,
-        strategies.AdaBack(),
-        kl=KL(beta=0.1),
-        roots=1,
-        per_device_train_batch_size=16 // processes,
-        max_steps=4,
-        optim="sgd",  # Adam makes steps of the rounding of gradients that are nearly 0
-        learning_rate=1.0,
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 16 // processes,
+        "max_steps": 4,
+        "optim": "sgd",  # Adam makes steps of the rounding of gradients that are nearly 0
+        "learning_rate": 1.0,
         **({"ddp_backend": "gloo"} if processes > 1 else {}),
-    )
-    trainer.train()
-    assert trainer.accelerator.num_processes == processes
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.accelerator.is_main_process:
-        torch.save(model.state_dict(), out / "weights.pt")
-        (out / "state.json").write_text(json.dumps(trainer.rollouts.collector.state()))
+    }
+    ours = trl_toys.session_trainer(out, strategies.AdaBack(), kl=KL(beta=0.1), roots=1, **settings)
+    rows = [
+        {"prompt": p, "wanted": w, "demonstration": w * trl_toys.LENGTH}
+        for p in ("ab", "ba")
+        for w in "cd"
+    ]
+    rollouts = rollouts_for_trl(strategies.AdaBack())
+    stock = trl_pairs.stock(out, rows, [count], rollouts, **settings)
+    for name, trainer, used in (("ours", ours, ours.rollouts), ("stock", stock, rollouts)):
+        trainer.train()
+        assert trainer.accelerator.num_processes == processes
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.accelerator.is_main_process:
+            torch.save(model.state_dict(), out / f"{name}.pt")
+            (out / f"{name}.json").write_text(json.dumps(used.collector.state()))  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -62,7 +62,10 @@ def test_outputs_follow_the_policy_and_end_where_those_of_sessions_do(tmp_path: 
     torch.manual_seed(0)
     size = 2000
     changes: Any = {"num_generations": size, "per_device_train_batch_size": size}
-    trainer = own_trainer(tmp_path, max_completion_length=2, **changes)
+    short = [
+        replace(p, stop=("\n",), max_tokens=2, demonstration=None) for p in trl_toys.problems()
+    ]
+    trainer = own_trainer(tmp_path, short, max_completion_length=2, **changes)
     batch = drawn(trainer, trl_toys.PROMPTS[:1], size)
     (found,) = trainer.rollouts.batch.groups
     known = _law(trainer.model, list(found.prompt), stop={1, LINE_BREAK})

@@ -26,7 +26,7 @@ from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
 from reroot.training import Callbacks, strategies
 from reroot.training.trl import run as run_module
-from reroot.training.trl.bridge import STATE
+from reroot.training.trl.checkpoints import STATE
 from reroot.training.trl.config import CHECKPOINTS, MODEL, TrainConfig
 from reroot.training.trl.setup import last_checkpoint
 from reroot.training.trl.train import train_run
@@ -336,3 +336,19 @@ def test_a_run_takes_objects(tmp_path: Path) -> None:
 def test_prompts_go_through_the_chat_template(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no chat template"):
         train_run(config(model, chat=True), tmp_path / "r")
+
+
+@pytest.mark.slow(3)
+def test_a_small_task_is_said_to_be_small(model: Path, tmp_path: Path) -> None:
+    """Lines with one prompt are trained on by themselves; that they are evaluated on is an event, once."""
+    file = tmp_path / "small.jsonl"
+    rows = [("0=", "0"), ("0=", "1"), ("1=", "1"), ("1=", "1")]
+    file.write_text("\n".join(json.dumps({"prompt": p, "answer": a}) for p, a in rows))
+    small = config(model, task=str(file), steps=1, beta=0.0, roots=0, problems=16)
+    train_run(small, tmp_path / "r")
+    known = lines(tmp_path / "r")
+    events = [line["text"] for name, line in known.items() if name.startswith("event/")]
+    assert events == [
+        "trains on 3 problems, not 16: 1 of 4 repeat others; evaluates on problems that are trained on: the "
+        "task has no others (--problems trains on fewer)"
+    ]

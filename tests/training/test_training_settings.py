@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_bad_contracts_are_refused(grants: Any, error: type[Exception], said: st
         (b"stepz: 3", "Did you mean 'steps'"),
         (b"_strategy: root", "unknown setting '_strategy'"),
         (b"3: 3", "unknown setting 3"),
-        (b"steps: 3", "needs model and task and horizon"),
+        (b"steps: 3", "needs model and task"),
         (b"model: m\nhorizon: 3", "needs task"),
         (b"model: \xff\xfe", "is not UTF-8"),
         (b"[" * 1000, "nested too deep"),
@@ -220,3 +221,47 @@ def test_folders_are_named_plainly() -> None:
     assert config().folder == Path("runs/train-smollm2-running_parity-root")
     odd = config(model="/a/b c", task="dir/t.py:make", strategy="r3").folder
     assert odd == Path("runs/train-b-c-dir-t.py-make-r3")
+
+
+# ---- small tasks ---------------------------------------------------------------------------------
+
+
+def lines(tmp_path: Path, answers: str, prompts: str = "") -> str:
+    """A task file: a line for each answer, with prompts that differ unless told otherwise."""
+    file = tmp_path / "small.jsonl"
+    rows = [
+        json.dumps({"prompt": f"ask {prompts[i : i + 1] or i}", "answer": answer})
+        for i, answer in enumerate(answers)
+    ]
+    file.write_text("\n".join(rows))
+    return str(file)
+
+
+def test_a_small_file_is_split_where_it_can_be_and_said_to_be_small(tmp_path: Path) -> None:
+    task = lines(tmp_path, "ab" * 10)
+    few = config(task=task, problems=12, eval_problems=8)
+    trained, held = few.training_problems(), few.held_out_problems()
+    assert (len(trained), len(held)) == (12, 8)
+    assert not {p.id for p in trained} & {p.id for p in held}
+    assert few.remarks() == []
+    most = config(task=task, problems=16, eval_problems=8)
+    assert len(most.held_out_problems()) == 4
+    assert most.remarks() == ["evaluates on 4 problems, not 8: the task has no others"]
+    whole = config(task=task)
+    assert len(whole.held_out_problems()) == 16
+    first, second = whole.remarks()
+    assert first == "trains on 20 problems, not 64: the task has no others"
+    assert second.startswith("evaluates on problems that are trained on: the task has no others")
+    assert len(config(task=task, eval_problems=0).remarks()) == 1
+
+
+def test_lines_with_one_prompt_are_trained_on_and_repetitions_are_said(tmp_path: Path) -> None:
+    task = lines(tmp_path, "aabb", prompts="0010")
+    small = config(task=task, problems=4, eval_problems=0)
+    assert [(p.prompt, p.answer) for p in small.training_problems()] == [
+        ("ask 0", "a"),
+        ("ask 1", "b"),
+        ("ask 0", "b"),
+    ]
+    assert small.remarks() == ["trains on 3 problems, not 4: 1 of 4 repeat others"]
+    assert config(problems=2, eval_problems=2, horizon=16).remarks() == []

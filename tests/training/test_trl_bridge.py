@@ -21,7 +21,7 @@ from reroot.errors import BackendError, OracleError, RunFolderError
 from reroot.tasks.registry import get_task
 from reroot.training import KL, rollouts_for_trl, strategies
 from reroot.training.advantages import padded_tokens, token_advantages
-from reroot.training.trl.bridge import STATE
+from reroot.training.trl.checkpoints import STATE
 from reroot.training.trl.collector import BudgetSpent
 from reroot.types import Cost
 
@@ -331,7 +331,7 @@ def test_a_step_that_fails_anywhere_fails_everywhere_and_is_paid_for(tmp_path: P
     trainer.train()
     collector = trainer.rollouts.collector
     before, state = collector.spent, collector.state()
-    episodes = [*trainer.rollouts._episodes.values()][:2]
+    episodes = [*trainer.rollouts._rows._episodes.values()][:2]
     refused = pickle.loads(pickle.dumps(BudgetSpent("no", Cost(tokens=7))))
     with pytest.raises(BudgetSpent, match="no"):
         collector.collect(episodes, 4, total=3, gather=lambda mine: [*mine, refused])
@@ -374,7 +374,7 @@ def test_a_checkpoint_without_state_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"temperature": 0.7}, InvalidInput, "not on-policy"),
+        ({"temperature": 0.7, "grants": "chosen/sample@T=1"}, InvalidInput, "not on-policy"),
         ({"grants": "root/sample"}, AccessDenied, "requires"),
         ({"grants": "chosen/logprob@T=0.7"}, InvalidInput, "grant @T=1"),
         ({"num_generations": 8, "per_device_train_batch_size": 4, "steps_per_generation": 2,
@@ -384,13 +384,13 @@ def test_a_checkpoint_without_state_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit(
     tmp_path: Path, changes: dict[str, Any], error: Any, said: str
 ) -> None:
-    trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
     if error is None:
+        trainer = trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
         trainer.train()
         assert trainer.state.global_step == 2
     else:
         with pytest.raises(error, match=said):
-            trainer.train()
+            trl_toys.session_trainer(tmp_path, strategies.R3(stages=2), **changes)
 
 
 def test_credit_per_token_needs_our_trainer(tmp_path: Path) -> None:

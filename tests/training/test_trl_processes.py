@@ -28,13 +28,14 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         trl_two_processes.train(folders[1], 1)
         _, said = pair.communicate(timeout=240)
     assert pair.returncode == 0, said[-3000:]
-    one, two = (torch.load(folders[n] / "weights.pt") for n in (1, 2))
-    for name, value in one.items():
-        assert float((two[name] - value).abs().max()) < 1e-5, name
     base = trl_toys.fresh()[0].state_dict()
-    assert max(float((one[k] - base[k]).abs().max()) for k in base) > 1e-2
-    states = [json.loads((folders[n] / "state.json").read_text()) for n in (1, 2)]
-    assert states[0] == states[1]
+    for name in ("ours", "stock"):
+        one, two = (torch.load(folders[n] / f"{name}.pt") for n in (1, 2))
+        for weight, value in one.items():
+            assert float((two[weight] - value).abs().max()) < 1e-5, (name, weight)
+        assert max(float((one[k] - base[k]).abs().max()) for k in base) > 1e-2
+        states = [json.loads((folders[n] / f"{name}.json").read_text()) for n in (1, 2)]
+        assert states[0] == states[1]
 
 
 def two_processes(out: Path) -> subprocess.Popen[str]:

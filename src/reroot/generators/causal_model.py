@@ -45,6 +45,12 @@ def positions(config: Any) -> int | None:
     return next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
 
 
+def arithmetic(model: Any) -> torch.dtype:
+    """What the model's matrix products are computed in: its own dtype, or that of autocast."""
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+
+
 def end_ids(model: Any, vocab: int) -> list[int]:
     """The end tokens of the model's generation settings."""
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

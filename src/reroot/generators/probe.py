@@ -17,7 +17,7 @@ import torch
 
 from ..errors import BackendError, InvalidInput
 from ..randomness import keyed_rng, stream_key
-from .causal_model import positions
+from .causal_model import arithmetic, positions
 
 String = tuple[int, ...]
 Law = npt.NDArray[np.float32]
@@ -131,7 +131,7 @@ class Probe:
 
     def _differs(self, found: npt.NDArray[np.floating[Any]], plain: Law) -> npt.NDArray[np.bool_]:
         """(m,) whether laws differ by more than rounding."""
-        if self._model.dtype != torch.float32:
+        if arithmetic(self._model) != torch.float32:
             return ~(np.abs(np.exp(found) - np.exp(plain)).sum(axis=-1) / 2 <= _HALF)
         laws = np.array(list(self.known.values()))
         spread = nats_between(laws, laws[0]).max()

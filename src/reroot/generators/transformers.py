@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ except ImportError as error:
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
 from .attention import group_size, grouped_attention
-from .causal_model import device_named, end_ids, fingerprint, positions, refusal
+from .causal_model import arithmetic, device_named, end_ids, fingerprint, positions, refusal
 from .hidden_states import HiddenStates, hidden_states_of
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
@@ -61,6 +62,8 @@ class Transformers(SteppingGenerator):
         cache_bytes: most memory for keys, values and laws; a forward pass that needs more gets it.
         progress: told what takes time while the model is prepared.
         trust_remote_code: let code that the model's folder brings along run.
+        autocast: makes the context of all passes, as a trainer's ``accelerator.autocast``; laws are then
+            those of its arithmetic.
 
     Raises:
         InvalidInput: not a model, no chat template, no causal model, or one whose state is more than the
@@ -80,8 +83,10 @@ class Transformers(SteppingGenerator):
         cache_bytes: int = 2 << 30,
         progress: Progress | None = None,
         trust_remote_code: bool = False,
+        autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         super().__init__()
+        self._autocast = autocast
         if isinstance(cache_bytes, bool) or cache_bytes < 1:
             raise InvalidInput(f"cache_bytes must be an integer >= 1, got {cache_bytes!r}")
         if isinstance(model, tuple):
@@ -289,7 +294,8 @@ class Transformers(SteppingGenerator):
         for module in training:
             module.training = False
         try:
-            yield
+            with self._autocast():
+                yield
         finally:
             for module in training:
                 module.training = True
@@ -363,7 +369,7 @@ class Transformers(SteppingGenerator):
     @torch.inference_mode()
     def _forward(self, step: Pass) -> npt.NDArray[np.float32]:
         """(m, K) nats: the laws at ``step.asked``."""
-        device, dtype = self._model.device, self._model.dtype
+        device, dtype = self._model.device, arithmetic(self._model)
         sees = torch.from_numpy(step.sees).to(device)
         mask = torch.full(sees.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
         mask = mask.masked_fill_(sees, 0.0)[:, None]

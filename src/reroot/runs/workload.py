@@ -20,7 +20,6 @@ from ..generators.base import Generator
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
-from ..tasks.self_check import self_check
 from .inputs import Given, check_shares, generator_of, name_of, problems_of
 from .values import Values, valued, values_of
 
@@ -264,7 +263,8 @@ def _task_workload(
         task = named[name]
         made = task.problems(horizon, count, seed)
         if isinstance(task, DataTask):
-            made = usable(task, made, generator, notes)
+            made, left_out = task.usable(made, partial(bind, generator=generator))
+            notes.extend(left_out)
         made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
         return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
@@ -300,28 +300,6 @@ def _grid(name: str, task: Task, horizons: Sequence[int], notes: list[str]) -> S
     if horizons:
         notes.append(f"{name}: it has no horizon knob, {list(horizons)} are not used")
     return (0,)
-
-
-def usable(
-    task: DataTask, problems: Sequence[Problem], generator: Generator, notes: list[str]
-) -> Sequence[Problem]:
-    """The problems that pass the self-check with this generator; ``notes`` gets what was left out.
-
-    Raises:
-        InvalidInput: some do not, and ``skip_bad`` is not set; or none does.
-    """
-    faults = [f for f in self_check(problems, fit=partial(bind, generator=generator)) if f.bad]
-    bad = {fault.problem for fault in faults}
-    if not bad:
-        return problems
-    told = "; ".join(map(str, faults[:3])) + (f"; and {len(faults) - 3} more" if faults[3:] else "")
-    said = f"{len(bad)} of {len(problems)} problems cannot be used: {told}"
-    if not task.settings.skip_bad or len(bad) == len(problems):
-        raise InvalidInput(
-            f"{task.rows.source}: {said}. 'reroot check' lists them, --skip-bad leaves them out"
-        )
-    notes.append(f"{task.rows.source}: {said}; left out")
-    return [p for p in problems if p.id not in bad]
 
 
 def _named(tasks: Sequence[str | Task], code: dict[str, str]) -> dict[str, Task]:

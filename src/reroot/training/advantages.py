@@ -68,13 +68,20 @@ class KL:
 def centred(rewards: Sequence[float]) -> FloatArray:
     """(n,) each reward less the mean of the others; exactly 0 where all are equal.
 
+    A rollout without a reward (NaN) has no advantage, and counts in nobody's mean.
+
     Raises:
         InvalidInput: fewer than two rewards.
     """
     if len(rewards) < 2:
         raise InvalidInput(f"leave-one-out needs at least two rewards, got {len(rewards)}")
-    above = np.asarray(rewards, dtype=np.float64) - rewards[0]
-    return above - (above.sum() - above) / (len(above) - 1)
+    given = np.asarray(rewards, dtype=np.float64)
+    there = ~np.isnan(given)
+    found = np.zeros(len(given))
+    if there.sum() > 1:
+        above = given[there] - given[there][0]
+        found[there] = above - (above.sum() - above) / (len(above) - 1)
+    return found
 
 
 def kl_credit(tokens: IntArray, log_ratios: FloatArray) -> FloatArray:
@@ -114,8 +121,8 @@ def token_advantages(
     Raises:
         InvalidInput: a group with log-ratios does not start at ∅, or has fewer than two rollouts.
     """
-    priced = sum(len(groups[i].rewards) for i in log_ratios)
-    weight = beta * sum(len(g.rewards) for g in groups) / max(1, priced)
+    priced = sum(len(groups[i].tokens) for i in log_ratios)
+    weight = beta * sum(len(g.tokens) for g in groups) / max(1, priced)
     found: list[FloatArray] = []
     for i, group in enumerate(groups):
         tokens = padded_tokens(group.tokens)

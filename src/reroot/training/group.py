@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..access.learner import learner
 from ..checks import check_int
-from ..contract import Contract, Report
+from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..types import Cost, Finding, Prefix
 from .strategies.base import ROOT, Start, Strategy
@@ -26,7 +27,8 @@ class Group:
         start: where they started.
         tokens: the generated tokens of each, the start not among them.
         logprobs: nats, log π of each of these tokens; ``None``: the contract does not report them.
-        rewards: outcome rewards of the complete outputs.
+        rewards: outcome rewards of the complete outputs; empty until they are known, NaN where the one
+            who gives them gave none.
         credit: an advantage for each generated token; ``None``: one for each rollout.
         building: what was spent before the rollouts, on the start.
         spent: what was spent in all.
@@ -44,7 +46,16 @@ class Group:
     @property
     def zero_variance(self) -> bool:
         """Whether all rewards are equal, so that it says nothing about the policy."""
-        return len(set(self.rewards)) == 1
+        return len(set(self.known_rewards)) <= 1
+
+    @property
+    def known_rewards(self) -> list[float]:
+        """The rewards that were given."""
+        return [reward for reward in self.rewards if not math.isnan(reward)]
+
+    def rewarded(self, rewards: Sequence[float]) -> Group:
+        """The same rollouts with these rewards, one for each."""
+        return replace(self, rewards=list(rewards))
 
     def to_metadata(self) -> dict[str, Any]:
         """As JSON values; prompt and cost in all are known elsewhere."""
@@ -78,12 +89,23 @@ def _contract(params: Mapping[str, Any]) -> Contract:
     if not isinstance(strategy, Strategy):
         raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
     check_int("size", params["size"], 1)
-    return ROOT if params["at_root"] else strategy.requires
+    requires = ROOT if params["at_root"] else strategy.requires
+    return requires if params["scored"] else without_rewards(requires)
+
+
+def without_rewards(contract: Contract) -> Contract:
+    """``contract`` for sessions whose outputs somebody else rewards, afterwards."""
+    return replace(contract, oracles=contract.oracles - {Oracle.REWARD})
 
 
 @learner(requires=_contract)
 async def group(
-    session: Session, *, strategy: Strategy, size: int, at_root: bool = False
+    session: Session,
+    *,
+    strategy: Strategy,
+    size: int,
+    at_root: bool = False,
+    scored: bool = True,
 ) -> Finding:
     """n rollouts of the present policy from one start, and their rewards.
 
@@ -97,6 +119,7 @@ async def group(
         strategy: where to start.
         size: n.
         at_root: start at ∅ whatever the strategy.
+        scored: ask for rewards, and the strategy for its credit; else somebody else gives them later.
 
     Returns:
         No output; the metadata are those of a ``Group``.
@@ -105,8 +128,10 @@ async def group(
     building = session.spent
     report = Report.LOGPROB if session.contract.report >= Report.LOGPROB else Report.SAMPLE
     reply = await session.continuations(start.prefix, size, report=report)
-    rewards = await session.rewards(reply.outputs())
-    credit = None if at_root else await strategy.credit(session, reply, rewards)
+    rewards, credit = list[float](), None
+    if scored:
+        rewards = await session.rewards(reply.outputs())
+        credit = None if at_root else await strategy.credit(session, reply, rewards)
     tokens = [list(reply.continuation(i)) for i in range(size)]
     logprobs = None
     if reply.logprobs is not None:

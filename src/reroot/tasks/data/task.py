@@ -17,7 +17,7 @@ goes wrong. Everywhere else outputs may reason, and the answer is found in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ...randomness import keyed_rng, stream_key
 from ...types import Chat
 from ..answers import AnswerRule, GivesAnswer, MayGiveAnswer, rule
 from ..base import MOST, ExactText, Problem, TextPrefix, stop_texts, whole_text
+from ..self_check import Fit, self_check
 from .layouts import Item, Layout
 from .process import LABELLED, LabelledSteps
 from .recognize import recognize
@@ -138,6 +139,29 @@ class DataTask:
             item = _merged([self.item(i) for i in self.solutions[index]])
         return self._problem(item, at, f"{Path(self.rows.source).stem}/{self.rows.label(index)}")
 
+    def usable(
+        self, problems: Sequence[Problem], fit: Fit | None = None
+    ) -> tuple[list[Problem], list[str]]:
+        """(The problems that pass the self-check, what is to be said of those that were left out.)
+
+        Args:
+            problems: of this task.
+            fit: binds a problem to the generator that is meant; ``None``: lengths are not checked.
+
+        Raises:
+            InvalidInput: some do not pass, and ``skip_bad`` is not set; or none does.
+        """
+        faults = [fault for fault in self_check(problems, fit=fit) if fault.bad]
+        bad = {fault.problem for fault in faults}
+        if not bad:
+            return list(problems), []
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        told = "; ".join(map(str, faults[:3])) + more
+        said = f"{self.rows.source}: {len(bad)} of {len(problems)} problems cannot be used: {told}"
+        if not self.settings.skip_bad or len(bad) == len(problems):
+            raise InvalidInput(f"{said}. 'reroot check' lists them, --skip-bad leaves them out")
+        return [p for p in problems if p.id not in bad], [f"{said}; left out"]
+
     # ---- one row ---------------------------------------------------------------------------
 
     def _problem(self, item: Item, at: str, default_id: str) -> Problem:
@@ -182,7 +206,7 @@ class DataTask:
 
     def _is_plain(self, item: Item) -> bool:
         """Whether outputs say the answer and no more."""
-        return self.by.kind == "exact" and len(item.answers) == 1 and not self.layout.question
+        return self.by.kind == "exact" and len(item.answers) == 1
 
     def _prompt(self, prompt: str | Messages) -> str | Chat:
         asked = self.settings

@@ -69,12 +69,15 @@ class Strategy(ABC):
         """The start of a group."""
 
     def learn(self, prompt: Sequence[int], start: Start, rewards: Sequence[float]) -> None:  # noqa: B027
-        """Take note of the rewards of a group."""
+        """Take note of the rewards of a group: those that are trained on, of rollouts that got one."""
 
     async def credit(
         self, session: Session, reply: Reply, rewards: Sequence[float]
     ) -> list[list[float]] | None:
-        """Per rollout and generated token an advantage; ``None``: one for the whole rollout."""
+        """Per rollout and generated token an advantage; ``None``: one for the whole rollout.
+
+        Asked where sessions give the rewards; ``per_token`` strategies are refused elsewhere.
+        """
         return None
 
     def state(self) -> dict[str, Any]:

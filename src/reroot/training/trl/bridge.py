@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ...access.episode import Episode, bind
+from ...access.episode import Episode
 from ...checks import check_int
 from ...contract import Contract, Oracle
-from ...errors import InvalidInput, OracleError, RunFolderError
+from ...errors import InvalidInput
 from ...generators.transformers import Transformers
-from ...runs.folder import write_json
 from ...tasks.base import Problem
-from ...tasks.judges import check, score
 from ...types import Budget
-from ..group import Group
+from ..group import Group, without_rewards
 from ..strategies.base import Strategy
+from .checkpoints import Keeper, saved
 from .collector import Collector, run_groups
-from .contracts import check_on_policy, granted
-from .ends import show_ends
-from .problems import Prompt, by_prompt, from_trainer, name_of, rows_of
-
-STATE = "reroot.json"
-"""The file of a checkpoint that says where strategy and account stood; written last."""
+from .contracts import check_on_policy, granted, oracles_of
+from .fits import check_trainer, law_of
+from .frames import Row, rows_at_hand
+from .outputs import END, completions
+from .problems import Known, Prompt
+from .rows import Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +31,7 @@ class Batch:
     """What the last call has collected.
 
     Attributes:
-        groups: the groups of all processes.
+        groups: the groups of all processes; they have their rewards once the trainer has.
         first: index of this process's first group.
         count: groups of this process.
         training: whether it was for training.
@@ -57,6 +55,7 @@ class Rollouts:
         strategy: where groups start.
         roots: groups of each step that start at the empty prefix whatever the strategy.
         batch: what the last call has collected.
+        collector: keeps the account; made when the trainer is known.
     """
 
     def __init__(
@@ -68,36 +67,40 @@ class Rollouts:
         roots: int,
         seed: int,
         chat: bool = False,
+        demonstration_column: str | None = None,
     ) -> None:
         if not isinstance(strategy, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput(f"strategy must be a Strategy, got {strategy!r}")
+        if problems is not None and demonstration_column is not None:
+            raise InvalidInput(
+                f"demonstration_column={demonstration_column!r} is of a data set; problems=… bring "
+                "demonstrations of their own"
+            )
         self.strategy = strategy
         self.batch: Batch | None = None
         self.roots = check_int("roots", roots)
-        self._grants, self._budget, self._seed, self._chat = grants, budget, seed, chat
-        self._problems = None if problems is None else by_prompt(problems)
-        self._rows: dict[str, Any] | None = None
-        self._episodes: dict[str, Episode] = {}
-        self._evaluations = 0
         self.collector: Collector | None = None
+        self._grants, self._budget, self._seed, self._chat = grants, budget, seed, chat
+        self._known = None if problems is None else Known(problems)
+        self._column = demonstration_column
+        self._evaluations = (0, 0)  # step, evaluation batches at it
 
     # ---- for the trainer -----------------------------------------------------------------------
 
-    def __call__(self, prompts: list[Prompt], trainer: Any) -> dict[str, list[Any]]:
+    def __call__(self, prompts: list[Prompt], trainer: Any) -> dict[str, Any]:
         """The completions of one generation batch, as TRL wants them.
 
         Raises:
-            InvalidInput: the trainer's settings do not fit (see ``rollouts_for_trl``).
+            InvalidInput: the trainer's settings or rows do not fit (see ``rollouts_for_trl``).
             BudgetSpent: the budget does not allow the step.
             OracleError: a reward is no number, or a demonstration is wrong.
             RerootError: see ``run_groups``.
         """
         training = bool(trainer.model.training)
         size = trainer.num_generations if training else trainer.num_generations_eval
-        firsts = self._firsts(prompts, size)
-        collector = self.prepare(trainer, firsts[0])
+        collector = self.prepare(trainer)
+        episodes = self._bound(prompts, rows_at_hand(trainer), size, training)
         self._generator.weights_changed()
-        episodes = [self.episode(prompt, trainer) for prompt in firsts]
         first = trainer.accelerator.process_index * len(episodes)
         gather = _gatherer(trainer)
         if training:
@@ -112,11 +115,13 @@ class Rollouts:
         else:
             groups = gather(self._evaluated(collector, episodes, size, first))
         self.batch = Batch(groups, first, len(episodes), training)
-        return show_ends(completions(self.batch.own), episodes, trainer)
+        ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
+        return completions(self.batch.own, episodes, ends)
 
-    def reward(self, *, reroot_reward: Sequence[float], **_: Any) -> list[float]:
+    def reward(self, **_: Any) -> list[float]:
         """A reward function for TRL: the outcome rewards that the sessions have given already."""
-        return list(reroot_reward)
+        assert self.batch is not None
+        return [reward for group in self.batch.own for reward in group.rewards]
 
     def dataset(self) -> Any:
         """A data set of the problems' prompts, for ``train_dataset``.
@@ -126,83 +131,138 @@ class Rollouts:
         """
         from datasets import Dataset
 
-        if self._problems is None:
+        if self._known is None:
             raise InvalidInput("rollouts_for_trl(problems=…) brings the problems of a data set")
-        return Dataset.from_list([{"prompt": prompt} for prompt in self._problems])
+        return Dataset.from_list(self._known.rows())
 
-    # ---- state ---------------------------------------------------------------------------------
-
-    def save(self, folder: str | Path) -> None:
-        """Write strategy and account into the folder of a checkpoint."""
-        if self.collector is not None:
-            write_json(Path(folder) / STATE, self.collector.state())
-
-    def prepare(self, trainer: Any, prompt: Prompt | None = None) -> Collector:
+    def prepare(self, trainer: Any) -> Collector:
         """The collector, made at the first call and set to where the trainer's checkpoint stood.
 
         Args:
             trainer: the GRPOTrainer.
-            prompt: any prompt of its data; ``None``: the first of the problems.
 
         Raises:
             InvalidInput, AccessDenied: see ``rollouts_for_trl``.
             RunFolderError: the checkpoint has no state of ours.
         """
         if self.collector is not None:
+            if trainer is not self._trainer:
+                raise InvalidInput("these rollouts are those of another trainer: make new ones")
             return self.collector
-        _check_credit(trainer, self.strategy)
+        contract = self.contract(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        self._generator = Transformers((model, trainer.processing_class), chat=self._chat)
-        some = next(iter(self._problems or ())) if prompt is None else prompt
-        problem = self.episode(some, trainer).problem
-        contract = granted(self._grants, self.strategy, problem)
-        check_on_policy(contract, trainer.args.temperature)
-        found = Collector(self._generator, self.strategy, contract, self._budget, self._seed)
-        if trainer.state.global_step:
-            found.restore(_saved(trainer))
-        trainer.add_callback(_saver(self))
-        self.collector = found
+        self._generator = Transformers(
+            (model, trainer.processing_class),
+            chat=self._chat,
+            autocast=trainer.accelerator.autocast,
+        )
+        self._rows = Rows(trainer, self._generator, self.strategy, self._known, self._column)
+        self._rows.check()
+        scored = Oracle.REWARD in contract.oracles
+        found = Collector(
+            self._generator, self.strategy, contract, self._budget, self._seed, scored
+        )
+        if (state := saved(trainer)) is not None:
+            found.restore(state)
+        trainer.add_callback(Keeper(found, trainer))
+        trainer.eos_token_ids = [*trainer.eos_token_ids, END]
+        self._listen(trainer)
+        self._trainer, self.collector = trainer, found
         return found
 
-    def episode(self, prompt: Prompt, trainer: Any) -> Episode:
-        """The problem with this prompt, as tokens of the trainer's model."""
-        name = name_of(prompt)
-        if name not in self._episodes:
-            if self._problems is None:
-                if self._rows is None:
-                    self._rows = rows_of(trainer.train_dataset)
-                shown = getattr(self.strategy, "demonstrations", {})
-                problem = from_trainer(prompt, trainer, shown, self._rows)
-            elif name in self._problems:
-                problem = self._problems[name]
-            else:
-                raise InvalidInput(f"no problem has the prompt {name!r}")
-            self._episodes[name] = self._checked(bind(problem, self._generator))
-        return self._episodes[name]
+    def contract(self, trainer: Any) -> Contract:
+        """What the sessions of a trainer grant.
 
-    def _checked(self, episode: Episode) -> Episode:
-        """Refuse a demonstration that is wrong, where demonstrations are used (``OracleError``)."""
-        problem, shown = episode.problem, episode.demonstration
-        if Oracle.DEMONSTRATION in self.strategy.requires.oracles and shown is not None:
-            output = episode.output(shown.tokens)
-            reward = score(problem, output)
-            if reward < problem.pass_at:
-                raise OracleError(
-                    f"problem {problem.id!r}: its demonstration {output.text!r} has the reward "
-                    f"{reward:g}, and outputs pass from {problem.pass_at:g} on"
-                )
-            if problem.verifier is not None and not check(problem, output):
-                raise OracleError(
-                    f"problem {problem.id!r}: its verifier rejects its demonstration {output.text!r}"
-                )
-        return episode
+        Raises:
+            InvalidInput, AccessDenied: the trainer's settings do not fit (see ``rollouts_for_trl``).
+        """
+        check_trainer(trainer, self.strategy)
+        law = law_of(trainer)
+        if self._known is not None:
+            have = oracles_of(self._known.all)
+        else:  # what a row has beyond that is no business of the strategy's
+            have = {Oracle.REWARD, *(self.strategy.requires.oracles & {Oracle.DEMONSTRATION})}
+        found = granted(self._grants, self.strategy, have, law)
+        check_on_policy(found, law)
+        return found if self._scores(trainer) else without_rewards(found)
+
+    # ---- rewards -------------------------------------------------------------------------------
+
+    def _scores(self, trainer: Any) -> bool:
+        """Whether sessions reward: the problems' own rewards, where they are what is trained on."""
+        asked = self.reward in trainer.reward_funcs
+        if asked and self._known is None:
+            raise InvalidInput(
+                "reward_funcs: rollouts.reward gives the rewards of problems=…, and there are none"
+            )
+        if self.strategy.per_token and not self._trains_on_ours(trainer):
+            raise InvalidInput(
+                f"{self.strategy} needs rewards while its rollouts are drawn: those of problems=…, with "
+                "rollouts.reward as the only reward function. Reward functions of the trainer are called "
+                "once, on the whole batch"
+            )
+        return asked
+
+    def _trains_on_ours(self, trainer: Any) -> bool:
+        """Whether what is trained on is what the sessions have given, to the last bit."""
+        return trainer.reward_funcs == [self.reward] and trainer.reward_weights.tolist() == [1.0]
+
+    def _listen(self, trainer: Any) -> None:
+        """Be told what the trainer's reward functions have said of a batch."""
+        calculate = trainer._calculate_rewards
+
+        @functools.wraps(calculate)
+        def listening(*args: Any, **others: Any) -> Any:
+            found = calculate(*args, **others)
+            self._rewarded(found, trainer)
+            return found
+
+        trainer._calculate_rewards = listening
+
+    def _rewarded(self, said: Any, trainer: Any) -> None:
+        """Take note of rewards, and let the strategy learn from what is trained on.
+
+        Args:
+            said: (rollouts of all processes, reward functions), NaN where one gave none.
+            trainer: the GRPOTrainer.
+        """
+        batch = self.batch
+        assert batch is not None
+        assert self.collector is not None
+        if not self._trains_on_ours(trainer):
+            weights = trainer.reward_weights.to(said.device)
+            total = (said * weights).nansum(dim=1)
+            total[said.isnan().all(dim=1)] = float("nan")
+            left = iter(total.tolist())
+            groups = [g.rewarded([next(left) for _ in g.tokens]) for g in batch.groups]
+            self.batch = batch = replace(batch, groups=groups)
+        if batch.training:
+            self.collector.learn(batch.groups)
+
+    # ---- groups --------------------------------------------------------------------------------
+
+    def _bound(
+        self, prompts: list[Prompt], rows: Sequence[Row] | None, size: int, training: bool
+    ) -> list[Episode]:
+        """What each group is of."""
+        groups = [prompts[i : i + size] for i in range(0, len(prompts), size)]
+        if any(len(g) < size or any(p != g[0] for p in g) for g in groups):
+            raise InvalidInput(
+                f"a process must hold whole groups of {size} rollouts, got {len(prompts)} prompts: "
+                "choose per_device_train_batch_size × steps_per_generation as a multiple of "
+                "num_generations"
+            )
+        firsts = range(0, len(prompts), size)
+        known = [{} for _ in prompts] if rows is None else rows
+        return [self._rows.episode(prompts[i], known[i], training) for i in firsts]
 
     def _evaluated(
         self, collector: Collector, episodes: Sequence[Episode], size: int, first: int
     ) -> list[Group]:
         """Groups from the root, which are neither paid from the budget nor learnt from."""
-        self._evaluations += 1
-        label = f"evaluation {collector.steps}.{self._evaluations}"
+        step, count = self._evaluations
+        self._evaluations = (collector.steps, count + 1 if step == collector.steps else 1)
+        label = f"evaluation {collector.steps}.{self._evaluations[1]}"
         return run_groups(
             collector.generator,
             episodes,
@@ -212,19 +272,8 @@ class Rollouts:
             contract=collector.contract,
             size=size,
             seed=collector.seed,
+            scored=collector.scored,
         )
-
-    @staticmethod
-    def _firsts(prompts: list[Prompt], size: int) -> list[Prompt]:
-        """The prompt of each group."""
-        groups = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-        if any(len(g) < size or any(p != g[0] for p in g) for g in groups):
-            raise InvalidInput(
-                f"a process must hold whole groups of {size} rollouts, got {len(prompts)} prompts: "
-                "choose per_device_train_batch_size × steps_per_generation as a multiple of "
-                "num_generations"
-            )
-        return [g[0] for g in groups]
 
 
 def rollouts_for_trl(
@@ -235,64 +284,50 @@ def rollouts_for_trl(
     problems: Sequence[Problem] | None = None,
     roots: int = 0,
     seed: int = 0,
+    demonstration_column: str | None = None,
 ) -> Rollouts:
     """Rollouts for TRL's ``GRPOTrainer(rollout_func=…)``, through metered sessions.
 
     A group of ``num_generations`` rollouts starts where the strategy says. Completions hold the start
     and the suffix; ``env_mask`` is 0 on the start, so that its tokens get exactly no gradient.
-    The prefix-tree engine generates on the trainer's own weights. Token ids are those that were
-    generated: nothing is tokenized again.
+    The prefix-tree engine generates on the trainer's own weights, under its autocast. Token ids are
+    those that were generated: nothing is tokenized again.
+
+    With ``Root`` all else is as without the bridge: prompts are those that the trainer makes of its
+    rows, draws follow its temperature, top_k and top_p, and its reward functions are called once, on
+    the whole batch; the strategy learns from what they say, weighted as the trainer weighs them.
 
     Args:
         strategy: where groups start.
         grants: the contract of every session (``None``: what the strategy requires). One that names no
-            oracle grants those that the problems have.
+            oracle grants those that the problems have; one that names no law, the trainer's.
         budget: the most that training may spend; then ``BudgetSpent`` ends it.
         problems: prompts with rewards, verifiers and demonstrations; train on ``dataset()`` with the
-            reward function ``reward``. ``None``: prompts come from the trainer's data set (column
-            ``demonstration``, if there is one), rewards from its reward functions.
+            reward function ``reward``. ``None``: prompts and demonstrations come from the trainer's data
+            set, rewards from its reward functions; sessions then give none.
         roots: how many groups of each step start at the empty prefix whatever the strategy.
         seed: keys all draws.
+        demonstration_column: of the trainer's data set: a text, tokens, or messages of each row
+            (``None``: ``demonstration``, or ``completion``).
 
     Raises:
-        InvalidInput: here or at the first step: a value out of range; a strategy that gives credit per
-            token, which a plain ``GRPOTrainer`` cannot use; groups that are spread over processes; a
-            sampling law that is not the one that the trainer takes gradients of.
+        InvalidInput: here, by ``SessionTrainer`` or at the first step, and the setting or the row is
+            named: a value out of range; a strategy that needs credit per token or rewards in the middle,
+            which a plain ``GRPOTrainer`` does not have; groups that are spread over processes; a
+            sampling setting that no contract has (``min_p``, ``repetition_penalty``, most of
+            ``generation_kwargs``), or another law than the trainer's; vLLM, tools, environments, images;
+            a row that does not fit the model or has no demonstration where one is needed.
         AccessDenied: the strategy requires more than is granted.
     """
-    return Rollouts(strategy, grants, budget, problems, roots, seed)
-
-
-_COLUMNS = (
-    *("prompt_ids", "completion_ids", "logprobs", "env_mask"),
-    *("reroot_reward", "reroot_start"),
-)
-
-
-def completions(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """Groups as TRL wants them, rollout by rollout."""
-    found: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    for group in groups:
-        start = list(group.start.prefix)
-        for i, tokens in enumerate(group.tokens):
-            found["prompt_ids"].append(list(group.prompt))
-            found["completion_ids"].append(start + tokens)
-            found["env_mask"].append([0] * len(start) + [1] * len(tokens))
-            if group.logprobs is not None:
-                found["logprobs"].append([0.0] * len(start) + group.logprobs[i])
-        found["reroot_reward"] += group.rewards
-        found["reroot_start"] += [len(start)] * len(group.tokens)
-    if not found["logprobs"]:
-        found["logprobs"] = None  # type: ignore[assignment]
-    return found
-
-
-def _check_credit(trainer: Any, strategy: Strategy) -> None:
-    if strategy.per_token and not hasattr(trainer, "token_advantages"):
-        raise InvalidInput(
-            f"{strategy} gives each token an advantage of its own, which TRL's GRPOTrainer cannot use: "
-            "train with reroot.training.SessionTrainer"
-        )
+    return Rollouts(
+        strategy,
+        grants,
+        budget,
+        problems,
+        roots,
+        seed,
+        demonstration_column=demonstration_column,
+    )
 
 
 def _gatherer(trainer: Any):
@@ -301,27 +336,3 @@ def _gatherer(trainer: Any):
     from accelerate.utils import gather_object
 
     return gather_object
-
-
-def _saved(trainer: Any) -> dict[str, Any]:
-    file = Path(trainer.args.output_dir) / f"checkpoint-{trainer.state.global_step}" / STATE
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(
-            f"the trainer goes on from step {trainer.state.global_step}, but {file} cannot be read: "
-            f"{error}"
-        ) from None
-
-
-def _saver(rollouts: Rollouts) -> Any:
-    """A callback that writes the state into every checkpoint."""
-    from transformers import TrainerCallback
-
-    class Saver(TrainerCallback):
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                rollouts.save(folder)
-
-    return Saver()

@@ -47,6 +47,7 @@ def run_groups(
     size: int,
     seed: int,
     budget: Budget | None = None,
+    scored: bool = True,
 ) -> list[Group]:
     """One group per episode, all in flight at once.
 
@@ -62,7 +63,7 @@ def run_groups(
     jobs = [
         Job(
             name,
-            group(strategy=strategy, size=size, at_root=root),
+            group(strategy=strategy, size=size, at_root=root, scored=scored),
             replace(episode, problem=replace(episode.problem, id=name)),
             contract,
             budget or Budget(),
@@ -103,6 +104,7 @@ class Collector:
         contract: of every session.
         budget: the most that all steps together may spend.
         seed: keys all draws.
+        scored: whether sessions give the rewards; else whoever calls ``learn`` brings them.
 
     Attributes:
         spent: what all steps together have spent.
@@ -121,6 +123,7 @@ class Collector:
         contract: Contract,
         budget: Budget | None = None,
         seed: int = 0,
+        scored: bool = True,
     ) -> None:
         if not strategy.on_policy:
             raise InvalidInput(
@@ -128,7 +131,8 @@ class Collector:
             )
         if strategy.one_session:
             raise InvalidInput(f"{strategy} is for training in one session (tabular_training)")
-        check_run(group(strategy=strategy, size=1), contract, generator, seed)
+        check_run(group(strategy=strategy, size=1, scored=scored), contract, generator, seed)
+        self.scored = scored
         self.generator = generator
         self.strategy = strategy
         self.contract = contract
@@ -147,7 +151,7 @@ class Collector:
         total: int | None = None,
         gather: Gather = list,
     ) -> list[Group]:
-        """The groups of the next step, of all processes; the strategy has learnt from them.
+        """The groups of the next step, of all processes; they are paid for, and not yet learnt from.
 
         Args:
             episodes: of the groups of this process.
@@ -181,22 +185,38 @@ class Collector:
                     contract=self.contract,
                     size=size,
                     seed=self.seed,
-                    budget=self.share(total),
+                    budget=self._affordable(total, size),
+                    scored=self.scored,
                 )
             ]
         except Exception as error:  # told to all processes, so that none waits for this one
             failure = error
             mine = [error if isinstance(error, RerootError) else _told_elsewhere(error)]
         groups = self._whole(gather(mine), failure)
-        self.account(groups)
+        if not self.scored:  # what they will be rewarded with is paid for like any reward
+            groups = [replace(g, spent=g.spent + Cost(rewards=size)) for g in groups]
+        self.charge(groups)
         return groups
 
-    def account(self, groups: Sequence[Group]) -> None:
-        """Charge a step that was taken, and let the strategy learn from it."""
-        for found in groups:
-            self.strategy.learn(found.prompt, found.start, found.rewards)
-            self.spent += found.spent
+    def _affordable(self, total: int, size: int) -> Budget:
+        """What a session may spend; rewards that come later are set aside (``BudgetSpent``)."""
+        share = self.share(total)
+        if self.scored or share.rewards is None:
+            return share
+        if share.rewards < size:
+            raise BudgetSpent("the budget does not allow the rewards of the step", Cost())
+        return replace(share, rewards=share.rewards - size)
+
+    def charge(self, groups: Sequence[Group]) -> None:
+        """Charge a step that was taken."""
+        self.spent = sum((found.spent for found in groups), self.spent)
         self.steps += 1
+
+    def learn(self, groups: Sequence[Group]) -> None:
+        """Let the strategy learn from a step whose rewards are known; what got none does not count."""
+        for found in groups:
+            if rewards := found.known_rewards:
+                self.strategy.learn(found.prompt, found.start, rewards)
 
     def _whole(
         self, found: Sequence[Group | RerootError], failure: Exception | None

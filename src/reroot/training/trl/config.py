@@ -18,16 +18,17 @@ from typing import Any, get_args
 
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
-from ...contract import Contract
+from ...contract import Contract, Sampling
 from ...errors import InvalidInput, nearest, need
-from ...specs import fingerprint
+from ...specs import fingerprint, parse
 from ...tasks.base import Problem
-from ...tasks.registry import get_task
+from ...tasks.data.task import DataTask
+from ...tasks.registry import get_task, is_data, with_settings
 from ...types import Budget
 from ..advantages import KL
 from ..strategies import Strategy, get_strategy
-from .contracts import check_on_policy, granted
-from .problems import by_prompt, prompt_of
+from .contracts import check_on_policy, granted, oracles_of
+from .problems import prompt_of
 from .settings import HELD_OUT, Generation, TrainSettings
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
@@ -48,6 +49,7 @@ class TrainConfig(TrainSettings):
 
     def __post_init__(self) -> None:
         self._check_kinds()
+        self._settle_task()
         check_between("learning_rate", self.learning_rate, 0.0, math.inf)
         if self.target is not None and not 0 < check_float("target", self.target) <= 1:
             raise InvalidInput(f"target must lie in (0, 1], got {self.target!r}")
@@ -82,6 +84,26 @@ class TrainConfig(TrainSettings):
         if not isinstance(self.trl, Mapping) or not all(isinstance(k, str) for k in self.trl):
             raise InvalidInput(f"trl must map names to values, got {self.trl!r}")
 
+    def _settle_task(self) -> None:
+        """Settings of a data set become a part of the task's name, which all else goes by."""
+        given = {"map": self.map, "answer": self.answer, "skip_bad": self.skip_bad or None}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return
+        if not isinstance(self.task, str) or not is_data(parse(self.task, "task").name):
+            raise InvalidInput(f"{', '.join(given)}: for data sets, and the task is {self.task!r}")
+        set_field = object.__setattr__
+        set_field(self, "task", str(with_settings(self.task, given)))
+        for name, value in (("map", None), ("answer", None), ("skip_bad", False)):
+            set_field(self, name, value)
+
+    @property
+    def _sized(self) -> bool:
+        """Whether the task has a horizon knob."""
+        if isinstance(self.task, str):
+            return not is_data(parse(self.task, "task").name)
+        return getattr(self.task, "has_horizon", True)
+
     def _check_problems(self) -> None:
         if isinstance(self.problems, tuple):
             if self.task is not None or self.horizon is not None:
@@ -92,7 +114,9 @@ class TrainConfig(TrainSettings):
                     "give problems here too"
                 )
         else:
-            _need({n: getattr(self, n) for n in ("task", "horizon")})
+            _need({n: getattr(self, n) for n in ("task", *["horizon"] * self._sized)})
+            if self.horizon is not None and not self._sized:
+                raise InvalidInput(f"horizon={self.horizon}: the task {self.task} has no such knob")
         if self.target is not None and not self.eval_count:
             raise InvalidInput(f"target={self.target} is of an evaluation, and there is none")
 
@@ -150,24 +174,52 @@ class TrainConfig(TrainSettings):
     # ---- what they stand for ---------------------------------------------------------------------
 
     def training_problems(self, count: int | None = None) -> list[Problem]:
-        """What is trained on, or the first ``count`` of it; of a task one problem per prompt."""
+        """What is trained on, or the first ``count`` of it; of a task each problem once."""
         if not isinstance(self.problems, int):
             return list(self.problems)
         return _distinct(self._made(count or self.problems, self.seed))
 
     def held_out_problems(self) -> list[Problem]:
-        """Problems of another seed, without those that are trained on; if there are others."""
+        """Problems of another seed, without the prompts that are trained on; if there are others."""
         if self.eval_problems is not None and not isinstance(self.eval_problems, int):
             return list(self.eval_problems)
-        others = _distinct(self._made(self.eval_count, self.seed + 1))
-        known = {prompt_of(p) for p in self.training_problems()}
-        return [p for p in others if prompt_of(p) not in known] or others
+        trained = self.training_problems()
+        known, count = {prompt_of(p) for p in trained}, self.eval_count
+        others = _distinct(self._made(count, self.seed + 1))
+        found = [p for p in others if prompt_of(p) not in known]
+        if len(found) < count:  # a small task has some that this seed did not hit on
+            more = _distinct([*others, *self._made(count + len(trained), self.seed + 1)])
+            found = [p for p in more if prompt_of(p) not in known][:count]
+        return found or others
+
+    def remarks(self) -> list[str]:
+        """What the task has too little of, in words."""
+        found: list[str] = []
+        trained = self.training_problems()
+        if isinstance(self.problems, int) and len(trained) < self.problems:
+            made = len(self._made(self.problems, self.seed))
+            twice = made - len(trained)
+            why = f"{twice} of {made} repeat others" if twice else "the task has no others"
+            found.append(f"trains on {len(trained)} problems, not {self.problems}: {why}")
+        if not isinstance(self.eval_problems, (int, NoneType)) or not self.eval_count:
+            return found
+        held, known = self.held_out_problems(), {prompt_of(p) for p in trained}
+        if prompt_of(held[0]) in known:
+            found.append(
+                "evaluates on problems that are trained on: the task has no others (--problems trains on fewer)"
+            )
+        elif len(held) < self.eval_count:
+            found.append(
+                f"evaluates on {len(held)} problems, not {self.eval_count}: the task has no others"
+            )
+        return found
 
     def _made(self, count: int, seed: int) -> Sequence[Problem]:
         task = get_task(self.task) if isinstance(self.task, str) else self.task
         assert task is not None
-        assert self.horizon is not None
-        found = task.problems(self.horizon, count, seed)
+        found = task.problems(self.horizon or 0, count, seed)
+        if isinstance(task, DataTask):
+            found = task.usable(found)[0]
         if count and not found:
             raise InvalidInput(f"the task {self.task} has no problems at horizon {self.horizon}")
         return found
@@ -180,9 +232,10 @@ class TrainConfig(TrainSettings):
             InvalidInput: not a contract, or a sampling law that training cannot follow.
             AccessDenied: the strategy requires more.
         """
-        found = granted(self.grants, self._strategy, self.training_problems(1)[0])
+        have = oracles_of(self.training_problems(1))
+        found = granted(self.grants, self._strategy, have)
         assert found.sampling is not None
-        check_on_policy(found, found.sampling.temperature)
+        check_on_policy(found, Sampling(found.sampling.temperature))
         return found
 
     @property
@@ -238,16 +291,16 @@ def _need(values: Mapping[str, Any]) -> None:
 def _own_problems(value: Any) -> tuple[Problem, ...]:
     from ...runs.inputs import problems_of
 
-    found = problems_of(value)
-    by_prompt(found)
+    if not (found := problems_of(value)):
+        raise InvalidInput("there are no problems to train on")
     return tuple(found)
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:
-    """The first problem of each prompt: small tasks have few."""
-    found: dict[str, Problem] = {}
+    """The problems without repetitions: small tasks have few."""
+    found: dict[tuple[Any, ...], Problem] = {}
     for problem in problems:
-        found.setdefault(prompt_of(problem), problem)
+        found.setdefault((prompt_of(problem), problem.demonstration, problem.answer), problem)
     return list(found.values())
 
 
@@ -278,7 +331,7 @@ def make_config(values: Mapping[str, Any]) -> TrainConfig:
         if name not in known:
             raise InvalidInput(f"unknown setting {name!r}.{nearest(str(name), known)}")
     own = isinstance(values.get("problems", 0), (list, tuple))
-    _need({n: values.get(n) for n in ("model", *(() if own else ("task", "horizon")))})
+    _need({n: values.get(n) for n in ("model", *(() if own else ("task",)))})
     return TrainConfig(**values)
 
 

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-from ...contract import Contract, Oracle
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ...contract import Contract, Oracle, Sampling
 from ...errors import AccessDenied, InvalidInput
 from ...tasks.base import Problem
 from ..strategies.base import Strategy
 
 
-def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem) -> Contract:
-    """The contract of every session; what names no oracle gets those that the problem has.
+def oracles_of(problems: Sequence[Problem]) -> set[Oracle]:
+    """The oracles that all of these problems have."""
+    have = {
+        Oracle.REWARD: True,
+        Oracle.VERIFIER: all(p.verifier is not None for p in problems),
+        Oracle.DEMONSTRATION: all(p.demonstration is not None for p in problems),
+        Oracle.VALUE: all(p.value is not None for p in problems),
+    }
+    return {oracle for oracle, there in have.items() if there}
+
+
+def granted(
+    grants: Contract | str | None,
+    strategy: Strategy,
+    have: Iterable[Oracle],
+    law: Sampling | None = None,
+) -> Contract:
+    """The contract of every session.
+
+    Args:
+        grants: ``None``: what the strategy requires.
+        strategy: whose groups start in the sessions.
+        have: oracles of a contract that names none.
+        law: what draws follow where the contract does not say; ``None``: temperature 1.
 
     Raises:
         InvalidInput: not a contract.
         AccessDenied: the strategy requires more.
     """
     if grants is None:
-        return strategy.requires.resolved
-    contract = Contract.parse(grants) if isinstance(grants, str) else grants
-    if not isinstance(contract, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInput(f"grants must be a Contract or its text, got {grants!r}")
-    if not contract.oracles:
-        have = {Oracle.REWARD: True, Oracle.VERIFIER: problem.verifier is not None}
-        have[Oracle.DEMONSTRATION] = problem.demonstration is not None
-        have[Oracle.VALUE] = problem.value is not None
-        contract = contract.with_oracles(o for o, there in have.items() if there)
+        contract = strategy.requires
+    else:
+        contract = Contract.parse(grants) if isinstance(grants, str) else grants
+        if not isinstance(contract, Contract):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"grants must be a Contract or its text, got {grants!r}")
+        contract = contract.or_oracles(have)
+    if contract.sampling is None and law is not None:
+        contract = replace(contract, sampling=law)
     if not strategy.requires <= contract.resolved:
         raise AccessDenied(
             f"strategy {strategy}",
@@ -34,12 +58,11 @@ def granted(grants: Contract | str | None, strategy: Strategy, problem: Problem)
     return contract.resolved
 
 
-def check_on_policy(contract: Contract, temperature: float) -> None:
-    """Refuse draws from another law than the one whose gradient is followed (``InvalidInput``)."""
-    law = contract.resolved.sampling
-    assert law is not None
-    if law.temperature != temperature or law.top_k or law.top_p < 1.0:
+def check_on_policy(contract: Contract, law: Sampling) -> None:
+    """Refuse draws from another law than the trainer's (``InvalidInput``)."""
+    drawn = contract.resolved.sampling
+    if drawn != law:
         raise InvalidInput(
-            f"rollouts at {law} are not on-policy: the trainer follows the gradient of the law at "
-            f"temperature {temperature:g} without truncation; grant @T={temperature:g}"
+            f"rollouts at {drawn} are not on-policy: the trainer's law is {law}; grant @{law}, or set "
+            "temperature, top_k and top_p of the trainer"
         )

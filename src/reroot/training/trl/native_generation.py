@@ -13,7 +13,7 @@ from ..strategies.base import Start
 from .base_trainer import BaseTrainer
 from .bridge import Batch, Rollouts
 from .collector import BudgetSpent
-from .problems import Prompt
+from .outputs import END, EndToken
 
 
 class NativeGeneration(Rollouts):
@@ -22,7 +22,7 @@ class NativeGeneration(Rollouts):
     Problems, rewards and what counts as an output are those of sessions; draws are the trainer's.
     """
 
-    def begin(self, prompts: list[Prompt], trainer: Any) -> frozenset[int]:
+    def begin(self, rows: list[dict[str, Any]], trainer: Any) -> frozenset[int]:
         """Before a batch is generated: the tokens that end every output of it.
 
         Raises:
@@ -30,33 +30,32 @@ class NativeGeneration(Rollouts):
                 ``rollouts_for_trl``.
             BudgetSpent: the longest outputs would not fit what is left of the budget.
         """
-        self._collector, self._size = self.prepare(trainer), trainer.num_generations
-        self._step = [self.episode(p, trainer) for p in self._firsts(prompts, self._size)]
+        collector, self._size = self.prepare(trainer), trainer.num_generations
+        self._step = self._bound([row["prompt"] for row in rows], rows, self._size, True)
         for episode in self._step:
             if not isinstance(episode.problem.prompt, str):
                 raise InvalidInput(
                     f"problem {episode.problem.id!r}: TRL generates from texts, and its prompt is "
                     "given as tokens"
                 )
-        share = self._collector.share(len(self._step)).tokens
+        share = collector.share(len(self._step)).tokens
         if share is not None and share < self._size * trainer.max_completion_length:
             raise BudgetSpent("the budget does not allow the step", Cost())
         return frozenset.intersection(*(episode.stop.tokens for episode in self._step))
 
-    def ended(self, completion_ids: list[list[int]]) -> tuple[list[list[int]], set[int]]:
-        """(what was generated, up to where each output ends; the tokens with which outputs ended).
+    def ended(self, completion_ids: list[list[int]]) -> list[list[int]]:
+        """What was generated, up to where each output ends.
 
         TRL stops at tokens alone; what it has drawn behind a stop text is neither paid nor learnt from.
         """
         size = len(completion_ids) // len(self._step)
-        rules = [self._step[i // size].stop for i in range(len(completion_ids))]
-        ends = [rule.first_end(t) for rule, t in zip(rules, completion_ids, strict=True)]
-        kept = [
-            t if end is None else t[: end + 1] for t, end in zip(completion_ids, ends, strict=True)
-        ]
-        return kept, {t[-1] for t, end in zip(kept, ends, strict=True) if end is not None}
+        kept: list[list[int]] = []
+        for i, tokens in enumerate(completion_ids):
+            end = self._step[i // size].stop.first_end(tokens)
+            kept.append(tokens if end is None else [*tokens[:end], EndToken(tokens[end])])
+        return kept
 
-    def score(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def reward(self, *, completion_ids: list[list[int]], **_: Any) -> list[float]:
         """A reward function for TRL: the problems' rewards; charges the step.
 
         Raises:
@@ -66,9 +65,10 @@ class NativeGeneration(Rollouts):
             self._scored(episode, completion_ids[i * self._size : (i + 1) * self._size])
             for i, episode in enumerate(self._step)
         ]
-        self._collector.account(groups)
+        assert self.collector is not None
+        self.collector.charge(groups)
         self.batch = Batch(groups, 0, len(groups), training=True)
-        return [reward for g in groups for reward in g.rewards]
+        return super().reward()
 
     def _scored(self, episode: Episode, tokens: list[list[int]]) -> Group:
         rewards = [score(episode.problem, episode.output(t)) for t in tokens]
@@ -87,16 +87,14 @@ class NativeTrainer(BaseTrainer):
 
     def __init__(self, *, rollouts: NativeGeneration, **others: Any) -> None:
         self.rollouts = rollouts
-        super().__init__(reward_funcs=[rollouts.score], train_dataset=rollouts.dataset(), **others)
+        super().__init__(reward_funcs=[rollouts.reward], train_dataset=rollouts.dataset(), **others)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        stop = sorted(self.rollouts.begin([row["prompt"] for row in inputs], self))
+        stop = sorted(self.rollouts.begin(inputs, self))
         self.eos_token_ids = self.generation_config.eos_token_id = stop
         return super()._generate_and_score_completions(inputs)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         generated, logprobs = super()._generate_single_turn(*args, **kwargs)
-        kept, last = self.rollouts.ended(generated)
-        # TRL counts as truncated what ends with another token
-        self.eos_token_ids = sorted({*self.eos_token_ids, *last})
-        return kept, logprobs
+        self.eos_token_ids = [*self.eos_token_ids, END]
+        return self.rollouts.ended(generated), logprobs

@@ -62,6 +62,8 @@ class Run:
         step = 0 if checkpoint is None else step_of(checkpoint)
         if not step:  # the untrained policy
             rollouts.prepare(trainer)
+            if (remarks := self.config.remarks()) and "event/0" not in self.journal.lines:
+                self._tell(0, "; ".join(remarks))
             self.evaluate(trainer, rollouts)
         if self._reached(step):
             trainer.args.max_steps, self.reason = step, "target"
@@ -88,7 +90,7 @@ class Run:
         native = config.generation == "trl"
         rollouts = (NativeGeneration if native else Rollouts)(
             config.make_strategy(),
-            grants=config.grants,
+            grants=config.contract,
             budget=config.budget,
             problems=problems,
             roots=config.root_groups,
@@ -149,9 +151,13 @@ class Run:
         self.callbacks.step(line)
         if self._is_warning_due(equal == len(groups)):
             text = f"no signal for {self.no_signal} steps: in every group all rewards were equal"
-            line = {"name": f"event/{step}", "step": step, "text": text}
-            self.journal.add(line)
-            self.callbacks.event(line)
+            self._tell(step, text)
+
+    def _tell(self, step: int, text: str) -> None:
+        """Something that deserves a look."""
+        line = {"name": f"event/{step}", "step": step, "text": text}
+        self.journal.add(line)
+        self.callbacks.event(line)
 
     def _is_warning_due(self, no_signal: bool) -> bool:
         """Count steps without signal; whether it is time to say so."""

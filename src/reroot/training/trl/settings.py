@@ -36,8 +36,21 @@ class TrainSettings:
 
     model: str | Path | tuple[Any, Any] = _setting(MISSING, "smollm2, a model folder, or a hub id.")
     """In Python also a loaded (model, tokenizer), whose weights are then trained in place."""
-    task: str | Task | None = _setting(None, "A task (see 'reroot list tasks').")
-    horizon: int | None = _setting(None, "Task size.", least=1)
+    task: str | Task | None = _setting(
+        None, "A task (see 'reroot list tasks'): a name, FILE.py:NAME, a data file, or hf:NAME."
+    )
+    horizon: int | None = _setting(None, "Task size; a data set has none.", least=1)
+    map: str | None = _setting(
+        None,
+        "Which columns of a data set are what, as in "
+        "prompt=question,answer=answer,demonstration=solution.",
+    )
+    answer: str | None = _setting(
+        None,
+        "How answers of a data set are compared: exact, number, math, choice, regex:PATTERN or "
+        "FILE.py:FUNCTION (default: the layout decides).",
+    )
+    skip_bad: bool = _setting(False, "Leave out problems of a data set that cannot be used.", bool)
     strategy: str | Strategy = _setting(
         "root",
         "Where groups start, as in adaback:tau=0.5 or FILE.py:NAME (see 'reroot list strategies').",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
-from .bridge import STATE
+from .checkpoints import STATE
 from .config import CHECKPOINTS, TrainConfig
 
 UNSCALED: dict[str, Any] = {

@@ -39,7 +39,9 @@ class SessionTrainer(BaseTrainer):
             ``None`` where it was not needed.
 
     Raises:
-        InvalidInput: ``args.beta`` is set as well, or the KL needs root groups and there are none.
+        InvalidInput: ``args.beta`` is set as well, the KL needs root groups and there are none or an
+            untruncated law, or a setting cannot be honoured (see ``rollouts_for_trl``).
+        AccessDenied: the strategy requires more than is granted.
     """
 
     def __init__(self, *, rollouts: Rollouts, kl: KL | None = None, **others: Any) -> None:
@@ -56,6 +58,13 @@ class SessionTrainer(BaseTrainer):
         with warnings.catch_warnings():  # that rollout_func may change is ours to follow
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(**others)
+        law = rollouts.contract(self).sampling
+        assert law is not None
+        if self.kl.needs_root and (law.top_k or law.top_p < 1.0):
+            raise InvalidInput(
+                f"the KL is of untruncated laws, and the trainer's is {law}: set top_k and top_p to "
+                "0 and 1, or kl to k3_loss"
+            )
         network = self._network()
         self._packs, self._vocab = servable(network), network.config.get_text_config().vocab_size
         self._reference = self._frozen() if self.kl.needs_root else None
