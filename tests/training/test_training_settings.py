@@ -239,12 +239,12 @@ def lines(tmp_path: Path, answers: str, prompts: str = "") -> str:
 
 def test_a_small_file_is_split_where_it_can_be_and_said_to_be_small(tmp_path: Path) -> None:
     task = lines(tmp_path, "ab" * 10)
-    few = config(task=task, problems=12, eval_problems=8)
+    few = config(task=task, horizon=None, problems=12, eval_problems=8)
     trained, held = few.training_problems(), few.held_out_problems()
     assert (len(trained), len(held)) == (12, 8)
     assert not {p.id for p in trained} & {p.id for p in held}
     assert few.remarks() == []
-    most = config(task=task, problems=16, eval_problems=8)
+    most = config(task=task, horizon=None, problems=16, eval_problems=8)
     assert len(most.held_out_problems()) == 4
     assert most.remarks() == ["evaluates on 4 problems, not 8: the task has no others"]
     whole = config(task=task)
@@ -257,7 +257,7 @@ def test_a_small_file_is_split_where_it_can_be_and_said_to_be_small(tmp_path: Pa
 
 def test_lines_with_one_prompt_are_trained_on_and_repetitions_are_said(tmp_path: Path) -> None:
     task = lines(tmp_path, "aabb", prompts="0010")
-    small = config(task=task, problems=4, eval_problems=0)
+    small = config(task=task, horizon=None, problems=4, eval_problems=0)
     assert [(p.prompt, p.answer) for p in small.training_problems()] == [
         ("ask 0", "a"),
         ("ask 1", "b"),
