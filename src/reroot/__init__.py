@@ -45,20 +45,24 @@ if TYPE_CHECKING:
     from .pages import report
     from .runs.compare import Comparison, compare
     from .runs.run import RunResult, run
+    from .runs.task_check import check
     from .runs.values import with_value
     from .tasks.base import Problem, Task
     from .training import train
-    from .types import Budget, Cost, Finding, Output, Prefix, Query, Reply
+    from .types import Budget, Chat, Cost, Finding, Output, Prefix, Query, Reply
 
 _LAZY = {
     **dict.fromkeys(("Contract", "Control", "Oracle", "Report", "Sampling"), ".contract"),
-    **dict.fromkeys(("Budget", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"),
+    **dict.fromkeys(
+        ("Budget", "Chat", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"
+    ),
     **dict.fromkeys(("Comparison", "compare"), ".runs.compare"),
     **dict.fromkeys(("Problem", "Task"), ".tasks.base"),
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
     "Session": ".access.session",
     "audit": ".access.audit",
+    "check": ".runs.task_check",
     "describe": ".cli.describe",
     "learner": ".access.learner",
     "report": ".pages",
@@ -82,6 +86,7 @@ __all__ = [
     "BackendError",
     "Budget",
     "BudgetExceeded",
+    "Chat",
     "Comparison",
     "Contract",
     "Control",
@@ -106,6 +111,7 @@ __all__ = [
     "__version__",
     "audit",
     "certify",
+    "check",
     "compare",
     "describe",
     "diagnosis",

@@ -11,7 +11,7 @@ import pytest
 
 from commands import call
 from reroot.errors import InvalidInput
-from reroot.runs.task_check import check_task
+from reroot.runs.task_check import check
 from reroot.tasks import Problem
 from reroot.tasks.answers import GivesAnswer, rule
 from reroot.tasks.self_check import self_check
@@ -125,16 +125,16 @@ def data(tmp_path: Path) -> Write:
 
 
 def test_tasks_are_checked_by_name(data: Write) -> None:
-    found = check_task("running_sum", problems=3)
+    found = check("running_sum", problems=3)
     assert (found.checked, found.faults, found.lengths) == (3, (), False)
     path = data(
         {"question": "1+1?", "answer": "1+1\n#### 2"},
         {"question": "1+2?", "answer": "#### 2\nno, #### 3"},
     )
-    found = check_task(path)
+    found = check(path)
     assert (found.checked, found.bad) == (2, ())
     assert found.notes[0].endswith("2 rows, layout gsm8k (prompt = question)")
-    assert check_task(path, against=path).bad == ("t/1", "t/2")
+    assert check(path, against=path).bad == ("t/1", "t/2")
 
 
 @pytest.mark.slow(1)

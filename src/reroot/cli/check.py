@@ -52,7 +52,7 @@ def check(
         judge_timeout: Seconds that one call of a judge may take (no limit).
         json: Print all that was found as JSON.
     """
-    from ..runs.task_check import check_task
+    from ..runs.task_check import check as check_task
 
     (spec,) = with_data([task], map, answer, skip_bad)
     with bar("problems", "reading the task") as (on_start, advance):

@@ -45,7 +45,7 @@ class TaskCheck:
         return tuple(dict.fromkeys(f.problem for f in self.faults if f.bad))
 
 
-def check_task(
+def check(
     task: str | Task,
     *,
     model: str | Generator | None = None,
