@@ -220,3 +220,10 @@ def test_a_learner_that_is_mostly_not_judged_is_left_out() -> None:
     verdict = decide(arms)
     assert verdict.prefix == "c"
     assert "Left out: b, as the judge abstains on 3 of its attempts." in verdict.notes
+
+
+def test_macro_average_in_closed_form() -> None:
+    """Distances 0.3 and 0.4 below, 0.1 and 0 above: half of 0.5 and of 0.1."""
+    mean, around = mean_of_means([0.5, 0.9], [(0.2, 0.6), (0.5, 0.9)])
+    assert mean == pytest.approx(0.7)
+    assert around == pytest.approx((0.45, 0.75))
