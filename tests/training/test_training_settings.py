@@ -247,12 +247,12 @@ def test_a_small_file_is_split_where_it_can_be_and_said_to_be_small(tmp_path: Pa
     most = config(task=task, horizon=None, problems=16, eval_problems=8)
     assert len(most.held_out_problems()) == 4
     assert most.remarks() == ["evaluates on 4 problems, not 8: the task has no others"]
-    whole = config(task=task)
+    whole = config(task=task, horizon=None)
     assert len(whole.held_out_problems()) == 16
     first, second = whole.remarks()
     assert first == "trains on 20 problems, not 64: the task has no others"
     assert second.startswith("evaluates on problems that are trained on: the task has no others")
-    assert len(config(task=task, eval_problems=0).remarks()) == 1
+    assert len(config(task=task, horizon=None, eval_problems=0).remarks()) == 1
 
 
 def test_lines_with_one_prompt_are_trained_on_and_repetitions_are_said(tmp_path: Path) -> None:
