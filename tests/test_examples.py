@@ -14,6 +14,10 @@ PRINTS = {
     "own_learner.py": ["passed", "refused", "reset/full"],
     "own_task.py": ["tokenwise_rejection", "passed=True"],
     "audit_transcript.py": ["permitted", "message 0"],
+    "reinforce.py": [
+        "root: the path has probability 0.000",
+        "adaback: the path has probability 0.9",
+    ],
 }
 
 

@@ -47,10 +47,10 @@ ROOMS = (
 
 RULES = [
     Rule(
-        "learners and training reach a generator through a session alone; training.trl makes the "
-        "sessions",
+        "learners and training reach a generator through a session alone; training.trl and "
+        "training.groups make the sessions",
         who=("learners", "training"),
-        but=("training.trl",),
+        but=("training.trl", "training.groups", "training.granting"),
         only=("learners", "training", "access.session", "access.learner", *FOUNDATION),
     ),
     Rule(

@@ -20,8 +20,8 @@ import trl_toys
 from reroot import Budget, InvalidInput
 from reroot.errors import OracleError
 from reroot.training import KL, strategies
+from reroot.training.groups import BudgetSpent
 from reroot.training.trl import run as run_module
-from reroot.training.trl.collector import BudgetSpent
 from reroot.training.trl.native_generation import NativeGeneration, NativeTrainer
 from reroot.training.trl.train import train_run
 

@@ -21,8 +21,8 @@ from reroot.errors import BackendError, OracleError, RunFolderError
 from reroot.tasks.registry import get_task
 from reroot.training import KL, rollouts_for_trl, strategies
 from reroot.training.advantages import padded_tokens, token_advantages
+from reroot.training.groups import BudgetSpent
 from reroot.training.trl.checkpoints import STATE
-from reroot.training.trl.collector import BudgetSpent
 from reroot.types import Cost
 
 pytestmark = pytest.mark.slow

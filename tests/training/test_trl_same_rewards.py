@@ -20,8 +20,8 @@ import trl_toys
 from reroot import AccessDenied, Budget, InvalidInput
 from reroot.training import SessionTrainer, rollouts_for_trl, strategies
 from reroot.training.advantages import centred
+from reroot.training.groups import BudgetSpent
 from reroot.training.strategies import Start, Strategy
-from reroot.training.trl.collector import BudgetSpent
 
 ROWS = [{"prompt": p, "wanted": w} for p, w in zip(trl_toys.PROMPTS, "cdcd", strict=True)]
 Reward = Callable[..., Any]

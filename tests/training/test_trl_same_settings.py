@@ -22,7 +22,7 @@ import trl_toys
 from reroot import Contract, InvalidInput
 from reroot.contract import Oracle, Sampling
 from reroot.training import KL, rollouts_for_trl, strategies
-from reroot.training.trl.contracts import granted
+from reroot.training.granting import granted
 
 ROWS = [{"prompt": p} for p in trl_toys.PROMPTS]
 

@@ -9,12 +9,15 @@ from ..errors import need
 if TYPE_CHECKING:
     from .public import (
         KL,
+        BudgetSpent,
         Callbacks,
+        Group,
         Policy,
         Rule,
         Start,
         Strategy,
         TrainConfig,
+        collect_groups,
         strategies,
         tabular_training,
         train,
@@ -24,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KL",
+    "BudgetSpent",
     "Callbacks",
+    "Group",
     "Policy",
     "Rule",
     "SessionTrainer",
     "Start",
     "Strategy",
     "TrainConfig",
+    "collect_groups",
     "rollouts_for_trl",
     "strategies",
     "tabular_training",

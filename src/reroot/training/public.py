@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from . import strategies
 from .advantages import KL
+from .group import Group
+from .groups import BudgetSpent, collect_groups
 from .policy_gradient import Policy, Rule
 from .strategies import Start, Strategy
 from .tabular import tabular_training
@@ -13,12 +15,15 @@ from .trl.train import train
 
 __all__ = [
     "KL",
+    "BudgetSpent",
     "Callbacks",
+    "Group",
     "Policy",
     "Rule",
     "Start",
     "Strategy",
     "TrainConfig",
+    "collect_groups",
     "strategies",
     "tabular_training",
     "train",

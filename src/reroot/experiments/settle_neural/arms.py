@@ -76,7 +76,7 @@ def train_arm(base: Path, task: str, arm: str, horizon: int, seed: int, budget: 
     from transformers.trainer_callback import PrinterCallback
 
     from ...generators.models import quiet
-    from ...training.trl.collector import BudgetSpent
+    from ...training.groups import BudgetSpent
     from .base_policy import one_thread
 
     with tempfile.TemporaryDirectory() as scratch, quiet():

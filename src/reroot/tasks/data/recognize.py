@@ -40,7 +40,7 @@ ROLES = (
     "steps",
 )
 _OPTIONAL = {
-    "id": ("id", "unique_id", "uid", "idx"),
+    "id": ("id", "unique_id"),
     "max_tokens": ("max_tokens", "max_token", "max_new_tokens"),
     "stop": ("stop",),
     "system": ("system", "system_prompt"),

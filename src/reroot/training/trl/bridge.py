@@ -14,11 +14,12 @@ from ...errors import InvalidInput
 from ...generators.transformers import Transformers
 from ...tasks.base import Problem
 from ...types import Budget
+from ..granting import check_on_policy, granted, oracles_of
 from ..group import Group, without_rewards
+from ..groups import run_groups
 from ..strategies.base import Strategy
 from .checkpoints import Keeper, saved
-from .collector import Collector, run_groups
-from .contracts import check_on_policy, granted, oracles_of
+from .collector import Collector
 from .fits import check_trainer, law_of
 from .frames import Row, rows_at_hand
 from .outputs import END, completions

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from ...access.episode import Episode, check_oracles
-from ...access.runner import Attempt, Job, execute
 from ...checks import check_int
 from ...contract import Contract
 from ...errors import InvalidInput, RerootError
@@ -15,79 +14,11 @@ from ...generators.base import Generator
 from ...runs.run import check_run
 from ...types import Budget, Cost
 from ..group import Group, group
+from ..groups import BudgetSpent, run_groups
 from ..strategies.base import Strategy
 
 Gather = Callable[[list[Any]], list[Any]]
 """What all processes have, in order, from what this one has."""
-
-
-class BudgetSpent(RerootError):
-    """The budget of a training run does not allow another step; the last step was taken whole.
-
-    Attributes:
-        spent: what was spent on the step before it was refused.
-    """
-
-    def __init__(self, text: str, spent: Cost) -> None:
-        super().__init__(text)
-        self.text, self.spent = text, spent
-
-    def __reduce__(self) -> tuple[type[BudgetSpent], tuple[str, Cost]]:
-        return BudgetSpent, (self.text, self.spent)
-
-
-def run_groups(
-    generator: Generator,
-    episodes: Sequence[Episode],
-    names: Sequence[str],
-    at_root: Sequence[bool],
-    *,
-    strategy: Strategy,
-    contract: Contract,
-    size: int,
-    seed: int,
-    budget: Budget | None = None,
-    scored: bool = True,
-) -> list[Group]:
-    """One group per episode, all in flight at once.
-
-    Args:
-        names: unique in the run; together with ``seed`` they key all that is random.
-        at_root: which groups start at the empty prefix whatever the strategy.
-
-    Raises:
-        BudgetSpent: a group did not fit its budget.
-        RerootError: a group failed; a reward or a law that is no number, for one.
-        Exception: what the strategy raised, as it is.
-    """
-    jobs = [
-        Job(
-            name,
-            group(strategy=strategy, size=size, at_root=root, scored=scored),
-            replace(episode, problem=replace(episode.problem, id=name)),
-            contract,
-            budget or Budget(),
-            seed,
-        )
-        for episode, name, root in zip(episodes, names, at_root, strict=True)
-    ]
-    attempts: dict[str, Attempt] = {}
-    raised: dict[str, BaseException] = {}
-    execute(
-        jobs,
-        generator,
-        concurrency=max(1, len(jobs)),
-        on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
-        on_error=lambda attempt, error: raised.update({attempt.key: error}),
-    )
-    if refused := [key for key, a in attempts.items() if a.stopped == "budget"]:
-        spent = sum((a.cost for a in attempts.values()), Cost())
-        raise BudgetSpent(f"the budget does not allow the group {refused[0]!r}", spent)
-    for job in jobs:
-        if job.key in raised:
-            raise raised[job.key]
-    done = [(attempts[job.key], job.episode.prompt) for job in jobs]
-    return [Group.of_metadata(a.metadata, prompt, a.cost) for a, prompt in done]
 
 
 def _told_elsewhere(error: Exception) -> RerootError:

@@ -26,8 +26,8 @@ from ...tasks.data.task import DataTask
 from ...tasks.registry import get_task, is_data, with_settings
 from ...types import Budget
 from ..advantages import KL
+from ..granting import check_on_policy, granted, oracles_of
 from ..strategies import Strategy, get_strategy
-from .contracts import check_on_policy, granted, oracles_of
 from .problems import prompt_of
 from .settings import HELD_OUT, Generation, TrainSettings
 

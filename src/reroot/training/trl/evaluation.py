@@ -18,8 +18,8 @@ from ...diagnosis.pass_at_k import pass_at_k
 from ...errors import InvalidInput
 from ...generators.base import Generator
 from ..group import Group
+from ..groups import run_groups
 from ..strategies.base import Strategy
-from .collector import run_groups
 
 Passes = dict[str, float]
 """k, as text, → pass@k, mean over problems."""

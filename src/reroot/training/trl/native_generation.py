@@ -9,10 +9,10 @@ from ...errors import InvalidInput
 from ...tasks.judges import score
 from ...types import Cost, Prefix
 from ..group import Group
+from ..groups import BudgetSpent
 from ..strategies.base import Start
 from .base_trainer import BaseTrainer
 from .bridge import Batch, Rollouts
-from .collector import BudgetSpent
 from .outputs import END, EndToken
 
 

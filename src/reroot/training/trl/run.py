@@ -27,9 +27,9 @@ from ...runs.folder import (
     write_table,
 )
 from ..advantages import KL
+from ..groups import BudgetSpent
 from .bridge import Rollouts
 from .callbacks import Callbacks
-from .collector import BudgetSpent
 from .config import CHECKPOINTS, MODEL, TrainConfig
 from .evaluation import evaluate
 from .setup import freeze_below, grpo_config, last_checkpoint, lora, step_of

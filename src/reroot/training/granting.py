@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ...contract import Contract, Oracle, Sampling
-from ...errors import AccessDenied, InvalidInput
-from ...tasks.base import Problem
-from ..strategies.base import Strategy
+from ..contract import Contract, Oracle, Sampling
+from ..errors import AccessDenied, InvalidInput
+from ..tasks.base import Problem
+from .strategies.base import Strategy
 
 
 def oracles_of(problems: Sequence[Problem]) -> set[Oracle]:
