@@ -143,24 +143,18 @@ class Chat:
         Raises:
             InvalidInput: there are none, or one has no role or no text.
         """
-        found: list[tuple[str, str]] = []
-        for message in messages:
-            role, text = message.get("role"), message.get("content")
-            if not isinstance(role, str) or not isinstance(text, str):
-                raise InvalidInput(f"a message needs a role and a text as content, got {message!r}")
-            found.append((role, text))
+        found = [(message.get("role"), message.get("content")) for message in messages]
+        for said in found:
+            if not all(isinstance(part, str) for part in said):
+                raise InvalidInput(f"a message needs a role and a text as content, got {said!r}")
         if not found:
             raise InvalidInput("a chat needs at least one message")
-        return Chat(tuple(found), tuple(sorted(settings.items())))
+        return Chat(tuple(found), tuple(sorted(settings.items())))  # type: ignore[arg-type]
 
     @property
     def continued(self) -> bool:
         """Whether generation goes on inside the last message, an assistant's."""
         return self.messages[-1][0] == "assistant"
-
-    def as_list(self) -> list[dict[str, str]]:
-        """The messages as templates take them."""
-        return [{"role": role, "content": text} for role, text in self.messages]
 
     def __str__(self) -> str:
         return "\n".join(f"{role}: {text}" for role, text in self.messages)

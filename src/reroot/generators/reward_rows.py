@@ -78,7 +78,7 @@ class Reader:
         if not getattr(self.tokenizer, "chat_template", None):
             return "\n\n".join(text for _, text in prompt.messages) + " ", True
         text = self._template(
-            prompt.as_list(),
+            [{"role": role, "content": text} for role, text in prompt.messages],
             add_generation_prompt=not prompt.continued,
             continue_final_message=prompt.continued,
             tokenize=False,

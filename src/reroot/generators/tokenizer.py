@@ -95,7 +95,7 @@ class Text:
         self._check_template(settings)
         try:
             found = self._tokenizer.apply_chat_template(
-                chat.as_list(),
+                [{"role": role, "content": text} for role, text in chat.messages],
                 add_generation_prompt=not chat.continued,
                 continue_final_message=chat.continued,
                 tokenize=True,
