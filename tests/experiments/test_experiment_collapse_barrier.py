@@ -164,7 +164,7 @@ def test_the_distance_is_the_chance_to_get_there(s: dict[str, Any], rollouts: in
     """TV(E_N(P), E_N(Q)) = 1 - (1 - R_U)^N, and no more with weaker reports."""
     (tree, _), differ = random_pair(s)
     assume(count(tree) ** rollouts <= 90)
-    rows = barrier._laws({**s, "rollouts": rollouts})
+    rows = list(barrier._laws({**s, "rollouts": rollouts}))
     assert [r["report"] for r in rows] == list(REPORTS)
     assert rows[-1]["tv"] == pytest.approx(1 - (1 - reach_of(tree, differ)) ** rollouts, abs=EXACT)
     tv = [r["tv"] for r in rows]

@@ -344,7 +344,7 @@ def test_a_small_task_is_said_to_be_small(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.jsonl"
     rows = [("0=", "0"), ("0=", "1"), ("1=", "1"), ("1=", "1")]
     file.write_text("\n".join(json.dumps({"prompt": p, "answer": a}) for p, a in rows))
-    small = config(model, task=str(file), steps=1, beta=0.0, roots=0, problems=16)
+    small = config(model, task=str(file), horizon=None, steps=1, beta=0.0, roots=0, problems=16)
     train_run(small, tmp_path / "r")
     known = lines(tmp_path / "r")
     events = [line["text"] for name, line in known.items() if name.startswith("event/")]
