@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -161,8 +161,18 @@ def begin(
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether ``function``, or what it wraps, is an ``async def`` or has one as its call."""
-    inner = inspect.unwrap(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+    if hasattr(function, "__wrapped__") or isinstance(function, partial):
+        function = inspect.unwrap(function)
+        return inspect.iscoroutinefunction(function) or _call_is_async(type(function))
+    code = getattr(function, "__code__", None)  # asked at every call of a judge, so without inspect
+    if code is not None:
+        return bool(code.co_flags & inspect.CO_COROUTINE)
+    return _call_is_async(type(function))
+
+
+@lru_cache(maxsize=1024)
+def _call_is_async(kind: type) -> bool:
+    return inspect.iscoroutinefunction(kind.__call__)
 
 
 def _here(function: Callable[..., Any], argument: object, limit: float | None) -> Any:
