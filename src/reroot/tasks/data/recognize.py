@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidInput, nearest
-from ..answers.extract import boxed, marked
-from .layouts import Layout
+from ..answers.extract import boxed, marked, said
+from .layouts import CHATS, SAID, Layout
 from .process import OPENR, PRM800K, SHEPHERD, STEPWISE
-from .values import look
+from .values import look, speaker
 
 PROMPTS = ("prompt", "question", "problem", "query", "instruction", "messages", "conversations")
 ANSWERS = (
@@ -48,7 +48,10 @@ _OPTIONAL = {
     "steps": ("steps",),
 }
 _LATEX = re.compile(r"\\[a-zA-Z]+|\$|\^")
-_NUMBER = re.compile(r"[-+−]?\$?[\d,]*\.?\d+%?")
+_NUMBER = re.compile(  # with a unit of one word: "12 apples", "9 (apples)", "45°"
+    r"[-+−–]?\s?[$€£]?[-+−–]?(?:\d{1,3}(?:[ \u00a0\u202f]\d{3})+|[\d,]*\.?\d+)"
+    r"(?:[eE][-+]?\d{1,3})?(?:(?:\s\d+)?/\d+)?\s?(?:\\?%|°|[^\W\d]+|\([^\W\d]+\))?"
+)
 
 
 def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None = None) -> Layout:
@@ -81,8 +84,10 @@ def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None
     if "prompt" not in chosen or not (judged or _talks(rows, chosen["prompt"])):
         _refuse(chosen, columns)
     chosen.pop("steps", None)
+    if "choices" in chosen and "choices" not in given and not any(look(row, chosen["choices"]) for row in rows):
+        chosen.pop("choices")  # a column for other rows' options
     if "choices" in chosen and "answer" not in chosen:
-        chosen.pop("choices")
+        _refuse({k: v for k, v in chosen.items() if k != "answer"}, columns)
     layout = _named(chosen, rows)
     used = {column.partition(".")[0] for column in layout.columns.values()}
     return replace(layout, unused=tuple(c for c in columns if c not in used))
@@ -132,26 +137,35 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
     """The layout's name and kind, by what the rows hold."""
     names = set(columns.values())
     question = columns["prompt"].lower() in ("question", "problem", "query")
-    raw = [look(row, columns.get("answer", columns.get("demonstration", ""))) for row in rows]
+    values = [look(row, columns.get("answer", columns.get("demonstration", ""))) for row in rows]
+    raw = [a for v in values for a in (v if isinstance(v, (list, tuple)) else [v])]
     texts = [v for v in raw if isinstance(v, str)]
     if "choices" in columns:
         return Layout("multiple choice", "choice", columns, question=True)
-    if texts and all(marked(t) is not None for t in texts):
+    if _most(texts, marked):
         name = "gsm8k" if {"question", "answer"} <= names else "answers behind ####"
-        return Layout(name, "number", columns, question)
+        return Layout(name, "number", columns, question, behind="####")
     shown = [look(row, columns.get("demonstration", "")) for row in rows]
     if any(isinstance(t, str) and boxed(t) is not None for t in (*texts, *shown)):
         name = "math" if {"problem", "solution"} & names else "answers in \\boxed"
-        return Layout(name, "math", columns, question)
-    values = [a for v in raw for a in (v if isinstance(v, list) else [v])]
-    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if numbers and len(numbers) == sum(v is not None for v in values):
+        behind = "\\boxed" if "answer" not in columns and _most(texts, boxed) else ""
+        return Layout(name, "math", columns, question, behind)
+    told = [said(t) for t in texts]
+    if question and all(told) and any(len(t.split()) > 6 for t in texts):
+        kind = _kind_of([t for t in told if t is not None])
+        return Layout("answers behind 'the answer is'", kind, columns, question, SAID)
+    numbers = [v for v in raw if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if numbers and len(numbers) == sum(v is not None for v in raw):
         return Layout("numbers", "number", columns, question)
     if "answer" not in columns:
         talk = _talks(rows, columns["prompt"])
         return Layout("conversation" if talk else "prompt-completion", "exact", columns)
-    kind = _kind_of(texts) if question else "exact"
+    kind = _kind_of(texts) if question or columns["prompt"].lower() in CHATS else "exact"
     return Layout("question-answer" if question else "prompt-answer", kind, columns, question)
+
+
+def _most(texts: Sequence[str], finds: Callable[[str], object]) -> bool:
+    return bool(texts) and 2 * sum(finds(t) is not None for t in texts) >= len(texts)
 
 
 def _kind_of(texts: Sequence[str]) -> str:
@@ -164,7 +178,7 @@ def _talks(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
     """Whether a column holds chats that an assistant has answered."""
     value = look(rows[0], column)
     last = value[-1] if isinstance(value, (list, tuple)) and value else None
-    return isinstance(last, dict) and last.get("role", last.get("from")) in ("assistant", "gpt")
+    return isinstance(last, dict) and speaker(last) == "assistant"
 
 
 def _check_map(given: Mapping[str, str], columns: Sequence[str]) -> None:

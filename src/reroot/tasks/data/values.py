@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import nearest
-from ..answers.extract import boxed, marked
+from ..answers.extract import boxed, marked, said
 from .rows import BadRow
 
 Message = dict[str, str]
 Messages = tuple[Message, ...]
 
 
-def final_answer(text: str) -> str:
-    """The answer in a rationale: behind the last ``####``, in the last ``\\boxed``, or all of it."""
-    for found in (marked(text), boxed(text)):
-        if found is not None:
-            return found.strip()
-    return text.strip()
+def final_answer(text: str) -> str | None:
+    """The answer in a rationale: behind the last ``####`` or in the last ``\\boxed``, if there is one."""
+    found = marked(text)
+    found = boxed(text) if found is None else found
+    return None if found is None else found.strip()
+
+
+def told_answer(text: str) -> str | None:
+    """The answer in a rationale that may end in "The answer is: …" instead."""
+    found = final_answer(text)
+    return said(text) or None if found is None else found
 
 
 def at_path(row: Mapping[str, Any], path: str) -> Any:
@@ -63,7 +69,19 @@ def read_prompt(value: object, column: str) -> str | Messages:
     raise BadRow(f"{column} must be a non-empty text or a list of messages, got {value!r}")
 
 
-_SPEAKERS = {"human": "user", "gpt": "assistant"}  # as ShareGPT has them
+_SPEAKERS = {  # as ShareGPT and its kin have them
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
+
+def speaker(message: Mapping[str, Any]) -> object:
+    """Who says a message, in the words of chat templates."""
+    role = message.get("role", message.get("from"))
+    return _SPEAKERS.get(role, role) if isinstance(role, str) else role
 
 
 def read_messages(value: Sequence[Any], column: str) -> Messages:
@@ -74,7 +92,7 @@ def read_messages(value: Sequence[Any], column: str) -> Messages:
             raise BadRow(
                 f"{column} must be a list of messages with role and content, got {message!r}"
             )
-        role = message.get("role", message.get("from"))
+        role = speaker(message)
         text = message.get("content", message.get("value"))
         if isinstance(text, (list, tuple)):  # parts, of which text alone is understood
             parts = [p.get("text") for p in text if isinstance(p, Mapping)]
@@ -83,7 +101,7 @@ def read_messages(value: Sequence[Any], column: str) -> Messages:
             )
         if not isinstance(role, str) or not isinstance(text, str):
             raise BadRow(f"{column}: a message needs a role and a text as content, got {message!r}")
-        found.append({"role": _SPEAKERS.get(role, role), "content": text})
+        found.append({"role": role, "content": text})
     if not found:
         raise BadRow(f"{column} holds no messages")
     return tuple(found)
@@ -110,6 +128,8 @@ def as_answer(value: object, column: str) -> str:
     """An answer as text (``BadRow`` if it is neither text nor a number)."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRow(f"{column} must be a non-empty text or a number, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRow(f"{column} must be a finite number, got {value!r}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value)
@@ -127,6 +147,8 @@ def options_of(columns: Mapping[str, str], row: Mapping[str, Any]) -> dict[str, 
             continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
+        if name == "max_tokens" and isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
+            value = int(value)  # cells of CSV are text
         if name == "id" and (
             isinstance(value, bool) or not isinstance(value, (str, int)) or value == ""
         ):
