@@ -81,6 +81,8 @@ class Layout:
             return _of_steps(question, steps, answer)
         prompt = read_prompt(at_path(row, self.columns["prompt"]), self.columns["prompt"])
         found = options_of(self.columns, row)
+        if "context" in self.columns:
+            prompt = self._with_context(prompt, at_path(row, self.columns["context"]))
         if "system" in self.columns:
             system = at_path(row, self.columns["system"])
             if system is not None and not isinstance(system, str):
@@ -89,6 +91,14 @@ class Layout:
         prompt, answers, shown = self._judged(prompt, row)
         group = row.get("data_source")
         return Item(prompt, answers, shown, group=group if isinstance(group, str) else "", **found)
+
+    def _with_context(self, prompt: str | Messages, context: object) -> str | Messages:
+        if context is None or context == "":
+            return prompt
+        if not isinstance(context, str) or not isinstance(prompt, str):
+            raise BadRow(f"{self.columns['context']} must be text beside a text, got {context!r}")
+        behind = self.columns["prompt"].lower() == "instruction"
+        return "\n".join((prompt, context) if behind else (context, prompt))
 
     def _judged(
         self, prompt: str | Messages, row: Mapping[str, Any]

@@ -17,7 +17,18 @@ from .layouts import CHATS, SAID, Layout
 from .process import OPENR, PRM800K, SHEPHERD, STEPWISE
 from .values import look, speaker
 
-PROMPTS = ("prompt", "question", "problem", "query", "instruction", "messages", "conversations")
+PROMPTS = (
+    "prompt",
+    "question",
+    "problem",
+    "query",
+    "instruction",
+    "messages",
+    "conversations",
+    "question_stem",
+    "input",
+    "inputs",
+)
 ANSWERS = (
     "answer",
     "final_answer",
@@ -26,6 +37,9 @@ ANSWERS = (
     "answerKey",
     "label",
     "expected_answer",
+    "correct_answer",
+    "answers",
+    "targets",
 )
 SHOWN = ("demonstration", "solution", "completion", "rationale", "response", "generation", "output")
 ROLES = (
@@ -37,6 +51,7 @@ ROLES = (
     "stop",
     "system",
     "choices",
+    "context",
     "steps",
 )
 _OPTIONAL = {
@@ -46,6 +61,11 @@ _OPTIONAL = {
     "system": ("system", "system_prompt"),
     "choices": ("choices", "options"),
     "steps": ("steps",),
+}
+_QUESTIONS = ("question", "problem", "query", "question_stem")
+_CONTEXTS = {  # what is asked about: the prompt's column → where it may be
+    **dict.fromkeys(_QUESTIONS, ("context", "passage", "body")),
+    "instruction": ("input", "context"),
 }
 _LATEX = re.compile(r"\\[a-zA-Z]+|\$|\^")
 _NUMBER = re.compile(  # with a unit of one word: "12 apples", "9 (apples)", "45°"
@@ -75,6 +95,9 @@ def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None
     found["prompt"] = _first(PROMPTS, columns)
     found["answer"] = _first(ANSWERS, columns)
     found["demonstration"] = _first(SHOWN, columns)
+    found["context"] = _context(given.get("prompt") or found["prompt"], columns, rows)
+    if found["choices"] and not found["answer"]:
+        found["answer"] = _first(("correct", "answer_idx", "answer_index"), columns)
     if found["prompt"] != "prompt":
         found |= {"max_tokens": found["max_tokens"], "steps": None}
     chosen = {k: v for k, v in {**found, **given}.items() if v is not None and v != "none"}
@@ -136,7 +159,7 @@ def _layout_of(name: str, columns: Sequence[str]) -> Layout:
 def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout:
     """The layout's name and kind, by what the rows hold."""
     names = set(columns.values())
-    question = columns["prompt"].lower() in ("question", "problem", "query")
+    question = columns["prompt"].lower() in _QUESTIONS
     values = [look(row, columns.get("answer", columns.get("demonstration", ""))) for row in rows]
     raw = [a for v in values for a in (v if isinstance(v, (list, tuple)) else [v])]
     texts = [v for v in raw if isinstance(v, str)]
@@ -162,6 +185,16 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
         return Layout("conversation" if talk else "prompt-completion", "exact", columns)
     kind = _kind_of(texts) if question or columns["prompt"].lower() in CHATS else "exact"
     return Layout("question-answer" if question else "prompt-answer", kind, columns, question)
+
+
+def _context(
+    prompt: str | None, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """The column of what a question is about, where it is text."""
+    name = _first(_CONTEXTS.get((prompt or "").lower(), ()), columns)
+    values = [look(row, name) for row in rows] if name else []
+    texts = any(values) and all(v is None or isinstance(v, str) for v in values)
+    return name if texts else None
 
 
 def _most(texts: Sequence[str], finds: Callable[[str], object]) -> bool:
