@@ -9,7 +9,7 @@ from typing import Any
 from .rows import BadRow
 from .values import Messages, at_path
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def multiple_choice(
@@ -20,38 +20,45 @@ def multiple_choice(
     Raises:
         BadRow: there are no options, or the answer names none of them.
     """
-    labels, options = _options(at_path(row, columns["choices"]), columns["choices"])
+    labels, options = _options(options_in(row, columns["choices"]), columns["choices"])
     right = at_path(row, columns["answer"])
     index = _right(labels, options, right)
     if not 0 <= index < len(options):
         raise BadRow(f"{columns['answer']} must name one of the options, got {right!r}")
-    shown = "\n".join(f"{_LETTERS[i]}. {o}" for i, o in enumerate(options))
+    shown = "\n".join(f"{LETTERS[i]}. {o}" for i, o in enumerate(options))
     if isinstance(prompt, str):
         prompt = f"{prompt}\n{shown}"
     else:
         last = {**prompt[-1], "content": f"{prompt[-1]['content']}\n{shown}"}
         prompt = (*prompt[:-1], last)
-    return prompt, (_LETTERS[index], options[index])
+    return prompt, (LETTERS[index], options[index])
+
+
+def options_in(row: Mapping[str, Any], column: str) -> Any:
+    """What a column of options holds; of columns A,B,…, each with one, those that are not empty."""
+    if column in row or "," not in column:
+        return at_path(row, column)
+    return {c: row[c] for c in column.split(",") if row.get(c) is not None}
 
 
 def _options(value: object, column: str) -> tuple[list[str], list[str]]:
     """(Labels, texts): of a list, of label → text, of lists of both, or of a list of such pairs."""
-    labels: Sequence[Any] = _LETTERS
+    labels: Sequence[Any] = LETTERS
     texts: Any = value
     if isinstance(value, Mapping):
         both = isinstance(value.get("text"), (list, tuple))
-        labels = value.get("label") or _LETTERS if both else list(value)
+        labels = value.get("label") or LETTERS if both else list(value)
         texts = value["text"] if both else list(value.values())
     elif isinstance(value, (list, tuple)) and all(isinstance(o, Mapping) for o in value):
-        labels = [o.get("label", _LETTERS[i % 26]) for i, o in enumerate(value)]
+        labels = [o.get("label", LETTERS[i % 26]) for i, o in enumerate(value)]
         texts = [o.get("text") for o in value]
-    if not isinstance(texts, (list, tuple)) or not 2 <= len(texts) <= len(_LETTERS):
+    if not isinstance(texts, (list, tuple)) or not 2 <= len(texts) <= len(LETTERS):
         raise BadRow(f"{column} must be a list of 2 to 26 options, got {value!r}")
     odd = next((t for t in texts if isinstance(t, bool) or not isinstance(t, (str, int, float))), "")
     if odd != "":
         raise BadRow(f"{column}: an option must be a text or a number, got {odd!r}")
     found = [str(text).strip() for text in texts]
-    own = [re.match(rf"\(?{_LETTERS[i]}[).:]\s*(?=\S)", text) for i, text in enumerate(found)]
+    own = [re.match(rf"\(?{LETTERS[i]}[).:]\s*(?=\S)", text) for i, text in enumerate(found)]
     if all(own):  # "A)21": the letters are written already
         found = [text[m.end() :] for text, m in zip(found, own, strict=True) if m]
     return [str(label) for label in labels], found

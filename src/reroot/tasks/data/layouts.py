@@ -126,7 +126,7 @@ class Layout:
     def _final(self, text: str) -> str:
         """The answer in the text of an answer: all of it, unless it is a rationale."""
         found = told_answer(text) if self.behind == SAID else final_answer(text)
-        if found is None and self.behind and len(text.split()) > 2:
+        if found is None and self.behind and ("\n" in text.strip() or len(text.split()) > 2):
             raise BadRow(f"there is no answer behind {self.behind} in the text that ends in {text[-60:]!r}")
         return text.strip() if found is None else found
 

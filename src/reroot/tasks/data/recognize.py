@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from ...errors import InvalidInput, nearest
 from ..answers.extract import boxed, marked, said
+from .choices import LETTERS, options_in
 from .layouts import CHATS, SAID, Layout
 from .process import OPENR, PRM800K, SHEPHERD, STEPWISE
 from .values import look, speaker
@@ -96,6 +98,8 @@ def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None
     found["answer"] = _first(ANSWERS, columns)
     found["demonstration"] = _first(SHOWN, columns)
     found["context"] = _context(given.get("prompt") or found["prompt"], columns, rows)
+    if not found["choices"] and found["answer"]:
+        found["choices"] = _lettered(columns, [look(row, found["answer"]) for row in rows])
     if found["choices"] and not found["answer"]:
         found["answer"] = _first(("correct", "answer_idx", "answer_index"), columns)
     if found["prompt"] != "prompt":
@@ -107,12 +111,12 @@ def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None
     if "prompt" not in chosen or not (judged or _talks(rows, chosen["prompt"])):
         _refuse(chosen, columns)
     chosen.pop("steps", None)
-    if "choices" in chosen and "choices" not in given and not any(look(row, chosen["choices"]) for row in rows):
+    if "choices" in chosen and "choices" not in given and not any(options_in(row, chosen["choices"]) for row in rows):
         chosen.pop("choices")  # a column for other rows' options
     if "choices" in chosen and "answer" not in chosen:
         _refuse({k: v for k, v in chosen.items() if k != "answer"}, columns)
     layout = _named(chosen, rows)
-    used = {column.partition(".")[0] for column in layout.columns.values()}
+    used = {part for c in layout.columns.values() for part in (c.partition(".")[0], *c.split(","))}
     return replace(layout, unused=tuple(c for c in columns if c not in used))
 
 
@@ -177,7 +181,7 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
     if question and all(told) and any(len(t.split()) > 6 for t in texts):
         kind = _kind_of([t for t in told if t is not None])
         return Layout("answers behind 'the answer is'", kind, columns, question, SAID)
-    numbers = [v for v in raw if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    numbers = [v for v in raw if isinstance(v, (int, float, Decimal)) and not isinstance(v, bool)]
     if numbers and len(numbers) == sum(v is not None for v in raw):
         return Layout("numbers", "number", columns, question)
     if "answer" not in columns:
@@ -185,6 +189,14 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
         return Layout("conversation" if talk else "prompt-completion", "exact", columns)
     kind = _kind_of(texts) if question or columns["prompt"].lower() in CHATS else "exact"
     return Layout("question-answer" if question else "prompt-answer", kind, columns, question)
+
+
+def _lettered(columns: Sequence[str], answers: Sequence[object]) -> str | None:
+    """The columns A, B, … where they hold the options: answers are such letters."""
+    letters = [c for c in LETTERS if c in columns]
+    if len(letters) < 2 or letters != list(LETTERS[: len(letters)]):
+        return None
+    return ",".join(letters) if all(a in letters for a in answers) else None
 
 
 def _context(

@@ -21,6 +21,7 @@ from ...errors import InvalidInput, MissingDependency
 Row = dict[str, Any]
 HUB = "hf:"
 FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+_ROW = "\0row"  # no column has this name
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -122,11 +123,13 @@ class Records:
 
     Attributes:
         records: anything whose items are mappings.
+        numbers: of the records in the source, from 1, where some of it are none.
     """
 
     source: str
     digest: str
     records: Sequence[Any]
+    numbers: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -135,10 +138,10 @@ class Records:
         return as_row(self.records[index], self.place(index))
 
     def place(self, index: int) -> str:
-        return f"{self.source}, row {index + 1}"
+        return f"{self.source}, row {self.label(index)}"
 
     def label(self, index: int) -> str:
-        return str(index + 1)
+        return str(index + 1 if self.numbers is None else self.numbers[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,7 @@ class _Frame(Sequence[Row]):
 def as_row(record: object, at: str) -> Row:
     """``record`` as a row (``InvalidInput`` if it is none)."""
     if not isinstance(record, dict):
-        raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {record!r}")
+        raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {repr(record)[:200]}")
     return record
 
 
@@ -201,22 +204,40 @@ def _read(path: str) -> bytes:
 
 def _parse(text: bytes, at: str) -> object:
     try:
-        return json.loads(text.decode("utf-8"))
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
     except (ValueError, RecursionError) as error:  # an integer of 5,000 digits among them
         raise InvalidInput(f"{at}: not a JSON object: {error}") from None
 
 
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
 def _json(source: str, raw: bytes) -> Rows:
     """A list of objects, or an object of which one value is such a list."""
     content = _parse(raw.removeprefix(_BOM), source)
     if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list)]
-        content = lists[0] if len(lists) == 1 else [content]
+        lists = {k: v for k, v in content.items() if _of_objects(v)}
+        if len(lists) > 1 and not any(isinstance(v, str) for v in content.values()):
+            names = ", ".join(map(repr, lists))
+            raise InvalidInput(f"{source}: expected one list of JSON objects, got several: {names}")
+        content = next(iter(lists.values())) if len(lists) == 1 and "role" not in next(
+            iter(lists.values())
+        )[0] else [content]
     if not isinstance(content, list):
         raise InvalidInput(f"{source}: expected a list of JSON objects, got {content!r}")
     return Records(source, _digest(raw), content)
+
+
+def _of_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def _table(source: str, raw: bytes) -> Rows:
@@ -227,10 +248,15 @@ def _table(source: str, raw: bytes) -> Rows:
             frame = pl.read_csv(raw, infer_schema=False)
         else:
             frame = pl.read_parquet(raw)
+            # 0.1 in single precision is meant to be 0.1, not 0.10000000149
+            frame = frame.with_columns(pl.col(pl.Float32).cast(pl.String).cast(pl.Float64))
+        frame = frame.with_row_index(_ROW, offset=1)
+        if frame.width > 1:  # blank lines are no rows
+            frame = frame.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
     except Exception as error:
         kind = Path(source).suffix[1:].upper()
         raise InvalidInput(f"cannot read {source!r} as {kind}: {error}") from None
-    return Records(source, _digest(raw), _Frame(frame))
+    return Records(source, _digest(raw), _Frame(frame.drop(_ROW)), frame[_ROW])
 
 
 def _hub(source: str, take: int | None) -> Rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from ...errors import nearest
@@ -63,10 +65,23 @@ def read_prompt(value: object, column: str) -> str | Messages:
     if isinstance(value, str):
         if not value.strip():
             raise BadRow(f"{column} must be a non-empty text, got {value!r}")
-        return value
+        chat = _chat_in(value)
+        return value if chat is None else read_messages(chat, column)
     if isinstance(value, (list, tuple)) and value:
         return read_messages(value, column)
     raise BadRow(f"{column} must be a non-empty text or a list of messages, got {value!r}")
+
+
+def _chat_in(text: str) -> list[Any] | None:
+    """The messages that a text is as JSON: so they are kept in a cell of CSV."""
+    if not re.match(r"\s*\[\s*\{", text):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    talk = isinstance(found, list) and all(isinstance(m, dict) and "role" in m for m in found)
+    return found if talk else None
 
 
 _SPEAKERS = {  # as ShareGPT and its kin have them
@@ -126,9 +141,9 @@ def alternatives(value: object) -> Sequence[object]:
 
 def as_answer(value: object, column: str) -> str:
     """An answer as text (``BadRow`` if it is neither text nor a number)."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise BadRow(f"{column} must be a non-empty text or a number, got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
         raise BadRow(f"{column} must be a finite number, got {value!r}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
