@@ -102,6 +102,10 @@ _WRITTEN = (  # what math-verify reads otherwise than it is meant
 )
 
 
+_BASED = re.compile(r"([0-9A-F]+)(?:_\{?(\d+)\}?)?")
+_UNITED = re.compile(r"([-+]?\\?\$?\d[\d,]*(?:\.\d+)?)(?:\s[A-Za-z]{2,}){1,2}")  # "4 dollars"
+
+
 def _written(text: str) -> str:
     """``text`` in the one of its spellings that is understood."""
     text = text.strip()
@@ -123,6 +127,12 @@ def math_same(answer: str, found: str) -> bool:
         RerootError: the child process cannot be started.
     """
     answer, found = _written(answer), _written(found)
+    based, in_base = _BASED.fullmatch(answer), _BASED.fullmatch(found.strip("$ "))
+    if based and in_base and based[2]:  # math-verify drops subscripts: 2516_8 would be 2516_9
+        return based[1] == in_base[1] and in_base[2] in (None, based[2])
+    united = _UNITED.fullmatch(found)
+    if united and not re.search(r"[A-Za-z]", answer):
+        found = united[1]
     if plain(answer) == plain(found):
         return True
     need("tasks", "math_verify")

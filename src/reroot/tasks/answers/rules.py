@@ -62,6 +62,9 @@ class Exact:
         return answer.strip() == found
 
 
+_SPACED = re.compile(r"(?<=\d)\s(?=\d{3}(?:\s\d{3})*$)")  # thousands of a whole answer
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number, compared as the exact rational number that it is."""
@@ -71,7 +74,7 @@ class Number:
     def find(self, text: str) -> str | None:
         shown = extract.pointed(text)
         if shown is not None and extract.number_in(shown) is not None:
-            return shown if _is_latex(shown) else extract.first_number(shown)
+            return shown if _is_latex(shown) else extract.first_number(_SPACED.sub("", shown))
         return shown if shown is not None and _is_latex(shown) else extract.last_number(text)
 
     def same(self, answer: str, found: str) -> bool:
@@ -82,9 +85,6 @@ class Number:
         # "50%" answers "50" where the question asks for per cent, and "0.5" where it does not
         scale = ("%" in answer) - ("%" in found)
         return value == right or (scale != 0 and value == right * Fraction(100) ** scale)
-
-
-_SPACED = re.compile(r"(?<=\d)\s(?=\d{3}(?:\s\d{3})*$)")  # thousands of a whole answer
 
 
 def _is_latex(text: str) -> bool:

@@ -54,7 +54,9 @@ def _options(value: object, column: str) -> tuple[list[str], list[str]]:
         texts = [o.get("text") for o in value]
     if not isinstance(texts, (list, tuple)) or not 2 <= len(texts) <= len(LETTERS):
         raise BadRow(f"{column} must be a list of 2 to 26 options, got {value!r}")
-    odd = next((t for t in texts if isinstance(t, bool) or not isinstance(t, (str, int, float))), "")
+    odd = next(
+        (t for t in texts if isinstance(t, bool) or not isinstance(t, (str, int, float))), ""
+    )
     if odd != "":
         raise BadRow(f"{column}: an option must be a text or a number, got {odd!r}")
     found = [str(text).strip() for text in texts]

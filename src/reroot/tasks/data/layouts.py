@@ -22,6 +22,7 @@ from .values import (
     told_answer,
     with_system,
 )
+
 CHATS = ("messages", "conversations")
 """Columns of whole chats: an assistant's message that ends one is an output, no part of the prompt."""
 SAID = "'the answer is'"
@@ -127,7 +128,9 @@ class Layout:
         """The answer in the text of an answer: all of it, unless it is a rationale."""
         found = told_answer(text) if self.behind == SAID else final_answer(text)
         if found is None and self.behind and ("\n" in text.strip() or len(text.split()) > 2):
-            raise BadRow(f"there is no answer behind {self.behind} in the text that ends in {text[-60:]!r}")
+            raise BadRow(
+                f"there is no answer behind {self.behind} in the text that ends in {text[-60:]!r}"
+            )
         return text.strip() if found is None else found
 
     def _shown(self, row: Mapping[str, Any]) -> str | None:

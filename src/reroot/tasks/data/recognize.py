@@ -71,7 +71,7 @@ _CONTEXTS = {  # what is asked about: the prompt's column → where it may be
 }
 _LATEX = re.compile(r"\\[a-zA-Z]+|\$|\^")
 _NUMBER = re.compile(  # with a unit of one word: "12 apples", "9 (apples)", "45°"
-    r"[-+−–]?\s?[$€£]?[-+−–]?(?:\d{1,3}(?:[ \u00a0\u202f]\d{3})+|[\d,]*\.?\d+)"
+    r"[-+−–]?\s?[$€£]?[-+−–]?[\d,]*\.?\d+"
     r"(?:[eE][-+]?\d{1,3})?(?:(?:\s\d+)?/\d+)?\s?(?:\\?%|°|[^\W\d]+|\([^\W\d]+\))?"
 )
 
@@ -111,7 +111,11 @@ def recognize(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str] | None
     if "prompt" not in chosen or not (judged or _talks(rows, chosen["prompt"])):
         _refuse(chosen, columns)
     chosen.pop("steps", None)
-    if "choices" in chosen and "choices" not in given and not any(options_in(row, chosen["choices"]) for row in rows):
+    if (
+        "choices" in chosen
+        and "choices" not in given
+        and not any(options_in(row, chosen["choices"]) for row in rows)
+    ):
         chosen.pop("choices")  # a column for other rows' options
     if "choices" in chosen and "answer" not in chosen:
         _refuse({k: v for k, v in chosen.items() if k != "answer"}, columns)

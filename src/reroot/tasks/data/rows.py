@@ -191,7 +191,9 @@ class _Frame(Sequence[Row]):
 def as_row(record: object, at: str) -> Row:
     """``record`` as a row (``InvalidInput`` if it is none)."""
     if not isinstance(record, dict):
-        raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {repr(record)[:200]}")
+        raise InvalidInput(
+            f"{at}: expected a JSON object with prompt and answer, got {repr(record)[:200]}"
+        )
     return record
 
 
@@ -224,20 +226,32 @@ def _json(source: str, raw: bytes) -> Rows:
     """A list of objects, or an object of which one value is such a list."""
     content = _parse(raw.removeprefix(_BOM), source)
     if isinstance(content, dict):
-        lists = {k: v for k, v in content.items() if _of_objects(v)}
+        lists = {name: v for name, v in content.items() if _of_rows(v)}
         if len(lists) > 1 and not any(isinstance(v, str) for v in content.values()):
             names = ", ".join(map(repr, lists))
             raise InvalidInput(f"{source}: expected one list of JSON objects, got several: {names}")
-        content = next(iter(lists.values())) if len(lists) == 1 and "role" not in next(
-            iter(lists.values())
-        )[0] else [content]
+        content = next(iter(lists.values())) if len(lists) == 1 else [content]
     if not isinstance(content, list):
         raise InvalidInput(f"{source}: expected a list of JSON objects, got {content!r}")
     return Records(source, _digest(raw), content)
 
 
-def _of_objects(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+def _counted(frame: Any) -> Any:
+    """A frame of text, with integers where ``max_tokens`` holds nothing else."""
+    import polars as pl
+
+    for name in set(frame.columns) & {"max_tokens", "max_new_tokens"}:
+        column = frame[name].str.strip_chars().cast(pl.Int64, strict=False)
+        if column.null_count() == frame[name].null_count():
+            frame = frame.with_columns(column)
+    return frame
+
+
+def _of_rows(value: Any) -> bool:
+    """Whether ``value`` is a list of objects, and not of messages."""
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        return False
+    return bool(value) and not {"role", "from"} & set(value[0])
 
 
 def _table(source: str, raw: bytes) -> Rows:
@@ -245,7 +259,7 @@ def _table(source: str, raw: bytes) -> Rows:
 
     try:
         if source.lower().endswith(".csv"):  # every cell as text: what it means is decided later
-            frame = pl.read_csv(raw, infer_schema=False)
+            frame = _counted(pl.read_csv(raw, infer_schema=False))
         else:
             frame = pl.read_parquet(raw)
             # 0.1 in single precision is meant to be 0.1, not 0.10000000149
@@ -256,7 +270,7 @@ def _table(source: str, raw: bytes) -> Rows:
     except Exception as error:
         kind = Path(source).suffix[1:].upper()
         raise InvalidInput(f"cannot read {source!r} as {kind}: {error}") from None
-    return Records(source, _digest(raw), _Frame(frame.drop(_ROW)), frame[_ROW])
+    return Records(source, _digest(raw), _Frame(frame.drop(_ROW)), frame[_ROW].to_list())
 
 
 def _hub(source: str, take: int | None) -> Rows:

@@ -162,8 +162,6 @@ def options_of(columns: Mapping[str, str], row: Mapping[str, Any]) -> dict[str, 
             continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if name == "max_tokens" and isinstance(value, str) and re.fullmatch(r"\d{1,9}", value.strip()):
-            value = int(value)  # cells of CSV are text
         if name == "id" and (
             isinstance(value, bool) or not isinstance(value, (str, int)) or value == ""
         ):
