@@ -204,15 +204,6 @@ def _read(path: str) -> bytes:
         raise InvalidInput(f"cannot read the task file {path!r}: {error.strerror}") from None
 
 
-def _parse(text: bytes, at: str) -> object:
-    try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_object)
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
-    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits among them
-        raise InvalidInput(f"{at}: not a JSON object: {error}") from None
-
-
 def _object(pairs: list[tuple[str, Any]]) -> Row:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -220,6 +211,18 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice!r} is given twice")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _parse(text: bytes, at: str) -> object:
+    try:
+        return _DECODER.decode(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits among them
+        raise InvalidInput(f"{at}: not a JSON object: {error}") from None
 
 
 def _json(source: str, raw: bytes) -> Rows:

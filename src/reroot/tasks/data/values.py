@@ -74,7 +74,7 @@ def read_prompt(value: object, column: str) -> str | Messages:
 
 def _chat_in(text: str) -> list[Any] | None:
     """The messages that a text is as JSON: so they are kept in a cell of CSV."""
-    if not re.match(r"\s*\[\s*\{", text):
+    if not text.startswith("["):
         return None
     try:
         found = json.loads(text)
