@@ -74,6 +74,14 @@ def test_a_text_is_the_option_that_it_is_and_not_its_number(tmp_path: Path) -> N
     assert read_rows(tmp_path, row)[0].answer == "C"
 
 
+def test_a_number_that_is_an_option_and_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    row = {"question": "q", "choices": [1, 2, 3], "answer": 2}
+    with pytest.raises(InvalidInput, match=r"answer may be an option or its place from 0, got 2"):
+        read_rows(tmp_path, row)
+    (problem,) = read_rows(tmp_path, {**row, "choices": ["1", "2", "3"]})  # as MMLU has them
+    assert problem.answer == "C"
+
+
 def test_options_are_never_dropped_unless_no_row_has_any(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="the field 'answer' is missing"):
         read_rows(tmp_path, {**TWO, "rationale": "because"})
@@ -151,6 +159,31 @@ def test_the_answer_is(tmp_path: Path) -> None:
     (problem,) = read_rows(tmp_path, {"query": "q", "response": LONG})
     assert (problem.answer, problem.demonstration) == ("10", f" {LONG}")
     assert score(problem, done("3+7=10.")) == 1.0
+
+
+ASK = [{"role": "user", "content": "3+7?"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"messages": [*ASK, {"role": "assistant", "content": "so\n#### 10"}]}, "number"),
+        (
+            {"prompt": ASK, "completion": [{"role": "assistant", "content": "so\n#### 10"}]},
+            "number",
+        ),
+        ({"messages": [*ASK, {"role": "assistant", "content": r"so \boxed{10}"}]}, "math"),
+        ({"prompt": "3+7?", "answer": "10", "solution": "3+7=10"}, "number"),
+        ({"prompt": "3+7?", "answer": "10", "demonstration": "10"}, "exact"),
+        ({"question": "3+7?", "final_answer": ["10"], "solution": ["3+7=10"]}, "number"),
+    ],
+)
+def test_rationales_wherever_they_stand(tmp_path: Path, row: dict[str, Any], kind: str) -> None:
+    if kind == "math":
+        pytest.importorskip("math_verify")
+    task = read(write(tmp_path / "t.jsonl", row))
+    assert (task.by.kind, task.problem(0).answer) == (kind, "10")
+    assert not list(self_check([task.problem(0)]))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ def multiple_choice(
     labels, options = _options(options_in(row, columns["choices"]), columns["choices"])
     right = at_path(row, columns["answer"])
     index = _right(labels, options, right)
+    if _is_number(right) and str(right) in options and options.index(str(right)) != index:
+        raw = options_in(row, columns["choices"])
+        if isinstance(raw, (list, tuple)) and all(map(_is_number, raw)):
+            raise BadRow(f"{columns['answer']} may be an option or its place from 0, got {right!r}")
     if not 0 <= index < len(options):
         raise BadRow(f"{columns['answer']} must name one of the options, got {right!r}")
     shown = "\n".join(f"{LETTERS[i]}. {o}" for i, o in enumerate(options))
@@ -64,6 +68,10 @@ def _options(value: object, column: str) -> tuple[list[str], list[str]]:
     if all(own):  # "A)21": the letters are written already
         found = [text[m.end() :] for text, m in zip(found, own, strict=True) if m]
     return [str(label) for label in labels], found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _right(labels: Sequence[str], options: Sequence[str], right: object) -> int:

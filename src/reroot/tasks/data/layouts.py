@@ -137,6 +137,8 @@ class Layout:
         if "demonstration" not in self.columns:
             return None
         value = at_path(row, self.columns["demonstration"])
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
+            value = value[0]  # of several solutions
         if isinstance(value, (list, tuple)):
             messages = read_messages(value, self.columns["demonstration"])
             value = messages[-1]["content"]

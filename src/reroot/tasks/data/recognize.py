@@ -66,7 +66,7 @@ _OPTIONAL = {
 }
 _QUESTIONS = ("question", "problem", "query", "question_stem")
 _CONTEXTS = {  # what is asked about: the prompt's column → where it may be
-    **dict.fromkeys(_QUESTIONS, ("context", "passage", "body")),
+    **dict.fromkeys(_QUESTIONS, ("context", "passage", "body", "article", "support")),
     "instruction": ("input", "context"),
 }
 _LATEX = re.compile(r"\\[a-zA-Z]+|\$|\^")
@@ -168,7 +168,8 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
     """The layout's name and kind, by what the rows hold."""
     names = set(columns.values())
     question = columns["prompt"].lower() in _QUESTIONS
-    values = [look(row, columns.get("answer", columns.get("demonstration", ""))) for row in rows]
+    source = columns.get("answer", columns.get("demonstration", columns["prompt"]))
+    values = [_last_said(look(row, source)) for row in rows]
     raw = [a for v in values for a in (v if isinstance(v, (list, tuple)) else [v])]
     texts = [v for v in raw if isinstance(v, str)]
     if "choices" in columns:
@@ -176,7 +177,7 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
     if _most(texts, marked):
         name = "gsm8k" if {"question", "answer"} <= names else "answers behind ####"
         return Layout(name, "number", columns, question, behind="####")
-    shown = [look(row, columns.get("demonstration", "")) for row in rows]
+    shown = [_last_said(look(row, columns.get("demonstration", ""))) for row in rows]
     if any(isinstance(t, str) and boxed(t) is not None for t in (*texts, *shown)):
         name = "math" if {"problem", "solution"} & names else "answers in \\boxed"
         behind = "\\boxed" if "answer" not in columns and _most(texts, boxed) else ""
@@ -191,7 +192,9 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
     if "answer" not in columns:
         talk = _talks(rows, columns["prompt"])
         return Layout("conversation" if talk else "prompt-completion", "exact", columns)
-    kind = _kind_of(texts) if question or columns["prompt"].lower() in CHATS else "exact"
+    reasoned = any(t is not None and t != v for t, v in zip(shown, values, strict=True))
+    chat = columns["prompt"].lower() in CHATS
+    kind = _kind_of(texts) if question or chat or reasoned else "exact"
     return Layout("question-answer" if question else "prompt-answer", kind, columns, question)
 
 
@@ -211,6 +214,12 @@ def _context(
     values = [look(row, name) for row in rows] if name else []
     texts = any(values) and all(v is None or isinstance(v, str) for v in values)
     return name if texts else None
+
+
+def _last_said(value: Any) -> Any:
+    """The text of the last of messages, or ``value``."""
+    last = value[-1] if isinstance(value, (list, tuple)) and value else None
+    return last.get("content", last.get("value")) if isinstance(last, dict) else value
 
 
 def _most(texts: Sequence[str], finds: Callable[[str], object]) -> bool:
