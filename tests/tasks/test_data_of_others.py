@@ -175,6 +175,9 @@ ASK = [{"role": "user", "content": "3+7?"}]
         ({"messages": [*ASK, {"role": "assistant", "content": r"so \boxed{10}"}]}, "math"),
         ({"prompt": "3+7?", "answer": "10", "solution": "3+7=10"}, "number"),
         ({"prompt": "3+7?", "answer": "10", "demonstration": "10"}, "exact"),
+        ({"prompt": ASK, "solution": "10"}, "number"),
+        ({"question": "3+7?", "solution": "10", "attempt": "well"}, "number"),
+        ({"prompt": "3+7?", "completion": "10"}, "exact"),
         ({"question": "3+7?", "final_answer": ["10"], "solution": ["3+7=10"]}, "number"),
     ],
 )

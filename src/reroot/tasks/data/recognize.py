@@ -69,6 +69,7 @@ _CONTEXTS = {  # what is asked about: the prompt's column → where it may be
     **dict.fromkeys(_QUESTIONS, ("context", "passage", "body", "article", "support")),
     "instruction": ("input", "context"),
 }
+_SHORT = 6  # words of an answer that is no rationale
 _LATEX = re.compile(r"\\[a-zA-Z]+|\$|\^")
 _NUMBER = re.compile(  # with a unit of one word: "12 apples", "9 (apples)", "45°"
     r"[-+−–]?\s?[$€£]?[-+−–]?[\d,]*\.?\d+"
@@ -183,18 +184,22 @@ def _named(columns: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Layout
         behind = "\\boxed" if "answer" not in columns and _most(texts, boxed) else ""
         return Layout(name, "math", columns, question, behind)
     told = [said(t) for t in texts]
-    if question and all(told) and any(len(t.split()) > 6 for t in texts):
+    if question and all(told) and any(len(t.split()) > _SHORT for t in texts):
         kind = _kind_of([t for t in told if t is not None])
         return Layout("answers behind 'the answer is'", kind, columns, question, SAID)
     numbers = [v for v in raw if isinstance(v, (int, float, Decimal)) and not isinstance(v, bool)]
     if numbers and len(numbers) == sum(v is not None for v in raw):
         return Layout("numbers", "number", columns, question)
-    if "answer" not in columns:
+    short = bool(texts) and all(len(t.split()) <= _SHORT for t in texts)
+    if "answer" not in columns and not (source.lower() == "solution" and short):
         talk = _talks(rows, columns["prompt"])
         return Layout("conversation" if talk else "prompt-completion", "exact", columns)
-    reasoned = any(t is not None and t != v for t, v in zip(shown, values, strict=True))
+    reasoned = "answer" in columns and any(
+        t is not None and t != v for t, v in zip(shown, values, strict=True)
+    )
     chat = columns["prompt"].lower() in CHATS
-    kind = _kind_of(texts) if question or chat or reasoned else "exact"
+    bare = "answer" not in columns  # a solution that is no more than an answer
+    kind = _kind_of(texts) if question or chat or reasoned or bare else "exact"
     return Layout("question-answer" if question else "prompt-answer", kind, columns, question)
 
 
