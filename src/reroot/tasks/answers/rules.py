@@ -118,8 +118,8 @@ class Choice:
         pointed = extract.pointed(text)
         shown = extract.plain(pointed or text).strip(" \t\n`'\"*")
         # what is pointed out begins with its letter: "C, since both A and B are wrong"
-        end = r"(?![\w'])" if pointed else r"(?:[).:]|\s*$)"
-        start = re.match(rf"\(?([A-Z]){end}", shown)
+        end = r"(?<!I)(?![\w']| or | and )" if pointed else r"(?:[).:]|\s*$)"
+        start = re.match(rf"\(?([A-Z])(?:{end})", shown)
         return start[1] if start else extract.option_in(shown) or shown.strip()
 
     def same(self, answer: str, found: str) -> bool:
