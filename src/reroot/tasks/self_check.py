@@ -17,7 +17,7 @@ from .base import Problem
 from .judges import check, score
 from .lines import prompt_words
 
-_LAST_NUMBER = re.compile(r"\d+(?!.*\d)", re.DOTALL)
+_LAST_DIGIT = re.compile(r"\d(?=\D*\Z)")
 Fit = Callable[[Problem], object]
 """Binds a problem to a generator; raises ``InvalidInput`` or ``OracleError`` where it does not fit."""
 
@@ -111,7 +111,7 @@ def _of_reward(problem: Problem, limit: float | None) -> Iterator[Fault]:
         yield Fault(
             problem.id, f"its verifier rejects its demonstration, which ends in {text[-60:]!r}"
         )
-    changed = _LAST_NUMBER.sub(lambda found: str(int(found[0]) + 1), text)
+    changed = _LAST_DIGIT.sub(lambda found: str((int(found[0]) + 1) % 10), text)
     rule = problem.equality
     elsewhere = rule is not None and rule.find(changed) == rule.find(text)
     if changed != text and not elsewhere and reward(changed) >= problem.pass_at:

@@ -13,6 +13,7 @@ _SAID = re.compile(
 )
 _NUMBER = re.compile(
     r"""(?P<sign>[-+−–]?)\s?(?:[$€£]|\\\$)?\s?
+    (?:(?P<units>\d+)[ \u00a0](?=\d+/\d))?  # of a mixed number, 1 1/2
     (?P<whole>\d{1,3}(?:(?:,|\{,\}|\\,|\u2009|\u202f|\u00a0)\d{3})+(?!\d)|\d+)?
     (?P<rest>\.\d+)?(?P<power>[eE][-+]?\d{1,3})?
     (?:\s?/\s?(?P<below>\d+(?:\.\d+)?))?(?P<percent>\s?\\?%)?""",
@@ -79,7 +80,7 @@ def number_in(text: str, first: bool = False) -> Fraction | None:
     below = Fraction(match["below"]) if match["below"] else Fraction(1)
     if below == 0:
         return None
-    value = value / below / (100 if match["percent"] else 1)
+    value = (value / below + int(match["units"] or 0)) / (100 if match["percent"] else 1)
     minus = match["sign"] in ("-", "−", "–") and not _between(text, match.start())
     return -value if minus else value
 

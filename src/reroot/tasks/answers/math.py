@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import threading
 from functools import lru_cache
 
 from ...errors import RerootError, need
+from .extract import plain
 
 LIMIT = 5
 """Seconds that math-verify may take to read an expression, and again to compare two."""
@@ -90,6 +92,28 @@ atexit.register(_child.stop)
 os.register_at_fork(after_in_child=_child.__init__)  # pipes are not shared
 
 
+_WRITTEN = (  # what math-verify reads otherwise than it is meant
+    (re.compile(r"(?<=\d)\\[,!](?=\d{3})"), ""),
+    (re.compile(r"(?<=\d)\s?°"), r"^\\circ"),
+    (re.compile(r"√\s?(\w+|\([^()]*\))"), r"\\sqrt{\1}"),
+    (re.compile(r"\\varnothing|∅"), r"\\emptyset"),
+    (re.compile(r"[\u00a0\u2009\u202f]"), " "),
+    (re.compile(r"^(\d+) (\d+)/(\d+)$"), r"\1\\frac{\2}{\3}"),
+)
+
+
+_BASED = re.compile(r"([0-9A-F]+)(?:_\{?(\d+)\}?)?")
+_UNITED = re.compile(r"([-+]?\\?\$?\d[\d,]*(?:\.\d+)?)(?:\s[A-Za-z]{2,}){1,2}")  # "4 dollars"
+
+
+def _written(text: str) -> str:
+    """``text`` in the one of its spellings that is understood."""
+    text = text.strip()
+    for pattern, instead in _WRITTEN:
+        text = pattern.sub(instead, text)
+    return text
+
+
 @lru_cache(maxsize=65536)
 def math_same(answer: str, found: str) -> bool:
     """Whether two expressions, LaTeX or plain, are equal.
@@ -102,7 +126,14 @@ def math_same(answer: str, found: str) -> bool:
         MissingDependency: math-verify is not installed.
         RerootError: the child process cannot be started.
     """
-    if answer.strip() == found.strip():
+    answer, found = _written(answer), _written(found)
+    based, in_base = _BASED.fullmatch(answer), _BASED.fullmatch(found.strip("$ "))
+    if based and in_base and based[2]:  # math-verify drops subscripts: 2516_8 would be 2516_9
+        return based[1] == in_base[1] and in_base[2] in (None, based[2])
+    united = _UNITED.fullmatch(found)
+    if united and not re.search(r"[A-Za-z]", answer):
+        found = united[1]
+    if plain(answer) == plain(found):
         return True
     need("tasks", "math_verify")
     try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol
 
 from ... import specs
@@ -61,6 +62,9 @@ class Exact:
         return answer.strip() == found
 
 
+_SPACED = re.compile(r"(?<=\d)\s(?=\d{3}(?:\s\d{3})*$)")  # thousands of a whole answer
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number, compared as the exact rational number that it is."""
@@ -70,16 +74,17 @@ class Number:
     def find(self, text: str) -> str | None:
         shown = extract.pointed(text)
         if shown is not None and extract.number_in(shown) is not None:
-            return shown if _is_latex(shown) else extract.first_number(shown)
+            return shown if _is_latex(shown) else extract.first_number(_SPACED.sub("", shown))
         return shown if shown is not None and _is_latex(shown) else extract.last_number(text)
 
     def same(self, answer: str, found: str) -> bool:
-        right, value = extract.number_in(answer, first=True), extract.number_in(found, first=True)
+        right = extract.number_in(_SPACED.sub("", answer), first=True)
+        value = extract.number_in(found, first=True)
         if right is None or _is_latex(found):
             return math_same(answer, found)
         # "50%" answers "50" where the question asks for per cent, and "0.5" where it does not
-        percent = "%" in found and "%" not in answer
-        return value == right or (percent and value == right / 100)
+        scale = ("%" in answer) - ("%" in found)
+        return value == right or (scale != 0 and value == right * Fraction(100) ** scale)
 
 
 def _is_latex(text: str) -> bool:
@@ -100,6 +105,9 @@ class Math:
         return math_same(answer, found)
 
 
+_LETTERED = re.compile(r"^\(?([A-Za-z])[).:]?$")  # "(B)", "B)"
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The letter of an option."""
@@ -107,11 +115,15 @@ class Choice:
     kind: str = "choice"
 
     def find(self, text: str) -> str | None:
-        shown = extract.plain(extract.pointed(text) or text)
-        start = re.match(r"\s*\(?([A-Z])(?:[).:]|\s*$)", shown)
+        pointed = extract.pointed(text)
+        shown = extract.plain(pointed or text).strip(" \t\n`'\"*")
+        # what is pointed out begins with its letter: "C, since both A and B are wrong"
+        end = r"(?<!I)(?![\w']| or | and )" if pointed else r"(?:[).:]|\s*$)"
+        start = re.match(rf"\(?([A-Z])(?:{end})", shown)
         return start[1] if start else extract.option_in(shown) or shown.strip()
 
     def same(self, answer: str, found: str) -> bool:
+        answer = _LETTERED.sub(r"\1", answer.strip())
         if len(answer) > 1:  # the text of an option
             return found.strip().strip(".").casefold() == answer.strip().strip(".").casefold()
         return found.upper() == answer.strip().upper() if len(found) == 1 else False

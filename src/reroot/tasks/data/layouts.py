@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .choices import multiple_choice
 from .process import LABELLED, Step, read_steps
 from .rows import BadRow
 from .values import (
@@ -18,10 +19,13 @@ from .values import (
     options_of,
     read_messages,
     read_prompt,
+    told_answer,
     with_system,
 )
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CHATS = ("messages", "conversations")
+"""Columns of whole chats: an assistant's message that ends one is an output, no part of the prompt."""
+SAID = "'the answer is'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Layout:
         kind: how answers are compared unless the user says.
         columns: role → column, dotted where it is inside another.
         question: whether prompts are bare questions, which want a frame around them.
+        behind: what the answers stand behind in their texts, where most of these are rationales.
         unused: columns that nothing was read from.
     """
 
@@ -63,6 +68,7 @@ class Layout:
     kind: str
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     question: bool = False
+    behind: str = ""
     unused: tuple[str, ...] = ()
 
     def item(self, row: Mapping[str, Any]) -> Item:
@@ -76,6 +82,8 @@ class Layout:
             return _of_steps(question, steps, answer)
         prompt = read_prompt(at_path(row, self.columns["prompt"]), self.columns["prompt"])
         found = options_of(self.columns, row)
+        if "context" in self.columns:
+            prompt = self._with_context(prompt, at_path(row, self.columns["context"]))
         if "system" in self.columns:
             system = at_path(row, self.columns["system"])
             if system is not None and not isinstance(system, str):
@@ -85,31 +93,52 @@ class Layout:
         group = row.get("data_source")
         return Item(prompt, answers, shown, group=group if isinstance(group, str) else "", **found)
 
+    def _with_context(self, prompt: str | Messages, context: object) -> str | Messages:
+        if context is None or context == "":
+            return prompt
+        if not isinstance(context, str) or not isinstance(prompt, str):
+            raise BadRow(f"{self.columns['context']} must be text beside a text, got {context!r}")
+        behind = self.columns["prompt"].lower() == "instruction"
+        return "\n".join((prompt, context) if behind else (context, prompt))
+
     def _judged(
         self, prompt: str | Messages, row: Mapping[str, Any]
     ) -> tuple[str | Messages, tuple[str, ...], str | None]:
         shown = self._shown(row)
+        answered = not isinstance(prompt, str) and prompt[-1]["role"] == "assistant"
+        if answered and shown is None and self.columns["prompt"].lower() in CHATS:
+            shown, prompt = as_messages(prompt)[-1]["content"], as_messages(prompt)[:-1]
+            if not prompt:
+                raise BadRow(f"{self.columns['prompt']} has no message before the assistant's")
         if "choices" in self.columns:
-            return _multiple_choice(prompt, row, self.columns, shown)
+            return *multiple_choice(prompt, row, self.columns), shown
         if "answer" in self.columns:
             given = at_path(row, self.columns["answer"])
             answers = tuple(as_answer(a, self.columns["answer"]) for a in alternatives(given))
-        elif shown is None and not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
-            shown, prompt = prompt[-1]["content"], prompt[:-1]
-            answers = (shown,)
         elif shown is None:
             raise BadRow("there is neither an answer nor a demonstration")
         else:
             answers = (shown,)
-        finals = tuple(final_answer(a) for a in answers)
+        finals = tuple(self._final(a) for a in answers)
         if shown is None and finals != answers:
             shown = answers[0]  # a rationale, not an answer
         return prompt, finals, shown
+
+    def _final(self, text: str) -> str:
+        """The answer in the text of an answer: all of it, unless it is a rationale."""
+        found = told_answer(text) if self.behind == SAID else final_answer(text)
+        if found is None and self.behind and ("\n" in text.strip() or len(text.split()) > 2):
+            raise BadRow(
+                f"there is no answer behind {self.behind} in the text that ends in {text[-60:]!r}"
+            )
+        return text.strip() if found is None else found
 
     def _shown(self, row: Mapping[str, Any]) -> str | None:
         if "demonstration" not in self.columns:
             return None
         value = at_path(row, self.columns["demonstration"])
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
+            value = value[0]  # of several solutions
         if isinstance(value, (list, tuple)):
             messages = read_messages(value, self.columns["demonstration"])
             value = messages[-1]["content"]
@@ -120,43 +149,11 @@ class Layout:
         return value
 
 
-def _multiple_choice(
-    prompt: str | Messages, row: Mapping[str, Any], columns: Mapping[str, str], shown: str | None
-) -> tuple[str | Messages, tuple[str, ...], str | None]:
-    """The options under the question, and the right one as letter and as text."""
-    options, right = at_path(row, columns["choices"]), at_path(row, columns["answer"])
-    labels: Sequence[Any] = _LETTERS
-    if isinstance(options, Mapping):
-        labels, options = options.get("label", _LETTERS), options.get("text")
-    if not isinstance(options, (list, tuple)) or not 2 <= len(options) <= len(_LETTERS):
-        raise BadRow(f"{columns['choices']} must be a list of 2 to 26 options, got {options!r}")
-    if isinstance(right, str) and not (right.isdigit() and right not in labels):
-        text = right.strip()
-        index = list(labels).index(text) if text in labels else _place(options, text)
-    elif isinstance(right, (int, float, str)) and 0 <= float(right) < len(options):
-        index = int(float(right))
-    else:
-        index = -1
-    if not 0 <= index < len(options):
-        raise BadRow(f"{columns['answer']} must name one of the options, got {right!r}")
-    shown_options = "\n".join(f"{_LETTERS[i]}. {o}" for i, o in enumerate(options))
-    if isinstance(prompt, str):
-        prompt = f"{prompt}\n{shown_options}"
-    else:
-        last = {**prompt[-1], "content": f"{prompt[-1]['content']}\n{shown_options}"}
-        prompt = (*prompt[:-1], last)
-    return prompt, (_LETTERS[index], str(options[index])), shown
-
-
-def _place(options: Sequence[Any], text: str) -> int:
-    return next((i for i, o in enumerate(options) if str(o).strip() == text), -1)
-
-
 def _of_steps(question: str, steps: tuple[Step, ...], answer: str | None) -> Item:
     """Labelled steps: a demonstration where all are right."""
     right = bool(steps) and all(step.label > 0 for step in steps)
     text = "\n".join(step.text for step in steps)
-    final = answer if answer is not None else (final_answer(text) if right else None)
+    final = answer if answer is not None else (told_answer(text) if right else None)
     return Item(
         question, () if final is None else (final,), text if right else None, solutions=(steps,)
     )

@@ -21,6 +21,7 @@ MARK = "ки"
 """The token that Math-Shepherd and OpenR put where a step is judged."""
 
 _LABELS = {"+": 1, "-": -1, "1": 1, "0": -1, "-1": -1, "true": 1, "false": -1}
+_WORDS = {"good": 1, "neutral": 0, "bad": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def _prm800k(row: Mapping[str, Any]) -> tuple[str, tuple[Step, ...], str | None]
             taken = options[chosen if isinstance(chosen, int) else 0]
             rating = taken.get("rating")
             steps.append(Step(taken["text"], 0 if rating is None else int(rating)))
+    if row["label"].get("finish_reason", "solution") not in ("solution", None):
+        steps.append(Step("", 0))  # given up: right as far as it went, and no demonstration
     answer = row["question"].get("ground_truth_answer")
     return row["question"]["problem"], tuple(steps), None if answer is None else str(answer)
 
@@ -101,7 +104,7 @@ def _prm800k(row: Mapping[str, Any]) -> tuple[str, tuple[Step, ...], str | None]
 def _shepherd(row: Mapping[str, Any]) -> tuple[str, tuple[Step, ...], str | None]:
     """Marks in ``input`` stand where ``label`` has + or −."""
     parts = row["input"].split(MARK)
-    labels = re.findall(r"[+-](?=\s*(?:\n|$|Step \d))", row["label"])
+    labels = _marked_labels(parts, row["label"])
     question, first = _before_steps(parts[0])
     texts = [t.strip() for t in (first, *parts[1:-1])] if len(parts) > 1 else []
     steps = _pair(texts, labels)
@@ -137,12 +140,24 @@ def _stepwise(row: Mapping[str, Any]) -> tuple[str, tuple[Step, ...], str | None
     return question, _pair(texts or (), labels or ()), None if answer is None else str(answer)
 
 
+def _marked_labels(parts: Sequence[str], text: str) -> list[str]:
+    """The labels in ``text``, which repeats ``parts`` with a label behind each but the last."""
+    labels, at = [], 0
+    for part in parts[:-1]:
+        end = at + len(part)
+        if text[at:end] != part or text[end : end + 1] not in ("+", "-"):  # not word for word
+            return re.findall(r"[+-](?=\s*(?:\n|$|Step \d))", text)
+        labels.append(text[end])
+        at = end + 1
+    return labels
+
+
 _READERS = {PRM800K: _prm800k, SHEPHERD: _shepherd, OPENR: _openr, STEPWISE: _stepwise}
 
 
 def _before_steps(text: str) -> tuple[str, str]:
     """The question, and the first step behind it."""
-    cut = re.search(r"\bStep 1\b", text)
+    cut = re.search(r"\bStep 1\s*:", text) or re.search(r"\bStep 1\b", text)
     if cut is None:
         raise ValueError(f"no 'Step 1' in {text[:80]!r}")
     return text[: cut.start()].strip(), text[cut.start() :]
@@ -161,7 +176,9 @@ def _text(value: object) -> str:
 
 
 def _label(value: object) -> int:
-    known = _LABELS.get(str(value).strip().lower())
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    known = {**_LABELS, **_WORDS}.get(str(value).strip().lower())
     if known is None:
         raise ValueError(f"a step's label must be one of {', '.join(_LABELS)}, got {value!r}")
     return known

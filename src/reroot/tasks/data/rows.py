@@ -21,6 +21,7 @@ from ...errors import InvalidInput, MissingDependency
 Row = dict[str, Any]
 HUB = "hf:"
 FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+_ROW = "\0row"  # no column has this name
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -122,11 +123,13 @@ class Records:
 
     Attributes:
         records: anything whose items are mappings.
+        numbers: of the records in the source, from 1, where some of it are none.
     """
 
     source: str
     digest: str
     records: Sequence[Any]
+    numbers: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -135,10 +138,10 @@ class Records:
         return as_row(self.records[index], self.place(index))
 
     def place(self, index: int) -> str:
-        return f"{self.source}, row {index + 1}"
+        return f"{self.source}, row {self.label(index)}"
 
     def label(self, index: int) -> str:
-        return str(index + 1)
+        return str(index + 1 if self.numbers is None else self.numbers[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,9 @@ class _Frame(Sequence[Row]):
 def as_row(record: object, at: str) -> Row:
     """``record`` as a row (``InvalidInput`` if it is none)."""
     if not isinstance(record, dict):
-        raise InvalidInput(f"{at}: expected a JSON object with prompt and answer, got {record!r}")
+        raise InvalidInput(
+            f"{at}: expected a JSON object with prompt and answer, got {repr(record)[:200]}"
+        )
     return record
 
 
@@ -199,9 +204,21 @@ def _read(path: str) -> bytes:
         raise InvalidInput(f"cannot read the task file {path!r}: {error.strerror}") from None
 
 
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def _parse(text: bytes, at: str) -> object:
     try:
-        return json.loads(text.decode("utf-8"))
+        return _DECODER.decode(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{at}: not UTF-8 text (byte {error.start + 1})") from None
     except (ValueError, RecursionError) as error:  # an integer of 5,000 digits among them
@@ -212,11 +229,32 @@ def _json(source: str, raw: bytes) -> Rows:
     """A list of objects, or an object of which one value is such a list."""
     content = _parse(raw.removeprefix(_BOM), source)
     if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list)]
-        content = lists[0] if len(lists) == 1 else [content]
+        lists = {name: v for name, v in content.items() if _of_rows(v)}
+        if len(lists) > 1 and not any(isinstance(v, str) for v in content.values()):
+            names = ", ".join(map(repr, lists))
+            raise InvalidInput(f"{source}: expected one list of JSON objects, got several: {names}")
+        content = next(iter(lists.values())) if len(lists) == 1 else [content]
     if not isinstance(content, list):
         raise InvalidInput(f"{source}: expected a list of JSON objects, got {content!r}")
     return Records(source, _digest(raw), content)
+
+
+def _counted(frame: Any) -> Any:
+    """A frame of text, with integers where ``max_tokens`` holds nothing else."""
+    import polars as pl
+
+    for name in set(frame.columns) & {"max_tokens", "max_new_tokens"}:
+        column = frame[name].str.strip_chars().cast(pl.Int64, strict=False)
+        if column.null_count() == frame[name].null_count():
+            frame = frame.with_columns(column)
+    return frame
+
+
+def _of_rows(value: Any) -> bool:
+    """Whether ``value`` is a list of objects, and not of messages."""
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        return False
+    return bool(value) and not {"role", "from"} & set(value[0])
 
 
 def _table(source: str, raw: bytes) -> Rows:
@@ -224,13 +262,18 @@ def _table(source: str, raw: bytes) -> Rows:
 
     try:
         if source.lower().endswith(".csv"):  # every cell as text: what it means is decided later
-            frame = pl.read_csv(raw, infer_schema=False)
+            frame = _counted(pl.read_csv(raw, infer_schema=False))
         else:
             frame = pl.read_parquet(raw)
+            # 0.1 in single precision is meant to be 0.1, not 0.10000000149
+            frame = frame.with_columns(pl.col(pl.Float32).cast(pl.String).cast(pl.Float64))
+        frame = frame.with_row_index(_ROW, offset=1)
+        if frame.width > 1:  # blank lines are no rows
+            frame = frame.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
     except Exception as error:
         kind = Path(source).suffix[1:].upper()
         raise InvalidInput(f"cannot read {source!r} as {kind}: {error}") from None
-    return Records(source, _digest(raw), _Frame(frame))
+    return Records(source, _digest(raw), _Frame(frame.drop(_ROW)), frame[_ROW].to_list())
 
 
 def _hub(source: str, take: int | None) -> Rows:

@@ -42,6 +42,7 @@ QUESTION = "Question: {prompt}\nAnswer:"
 _STOP = "Question:"
 _SAMPLE = 20  # rows that a layout is recognized by
 _SLACK = 4  # tokens beyond one per byte of the demonstration
+_SHOWN = 400  # characters of what is wrong with a row
 _REASONING = {"math": 512}
 _ROOM = 256  # tokens for an output that may reason
 
@@ -241,6 +242,7 @@ class DataTask:
             except (BadRow, InvalidInput) as error:
                 at = self.rows.place(index)
                 text = str(error).removeprefix(f"{at}: ")
+                text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
                 if not self.settings.skip_bad:
                     raise InvalidInput(f"{at}: {text}") from None
                 skipped.append((at, text))

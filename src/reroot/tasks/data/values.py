@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from ...errors import nearest
-from ..answers.extract import boxed, marked
+from ..answers.extract import boxed, marked, said
 from .rows import BadRow
 
 Message = dict[str, str]
 Messages = tuple[Message, ...]
 
 
-def final_answer(text: str) -> str:
-    """The answer in a rationale: behind the last ``####``, in the last ``\\boxed``, or all of it."""
-    for found in (marked(text), boxed(text)):
-        if found is not None:
-            return found.strip()
-    return text.strip()
+def final_answer(text: str) -> str | None:
+    """The answer in a rationale: behind the last ``####`` or in the last ``\\boxed``, if there is one."""
+    found = marked(text)
+    found = boxed(text) if found is None else found
+    return None if found is None else found.strip()
+
+
+def told_answer(text: str) -> str | None:
+    """The answer in a rationale that may end in "The answer is: …" instead."""
+    found = final_answer(text)
+    return said(text) or None if found is None else found
 
 
 def at_path(row: Mapping[str, Any], path: str) -> Any:
@@ -57,13 +65,38 @@ def read_prompt(value: object, column: str) -> str | Messages:
     if isinstance(value, str):
         if not value.strip():
             raise BadRow(f"{column} must be a non-empty text, got {value!r}")
-        return value
+        chat = _chat_in(value)
+        return value if chat is None else read_messages(chat, column)
     if isinstance(value, (list, tuple)) and value:
         return read_messages(value, column)
     raise BadRow(f"{column} must be a non-empty text or a list of messages, got {value!r}")
 
 
-_SPEAKERS = {"human": "user", "gpt": "assistant"}  # as ShareGPT has them
+def _chat_in(text: str) -> list[Any] | None:
+    """The messages that a text is as JSON: so they are kept in a cell of CSV."""
+    if not text.startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    talk = isinstance(found, list) and all(isinstance(m, dict) and "role" in m for m in found)
+    return found if talk else None
+
+
+_SPEAKERS = {  # as ShareGPT and its kin have them
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
+
+def speaker(message: Mapping[str, Any]) -> object:
+    """Who says a message, in the words of chat templates."""
+    role = message.get("role", message.get("from"))
+    return _SPEAKERS.get(role, role) if isinstance(role, str) else role
 
 
 def read_messages(value: Sequence[Any], column: str) -> Messages:
@@ -74,7 +107,7 @@ def read_messages(value: Sequence[Any], column: str) -> Messages:
             raise BadRow(
                 f"{column} must be a list of messages with role and content, got {message!r}"
             )
-        role = message.get("role", message.get("from"))
+        role = speaker(message)
         text = message.get("content", message.get("value"))
         if isinstance(text, (list, tuple)):  # parts, of which text alone is understood
             parts = [p.get("text") for p in text if isinstance(p, Mapping)]
@@ -83,7 +116,7 @@ def read_messages(value: Sequence[Any], column: str) -> Messages:
             )
         if not isinstance(role, str) or not isinstance(text, str):
             raise BadRow(f"{column}: a message needs a role and a text as content, got {message!r}")
-        found.append({"role": _SPEAKERS.get(role, role), "content": text})
+        found.append({"role": role, "content": text})
     if not found:
         raise BadRow(f"{column} holds no messages")
     return tuple(found)
@@ -108,8 +141,10 @@ def alternatives(value: object) -> Sequence[object]:
 
 def as_answer(value: object, column: str) -> str:
     """An answer as text (``BadRow`` if it is neither text nor a number)."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise BadRow(f"{column} must be a non-empty text or a number, got {value!r}")
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+        raise BadRow(f"{column} must be a finite number, got {value!r}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value)
