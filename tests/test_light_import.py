@@ -41,6 +41,7 @@ def test_a_heavy_import_would_be_seen() -> None:
     assert "polars" in loaded("import polars")
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("module", ["learners", "families", "tasks", "generators", "limits"])
 def test_its_parts_are_light(module: str) -> None:
     assert not loaded(f"import reroot; reroot.{module}") & (HEAVY | FOR_SOME)

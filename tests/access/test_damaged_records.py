@@ -154,6 +154,7 @@ def audit_of(lines: list[Any], contract: str, path: Path) -> AccessDenied | None
     return audit(path, contract)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("seed", range(4))
 def test_edits_of_what_is_audited(seed: int, whole: tuple[list[Any], Any], tmp_path: Path) -> None:
     """One clear line, or an answer: never another error."""

@@ -187,6 +187,7 @@ def test_a_generator_without_inner_states_refuses_the_grant() -> None:
 # ---- what is permitted --------------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=60)
 @given(
     st.sampled_from(["root", "visited", "reset", "chosen"]),

@@ -206,6 +206,7 @@ STRONGER = [
 ]
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=80)
 @given(st.sampled_from(STRONGER), requests)
 def test_what_a_contract_permits_every_stronger_one_permits(

@@ -42,6 +42,7 @@ def spelt(horizon: int = H, seed: int = 0) -> Spelt:
 # ---- the law and the account --------------------------------------------------------------------
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("pieces", "stop"), CASES)
 def test_a_rollout_has_the_law_of_the_definition_and_costs_its_tokens(
     pieces: Sequence[str | bytes], stop: Sequence[str]

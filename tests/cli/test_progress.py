@@ -50,6 +50,7 @@ def test_what_waits_and_what_is_counted_is_told_in_lines(monkeypatch: pytest.Mon
     assert re.search(r", left \d+:\d\d:\d\d$", lines[-1])
 
 
+@pytest.mark.slow(1)
 def test_a_short_command_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("certify", "beam_search", "--processes", "1", "--out", str(tmp_path / "c")) == 0
     assert capsys.readouterr().err == ""

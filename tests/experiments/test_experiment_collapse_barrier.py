@@ -73,6 +73,7 @@ def test_what_is_served_is_a_function_of_the_canonical_experiment(
     assert transcripts == len(canonical_rollouts(tree, sampling)) ** sum(batches)
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=15)
 @given(trees, st.sampled_from(REPORTS), st.integers(1, 3))
 def test_so_it_is_for_adaptive_learners(tree: Tabular, report: str, most: int) -> None:
@@ -117,6 +118,7 @@ def test_a_coarsening_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     assert collapse_difference(tree, roll(batches=(1,)), 1, "topk(1)", T1)[0] <= EXACT
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=20)
 @given(trees)
 def test_canonical_rollouts_are_those_of_the_tables(tree: Tabular) -> None:

@@ -114,6 +114,7 @@ def test_waits_off_the_law_fail(factor: float) -> None:
     assert "geometric law" in name
 
 
+@pytest.mark.slow(1)
 def test_censored_waits_count_with_what_is_known_of_them() -> None:
     """Runs cut off at half their mean wait still give uniform transforms; error rate 1e-4."""
     from scipy.stats import kstest
@@ -133,6 +134,7 @@ def test_censored_waits_count_with_what_is_known_of_them() -> None:
     assert kstest(found, "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("H", [4, 8])
 def test_a_curve_above_the_limit_fails(H: int) -> None:
     def early(row: Row) -> None:

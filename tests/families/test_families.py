@@ -254,6 +254,7 @@ def test_a_given_trie():
     assert np.exp(law[0, 1, 2]) == pytest.approx(0.4 * 0.4 * 0.4)
 
 
+@pytest.mark.slow(1)
 def test_long_tries():
     g = HiddenTrie(100_000, 2000, 0.3, 0.1, seed=1)
     assert g.internal_nodes == 4000

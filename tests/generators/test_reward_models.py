@@ -146,6 +146,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], Callable[[Path, s
 }  # fmt: skip
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("of", ["last", "prod"])
 @pytest.mark.parametrize("case", CASES)
 def test_values_are_those_of_plain_passes(case: str, of: str, tmp_path: Path) -> None:

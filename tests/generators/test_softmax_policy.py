@@ -68,6 +68,7 @@ class TestTrainedPath(GeneratorConformance):
         return trained(HiddenPath(4, 6, 0.55, seed=3))
 
 
+@pytest.mark.slow(1)
 class TestInAnEnsemble(GeneratorConformance):
     prompts = ("0", (1,), (1, 0))
 

@@ -179,6 +179,7 @@ def assert_cut(generator, stop, free, cut) -> None:
     assert ended or "xyz" in stop
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("pieces", "stop"), CASES)
 def test_outputs_have_the_enumerated_law(
     pieces: Sequence[str | bytes], stop: Sequence[str]

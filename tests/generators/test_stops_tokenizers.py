@@ -90,6 +90,7 @@ CASES: list[Any] = [
 ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("make", "stop", "tokens"), CASES)
 def test_the_rule_is_the_definition(make: Any, stop: Sequence[str], tokens: Sequence[str]) -> None:
     """On every string of up to five of the tokens: the text of the whole holds a stop text just now."""
@@ -140,6 +141,7 @@ def test_a_rule_is_made_once() -> None:
     assert text.stops(()).tokens == {0}
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("make", [byte_level, fallback, of_words])
 def test_a_learner_s_copy_leads_to_no_tokenizer_of_others(make: Any) -> None:
     text, _ = make()
@@ -148,6 +150,7 @@ def test_a_learner_s_copy_leads_to_no_tokenizer_of_others(make: Any) -> None:
     assert not any(thing is text._tokenizer.backend_tokenizer for thing in found)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_prefix_tree_stops_rows_at_their_texts(kind: str) -> None:
     """Draws with a rule are those without, cut; from prefixes too, and where rows wait for room."""

@@ -200,6 +200,7 @@ def test_what_the_cache_cannot_hold_waits() -> None:
                 np.testing.assert_allclose(a, b, atol=CLOSE)
 
 
+@pytest.mark.slow(1)
 def test_many_rollouts_leave_few_nodes_behind() -> None:
     """Nodes that nothing needs any more are dropped while a long call goes on."""
     with patch.object(transformers, "_LAW_SHARE", 8), patch.object(transformers, "_NODES", 200):

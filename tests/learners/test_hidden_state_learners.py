@@ -203,6 +203,7 @@ def rare() -> tuple[LayeredTree, Problem]:
     return LayeredTree([Tabular([LAW])]), Problem("p", (), 1, lambda o: float(o.tokens == (RARE,)))
 
 
+@pytest.mark.slow(1)
 def test_what_is_drawn_is_found_with_few_rewards() -> None:
     """In closed form: it passes iff the right token is among the first k distinct ones drawn."""
     tree, task = rare()

@@ -148,6 +148,7 @@ def below(contract: Contract) -> Iterator[Contract]:
         yield replace(contract, oracles=contract.oracles - {oracle})
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("generator", [PATH, ENDING], ids=["path", "ending"])
 def test_runs_under_exactly_what_it_requires(spec: str, generator: HiddenPath | Tabular) -> None:

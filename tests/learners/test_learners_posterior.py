@@ -41,6 +41,7 @@ def by_enumeration(data: Data, K: int, H: int, grid: list[float], u: tuple[int, 
     return on / sum(sum(weights.values()) for weights in every)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("grid", [[0.6], [0.4, 0.55, 0.8]])
 @pytest.mark.parametrize("seed", range(4))
 def test_posterior_by_enumeration(grid: list[float], seed: int) -> None:

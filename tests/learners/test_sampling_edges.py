@@ -72,6 +72,7 @@ def test_action_rejection_draws_from_the_law_where_no_child_is_worth_anything() 
     assert len({a.output.tokens for a in found if a.output}) > 1
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("calls", [1, 5, 8, 20])
 @pytest.mark.parametrize(
     "spec",
@@ -132,6 +133,7 @@ def test_a_search_without_an_end_is_refused() -> None:
     assert "may never end" in str(attempt.error)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "spec",
     ["segment_tree:width=8,segment=2", "verifier_tree_search:subtrees=4,width=1", "best_of_n:n=8"],

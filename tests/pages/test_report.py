@@ -76,6 +76,7 @@ def test_page_is_self_contained_and_well_formed(page: str) -> None:
     assert "@import" not in page
 
 
+@pytest.mark.slow(1)
 def test_page_escapes_what_models_write(page: str) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page

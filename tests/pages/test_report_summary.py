@@ -96,6 +96,7 @@ def test_a_wrong_law_is_outside(tmp_path: Path) -> None:
     assert not any(r["inside"] for r in rows)
 
 
+@pytest.mark.slow(1)
 def test_verdicts_of_the_synthetic_tasks(full: tuple[Path, dict[str, Any]]) -> None:
     _, summary = full
     verdict = main_verdict(summary, "running_sum")
@@ -110,6 +111,7 @@ def test_verdicts_of_the_synthetic_tasks(full: tuple[Path, dict[str, Any]]) -> N
     assert [v["horizon"] for v in summary["verdicts"] if v["task"] == "count_on"] == [8, 6, 4, 2]
 
 
+@pytest.mark.slow(1)
 def test_best_of_n_with_the_whole_budget(full: tuple[Path, dict[str, Any]]) -> None:
     """25,000 tokens at 9 tokens a rollout (8 terms and the end) are 2,777.8 rollouts."""
     folder, summary = full

@@ -168,11 +168,13 @@ def test_every_setting_is_taken_literally(tmp_path: Path) -> None:
             assert f"{name}0{HOSTILE}" in unescape(text)
 
 
+@pytest.mark.slow(1)
 def test_the_page_is_deterministic(folders: list[Path], tmp_path: Path) -> None:
     first = write_training_page(folders[:1], tmp_path / "a.html").read_bytes()
     assert write_training_page(folders[:1], tmp_path / "b.html").read_bytes() == first
 
 
+@pytest.mark.slow(1)
 def test_several_horizons_have_a_panel_each(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "t", horizons=(4, 8, 16))
     text = write_training_page([folder]).read_text(encoding="utf-8")
@@ -209,6 +211,7 @@ SHAPES: dict[str, tuple[dict[str, Any], str, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_unfinished_and_empty_runs(tmp_path: Path, shape: str) -> None:
     what, said, figures = SHAPES[shape]

@@ -25,6 +25,7 @@ SMALL = {
 PARTS = ("results.parquet", "problems.parquet", "config.json", "summary.json", "journal.jsonl")
 
 
+@pytest.mark.slow(1)
 def test_runs_every_permitted_learner_at_every_cell(tmp_path: Path) -> None:
     result = reroot.compare(**SMALL, out=tmp_path / "run")
     for part in PARTS:
@@ -44,6 +45,7 @@ def test_runs_every_permitted_learner_at_every_cell(tmp_path: Path) -> None:
     json.loads((tmp_path / "run" / "summary.json").read_text())
 
 
+@pytest.mark.slow(1)
 def test_stronger_contract_gives_identical_attempts(tmp_path: Path) -> None:
     """The reason why a learner is run once and reported under every contract that permits it."""
     generators = [HiddenPath(3, 4, 0.5, seed=s) for s in range(4)]
@@ -103,6 +105,7 @@ def test_interrupted_run_keeps_what_it_has_and_continues(tmp_path: Path) -> None
     assert len(journal.read_text().splitlines()) == started[0][0]
 
 
+@pytest.mark.slow(1)
 def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
     reroot.compare(**SMALL, out=tmp_path / "run")
     with pytest.raises(RunFolderError, match="budget"):
@@ -280,6 +283,7 @@ def test_tables_of_different_runs_go_together(tmp_path: Path) -> None:
     assert easy.schema["error"] == pl.String
 
 
+@pytest.mark.slow(1)
 def test_command_keeps_every_digit_of_beta(tmp_path: Path) -> None:
     run = reroot.compare(**{**SMALL, "beta": 0.1234567891}, out=tmp_path / "a")
     command = json.loads((run.folder / "config.json").read_text())["command"]

@@ -74,6 +74,7 @@ EDITS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 @pytest.mark.parametrize("seal", [True, False])
 def test_an_edited_journal_line(edit: dict[str, Any], seal: bool, tmp_path: Path) -> None:

@@ -256,6 +256,7 @@ def test_compare_refuses_at_once(change: dict[str, Any], said: str, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow(1)
 def test_what_is_refused_loads_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import sys

@@ -104,6 +104,7 @@ def test_what_does_not_matter_may_change(tmp_path: Path) -> None:
     assert run(tmp_path, concurrency=64, task=TASKS[::-1])[::-1] == first
 
 
+@pytest.mark.slow(1)
 def test_a_folder_in_use(tmp_path: Path) -> None:
     """By this process or another: the second one is refused and changes nothing."""
     run(tmp_path)

@@ -124,6 +124,7 @@ def test_a_suite_without_any_reward_has_a_page(
     assert "·" in printed(summary)
 
 
+@pytest.mark.slow(1)
 def test_no_output_is_never_better_than_an_output(family: SuiteRun, tmp_path: Path) -> None:
     """Rewards of −2 and −1: the tables say 0 where there is no output, the means say −2."""
     lowered = changed(
@@ -142,6 +143,7 @@ def test_no_output_is_never_better_than_an_output(family: SuiteRun, tmp_path: Pa
         assert numbers["reward"] == min(rewards)
 
 
+@pytest.mark.slow(1)
 def test_the_share_of_the_budget_that_was_used(family: SuiteRun) -> None:
     rows = {"tokens": rows_of(family, "tokens"), "calls": rows_of(family, "calls")}
     best = "best_of_n(n=1000, oracle=reward)"

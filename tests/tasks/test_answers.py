@@ -159,6 +159,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("kind", "answer", "output", "verdict"), PAIRS)
 def test_verdicts(kind: str, answer: str, output: str, verdict: bool) -> None:
     if kind == "math":

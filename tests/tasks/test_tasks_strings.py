@@ -132,6 +132,7 @@ def test_every_single_character_corruption_is_rejected(
         assert check(problem, said(text, complete=False)) == still
 
 
+@pytest.mark.slow(1)
 @settings(max_examples=200)
 @given(problems, st.data())
 def test_once_false_always_false(problem: Problem, data: st.DataObject) -> None:

@@ -39,6 +39,7 @@ def test_good_learners_pass(spec: str) -> None:
     check_learner(spec)
 
 
+@pytest.mark.slow(1)
 def test_a_file_of_ones_own_passes(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from reroot import learner\n"

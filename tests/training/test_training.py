@@ -268,6 +268,7 @@ def test_the_step_of_the_trainer_follows_the_gradient_of_J(arm: str) -> None:
     assert np.abs(exact / np.where(moved, error, np.inf)).max() > 8  # a step of 0 would be seen
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("arm", list(ARMS))
 @pytest.mark.parametrize("reward", [0.0, 0.7])
 def test_equal_rewards_at_the_base_give_exactly_no_step(arm: str, reward: float) -> None:
