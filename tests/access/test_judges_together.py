@@ -173,6 +173,22 @@ def test_judges_work_while_the_generator_does() -> None:
     assert run.attempts[0].passed
 
 
+def test_what_calling_a_judge_raises_is_the_judges_error() -> None:
+    async def takes_nothing() -> float:
+        return 1.0
+
+    with pytest.raises(OracleError, match="the reward raised TypeError"):
+        score(problem(takes_nothing), DONE)
+    run = reroot.run(
+        "best_of_n:n=2",
+        [problem(takes_nothing), problem(lambda o: 1.0, "q")],
+        tree(),
+        grants="root/sample+reward",
+        on_error="record",
+    )
+    assert [a.error and a.error.who for a in run.attempts] == ["task", None]
+
+
 # ---- processes ----------------------------------------------------------------------------------
 
 JUDGES = """
@@ -185,6 +201,8 @@ def hang(output):
     return 1.0
 async def later(output):
     return 2.0
+def own(output):
+    raise TimeoutError("the server's")
 """
 
 
@@ -206,6 +224,8 @@ def test_worker_processes(tmp_path: Path) -> None:
         with pytest.raises(OracleError, match=r"took longer than the time limit of 0.5 s"):
             score(slow, Output((), "hang", complete=True), 0.5)
         assert score(slow, DONE, 20.0) == 1.0  # its process was replaced
+        with pytest.raises(OracleError, match="the reward raised TimeoutError: the server's"):
+            score(problem(load(tmp_path, "own")), DONE, 20.0)
         local = 5.0
         assert score(problem(lambda output: local), DONE) == 5.0  # by value
         lock = threading.Lock()

@@ -150,6 +150,15 @@ def test_judges_in_processes_change_nothing(tmp_path: Path, settings: dict[str, 
     assert pids - {str(os.getpid())}  # all but the self-check
 
 
+def test_a_judge_that_hangs_is_met_by_the_self_check(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    (tmp_path / "slow.py").write_text("import time\ndef wait(a, o):\n    time.sleep(60)\n")
+    task = f"{data(tmp_path, *rows())}:answer='{tmp_path / 'slow.py'}:wait'"
+    with pytest.raises(InvalidInput, match=r"took longer than the time limit of 0\.05 s"):
+        reroot.compare(task=task, problems=2, judge_timeout=0.05, **settings)
+
+
 def test_settings_that_are_out_of_range(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="judge_workers must be an integer"):
         reroot.compare(task=data(tmp_path, *rows()), judge_workers=-1, **settings)

@@ -148,7 +148,9 @@ def compare(
     )
     load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
     sizes = several("horizons", horizons, int)
-    workload = build_workload(source, tasks_of(task), sizes, seeds, problems, load, budgets, value)
+    workload = build_workload(
+        source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
+    )
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
     return run_plan(plan, Path(out), how, on_start)
 

@@ -221,6 +221,7 @@ def run_suite(
         count,
         load,
         value=value,
+        judge_timeout=judge_timeout,
     )
     budgets = {
         "tokens": size.tokens * count if budget_tokens is None else budget_tokens,

@@ -122,6 +122,7 @@ def build_workload(
     load: Load = _DEFAULT_LOAD,
     budgets: Mapping[str, int] | None = None,
     value: str | Values | None = None,
+    judge_timeout: float | None = None,
 ) -> Workload:
     """Load the generator and make the problems.
 
@@ -135,6 +136,7 @@ def build_workload(
             place of tasks; cells are then their horizons.
         load: how to load a language model.
         budgets: currency → what a cell may spend, so that too many problems are refused early.
+        judge_timeout: seconds that one call of a judge may take in the self-check of data sets.
         value: the value oracle of every problem (``None``: the problem's own), as ``with_value`` takes it.
 
     Raises:
@@ -170,7 +172,7 @@ def build_workload(
         return _family_workload(str(model), horizons, seeds, count)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
-    return _task_workload(model, tasks, given, horizons, seeds, count, load, value)
+    return _task_workload(model, tasks, given, horizons, seeds, count, load, value, judge_timeout)
 
 
 def is_family(model: str) -> bool:
@@ -238,6 +240,7 @@ def _task_workload(
     count: int,
     load: Load,
     value: str | Values | None,
+    judge_timeout: float | None,
 ) -> Workload:
     code: dict[str, str] = {}
     notes: list[str] = []
@@ -263,7 +266,8 @@ def _task_workload(
         task = named[name]
         made = task.problems(horizon, count, seed)
         if isinstance(task, DataTask):
-            made, left_out = task.usable(made, partial(bind, generator=generator))
+            fit = partial(bind, generator=generator)
+            made, left_out = task.usable(made, fit, judge_timeout)
             notes.extend(left_out)
         made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)

@@ -112,6 +112,10 @@ def _within(future: Future[Any], limit: float | None) -> Any:
         raise OverTime from None
 
 
+async def _called(function: Callable[..., Any], argument: object) -> Any:
+    return await function(argument)  # what calling it raises is told with the results
+
+
 async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
@@ -151,7 +155,7 @@ def begin(
         awaited: whether what the function returns is awaited; found out where it is plain.
     """
     if awaited or is_async(function):
-        started = [_caller.start(function(argument)) for argument in arguments]
+        started = [_caller.start(_called(function, argument)) for argument in arguments]
         return Begun(lambda: [_caller.result(future, limit) for future in started], True)
     if _workers:
         futures = [_workers[-1].submit(function, argument, limit) for argument in arguments]
@@ -183,7 +187,9 @@ def _here(function: Callable[..., Any], argument: object, limit: float | None) -
 def _of_worker(future: Future[Any]) -> Any:
     try:
         return future.result()
-    except TimeoutError:
+    except TimeoutError as error:
+        if hasattr(error, "traceback"):  # of the worker: the call's own
+            raise
         raise OverTime from None
 
 

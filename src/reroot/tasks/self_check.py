@@ -56,7 +56,7 @@ def self_check(
         limit: seconds that one call of a judge may take.
     """
     seen: dict[str, Problem] = {}
-    others = {same_prompt(p): p for p in against}
+    others = {prompt_words(p.prompt): p for p in against}
     for problem in problems:
         if fit is not None:
             try:
@@ -65,18 +65,13 @@ def self_check(
                 text = str(error).removeprefix(f"problem {problem.id!r}: ")
                 yield Fault(problem.id, text)
         yield from _judge(problem, limit)
-        key = same_prompt(problem)
+        key = prompt_words(problem.prompt)
         if key in others:
             where = others[key].id
             yield Fault(problem.id, f"its prompt is that of the evaluation problem {where!r}")
         first = seen.setdefault(key, problem)
         if first is not problem:
             yield _twice(first, problem)
-
-
-def same_prompt(problem: Problem) -> str:
-    """A text that two prompts share when they differ in white space, case and punctuation alone."""
-    return prompt_words(problem.prompt)
 
 
 def _judge(problem: Problem, limit: float | None) -> Iterator[Fault]:

@@ -142,18 +142,19 @@ class DataTask:
         return self._problem(item, at, f"{Path(self.rows.source).stem}/{self.rows.label(index)}")
 
     def usable(
-        self, problems: Sequence[Problem], fit: Fit | None = None
+        self, problems: Sequence[Problem], fit: Fit | None = None, limit: float | None = None
     ) -> tuple[list[Problem], list[str]]:
         """(The problems that pass the self-check, what is to be said of those that were left out.)
 
         Args:
             problems: of this task.
             fit: binds a problem to the generator that is meant; ``None``: lengths are not checked.
+            limit: seconds that one call of a judge may take.
 
         Raises:
             InvalidInput: some do not pass, and ``skip_bad`` is not set; or none does.
         """
-        faults = [fault for fault in self_check(problems, fit=fit) if fault.bad]
+        faults = [fault for fault in self_check(problems, fit=fit, limit=limit) if fault.bad]
         bad = {fault.problem for fault in faults}
         if not bad:
             return list(problems), []
