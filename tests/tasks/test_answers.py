@@ -77,6 +77,8 @@ NUMBERS = [
 MATH = [
     (r"\frac{5}{6}", r"\frac{5}{6}", True),
     (r"\frac{5}{6}", "5/6", True),
+    (r"\frac{5}{6}", "5/6.", True),
+    (r"\frac{5}{6}", r"The sum is $\frac{5}{6}$.", True),
     (r"\frac{5}{6}", "0.8333", False),
     (r"\frac{5}{6}", r"The sum is $\boxed{\dfrac56}$.", True),
     (r"\frac{1}{4}", "0.25", True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -347,6 +348,9 @@ def test_a_small_task_is_said_to_be_small(model: Path, tmp_path: Path) -> None:
     small = config(model, task=str(file), horizon=None, steps=1, beta=0.0, roots=0, problems=16)
     train_run(small, tmp_path / "r")
     known = lines(tmp_path / "r")
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["horizon"] == 0
+    page = Path(reroot.report(tmp_path / "r")).read_text(encoding="utf-8")
+    assert "horizon" not in page.partition("<h2")[0] + str(re.findall("<h3.*?</h3>", page))
     events = [line["text"] for name, line in known.items() if name.startswith("event/")]
     assert events == [
         "trains on 3 problems, not 16: 1 of 4 repeat others; evaluates on problems that are trained on: the "

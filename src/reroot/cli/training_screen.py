@@ -184,7 +184,7 @@ def _title(config: Mapping[str, Any]) -> str:
     words = [
         f"{config.get('arm', 'training')}: {config.get('model', '?')} on {config.get('task', '?')}"
     ]
-    if config.get("horizon") is not None:
+    if config.get("horizon"):
         words.append(f"horizon {config['horizon']}")
     return ", ".join(words)
 

@@ -216,7 +216,10 @@ def pass_panels(series: Sequence[Series]) -> list[str]:
             for one, parts in known.items()
             for name, rates in parts.get(horizon, {}).items()
         ]
-        name, title = f"train-pass-{horizon}", f"pass@k at horizon {horizon}"
+        name, title = (
+            f"train-pass-{horizon}",
+            f"pass@k at horizon {horizon}" if horizon else "pass@k",
+        )
         found += _pass_panels(here, name, title, "k, samples per problem")
     return found
 

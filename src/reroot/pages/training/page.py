@@ -110,6 +110,8 @@ def _header(series: Sequence[Series], title: str) -> str:
     count = "One training run." if len(runs) == 1 else f"{len(runs)} training runs, overlaid."
     apart = differing(runs, list(_SHARED))
     first = {key: runs[0].config.get(key) for key in _SHARED if key not in apart}
+    if first.get("horizon") == 0:  # a task without such a knob
+        del first["horizon"]
     same = [f"{_SHARED[key]} {_plain(x)}" for key, x in first.items() if x is not None and x != {}]
     every = "The same in all" if len(runs) > 1 else "Settings"
     notes = [f"{every}: {', '.join(same)}."] if same else []

@@ -29,17 +29,23 @@ logging.disable(logging.CRITICAL)
 sys.set_int_max_str_digits(100_000)
 from math_verify import parse, verify
 LIMIT = int(sys.argv[1])
-def read(text, gold):
-    found = parse(r"\\\\boxed{" + text + "}", parsing_timeout=LIMIT) if gold or "\\\\n" not in text else []
+def read(text, whole):
+    found = parse(r"\\\\boxed{" + text + "}", parsing_timeout=LIMIT) if whole else []
     return found or parse(text, parsing_timeout=LIMIT)
 for line in sys.stdin:
-    answer, found = json.loads(line)
+    answer, found, whole = json.loads(line)
     try:
-        same = bool(verify(read(answer, True), read(found, False), timeout_seconds=LIMIT))
+        same = bool(verify(read(answer, True), read(found, whole), timeout_seconds=LIMIT))
     except Exception:
         same = False
     print(int(same), flush=True)
 """
+
+
+def _is_prose(text: str) -> bool:
+    """Whether ``text`` has words or lines around an expression, which math-verify must look for."""
+    bare = re.sub(r"\\[A-Za-z]+(?:\{[^{}]*\})?", " ", text)
+    return "\n" in text or re.search(r"[A-Za-z]{2,} +[A-Za-z]{2,}", bare) is not None
 
 
 class _Child:
@@ -55,7 +61,7 @@ class _Child:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                process.stdin.write(json.dumps([answer, found]) + "\n")
+                process.stdin.write(json.dumps([answer, found, not _is_prose(found)]) + "\n")
                 process.stdin.flush()
                 ready, _, _ = select.select([process.stdout], [], [], 4 * LIMIT)
                 said = process.stdout.readline() if ready else ""

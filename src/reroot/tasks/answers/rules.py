@@ -99,7 +99,10 @@ class Math:
     kind: str = "math"
 
     def find(self, text: str) -> str | None:
-        return extract.pointed(text) or text.strip() or None
+        shown = extract.pointed(text) or text
+        return (
+            shown.strip().rstrip(".,;").rstrip() or None
+        )  # the end of a sentence is no mathematics
 
     def same(self, answer: str, found: str) -> bool:
         return math_same(answer, found)

@@ -259,7 +259,7 @@ class TrainConfig(TrainSettings):
             "kind": "train",
             "version": __version__,
             **self.to_dict(),
-            "horizon": self.horizon or max(p.horizon or p.max_tokens for p in problems),
+            "horizon": self._shown_horizon(problems),
             "eval_problems": self.eval_count,
             "digest": problems_digest([*problems, *own]),
             "strategy": str(self._strategy),
@@ -269,6 +269,12 @@ class TrainConfig(TrainSettings):
             "budget": self.budget.to_dict(),
             "command": self.command(),
         }
+
+    def _shown_horizon(self, problems: Sequence[Problem]) -> int:
+        """Of figures and tables; 0: the task has no such knob."""
+        if self.task is not None:
+            return self.horizon or 0
+        return max(p.horizon or p.max_tokens for p in problems)
 
     def command(self) -> str:
         """The shell command of these settings; where objects were given, a hint at Python."""
