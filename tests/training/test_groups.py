@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import toys
 from reroot import AccessDenied, Budget, InvalidInput, Problem
 from reroot.families import HiddenPath
 from reroot.training import BudgetSpent, Group, collect_groups, strategies
@@ -50,6 +51,19 @@ def test_the_strategy_learns_and_the_last_groups_may_start_at_the_root() -> None
             whole = (*group.start.prefix, *tokens)
             assert len(whole) == PATH.horizon
             assert reward == float(whole == PATH.path)
+
+
+def test_rollouts_that_are_drawn_one_by_one_are_those_of_one_query() -> None:
+    """Where the budget does not hold eight outputs of the greatest length, fewer are asked for at once."""
+    policy, problem = toys.tree(), toys.problem()
+    for strategy in (strategies.Root(), strategies.SelfReset()):
+        (free,) = collect_groups(policy, [problem], 0, strategy=strategy)
+        spent, horizon = free.spent.tokens, problem.max_tokens
+        assert spent < 8 * horizon  # some of the outputs end early
+        tight = Budget(tokens=spent + horizon - 1)
+        (found,) = collect_groups(policy, [problem], 0, strategy=strategy, budget=tight)
+        assert drawn([found]) == drawn([free])
+        assert found.spent.tokens == spent
 
 
 def test_what_cannot_be_had_is_refused() -> None:

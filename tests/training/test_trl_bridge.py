@@ -317,7 +317,7 @@ def test_the_account_adds_up_and_the_budget_ends_it(tmp_path: Path) -> None:
     with pytest.raises(BudgetSpent):
         trainer.train()
     spent = trainer.rollouts.collector.spent
-    assert 0 < spent.tokens <= 150
+    assert 150 - trl_toys.LENGTH < spent.tokens <= 150  # no output of the greatest length fits
     assert trainer.state.global_step == trainer.rollouts.collector.steps > 0
     batch = trainer.rollouts.batch.groups
     assert sum(g.spent.tokens for g in batch) == sum(

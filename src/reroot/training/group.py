@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..access.learner import learner
 from ..checks import check_int
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
-from ..types import Cost, Finding, Prefix
+from ..types import PAD, Cost, Finding, Prefix, Reply
 from .strategies.base import ROOT, Start, Strategy
 
 if TYPE_CHECKING:
@@ -113,7 +115,9 @@ async def group(
 
         u ← start of the strategy, or ∅;  y¹ … yⁿ ~ π(· | u);  r_i ← r(u·yⁱ)
 
-    Tokens are reported with log-probabilities where the contract grants them.
+    Tokens are reported with log-probabilities where the contract grants them. Rollouts are asked for at
+    once, or one after the other where what is left would not hold the longest of all; the draws are the
+    same.
 
     Args:
         strategy: where to start.
@@ -127,7 +131,7 @@ async def group(
     start = Start(session.root) if at_root else await strategy.start(session)
     building = session.spent
     report = Report.LOGPROB if session.contract.report >= Report.LOGPROB else Report.SAMPLE
-    reply = await session.continuations(start.prefix, size, report=report)
+    reply = await _rollouts(session, start.prefix, size, report)
     rewards, credit = list[float](), None
     if scored:
         rewards = await session.rewards(reply.outputs())
@@ -138,3 +142,35 @@ async def group(
         logprobs = [row[: len(t)].tolist() for row, t in zip(reply.logprobs, tokens, strict=True)]
     found = Group(session.prompt, start, tokens, logprobs, rewards, credit, building, session.spent)
     return Finding(None, found.to_metadata())
+
+
+async def _rollouts(session: Session, start: Prefix, size: int, report: Report) -> Reply:
+    """``size`` continuations to the end, in as few queries as the tokens that are left allow."""
+    replies: list[Reply] = []
+    left = size
+    while left:
+        tokens = session.remaining()
+        longest = session.horizon - len(start)
+        fits = left if tokens is None else min(left, tokens // longest)
+        replies.append(await session.continuations(start, max(1, fits), report=report))
+        left -= replies[-1].n
+    return replies[0] if len(replies) == 1 else _joined(replies)
+
+
+def _joined(replies: Sequence[Reply]) -> Reply:
+    """One reply of several to the same question."""
+    longest = max(reply.tokens.shape[1] for reply in replies)
+
+    def whole(rows: list[Any], filling: float) -> Any:
+        if any(row is None for row in rows):
+            return None
+        sides = [[(0, 0), (0, longest - r.shape[1]), *[(0, 0)] * (r.ndim - 2)] for r in rows]
+        padded = [np.pad(r, s, constant_values=filling) for r, s in zip(rows, sides, strict=True)]
+        return np.concatenate(padded)
+
+    return Reply(
+        replies[0].prefix,
+        whole([r.tokens for r in replies], PAD),
+        np.concatenate([r.lengths for r in replies]),
+        whole([r.logprobs for r in replies], 0.0),
+    )

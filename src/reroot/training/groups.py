@@ -47,15 +47,15 @@ def run_groups(
     seed: int,
     budget: Budget | None = None,
     scored: bool = True,
-) -> list[Group]:
-    """One group per episode, all in flight at once.
+) -> list[Group | BudgetSpent]:
+    """One group per episode, all in flight at once; or why a budget did not allow it.
 
     Args:
         names: unique in the run; together with ``seed`` they key all that is random.
         at_root: which groups start at the empty prefix whatever the strategy.
+        budget: the most that each group may spend.
 
     Raises:
-        BudgetSpent: a group did not fit its budget.
         RerootError: a group failed; a reward or a law that is no number, for one.
         Exception: what the strategy raised, as it is.
     """
@@ -79,14 +79,28 @@ def run_groups(
         on_attempt=lambda attempt: attempts.update({attempt.key: attempt}),
         on_error=lambda attempt, error: raised.update({attempt.key: error}),
     )
-    if refused := [key for key, a in attempts.items() if a.stopped == "budget"]:
-        spent = sum((a.cost for a in attempts.values()), Cost())
-        raise BudgetSpent(f"the budget does not allow the group {refused[0]!r}", spent)
     for job in jobs:
         if job.key in raised:
             raise raised[job.key]
-    done = [(attempts[job.key], job.episode.prompt) for job in jobs]
-    return [Group.of_metadata(a.metadata, prompt, a.cost) for a, prompt in done]
+    return [_found(attempts[job.key], job.episode.prompt) for job in jobs]
+
+
+def _found(attempt: Attempt, prompt: tuple[int, ...]) -> Group | BudgetSpent:
+    if attempt.stopped == "budget":
+        return BudgetSpent(f"the budget does not allow the group {attempt.key!r}", attempt.cost)
+    return Group.of_metadata(attempt.metadata, prompt, attempt.cost)
+
+
+def whole(found: Sequence[Group | BudgetSpent]) -> list[Group]:
+    """The groups, if the budget allowed all of them.
+
+    Raises:
+        BudgetSpent: it did not; all that was spent is said.
+    """
+    refused = [one for one in found if isinstance(one, BudgetSpent)]
+    if refused:
+        raise BudgetSpent(refused[0].text, sum((one.spent for one in found), Cost()))
+    return [one for one in found if isinstance(one, Group)]
 
 
 def collect_groups(
@@ -132,7 +146,7 @@ def collect_groups(
     check_run(group(strategy=strategy, size=size), contract, policy, seed)
     for problem in problems:
         check_oracles(problem, contract)
-    found = run_groups(
+    asked = run_groups(
         policy,
         [bind(problem, policy) for problem in problems],
         [f"{problem.id}@{step}" for problem in problems],
@@ -143,6 +157,7 @@ def collect_groups(
         seed=seed,
         budget=budget,
     )
+    found = whole(asked)
     for one in found:
         strategy.learn(one.prompt, one.start, one.rewards)
     return found

@@ -16,7 +16,7 @@ from ...tasks.base import Problem
 from ...types import Budget
 from ..granting import check_on_policy, granted, oracles_of
 from ..group import Group, without_rewards
-from ..groups import run_groups
+from ..groups import run_groups, whole
 from ..strategies.base import Strategy
 from .checkpoints import Keeper, saved
 from .collector import Collector
@@ -264,7 +264,7 @@ class Rollouts:
         step, count = self._evaluations
         self._evaluations = (collector.steps, count + 1 if step == collector.steps else 1)
         label = f"evaluation {collector.steps}.{self._evaluations[1]}"
-        return run_groups(
+        found = run_groups(
             collector.generator,
             episodes,
             [f"{e.problem.id}@{label}.{first + i}" for i, e in enumerate(episodes)],
@@ -275,6 +275,7 @@ class Rollouts:
             seed=collector.seed,
             scored=collector.scored,
         )
+        return whole(found)
 
 
 def rollouts_for_trl(

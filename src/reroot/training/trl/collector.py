@@ -14,7 +14,7 @@ from ...generators.base import Generator
 from ...runs.run import check_run
 from ...types import Budget, Cost
 from ..group import Group, group
-from ..groups import BudgetSpent, run_groups
+from ..groups import BudgetSpent, run_groups, whole
 from ..strategies.base import Strategy
 
 Gather = Callable[[list[Any]], list[Any]]
@@ -92,54 +92,75 @@ class Collector:
             gather: brings the groups of all processes together.
 
         Raises:
-            BudgetSpent: what is left of the budget does not allow the step.
+            BudgetSpent: what is left of the budget does not allow the step; what was spent on it is
+                charged.
             Exception: see ``run_groups``.
         """
         check_int("size", size, 1)
         total = len(episodes) if total is None else total
         for episode in episodes:
             check_oracles(episode.problem, self.contract)
-        places = range(first, first + len(episodes))
+        mine = {first + i: episode for i, episode in enumerate(episodes)}
+        at_root = range(total - roots, total)
+        later = Cost() if self.scored else Cost(rewards=size)  # paid for as if given here
+        found = self._run(mine, at_root, size, self.share(total, later), gather)
+        for place, one in enumerate(found):
+            if isinstance(
+                one, BudgetSpent
+            ):  # shares are equal and needs are not: with all the rest
+                here = {place: mine[place]} if place in mine else {}
+                owed = sum((later for g in found if isinstance(g, Group)), later)
+                found[place] = self._run(here, at_root, size, self.share(1, owed), gather)[0]
+        groups = [replace(g, spent=g.spent + later) for g in whole(found)]
+        self.spent = sum((later for _ in groups), self.spent)
+        self.steps += 1
+        return groups
+
+    def _run(
+        self,
+        episodes: Mapping[int, Episode],
+        at_root: Sequence[int],
+        size: int,
+        budget: Budget,
+        gather: Gather,
+    ) -> list[Group | BudgetSpent]:
+        """Groups of a step, of all processes, with ``budget`` for each; charges them.
+
+        Args:
+            episodes: of this process, by their places in the step.
+            at_root: places that start at the empty prefix whatever the strategy.
+        """
         mine: list[Group | RerootError]
         failure: Exception | None = None
         try:
             mine = [
                 *run_groups(
                     self.generator,
-                    episodes,
-                    [
-                        f"{e.problem.id}@{self.steps}.{i}"
-                        for e, i in zip(episodes, places, strict=True)
-                    ],
-                    [i >= total - roots for i in places],
+                    [*episodes.values()],
+                    [f"{e.problem.id}@{self.steps}.{i}" for i, e in episodes.items()],
+                    [i in at_root for i in episodes],
                     strategy=self.strategy,
                     contract=self.contract,
                     size=size,
                     seed=self.seed,
-                    budget=self._affordable(total, size),
+                    budget=budget,
                     scored=self.scored,
                 )
             ]
         except Exception as error:  # told to all processes, so that none waits for this one
             failure = error
-            mine = [error if isinstance(error, RerootError) else _told_elsewhere(error)]
-        groups = self._whole(gather(mine), failure)
-        if not self.scored:  # what they will be rewarded with is paid for like any reward
-            groups = [replace(g, spent=g.spent + Cost(rewards=size)) for g in groups]
-        self.charge(groups)
-        return groups
-
-    def _affordable(self, total: int, size: int) -> Budget:
-        """What a session may spend; rewards that come later are set aside (``BudgetSpent``)."""
-        share = self.share(total)
-        if self.scored or share.rewards is None:
-            return share
-        if share.rewards < size:
-            raise BudgetSpent("the budget does not allow the rewards of the step", Cost())
-        return replace(share, rewards=share.rewards - size)
+            told = error if isinstance(error, RerootError) else _told_elsewhere(error)
+            mine = [told for _ in episodes]
+        everywhere: list[Group | RerootError] = gather(mine)
+        found = [one for one in everywhere if isinstance(one, (Group, BudgetSpent))]
+        self.spent = sum((one.spent for one in found), self.spent)
+        for error in everywhere:
+            if not isinstance(error, (Group, BudgetSpent)):
+                raise failure or error
+        return found
 
     def charge(self, groups: Sequence[Group]) -> None:
-        """Charge a step that was taken."""
+        """Charge a step that was taken elsewhere."""
         self.spent = sum((found.spent for found in groups), self.spent)
         self.steps += 1
 
@@ -149,23 +170,22 @@ class Collector:
             if rewards := found.known_rewards:
                 self.strategy.learn(found.prompt, found.start, rewards)
 
-    def _whole(
-        self, found: Sequence[Group | RerootError], failure: Exception | None
-    ) -> list[Group]:
-        """The groups of a step, if none failed; what a refused step has spent is charged."""
-        groups = [g for g in found if isinstance(g, Group)]
-        errors = [e for e in found if isinstance(e, RerootError)]
-        if errors:
-            refused = (e.spent for e in errors if isinstance(e, BudgetSpent))
-            self.spent = sum((*refused, *(g.spent for g in groups)), self.spent)
-            raise failure or errors[0]
-        return groups
+    def share(self, total: int, owed: Cost | None = None) -> Budget:
+        """What each of the ``total`` groups of a step may spend, so that all stay within the budget.
 
-    def share(self, total: int) -> Budget:
-        """What each of the ``total`` groups of a step may spend, so that all stay within the budget."""
-        limits = self.budget.to_dict()
-        left = {c: max(0, limits[c] - getattr(self.spent, c)) for c in limits}
-        return Budget(**{c: amount // total for c, amount in left.items()})
+        Args:
+            owed: by each of them, later.
+
+        Raises:
+            BudgetSpent: what is owed does not fit.
+        """
+        limits, owed = self.budget.to_dict(), owed or Cost()
+        left = {c: max(0, limits[c] - getattr(self.spent, c)) // total for c in limits}
+        for currency, each in left.items():
+            left[currency] = each - getattr(owed, currency)
+            if left[currency] < 0:
+                raise BudgetSpent(f"the budget does not allow the {currency} of the step", Cost())
+        return Budget(**left)
 
     def state(self) -> dict[str, Any]:
         """Account and strategy, as JSON values."""

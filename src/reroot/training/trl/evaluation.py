@@ -18,7 +18,7 @@ from ...diagnosis.pass_at_k import pass_at_k
 from ...errors import InvalidInput
 from ...generators.base import Generator
 from ..group import Group
-from ..groups import run_groups
+from ..groups import run_groups, whole
 from ..strategies.base import Strategy
 
 Passes = dict[str, float]
@@ -62,7 +62,7 @@ def evaluate(
         for at_root in kinds
         for e in episodes
     ]
-    groups = run_groups(
+    attempted = run_groups(
         generator,
         list(episodes) * len(kinds),
         names,
@@ -72,6 +72,7 @@ def evaluate(
         size=size,
         seed=seed,
     )
+    groups = whole(attempted)
     ks = [1 << j for j in range(size.bit_length())]
     taken = {"root": groups[: len(episodes)], "prefix": groups[len(episodes) :]}
 
@@ -82,13 +83,17 @@ def evaluate(
             found[name] = _passes(counts, size, ks) if mine else None
         return found
 
-    whole = measured(range(len(episodes)))
+    everything = measured(range(len(episodes)))
     by_horizon: dict[str, list[int]] = {}
     for i in sorted(range(len(episodes)), key=lambda i: episodes[i].problem.horizon):
         by_horizon.setdefault(str(episodes[i].problem.horizon), []).append(i)
-    gap = None if whole["prefix"] is None else whole["prefix"]["1"] - whole["root"]["1"]
+    gap = (
+        None
+        if everything["prefix"] is None
+        else everything["prefix"]["1"] - everything["root"]["1"]
+    )
     horizons = {h: measured(chosen) for h, chosen in by_horizon.items()}
-    return {"n": size, **whole, "gap": gap, "horizons": horizons}
+    return {"n": size, **everything, "gap": gap, "horizons": horizons}
 
 
 def _passed(group: Group, episode: Episode) -> int:
