@@ -126,8 +126,8 @@ class Tables(HTMLParser):
 
 
 def table_of(page: str, column: str) -> dict[str, dict[str, str]]:
-    """Run → column → cell, of the first table that has a run in each row and this column."""
+    """Run, or arm → column → cell, of the first table that has one in each row and this column."""
     reader = Tables()
     reader.feed(page)
-    head, *rows = next(t for t in reader.tables if t[0][0] == "run" and column in t[0])
+    head, *rows = next(t for t in reader.tables if t[0][0] in ("run", "arm") and column in t[0])
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}

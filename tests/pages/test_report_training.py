@@ -96,6 +96,31 @@ def test_runs_are_compared_at_tokens_that_all_have_spent(folders: list[Path], pa
     assert last_passes(runs[0], within=-1) is None
 
 
+def test_arms_are_shown_over_their_seeds(tmp_path: Path, page: str) -> None:
+    assert "Arms over seeds" not in page
+    rates = (0.2, 0.5, 0.6)
+    folders = [write_run(tmp_path / "alone", "root")]
+    for seed, rate in enumerate(rates):
+        passed = {"1": rate, "8": 0.9}
+        folders.append(
+            write_run(
+                tmp_path / f"t{seed}",
+                seed=seed,
+                budget={"tokens": 240_000},
+                change=lambda line, p=passed: line.update(root=p) if "horizons" in line else None,
+            )
+        )
+    shown = table_of(write_training_page(folders, tmp_path / "s.html").read_text(), "seeds")
+    assert list(shown) == ["adaback()"]
+    row = shown["adaback()"]
+    spent = 60 * 3900
+    assert (row["seeds"], row["tokens spent"]) == ("3", f"{spent:,}")
+    assert row["least share of the budget"] == f"{100 * spent / 240_000:.0f}"
+    # 4.303: the 97.5 % quantile of Student's t with two degrees of freedom
+    mean, half = np.mean(rates), 4.303 * np.std(rates, ddof=1) / math.sqrt(3)
+    assert row["pass@1, root, %"] == f"{100 * mean:.0f} {100 * max(0, mean - half):.0f}–{100 * min(1, mean + half):.0f}"  # fmt: skip
+
+
 def test_the_headline_names_the_best_run_and_its_gap(folders: list[Path], page: str) -> None:
     assert "Highest pass@1 from the root: adaback<" in page
     assert re.search(r"<dt>Root pass@1, pass@8</dt><dd><b>90 %, 100 %</b>", page)

@@ -46,22 +46,27 @@ class Series:
         return svg.swatch(self.color, self.style, line=False)
 
 
+def variant(run: TrainingRun) -> tuple[str, ...]:
+    """What runs have in common that differ in the seed alone."""
+    return tuple(str(run.config.get(key)) for key in _VARIANT)
+
+
 def series_of(runs: Sequence[TrainingRun]) -> list[Series]:
     """Every run with a marker of its own, and one colour for runs that differ in the seed alone.
 
     Root-start runs come first in choosing: they take the colour of root control.
     """
-    variants = [tuple(str(run.config.get(key)) for key in _VARIANT) for run in runs]
+    variants = [variant(run) for run in runs]
     colors: dict[tuple[str, ...], str] = {}
     ranked = sorted(zip(runs, variants, strict=True), key=lambda x: x[0].contract.control)
-    for run, variant in ranked:
+    for run, one in ranked:
         rooted = run.contract.control == Control.ROOT
         free = [c for c in _COLORS if c not in colors.values()]
         order = [str(run.contract.control), *(c for c in free if rooted or c != "root"), *free]
         own = next((c for c in order if c in free), _COLORS[len(colors) % len(_COLORS)])
-        colors.setdefault(variant, own)
+        colors.setdefault(one, own)
     named = enumerate(zip(runs, labels(runs), variants, strict=True))
-    return [Series(run, label, colors[variant], i) for i, (run, label, variant) in named]
+    return [Series(run, label, colors[own], i) for i, (run, label, own) in named]
 
 
 # ---- curves --------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from .figures import (
     window_of,
 )
 from .record import is_record, read_record
+from .seeds import seeds_section
 from .tables import NOTES, common_tokens, name_of, sections
 
 _SHARED = {
@@ -100,7 +101,7 @@ def render(runs: Sequence[TrainingRun]) -> str:
     tasks = dict.fromkeys(str(run.config.get("task", "?")) for run in runs)
     title = f"{listing(list(models))} trained on {listing(list(tasks))}"
     head = [_header(series, title), _headline(series)]
-    parts = [*head, *_figures(series), *sections(series), NOTES]
+    parts = [*head, *_figures(series), *seeds_section(series), *sections(series), NOTES]
     return document(f"reroot train: {title}", parts)
 
 
