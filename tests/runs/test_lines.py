@@ -14,6 +14,7 @@ import pytest
 import reroot
 from comparison_runs import printed
 from reroot.diagnosis import clopper_pearson
+from reroot.pages.comparison.page import render
 from reroot.runs.compare import Comparison
 from reroot.tasks.lines import content_of, line_of
 from reroot.types import Output
@@ -184,6 +185,21 @@ def test_macro_averages_count_each_data_set_once(tmp_path: Path) -> None:
     assert {row["contract"] for row in found["rows"]} == {
         c["contract"] for c in run.summary["cells"]
     }
+
+
+@pytest.mark.slow(1)
+def test_the_page_shows_what_was_read_and_the_macro_average(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    makers = silent_on()
+    made = [replace(makers(i), group="<many>" if i < 9 else "few") for i in range(12)]
+    run = on_problems(tmp_path, made)
+    page = render(run.data, run.summary)
+    assert "Mean over 2 data sets" in page
+    assert "problems: &lt;many&gt;" in page
+    rate = run.summary["macro"]["rows"][0]["pass_rate"]
+    assert f"<td>{100 * rate:.0f} <small>" in page
+    run.data.config["notes"] = ["d.jsonl: 12 rows, layout <plain>"]
+    assert "<li>d.jsonl: 12 rows, layout &lt;plain&gt;</li>" in render(run.data, run.summary)
 
 
 def test_one_data_set_has_no_macro_average(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Macro-averages in a terminal."""
+"""Macro-averages, in a terminal and on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from html import escape
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..kit.formatting import listing, percent, shares
-from ..kit.table import fitting, terminal_table
+from ..kit.table import fitting, named, table, terminal_table, with_interval
 
 
 def macro_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
@@ -44,3 +45,27 @@ def _table(found: Mapping[str, Any], each: bool) -> Table:
             *(percent(row["sets"][name]["pass_rate"]) for name in sets),
         )
     return table
+
+
+def macro_section(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The same on the page; nothing where there is one data set alone."""
+    found = summary.get("macro")
+    if found is None:
+        return
+    rows = {row["short"]: row for row in found["rows"]}.values()
+    shown = [
+        [
+            named(row["control"], row["short"]),
+            f"{percent(row['pass_rate'])} <small>{_around(row['pass_interval'])}</small>",
+            with_interval(row["reward"], row["reward_interval"], sign=False),
+            *(percent(row["sets"][name]["pass_rate"]) for name in found["sets"]),
+        ]
+        for row in rows
+    ]
+    head = ["learner", "passed, %, 95 %", "mean reward, 95 %", *map(escape, found["sets"])]
+    yield f"<h2>Mean over {len(found['sets'])} data sets, each counts the same</h2>"
+    yield table(head, shown)
+
+
+def _around(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else shares(interval)

@@ -29,6 +29,7 @@ from ..kit.html import document, write_page
 from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
+from .macro import macro_section
 from .methodology import LINES, NOTES
 
 
@@ -55,6 +56,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
         _header(run, summary, title),
         warning(verifier_warning(summary["accepted_failures"])),
         *_verdicts(run, summary),
+        *macro_section(summary),
         *sections.success(run, summary, series),
         *sections.budget(run, series),
         *sections.loss(run, summary),
@@ -83,13 +85,19 @@ def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
 prefixes a learner may ask the generator. {plural(len(run.learners), "learner")}{listed if horizons else ""}; each cell has
 {plural(config.get("problems") or 0, "problem")} × {plural(config.get("seeds") or 0, "seed")}.
 Budget per attempt: {escape(limits)}.</p>
-<p>{_contracts(run)}</p>
+<p>{_contracts(run)}</p>{_read(config)}
 {note(_COLOURS)}
 <ul class="levels">{items}</ul></header>"""
 
 
 _COLOURS = """Colours say what control over prefixes a learner needs. A stronger contract permits it too,
 with identical outputs, so every learner is shown once."""
+
+
+def _read(config: Mapping[str, Any]) -> str:
+    """What was recognized and decided as data was read."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in config.get("notes", ()))
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _contracts(run: RunData) -> str:
