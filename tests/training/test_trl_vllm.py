@@ -1,0 +1,526 @@
+"""Trainers that generate with vLLM: what it is asked, what TRL is told, and what cannot be had.
+
+vLLM is ``fake_vllm``: TRL's own code on one side, the tiny model's weights on the other.
+"""
+
+# ruff: noqa: E402
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from scipy.stats import chi2
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+import fake_vllm
+import reroot
+import trl_pairs
+import trl_toys
+from reroot import Budget, InvalidInput
+from reroot.contract import Report, Sampling
+from reroot.errors import BackendError
+from reroot.generators.base import Request
+from reroot.generators.transformers import Transformers
+from reroot.training import KL, SessionTrainer, rollouts_for_trl, strategies
+from reroot.training.groups import BudgetSpent
+from reroot.training.trl.vllm_generator import VLLMGenerator
+
+ROWS = [{"prompt": p} for p in trl_toys.PROMPTS]
+IMPORTANCE = ["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+
+
+@dataclass
+class Vllm:
+    """An engine, the settings of trainers that use it, and the server in front of it."""
+
+    engine: fake_vllm.Engine
+    settings: dict[str, Any]
+    server: fake_vllm.Server | None
+
+
+@pytest.fixture
+def vllm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Vllm]:
+    """In the mode that the test is parametrized with."""
+    engine = fake_vllm.Engine(trl_toys.fresh()[0])
+    fake_vllm.install(monkeypatch, lambda: engine)
+    settings = {"use_vllm": True, "vllm_mode": request.param}
+    if request.param == "colocate":
+        yield Vllm(engine, settings, None)
+        return
+    with fake_vllm.serving(engine) as server:
+        yield Vllm(engine, settings | {"vllm_server_base_url": server.url}, server)
+
+
+both_modes = pytest.mark.parametrize("vllm", ["server", "colocate"], indirect=True)
+served = pytest.mark.parametrize("vllm", ["server"], indirect=True)
+colocated = pytest.mark.parametrize("vllm", ["colocate"], indirect=True)
+
+
+def share(completions: list[str], **_: Any) -> list[float]:
+    return [text.count("c") / trl_toys.LENGTH for text in completions]
+
+
+def generated(trainer: Any, groups: int = 2, size: int = 4) -> dict[str, Any]:
+    """The batch of a first step, not trained on."""
+    trainer.model.train()
+    rows = [{"prompt": p} for p in trl_toys.PROMPTS[:groups] for _ in range(size)]
+    return trainer._generate_and_score_completions(rows)
+
+
+def moved(model: Any) -> None:
+    """Away from its weights, by always the same."""
+    with torch.no_grad():
+        for i, weight in enumerate(model.parameters()):
+            weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))
+
+
+def forced(model: Any, before: list[int], tokens: list[int], temperature: float = 1.0) -> Any:
+    """Teacher-forced nats of each token."""
+    with torch.no_grad():
+        logits = model(torch.tensor([before + tokens])).logits[0, len(before) - 1 : -1]
+    laws = torch.log_softmax(logits.double() / temperature, dim=-1)
+    return laws[torch.arange(len(tokens)), torch.tensor(tokens)]
+
+
+# ---- what vLLM is asked, and what TRL is told ------------------------------------------------------
+
+
+@pytest.mark.slow(2)
+@both_modes
+def test_groups_continue_token_ids_of_prompt_and_start(vllm: Vllm, tmp_path: Path) -> None:
+    trainer = trl_toys.session_trainer(
+        tmp_path, strategies.R3(stages=4), temperature=0.7, **vllm.settings
+    )
+    batch = generated(trainer)
+    groups = trainer.rollouts.batch.groups
+    assert trainer.rollouts.collector.contract.report == Report.SAMPLE
+    assert any(g.start.prefix for g in groups)
+    asked = [
+        (prompt, s.n, s.max_tokens, s.temperature, sorted(s.stop_token_ids or ()), s.ignore_eos)
+        for prompts, settings in vllm.engine.calls
+        for prompt, s in zip(prompts, settings, strict=True)
+    ]
+    expected = [
+        ([*g.prompt, *g.start.prefix], 4, trl_toys.LENGTH - len(g.start.prefix), 0.7, [1], True)
+        for g in groups
+    ]
+    assert sorted(asked) == sorted(expected)
+    rows = [(list(g.start.prefix), t, list(g.prompt)) for g in groups for t in g.tokens]
+    for i, (start, tokens, prompt) in enumerate(rows):
+        kept = batch["completion_mask"][i].bool()
+        assert batch["completion_ids"][i][kept].tolist() == start + tokens
+        assert batch["tool_mask"][i][kept].tolist() == [0] * len(start) + [1] * len(tokens)
+        said = batch["sampling_per_token_logps"][i][kept]
+        assert said[: len(start)].tolist() == [0.0] * len(start)
+        known = forced(vllm.engine.model, prompt + start, tokens, 0.7)
+        assert torch.allclose(said[len(start) :].double(), known, atol=1e-4)
+    assert torch.allclose(batch["importance_sampling_ratio"], torch.tensor(1.0), atol=1e-4)
+
+
+@pytest.mark.slow(2)
+@served
+@pytest.mark.parametrize("mode", IMPORTANCE)
+def test_ratios_are_those_of_own_tokens(mode: str, vllm: Vllm, tmp_path: Path) -> None:
+    """A server that kept the old weights: ratios are exp(new − old) over generated tokens alone."""
+    vllm.engine.deaf = True
+    trainer = trl_toys.session_trainer(
+        tmp_path,
+        strategies.R3(stages=4),
+        vllm_importance_sampling_mode=mode,
+        vllm_importance_sampling_clip_max=1.2,
+        **vllm.settings,
+    )
+    moved(trainer.model)
+    batch = generated(trainer)
+    ratios, whole = batch["importance_sampling_ratio"], list[float]()
+    row = 0
+    for group in trainer.rollouts.batch.groups:
+        start = list(group.start.prefix)
+        for tokens in group.tokens:
+            before = [*group.prompt, *start]
+            new = forced(trainer.model, before, tokens)
+            known = (new - forced(vllm.engine.model, before, tokens)).float()
+            known = known.sum(0, keepdim=True).exp() if "sequence" in mode else known.exp()
+            whole += known.tolist()
+            known = known.clamp(max=1.2) if "truncate" in mode else known * (known <= 1.2)
+            own = ratios[row]
+            if "token" in mode:
+                assert (own[: len(start)] == 1).all()
+                own = own[len(start) : len(start) + len(tokens)]
+            assert torch.allclose(own, known, atol=1e-4)
+            row += 1
+    assert min(whole) < 0.9 < 1.2 < max(whole)
+    assert any(g.start.prefix for g in trainer.rollouts.batch.groups)
+
+
+@pytest.mark.slow(3)
+@both_modes
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"vllm_importance_sampling_correction": False, "loss_type": "grpo"},
+        {"vllm_importance_sampling_mode": "token_mask", "top_k": 5, "temperature": 0.8},
+        {
+            "num_iterations": 2,
+            "steps_per_generation": 2,
+            "off_policy_mask_threshold": 0.1,
+            "mask_truncated_completions": True,
+            "vllm_importance_sampling_mode": "token_truncate",
+        },
+    ],
+    ids=["plain", "off", "token_mask", "reused"],
+)
+def test_root_trains_as_trl_does(vllm: Vllm, changes: dict[str, Any], tmp_path: Path) -> None:
+    """TRL's trainer with vLLM, with and without the bridge, on the same draws: all numbers are equal."""
+    vllm.engine.seeds = False  # TRL sends none
+    ours, theirs = trl_pairs.both(
+        tmp_path,
+        lambda: ROWS,
+        lambda: [share],
+        max_steps=4,
+        evaluation=ROWS[:2],
+        eval_strategy="steps",
+        eval_steps=2,
+        per_device_eval_batch_size=4,
+        replay=False,
+        **vllm.settings,
+        **changes,
+    )
+    trl_pairs.assert_equal(ours, theirs)
+    base = trl_toys.fresh()[0].state_dict()
+    assert max(float((ours.weights[k] - base[k]).abs().max()) for k in base) > 1e-3
+
+
+@pytest.mark.slow(2)
+@both_modes
+def test_draws_come_from_the_weights_of_their_step(vllm: Vllm, tmp_path: Path) -> None:
+    """Of every step and evaluation, of a second ``train`` too; a colocated vLLM sleeps in between."""
+    sleeps = {"vllm_enable_sleep_mode": True} if vllm.server is None else {}
+    trainer = trl_pairs.stock(
+        tmp_path,
+        ROWS,
+        [share],
+        rollouts_for_trl(strategies.SelfReset()),
+        max_steps=1,
+        evaluation=ROWS[:2],
+        per_device_eval_batch_size=4,
+        **vllm.settings,
+        **sleeps,
+    )
+    answer, matches = vllm.engine.generate, list[bool]()
+
+    def generate(*asked: Any) -> Any:
+        known = trainer.model.state_dict()
+        matches.append(all(torch.equal(v, known[k]) for k, v in vllm.engine.model.state_dict().items()))
+        return answer(*asked)
+
+    vllm.engine.generate = generate  # type: ignore[method-assign]
+    trainer.train()
+    steps = [len(matches)]
+    for again in (trainer.evaluate, trainer.train):
+        again()
+        steps.append(len(matches))
+    assert all(matches)
+    assert 0 < steps[0] < steps[1] < steps[2]
+    if vllm.server is None:
+        assert not trainer.vllm_generation.llm.awake
+
+
+@pytest.mark.slow(2)
+@both_modes
+@pytest.mark.parametrize(
+    "law",
+    [Sampling(), Sampling(0.8, 1.0, 3), Sampling(1.5, 0.7, 6), Sampling(1.0, 0.6)],
+    ids=str,
+)
+def test_draws_follow_the_trainers_law(vllm: Vllm, law: Sampling, tmp_path: Path) -> None:
+    """χ² of 2,000 first tokens against the law of transformers' own processors, error rate 1e-4."""
+    size = 2000
+    rollouts = rollouts_for_trl(strategies.Root(), grants="root/logprob")
+    trainer = trl_pairs.stock(
+        tmp_path,
+        ROWS[:1],
+        [share],
+        rollouts,
+        num_generations=size,
+        per_device_train_batch_size=size,
+        max_completion_length=1,
+        temperature=law.temperature,
+        generation_kwargs={"top_k": law.top_k, "top_p": law.top_p},
+        **vllm.settings,
+    )
+    with torch.no_grad():
+        scores = vllm.engine.model(torch.tensor([[4, 5]])).logits[0, -1:]
+    for warper in (
+        TemperatureLogitsWarper(law.temperature),
+        *([TopKLogitsWarper(law.top_k)] if law.top_k else []),
+        TopPLogitsWarper(law.top_p),
+    ):
+        scores = warper(torch.tensor([[4, 5]]), scores)
+    known = torch.softmax(scores[0].double(), -1).numpy()
+    generated(trainer, 1, size)
+    (group,) = rollouts.batch.groups  # type: ignore[union-attr]
+    counts = np.bincount([t[0] for t in group.tokens], minlength=12)
+    assert not counts[known == 0].any()
+    likely = known * size >= 5
+    distance = float((((counts - known * size) ** 2) / np.maximum(known * size, 1e-9))[likely].sum())
+    assert distance <= chi2.ppf(1 - 1e-4, max(1, likely.sum() - 1))
+    for (token,), (nats,) in zip(group.tokens, group.logprobs or [], strict=True):
+        assert nats == pytest.approx(float(np.log(known[token])), abs=1e-4)
+
+
+@pytest.mark.slow(1)
+@both_modes
+def test_lists_are_those_of_the_model(vllm: Vllm, tmp_path: Path) -> None:
+    """TOPK and ARGMAX beside the same queries to the weights themselves."""
+    trainer = trl_toys.session_trainer(tmp_path, strategies.Root(), **vllm.settings)
+    inner, known = VLLMGenerator(trainer, Sampling()), Transformers(trl_toys.fresh())
+    stop = known.stops(())
+    requests = [
+        Request((4, 5), (), 1, 5, Report.ARGMAX(3), stop=stop),
+        Request((5,), (6, 4), 3, 4, Report.TOPK(2), stop=stop, key=(1, 2)),
+    ]
+    greedy, drawn = inner.answer(requests)
+    same = known.answer(requests)[0]
+    for name in ("tokens", "lengths", "top_tokens"):
+        assert (getattr(greedy, name) == getattr(same, name)).all()
+    assert greedy.top_logprobs == pytest.approx(same.top_logprobs, abs=1e-4)
+    assert drawn.logprobs is not None
+    for i, tokens in enumerate(drawn.outputs()):
+        for t in range(2, len(tokens)):
+            law = known.log_laws((5,), [tokens[:t].tokens])[0]
+            assert drawn.logprobs[i, t - 2] == pytest.approx(law[tokens[t]], abs=1e-4)
+            assert drawn.top_tokens is not None
+            assert drawn.top_tokens[i, t - 2].tolist() == np.argsort(-law)[:2].tolist()
+    for wrong in (replace(requests[1], n=1, forced=(4,) * 4), replace(requests[0], report=Report.FULL)):
+        with pytest.raises(InvalidInput, match="vLLM reports"):
+            inner.answer([wrong])
+
+
+@pytest.mark.slow(2)
+def test_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Colocated draws follow the seed of the rollouts; groups of one prompt differ."""
+    engine = fake_vllm.Engine(trl_toys.fresh()[0])
+    fake_vllm.install(monkeypatch, lambda: engine)
+
+    def drawn(seed: int) -> list[list[list[int]]]:
+        rollouts = rollouts_for_trl(strategies.Root(), seed=seed)
+        trainer = trl_pairs.stock(
+            tmp_path, ROWS, [share], rollouts, use_vllm=True, max_completion_length=12
+        )
+        trainer.model.train()
+        trainer._generate_and_score_completions([ROWS[0]] * 8)
+        return [g.tokens for g in rollouts.batch.groups]  # type: ignore[union-attr]
+
+    first = drawn(1)
+    assert first == drawn(1)
+    assert first != drawn(2)
+    assert first[0] != first[1]
+    assert len({tuple(t) for group in first for t in group}) > 4
+
+
+# ---- strategies and the account --------------------------------------------------------------------
+
+
+@pytest.mark.slow(3)
+@both_modes
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        strategies.Plurality(draws=3),
+        strategies.SelfReset(),
+        strategies.Fork(),
+        strategies.AdaBack(),
+        strategies.R3(stages=4),
+        strategies.Verified(),
+        strategies.Argmax(),
+        strategies.VineValues(samples=2),
+    ],
+    ids=lambda s: s.name,
+)
+def test_strategies_run_and_are_charged_what_was_drawn(
+    vllm: Vllm, strategy: Any, tmp_path: Path
+) -> None:
+    trainer = trl_toys.session_trainer(
+        tmp_path,
+        strategy,
+        kl=KL(beta=0.05),
+        roots=1,
+        budget=Budget(tokens=800),
+        max_steps=40,
+        **vllm.settings,
+    )
+    drawn = 0
+    answer = vllm.engine.generate
+
+    def generate(*asked: Any) -> Any:
+        nonlocal drawn
+        found = answer(*asked)
+        drawn += sum(len(o.token_ids) for one in found for o in one.outputs)
+        return found
+
+    vllm.engine.generate = generate  # type: ignore[method-assign]
+    with pytest.raises(BudgetSpent):
+        trainer.train()
+    spent = trainer.rollouts.collector.spent.tokens
+    assert 400 < spent <= 800
+    assert spent == drawn
+    assert trainer.state.global_step > 1
+    assert np.isfinite([line["loss"] for line in trainer.state.log_history]).all()
+
+
+@pytest.mark.slow(1)
+@both_modes
+def test_what_is_drawn_behind_a_stop_text_is_thrown_away(vllm: Vllm, tmp_path: Path) -> None:
+    problems = [replace(p, stop=("cd", "b"), max_tokens=12, demonstration=None) for p in trl_toys.problems()]
+    rollouts = rollouts_for_trl(strategies.Root(), problems=problems)
+    trainer = SessionTrainer(
+        model=trl_toys.fresh()[0],
+        processing_class=trl_toys.fresh()[1],
+        args=trl_toys.settings(
+            tmp_path,
+            max_completion_length=12,
+            num_generations=32,
+            per_device_train_batch_size=64,
+            max_steps=1,
+            **vllm.settings,
+        ),
+        rollouts=rollouts,
+    )
+    trainer.train()
+    groups, decode = rollouts.batch.groups, rollouts._generator.decode  # type: ignore[union-attr]
+    texts = [decode(t) for g in groups for t in g.tokens]
+    assert any(text.endswith("cd") for text in texts)
+    assert any(text.endswith("b") for text in texts)
+    assert not any("b" in text[:-1] or "cd" in text[:-1] for text in texts)
+    spent = rollouts.collector.spent.tokens  # type: ignore[union-attr]
+    assert spent == sum(len(t) for g in groups for t in g.tokens)
+    assert rollouts._generator.physical().computed > spent
+
+
+@pytest.mark.slow(2)
+@served
+def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: Path) -> None:
+    from requests.adapters import HTTPAdapter
+    from transformers import TrainerCallback
+
+    assert vllm.server is not None
+    server = vllm.server
+    trainer = trl_toys.session_trainer(
+        tmp_path, strategies.AdaBack(), max_steps=4, save_strategy="steps", save_steps=1, **vllm.settings
+    )
+    trainer.vllm_generation.vllm_client.session.mount("http://", HTTPAdapter())  # no minute of retries
+    whole = list[int]()
+
+    class Dies(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 2:
+                whole.append(trainer.rollouts.collector.spent.tokens)
+                trainer.vllm_generation.sync_weights = lambda: None  # it dies while it generates
+                server.shutdown()
+                server.server_close()
+                server.socket.close()
+
+    trainer.add_callback(Dies())
+    with pytest.raises(BackendError, match=f"{re.escape(server.url)} failed to generate: ConnectionErr"):
+        trainer.train()
+    assert trainer.state.global_step == 2
+    assert trainer.rollouts.collector.spent.tokens == whole[0] > 0
+    assert (tmp_path / "checkpoint-2" / "reroot.json").exists()
+
+
+# ---- what is refused, and the command ----------------------------------------------------------------
+
+
+@pytest.mark.slow(1)
+@served
+@pytest.mark.parametrize(
+    ("engine", "settings", "strategy", "said"),
+    [
+        ({"max_logprobs": 0}, {}, strategies.Argmax(), r"argmax.*reports up to logprob.*--max-logprobs 1"),
+        ({}, {"temperature": 0.7}, strategies.Argmax(), r"up to logprob at @T=0\.7.*set temperature=1"),
+        ({"logprobs_mode": "raw_logprobs"}, {"temperature": 0.7}, strategies.Root(),
+         r"vllm_importance_sampling_correction: .*raw_logprobs.*--logprobs-mode processed_logprobs"),
+        ({"logprobs_mode": "raw_logits"},
+         {"vllm_importance_sampling_correction": False}, strategies.Fork(), r"fork.*reports up to sample"),
+        ({}, {"vllm_structured_outputs_regex": "a"}, strategies.Root(), "vllm_structured_outputs_regex='a'"),
+        ({}, {"generation_kwargs": {"seed": 1}}, strategies.Root(), "generation_kwargs: seed would give"),
+        ({}, {"generation_kwargs": {"stop": ["a"]}}, strategies.Root(), r"generation_kwargs: stop=\['a'\]"),
+        ({}, {"generation_kwargs": {"max_tokens": 2}}, strategies.Root(), "max_tokens=2, but the trainer"),
+        ({}, {"generation_kwargs": {"temperature": 0.2}}, strategies.Root(), r"temperature=0\.2, but"),
+        ({}, {"generation_kwargs": {"new": 1}}, strategies.Root(), "generation_kwargs: new is no setting"),
+        ({}, {"min_p": 0.1}, strategies.Root(), r"min_p=0\.1 changes what is drawn"),
+        ({}, {"repetition_penalty": 1.1}, strategies.Root(), r"repetition_penalty=1\.1 changes"),
+    ],
+)  # fmt: skip
+def test_refusals(
+    engine: dict[str, Any], settings: dict[str, Any], strategy: Any, said: str, vllm: Vllm, tmp_path: Path
+) -> None:
+    for name, value in engine.items():
+        setattr(vllm.engine, name, value)
+    with pytest.raises(InvalidInput, match=said):
+        trl_toys.session_trainer(tmp_path, strategy, **vllm.settings, **settings)
+    assert not vllm.engine.calls
+
+
+@pytest.mark.slow(1)
+@served
+def test_log_probabilities_of_another_law_reach_nobody(vllm: Vllm, tmp_path: Path) -> None:
+    """With the correction off, draws alone are used; at temperature 1 raw ones are the right ones."""
+    vllm.engine.logprobs_mode = "raw_logprobs"
+    off = {"vllm_importance_sampling_correction": False, "temperature": 0.7}
+    trainer = trl_toys.session_trainer(tmp_path, strategies.Root(), **vllm.settings, **off)
+    batch = generated(trainer)
+    assert "sampling_per_token_logps" not in batch
+    assert all(s.logprobs is None for _, settings in vllm.engine.calls for s in settings)
+    trainer = trl_toys.session_trainer(tmp_path, strategies.Fork(), **vllm.settings)
+    assert torch.allclose(
+        generated(trainer)["importance_sampling_ratio"], torch.tensor(1.0), atol=1e-4
+    )
+
+
+@pytest.mark.slow(1)
+@colocated
+def test_tensor_parallelism_of_a_colocated_engine_is_refused(vllm: Vllm, tmp_path: Path) -> None:
+    trainer = trl_pairs.stock(
+        tmp_path, ROWS, [share], rollouts_for_trl(strategies.Root()), **vllm.settings
+    )
+    trainer.args.vllm_tensor_parallel_size = 2
+    with pytest.raises(InvalidInput, match="vllm_tensor_parallel_size=2"):
+        trainer.train()
+
+
+@pytest.mark.slow(3)
+@both_modes
+def test_the_command_takes_trls_settings(vllm: Vllm, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "problems": trl_toys.problems(),
+        "eval_problems": trl_toys.problems()[:2],
+        "eval_size": 2,
+        "eval_every": 1,
+        "strategy": strategies.AdaBack(),
+        "steps": 2,
+        "groups": 2,
+        "size": 4,
+        "beta": 0.05,
+        "trl": vllm.settings | {"use_cpu": True},
+    }
+    found = reroot.train(trl_toys.fresh(), out=tmp_path / "run", **settings)
+    assert found["steps"] == 2
+    assert found["evaluation"]["root"]["problems" if False else "1"] >= 0
+    assert vllm.engine.loaded == 3  # before each step, and for the last evaluation
+    with pytest.raises(InvalidInput, match="use_vllm needs generation 'session'"):
+        reroot.train(
+            trl_toys.fresh(),
+            **(settings | {"strategy": "root", "generation": "trl", "beta": 0.0}),
+        )
