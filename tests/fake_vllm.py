@@ -94,6 +94,7 @@ class Engine:
     calls: list[tuple[list[list[int]], list[SamplingParams]]] = field(default_factory=list[Any])
     loaded: int = 0
     _asked: Counter[tuple[int, ...]] = field(default_factory=Counter[Any])
+    _logits: dict[tuple[int, ...], Any] = field(default_factory=dict[Any, Any])
 
     def load(self, weights: Sequence[tuple[str, Any]]) -> None:
         own = self.model.state_dict()
@@ -102,6 +103,7 @@ class Engine:
                 if not self.deaf:
                     own[name].copy_(value)
         self._asked.clear()
+        self._logits.clear()
 
     def generate(
         self, prompts: list[list[int]], settings: list[SamplingParams]
@@ -124,9 +126,11 @@ class Engine:
         noise = [self._noise(prompt, i, given.seed, weights) for i in range(given.n)]
         listed: list[list[dict[int, Logprob]]] = [[] for _ in noise]
         for _ in range(given.max_tokens):
-            logits = self.model(ids, use_cache=False).logits[:, -1].float()
+            logits = torch.stack([self._after(tuple(row)) for row in ids.tolist()])
             law = _processed(logits, given)
-            races = torch.stack([torch.empty(law.shape[1]).exponential_(generator=g) for g in noise])
+            races = torch.stack(
+                [torch.empty(law.shape[1]).exponential_(generator=g) for g in noise]
+            )
             drawn = (law.exp() / races).argmax(1) if given.temperature else logits.argmax(1)
             shown = law if self.logprobs_mode.startswith("processed") else logits.log_softmax(-1)
             for row in range(given.n):
@@ -140,6 +144,13 @@ class Engine:
             shown = None if given.logprobs is None else listed[row][:stop]
             outputs.append(Output(tokens[:stop], shown))
         return outputs
+
+    def _after(self, tokens: tuple[int, ...]) -> Any:
+        """(K,) logits, the same to the bit whatever is asked beside them."""
+        if tokens not in self._logits:
+            found = self.model(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
+            self._logits[tokens] = found
+        return self._logits[tokens]
 
     def _noise(self, prompt: list[int], i: int, seed: int | None, weights: bytes) -> Any:
         if seed is None or not self.seeds:
@@ -177,7 +188,9 @@ class Colocated:
 
     def __init__(self, engine: Engine, **settings: Any) -> None:
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            os.environ.pop(name, None)  # TRL sets them for a real one, and trainers to come would follow
+            os.environ.pop(
+                name, None
+            )  # TRL sets them for a real one, and trainers to come would follow
         assert settings["logprobs_mode"] == "processed_logprobs"
         self.engine, self.settings = engine, settings
         self.awake = {"weights", "kv_cache"}
@@ -207,6 +220,7 @@ class Colocated:
         with torch.no_grad():
             for weight in self.engine.model.parameters():
                 weight.zero_()
+        self.engine._logits.clear()
 
     def wake_up(self, tags: list[str]) -> None:
         self.awake |= set(tags)
@@ -216,6 +230,7 @@ class Handler(BaseHTTPRequestHandler):
     """What TRL's client asks of ``vllm serve``."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet
     server: Server
 
     def log_message(self, *_: Any) -> None:
@@ -241,6 +256,9 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(known[self.path.partition("?")[0]])
 
     def do_POST(self) -> None:
+        if self.server.dead:
+            self.close_connection = True
+            return
         asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if self.path == "/v1/completions":
             with self.server.lock:
@@ -268,6 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        self.wfile.flush()
 
 
 def _choice(one: RequestOutput, output: Output) -> dict[str, Any]:
@@ -293,6 +312,13 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.engine, self.lock = engine, threading.Lock()
         self.weights: queue.Queue[list[tuple[str, Any]]] = queue.Queue()
+        self.dead = False
+
+    def die(self) -> None:
+        """Answer nobody any more."""
+        self.dead = True
+        self.shutdown()
+        self.server_close()
 
     @property
     def url(self) -> str:

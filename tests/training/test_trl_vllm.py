@@ -221,7 +221,9 @@ def test_draws_come_from_the_weights_of_their_step(vllm: Vllm, tmp_path: Path) -
 
     def generate(*asked: Any) -> Any:
         known = trainer.model.state_dict()
-        matches.append(all(torch.equal(v, known[k]) for k, v in vllm.engine.model.state_dict().items()))
+        matches.append(
+            all(torch.equal(v, known[k]) for k, v in vllm.engine.model.state_dict().items())
+        )
         return answer(*asked)
 
     vllm.engine.generate = generate  # type: ignore[method-assign]
@@ -273,7 +275,9 @@ def test_draws_follow_the_trainers_law(vllm: Vllm, law: Sampling, tmp_path: Path
     counts = np.bincount([t[0] for t in group.tokens], minlength=12)
     assert not counts[known == 0].any()
     likely = known * size >= 5
-    distance = float((((counts - known * size) ** 2) / np.maximum(known * size, 1e-9))[likely].sum())
+    distance = float(
+        (((counts - known * size) ** 2) / np.maximum(known * size, 1e-9))[likely].sum()
+    )
     assert distance <= chi2.ppf(1 - 1e-4, max(1, likely.sum() - 1))
     for (token,), (nats,) in zip(group.tokens, group.logprobs or [], strict=True):
         assert nats == pytest.approx(float(np.log(known[token])), abs=1e-4)
@@ -302,7 +306,10 @@ def test_lists_are_those_of_the_model(vllm: Vllm, tmp_path: Path) -> None:
             assert drawn.logprobs[i, t - 2] == pytest.approx(law[tokens[t]], abs=1e-4)
             assert drawn.top_tokens is not None
             assert drawn.top_tokens[i, t - 2].tolist() == np.argsort(-law)[:2].tolist()
-    for wrong in (replace(requests[1], n=1, forced=(4,) * 4), replace(requests[0], report=Report.FULL)):
+    for wrong in (
+        replace(requests[1], n=1, forced=(4,) * 4),
+        replace(requests[0], report=Report.FULL),
+    ):
         with pytest.raises(InvalidInput, match="vLLM reports"):
             inner.answer([wrong])
 
@@ -356,7 +363,7 @@ def test_strategies_run_and_are_charged_what_was_drawn(
         strategy,
         kl=KL(beta=0.05),
         roots=1,
-        budget=Budget(tokens=800),
+        budget=Budget(tokens=360),
         max_steps=40,
         **vllm.settings,
     )
@@ -373,7 +380,7 @@ def test_strategies_run_and_are_charged_what_was_drawn(
     with pytest.raises(BudgetSpent):
         trainer.train()
     spent = trainer.rollouts.collector.spent.tokens
-    assert 400 < spent <= 800
+    assert 180 < spent <= 360
     assert spent == drawn
     assert trainer.state.global_step > 1
     assert np.isfinite([line["loss"] for line in trainer.state.log_history]).all()
@@ -382,7 +389,9 @@ def test_strategies_run_and_are_charged_what_was_drawn(
 @pytest.mark.slow(1)
 @both_modes
 def test_what_is_drawn_behind_a_stop_text_is_thrown_away(vllm: Vllm, tmp_path: Path) -> None:
-    problems = [replace(p, stop=("cd", "b"), max_tokens=12, demonstration=None) for p in trl_toys.problems()]
+    problems = [
+        replace(p, stop=("ah", "f"), max_tokens=12, demonstration=None) for p in trl_toys.problems()
+    ]
     rollouts = rollouts_for_trl(strategies.Root(), problems=problems)
     trainer = SessionTrainer(
         model=trl_toys.fresh()[0],
@@ -400,9 +409,9 @@ def test_what_is_drawn_behind_a_stop_text_is_thrown_away(vllm: Vllm, tmp_path: P
     trainer.train()
     groups, decode = rollouts.batch.groups, rollouts._generator.decode  # type: ignore[union-attr]
     texts = [decode(t) for g in groups for t in g.tokens]
-    assert any(text.endswith("cd") for text in texts)
-    assert any(text.endswith("b") for text in texts)
-    assert not any("b" in text[:-1] or "cd" in text[:-1] for text in texts)
+    assert any(text.endswith("ah") for text in texts)
+    assert any(text.endswith("f") for text in texts)
+    assert not any("f" in text[:-1] or "ah" in text[:-1] for text in texts)
     spent = rollouts.collector.spent.tokens  # type: ignore[union-attr]
     assert spent == sum(len(t) for g in groups for t in g.tokens)
     assert rollouts._generator.physical().computed > spent
@@ -417,9 +426,16 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
     assert vllm.server is not None
     server = vllm.server
     trainer = trl_toys.session_trainer(
-        tmp_path, strategies.AdaBack(), max_steps=4, save_strategy="steps", save_steps=1, **vllm.settings
+        tmp_path,
+        strategies.AdaBack(),
+        max_steps=4,
+        save_strategy="steps",
+        save_steps=1,
+        **vllm.settings,
     )
-    trainer.vllm_generation.vllm_client.session.mount("http://", HTTPAdapter())  # no minute of retries
+    trainer.vllm_generation.vllm_client.session.mount(
+        "http://", HTTPAdapter()
+    )  # no minute of retries
     whole = list[int]()
 
     class Dies(TrainerCallback):
@@ -427,12 +443,12 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
             if state.global_step == 2:
                 whole.append(trainer.rollouts.collector.spent.tokens)
                 trainer.vllm_generation.sync_weights = lambda: None  # it dies while it generates
-                server.shutdown()
-                server.server_close()
-                server.socket.close()
+                server.die()
 
     trainer.add_callback(Dies())
-    with pytest.raises(BackendError, match=f"{re.escape(server.url)} failed to generate: ConnectionErr"):
+    with pytest.raises(
+        BackendError, match=f"{re.escape(server.url)} failed to generate: ConnectionErr"
+    ):
         trainer.train()
     assert trainer.state.global_step == 2
     assert trainer.rollouts.collector.spent.tokens == whole[0] > 0
@@ -448,7 +464,7 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
     ("engine", "settings", "strategy", "said"),
     [
         ({"max_logprobs": 0}, {}, strategies.Argmax(), r"argmax.*reports up to logprob.*--max-logprobs 1"),
-        ({}, {"temperature": 0.7}, strategies.Argmax(), r"up to logprob at @T=0\.7.*set temperature=1"),
+        ({}, {"temperature": 0.7}, strategies.Argmax(), r"up to logprob at T=0\.7.*set temperature=1"),
         ({"logprobs_mode": "raw_logprobs"}, {"temperature": 0.7}, strategies.Root(),
          r"vllm_importance_sampling_correction: .*raw_logprobs.*--logprobs-mode processed_logprobs"),
         ({"logprobs_mode": "raw_logits"},
@@ -464,7 +480,12 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
     ],
 )  # fmt: skip
 def test_refusals(
-    engine: dict[str, Any], settings: dict[str, Any], strategy: Any, said: str, vllm: Vllm, tmp_path: Path
+    engine: dict[str, Any],
+    settings: dict[str, Any],
+    strategy: Any,
+    said: str,
+    vllm: Vllm,
+    tmp_path: Path,
 ) -> None:
     for name, value in engine.items():
         setattr(vllm.engine, name, value)
@@ -517,7 +538,7 @@ def test_the_command_takes_trls_settings(vllm: Vllm, tmp_path: Path) -> None:
     }
     found = reroot.train(trl_toys.fresh(), out=tmp_path / "run", **settings)
     assert found["steps"] == 2
-    assert found["evaluation"]["root"]["problems" if False else "1"] >= 0
+    assert found["evaluation"]["problems"] == 2
     assert vllm.engine.loaded == 3  # before each step, and for the last evaluation
     with pytest.raises(InvalidInput, match="use_vllm needs generation 'session'"):
         reroot.train(

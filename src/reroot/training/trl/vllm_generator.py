@@ -272,15 +272,13 @@ class VLLMGenerator:
 
 
 class _Reloaded(TrainerCallback):
-    """Other weights at a step that vLLM may have had: a new ``train``, the best checkpoint at its end."""
+    """After training the best checkpoint may have been loaded, at a step whose weights vLLM has had."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer._last_loaded_step = -1
-
-    on_train_end = on_train_begin
 
 
 def _within(report: Report, vocab: int) -> Report:
