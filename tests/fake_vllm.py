@@ -1,7 +1,7 @@
 """A vLLM that runs anywhere: the part of the package that TRL uses, over a small model's own weights.
 
-Colocated it is ``LLM``; as a server it speaks HTTP on a real socket, to TRL's own client. Weights travel as
-tensors through a queue where NCCL would carry them. Draws are those of vLLM in law, and in that seed + i keys
+Colocated it is ``LLM``; as a server it speaks HTTP on a real socket, to TRL's own client. Weights travel over
+the socket, too, where NCCL would carry them. Draws are those of vLLM in law, and in that seed + i keys
 continuation i of a prompt; without a seed they depend on the engine's seed, the weights, the prompt and on
 how often it was asked since the weights changed.
 """
@@ -9,6 +9,7 @@ how often it was asked since the weights changed.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 import torch
 
 VERSION = "0.27.0"
@@ -78,6 +80,7 @@ class Engine:
 
     Attributes:
         model: its own copy of the weights.
+        counts: whether draws depend on how often weights came instead of what they are.
         deaf: whether new weights are thrown away.
         seeds: whether the seeds of requests are followed.
         calls: (prompts, settings of each) of every call.
@@ -90,6 +93,7 @@ class Engine:
     max_logprobs: int = 20
     max_model_len: int = 48
     deaf: bool = False
+    counts: bool = False
     seeds: bool = True
     calls: list[tuple[list[list[int]], list[SamplingParams]]] = field(default_factory=list[Any])
     loaded: int = 0
@@ -109,9 +113,11 @@ class Engine:
         self, prompts: list[list[int]], settings: list[SamplingParams]
     ) -> list[RequestOutput]:
         self.calls.append((prompts, settings))
-        weights = hashlib.sha256()
-        for value in self.model.state_dict().values():
-            weights.update(value.numpy().tobytes())
+        weights = hashlib.sha256(str(self.loaded).encode())
+        if not self.counts:
+            weights = hashlib.sha256()
+            for value in self.model.state_dict().values():
+                weights.update(value.numpy().tobytes())
         pairs = zip(prompts, settings, strict=True)
         return [RequestOutput(p, self._continued(p, s, weights.digest())) for p, s in pairs]
 
@@ -259,7 +265,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.dead:
             self.close_connection = True
             return
-        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == "/tensors":
+            self.server.weights.put(torch.load(io.BytesIO(body)))
+            self._reply({})
+            return
+        asked = json.loads(body or b"{}")
         if self.path == "/v1/completions":
             with self.server.lock:
                 self._reply({"choices": self._choices(asked)})
@@ -325,20 +336,15 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-_servers: dict[str, Server] = {}
-
-
 @contextmanager
 def serving(engine: Engine) -> Iterator[Server]:
     """The engine behind a socket while the block runs."""
     server = Server(engine)
     thread = threading.Thread(target=lambda: server.serve_forever(0.01))
     thread.start()
-    _servers[server.url] = server
     try:
         yield server
     finally:
-        del _servers[server.url]
         server.shutdown()
         server.server_close()
         thread.join()
@@ -358,7 +364,7 @@ def install(patch: pytest.MonkeyPatch, engine: Callable[[], Engine]) -> None:
     patch.setitem(sys.modules, "vllm", package)
     for name, value in known.items():
         patch.setattr(vllm_generation, name, value, raising=False)
-    # a rank of NCCL needs CUDA; here the tensors go through the server's queue
+    # a rank of NCCL needs CUDA; here the tensors are posted
     patch.setattr(vllm_client.VLLMClient, "init_communicator", _join)
     patch.setattr(vllm_client, "NCCLWeightTransferEngine", _Transfer, raising=False)
     patch.setattr(vllm_client, "NCCLTrainerSendWeightsArgs", SimpleNamespace, raising=False)
@@ -366,11 +372,14 @@ def install(patch: pytest.MonkeyPatch, engine: Callable[[], Engine]) -> None:
 
 def _join(client: Any, device: Any) -> None:
     assert client.get_server_info()["weight_transfer_config"] is not None
-    assert str(device) == "cpu"
-    client.communicator = _servers[client.base_url]
+    assert torch.device(device).type == "cpu"
+    client.communicator = client.base_url
 
 
 class _Transfer:
     @staticmethod
     def trainer_send_weights(iterator: Iterator[tuple[str, Any]], trainer_args: Any) -> None:
-        trainer_args.group.weights.put([(name, value.clone()) for name, value in iterator])
+        body = io.BytesIO()
+        torch.save([(name, value.clone()) for name, value in iterator], body)
+        found = requests.post(f"{trainer_args.group}/tensors", data=body.getvalue(), timeout=10)
+        assert found.status_code == 200

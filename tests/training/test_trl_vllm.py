@@ -114,6 +114,7 @@ def test_groups_continue_token_ids_of_prompt_and_start(vllm: Vllm, tmp_path: Pat
         for g in groups
     ]
     assert sorted(asked) == sorted(expected)
+    assert all(prompts == sorted(prompts) for prompts, _ in vllm.engine.calls)
     rows = [(list(g.start.prefix), t, list(g.prompt)) for g in groups for t in g.tokens]
     for i, (start, tokens, prompt) in enumerate(rows):
         kept = batch["completion_mask"][i].bool()
@@ -202,6 +203,35 @@ def test_root_trains_as_trl_does(vllm: Vllm, changes: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.slow(2)
+@served
+def test_adapters_are_merged_for_vllm(vllm: Vllm, tmp_path: Path) -> None:
+    """LoRA: what vLLM has are the merged weights, before each step."""
+    pytest.importorskip("peft")
+    from reroot.training.trl.setup import lora
+
+    rollouts = rollouts_for_trl(strategies.SelfReset(), problems=trl_toys.problems(), roots=1)
+    trainer = SessionTrainer(
+        model=trl_toys.fresh()[0],
+        processing_class=trl_toys.fresh()[1],
+        args=trl_toys.settings(tmp_path, **(vllm.settings | {"learning_rate": 0.1})),
+        rollouts=rollouts,
+        kl=KL(beta=0.05),
+        peft_config=lora(2),
+    )
+    trainer.train()
+    generated(trainer)
+    base = trl_toys.fresh()[0].state_dict()
+    changed = [k for k, v in vllm.engine.model.state_dict().items() if not torch.equal(v, base[k])]
+    assert any("q_proj" in name for name in changed)
+    (group, *_) = rollouts.batch.groups  # type: ignore[union-attr]
+    before = [*group.prompt, *group.start.prefix]
+    own, known = (
+        forced(m, before, group.tokens[0]) for m in (vllm.engine.model, trainer.model.eval())
+    )
+    assert torch.allclose(own, known, atol=1e-4)
+
+
+@pytest.mark.slow(2)
 @both_modes
 def test_draws_come_from_the_weights_of_their_step(vllm: Vllm, tmp_path: Path) -> None:
     """Of every step and evaluation, of a second ``train`` too; a colocated vLLM sleeps in between."""
@@ -229,7 +259,7 @@ def test_draws_come_from_the_weights_of_their_step(vllm: Vllm, tmp_path: Path) -
     vllm.engine.generate = generate  # type: ignore[method-assign]
     trainer.train()
     steps = [len(matches)]
-    for again in (trainer.evaluate, trainer.train):
+    for again in (trainer.train, trainer.evaluate):
         again()
         steps.append(len(matches))
     assert all(matches)
@@ -427,16 +457,21 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
     server = vllm.server
     trainer = trl_toys.session_trainer(
         tmp_path,
-        strategies.AdaBack(),
+        strategies.Root(),
         max_steps=4,
         save_strategy="steps",
         save_steps=1,
         **vllm.settings,
     )
-    trainer.vllm_generation.vllm_client.session.mount(
-        "http://", HTTPAdapter()
-    )  # no minute of retries
-    whole = list[int]()
+    client = trainer.vllm_generation.vllm_client
+    client.session.mount("http://", HTTPAdapter())  # no minute of retries
+    generate, whole, tries = client.generate, list[int](), list[int]()
+
+    def tried(*asked: Any, **settings: Any) -> Any:
+        tries.append(trainer.state.global_step)
+        return generate(*asked, **settings)
+
+    client.generate = tried
 
     class Dies(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -450,7 +485,7 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(vllm: Vllm, tmp_path: P
         BackendError, match=f"{re.escape(server.url)} failed to generate: ConnectionErr"
     ):
         trainer.train()
-    assert trainer.state.global_step == 2
+    assert tries == [0, 1, 2]  # nor are the groups asked for one by one
     assert trainer.rollouts.collector.spent.tokens == whole[0] > 0
     assert (tmp_path / "checkpoint-2" / "reroot.json").exists()
 
