@@ -26,6 +26,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _SHOWN = ("skip_special_tokens", "spaces_between_special_tokens", "detokenize")
 """Settings of vLLM's texts, which nobody reads."""
 
+_COLDEST = 0.01
+"""vLLM takes this for temperatures between 0 and it."""
+
 
 def vllm_law(trainer: Any) -> Sampling:
     """The law that the trainer would have vLLM draw from.
@@ -53,6 +56,10 @@ def vllm_law(trainer: Any) -> Sampling:
                 f"generation_kwargs: {name}={trainer.args.generation_kwargs[name]!r}, but the trainer has "
                 f"{value}: what is drawn would not be what is trained on"
             )
+    if trainer.temperature < _COLDEST:
+        raise InvalidInput(
+            f"temperature={trainer.temperature!r}: vLLM draws at no temperature below {_COLDEST}"
+        )
     if given.pop("seed", None) is not None:
         raise InvalidInput(
             "generation_kwargs: seed would give equal prompts equal draws, in all steps: seed="
