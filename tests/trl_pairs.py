@@ -120,13 +120,15 @@ def both(
     rewards: Callable[[], Sequence[Callable[..., Any]]],
     strategy: Strategy | None = None,
     bridge: dict[str, Any] | None = None,
+    replay: bool = True,
     **changes: Any,
 ) -> tuple[Seen, Seen]:
-    """(with the bridge, without it), both trained."""
+    """(with the bridge, without it), both trained; without ``replay`` each on draws of its own."""
     rollouts = rollouts_for_trl(strategy or strategies.Root(), **(bridge or {}))
     ours = watched(stock(out / "ours", rows(), rewards(), rollouts, **changes))
     ours.trainer.train()
-    theirs = watched(stock(out / "theirs", rows(), rewards(), **changes), ours.completions)
+    drawn = ours.completions if replay else None
+    theirs = watched(stock(out / "theirs", rows(), rewards(), **changes), drawn)
     theirs.trainer.train()
     return ours, theirs
 

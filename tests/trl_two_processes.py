@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,6 +15,25 @@ import torch
 import trl_pairs
 import trl_toys
 from reroot.training import KL, rollouts_for_trl, strategies
+
+HERE = Path(__file__).parent
+
+
+def launched(script: ModuleType, out: Path, *words: str) -> subprocess.Popen[str]:
+    """A module of this folder as a program of two processes: it is told ``out``, 2 and ``words``."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))),
+    }
+    return subprocess.Popen(
+        [*launch, str(script.__file__), str(out), "2", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def count(completions: list[str], wanted: list[str], **_: Any) -> list[float]:

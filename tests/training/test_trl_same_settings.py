@@ -257,11 +257,10 @@ def test_session_trainers_refuse_when_they_are_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow(1)
 def test_generation_outside_sessions_is_refused(tmp_path: Path) -> None:
-    """Tools, environments, vLLM and images, by name; nothing of them is needed to be told so."""
+    """Tools, environments and images, by name; nothing of them is needed to be told so."""
     for name, value in (
         ("tools", [print]),
         ("environment_factories", {None: object}),
-        ("use_vllm", True),
         ("_is_vlm", True),
     ):
         rollouts = rollouts_for_trl(strategies.Root())

@@ -25,6 +25,8 @@ from .frames import Row, rows_at_hand
 from .outputs import END, completions
 from .problems import Known, Prompt
 from .rows import Rows
+from .vllm_fits import check_vllm
+from .vllm_generator import VLLMGenerator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +96,7 @@ class Rollouts:
         Raises:
             InvalidInput: the trainer's settings or rows do not fit (see ``rollouts_for_trl``).
             BudgetSpent: the budget does not allow the step.
+            BackendError: vLLM failed.
             OracleError: a reward is no number, or a demonstration is wrong.
             RerootError: see ``run_groups``.
         """
@@ -115,9 +118,16 @@ class Rollouts:
             )
         else:
             groups = gather(self._evaluated(collector, episodes, size, first))
+        self.rest()
         self.batch = Batch(groups, first, len(episodes), training)
         ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
-        return completions(self.batch.own, episodes, ends)
+        vllm = self._generator if isinstance(self._generator, VLLMGenerator) else None
+        return completions(self.batch.own, episodes, ends, vllm and vllm.behaviour)
+
+    def rest(self) -> None:
+        """Between steps: vLLM sleeps if it is to."""
+        if isinstance(self._generator, VLLMGenerator):
+            self._generator.rest()
 
     def reward(self, **_: Any) -> list[float]:
         """A reward function for TRL: the outcome rewards that the sessions have given already."""
@@ -151,12 +161,7 @@ class Rollouts:
                 raise InvalidInput("these rollouts are those of another trainer: make new ones")
             return self.collector
         contract = self.contract(trainer)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        self._generator = Transformers(
-            (model, trainer.processing_class),
-            chat=self._chat,
-            autocast=trainer.accelerator.autocast,
-        )
+        self._generator = self._live(trainer)
         self._rows = Rows(trainer, self._generator, self.strategy, self._known, self._column)
         self._rows.check()
         scored = Oracle.REWARD in contract.oracles
@@ -179,6 +184,8 @@ class Rollouts:
         """
         check_trainer(trainer, self.strategy)
         law = law_of(trainer)
+        if trainer.use_vllm:
+            check_vllm(trainer, self.strategy, law)
         if self._known is not None:
             have = oracles_of(self._known.all)
         else:  # what a row has beyond that is no business of the strategy's
@@ -186,6 +193,16 @@ class Rollouts:
         found = granted(self._grants, self.strategy, have, law)
         check_on_policy(found, law)
         return found if self._scores(trainer) else without_rewards(found)
+
+    def _live(self, trainer: Any) -> Transformers | VLLMGenerator:
+        """The policy, as the trainer would generate from it."""
+        if trainer.use_vllm:
+            return VLLMGenerator(trainer, law_of(trainer), chat=self._chat)
+        return Transformers(
+            (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+            chat=self._chat,
+            autocast=trainer.accelerator.autocast,
+        )
 
     # ---- rewards -------------------------------------------------------------------------------
 
@@ -317,8 +334,9 @@ def rollouts_for_trl(
             named: a value out of range; a strategy that needs credit per token or rewards in the middle,
             which a plain ``GRPOTrainer`` does not have; groups that are spread over processes; a
             sampling setting that no contract has (``min_p``, ``repetition_penalty``, most of
-            ``generation_kwargs``), or another law than the trainer's; vLLM, tools, environments, images;
-            a row that does not fit the model or has no demonstration where one is needed.
+            ``generation_kwargs``), or another law than the trainer's; tools, environments, images; with
+            ``use_vllm`` a report that vLLM does not give, structured outputs, tensor parallelism of a
+            colocated engine; a row that does not fit the model or has no demonstration where one is needed.
         AccessDenied: the strategy requires more than is granted.
     """
     return Rollouts(

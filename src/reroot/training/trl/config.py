@@ -133,6 +133,10 @@ class TrainConfig(TrainSettings):
             )
         if self.chat:
             raise InvalidInput("generation 'trl' is on plain prompts: chat must be off")
+        if self.trl.get("use_vllm"):
+            raise InvalidInput(
+                "generation 'trl' is TRL's generate: use_vllm needs generation 'session'"
+            )
         if KL(self.beta, self.kl).needs_root:
             raise InvalidInput(
                 f"generation 'trl' knows no KL in the reward: with β = {self.beta} kl must be 'k3_loss'"

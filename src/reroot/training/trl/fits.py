@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 from ...contract import Sampling
 from ...errors import InvalidInput
 from ..strategies.base import Strategy
+from .vllm_fits import vllm_law
 
 _LAW = {
     **dict.fromkeys(("min_p", "top_h", "epsilon_cutoff", "eta_cutoff", "guidance_scale"), None),
@@ -34,7 +35,6 @@ def check_trainer(trainer: Any, strategy: Strategy) -> None:
             "train with reroot.training.SessionTrainer"
         )
     for name, there, why in (
-        ("use_vllm", trainer.use_vllm, "sessions draw from the trainer's own weights"),
         ("environment_factory", trainer.environment_factories, "sessions have a fixed prompt"),
         ("tools", trainer.tools, "after a tool's answer TRL would draw outside the session"),
         ("images (a processor as processing_class)", trainer._is_vlm, "sessions are of tokens"),
@@ -50,6 +50,8 @@ def law_of(trainer: Any) -> Sampling:
         InvalidInput: it is no law of sessions, or another temperature than that of the gradient; the
             setting is named.
     """
+    if trainer.use_vllm:
+        return vllm_law(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.get_base_model() if hasattr(model, "peft_config") else model
     given = trainer.args.generation_kwargs or {}

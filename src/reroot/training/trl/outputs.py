@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ...access.episode import Episode
 from ..group import Group
+
+Behaviour = Callable[
+    [tuple[int, ...], tuple[int, ...], Sequence[int]], Sequence[float | None] | None
+]
+"""(prompt, start, tokens) → nats of the tokens as they were drawn, if they are known."""
 
 
 class _End:
@@ -34,19 +39,25 @@ class EndToken(int):
 
 
 def completions(
-    groups: Sequence[Group], episodes: Sequence[Episode], ends: Collection[object]
+    groups: Sequence[Group],
+    episodes: Sequence[Episode],
+    ends: Collection[object],
+    behaviour: Behaviour | None = None,
 ) -> dict[str, Any]:
     """Groups as a ``rollout_func`` returns them, rollout by rollout.
+
+    Start tokens have the log-probability 0, which no mask of the trainer lets through.
 
     Args:
         groups: of one process.
         episodes: what each is of.
         ends: the tokens by which the trainer knows that an output has ended.
+        behaviour: what tells the trainer log-probabilities that the contract reports to nobody.
     """
     prompts: list[list[int]] = []
     tokens: list[list[int]] = []
     masks: list[list[int]] = []
-    logprobs: list[list[float]] = []
+    logprobs: list[list[float | None]] = []
     for group, episode in zip(groups, episodes, strict=True):
         start = list(group.start.prefix)
         for i, own in enumerate(group.tokens):
@@ -56,8 +67,11 @@ def completions(
             prompts.append(list(group.prompt))
             tokens.append(whole)
             masks.append([0] * len(start) + [1] * len(own))
-            if group.logprobs is not None:
-                logprobs.append([0.0] * len(start) + group.logprobs[i])
+            nats = None if group.logprobs is None else group.logprobs[i]
+            if behaviour is not None:
+                nats = behaviour(group.prompt, tuple(start), own)
+            if nats is not None:
+                logprobs.append([0.0] * len(start) + [*nats])
     found = {"prompt_ids": prompts, "completion_ids": tokens, "logprobs": logprobs or None}
     if any(group.start.prefix for group in groups):  # else all is trained on, as without a mask
         found["env_mask"] = masks

@@ -183,6 +183,7 @@ class Run:
             seed=config.seed,
             label=f"evaluation {step}",
         )
+        rollouts.rest()
         seconds = round(time.perf_counter() - started, 3)
         line = {"name": f"eval/{step}", "step": step, "tokens": collector.spent.tokens}
         line |= {**found, "seconds": seconds}
