@@ -15,7 +15,7 @@ from .rows import NATS, P, median_tokens, rate_of_waits, transformed
 
 FAR, TIMES = 20, 3
 """At this horizon the root needs so many times the tokens of the best outcome-only arm: its mean wait alone
-is 550,000. The bound was set before the runs; all is well and it fails with probability below 0.01."""
+is 550,000 tokens. The bound was set before the runs; by luck alone it fails with probability 0.02."""
 
 BEYOND = 10
 """How many times its tokens the root spends at H = 32 without a signal."""
