@@ -39,7 +39,8 @@ def write_rows(file: Path, rows: Mapping[str, Sequence[Row]]) -> None:
 
 
 def read_rows(record: Path) -> dict[str, list[Row]]:
-    """Experiment id → rows; columns that none of its rows has are left out.
+    """Experiment id → rows; columns that none of its rows has are left out, and what a row lacks of the
+    others is ``None``.
 
     Raises:
         RunFolderError: not such a table.
