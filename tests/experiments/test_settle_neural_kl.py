@@ -78,6 +78,7 @@ def enumerated(base: Any, model: Any, asked: list[int], horizon: int) -> tuple[f
     return total, (second - first**2) ** 0.5
 
 
+@pytest.mark.slow(1)
 def test_the_kl_is_that_of_all_outputs() -> None:
     """5 standard errors: error rate 6e-7; the errors are those of the enumerated laws, within 5 %."""
     base, model = network(1), network(2)
