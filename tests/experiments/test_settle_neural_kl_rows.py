@@ -127,6 +127,9 @@ def test_a_part_of_the_runs_is_shown_and_what_is_missing_is_named() -> None:
     assert "Not measured yet" not in parts
     assert "all equal" in parts
     assert "unequal" not in parts
+    assert parts.count("<small>") >= 4  # slopes of two arms, with intervals over seeds
+    single = "".join(EXPERIMENT.show(where(rows, path=FIRST_SEED)))
+    assert "<small>" not in single
     for arm in ("root", "argmax", "r3 (more oracles)"):
         assert arm in parts
     short = [r for r in rows if (r["arm"], r["H"]) != ("argmax", 32)][:60]

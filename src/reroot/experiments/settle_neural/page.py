@@ -35,7 +35,7 @@ def _without_kl(rows: Sequence[Row]) -> list[str]:
     return [
         grid([cost_plot(rows, "neural-cost", title, _GOAL), wait_plot(rows, "neural-wait")]),
         cost_table(rows, str(TARGET)) + _strategies(),
-        fit_table(rows, str(TARGET), intervals=False),
+        fit_table(rows, str(TARGET)),
         grid([_curve_plot(rows, H) for H in shown]),
         *(
             ["<h3>chain_of_parities</h3>", cost_table(others, str(TARGET)) + _strategies()]

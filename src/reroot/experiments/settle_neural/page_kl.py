@@ -30,7 +30,7 @@ def show(rows: Sequence[Row]) -> list[str]:
         _missing(rows),
         grid([cost_plot(rows, "neural-kl-cost", title, _GOAL), wait_plot(rows, "neural-kl-wait")]),
         cost_table(rows, "J*/2"),
-        fit_table(rows, "J*/2", intervals=True),
+        fit_table(rows, "J*/2"),
         grid([_curve_plot(rows, H) for H in shown]),
         "<h3>What was equal with a KL term, from the recorded runs</h3>",
         _equal_table(rows),

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...pages.kit.formatting import quantity
-from ...pages.kit.table import table_of
+from ...pages.kit.table import Html, table_of
 from .. import waits
 from ..base import Row, total, where
+from ..fits import Growth
+from ..fits import Line as Fit
 from ..plots import Axes, Line, plot
 from ..waits import horizons, median_wait
 from .arms import ARMS, OUTCOME_ONLY
@@ -24,6 +26,9 @@ COLORS = {
     "adaback": "chosen",
     "r3": "chosen",
 }
+SEEDS = 3
+"""Fewest runs at a horizon for an interval by resampling them: two say nothing of their spread."""
+
 STYLES = {arm: i for i, arm in enumerate(ARMS)}
 
 
@@ -102,21 +107,20 @@ def cost_table(rows: Sequence[Row], goal: str) -> str:
     return table_of(head, cells, shown)
 
 
-def fit_table(rows: Sequence[Row], goal: str, intervals: bool) -> str:
+def fit_table(rows: Sequence[Row], goal: str) -> str:
     """Growth of tokens to the target, and the rate of the root's first rewards.
 
     Args:
         rows: of one kind.
         goal: the target, in words.
-        intervals: whether there are enough runs at a horizon to resample them.
     """
     shown = [
         {
             "arm": name_of(arm),
             "horizons": ", ".join(map(str, found.horizons)),
             "fit": found,
-            "b": found.exponential,
-            "c": found.polynomial,
+            "b": _slope(rows, arm, found, found.exponential, 3),
+            "c": _slope(rows, arm, found, found.polynomial, 2),
             "aic": found.both("aic"),
         }
         for arm in ARMS
@@ -127,19 +131,23 @@ def fit_table(rows: Sequence[Row], goal: str, intervals: bool) -> str:
         return waits.UNFITTED
     b, low, high = rate_of_waits(root)
     head = "arm | H | runs | b in a + bH | c in a + c log H | residual of both, nats | AIC of both | preferred"
-    slopes = ("{b.slope:.3f}", "{c.slope:.2f}")
-    if intervals:
-        slopes = (
-            "{b.slope:.3f} <small>{b.low:.3f}–{b.high:.3f}</small>",
-            "{c.slope:.2f} <small>{c.low:.2f}–{c.high:.2f}</small>",
-        )
-    cells = f"{{arm}} | {{horizons}} | {{fit.runs}} | {slopes[0]} | {slopes[1]} | "
-    cells += "{b.residual:.2f}, {c.residual:.2f} | {aic} | {fit.preferred}"
-    resampled = "; 95 % intervals by resampling the seeds at every H" if intervals else ""
+    cells = "{arm} | {horizons} | {fit.runs} | {b} | {c} | "
+    cells += (
+        "{fit.exponential.residual:.2f}, {fit.polynomial.residual:.2f} | {aic} | {fit.preferred}"
+    )
     note = (
-        f"<p>Log of the tokens to {goal}, natural; horizons at which every run got there{resampled}. What follows the first "
-        "reward takes about the same number of steps at every horizon, so the root's tokens are a polynomial part and "
-        "a wait. Only the wait is exponential: its rate, by maximum likelihood over all root runs, is "
+        f"<p>Log of the tokens to {goal}, natural; horizons at which every run got there. Small: 95 % intervals by "
+        f"resampling the seeds, where there are {SEEDS} or more at every horizon. What follows the first reward takes "
+        "about the same number of steps at every horizon, so the root's tokens are a polynomial part and a wait. Only "
+        "the wait is exponential: its rate, by maximum likelihood over all root runs, is "
         f"{b:.3f} nats per token (95 % interval {low:.3f}–{high:.3f}); log(1/p) = {NATS:.3f}.</p>"
     )
     return table_of(head, cells, shown, text=2) + note
+
+
+def _slope(rows: Sequence[Row], arm: str, found: Growth, line: Fit, digits: int) -> Html:
+    """A slope, with its interval where there are seeds enough to resample."""
+    said = f"{line.slope:.{digits}f}"
+    if min(len(where(rows, arm=arm, H=H)) for H in found.horizons) >= SEEDS:
+        said += f" <small>{line.low:.{digits}f}–{line.high:.{digits}f}</small>"
+    return Html(said)
