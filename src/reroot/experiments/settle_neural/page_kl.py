@@ -101,10 +101,10 @@ def _equal_table(rows: Sequence[Row]) -> str:
             "best": mine[0]["best"],
         }
         shown.append({"H": H, **mine[0]["equal"], **more})
-    head = "arms | H | records of the arms | seeds run by several arms | seeds | weights | held-out prompts | "
-    head += "update | budget, tokens | β | exact J*"
-    cells = "{arms} | {H} | {verdict} | {several} | {seeds} | <code>{model}</code> | <code>{held_out}</code> | "
-    cells += "<code>{update}</code> | {budget:q} | {kl[beta]:.5f} | {best:.4f}"
+    head = "arms | H | records of the arms | seeds run by several arms | seeds | β | exact J* | budget, tokens | "
+    head += "update | weights | held-out prompts"
+    cells = "{arms} | {H} | {verdict} | {several} | {seeds} | {kl[beta]:.5f} | {best:.4f} | {budget:q} | "
+    cells += "<code>{update}</code> | <code>{model}</code> | <code>{held_out}</code>"
     first = rows[0]["equal"]
     note = (
         "<p>A record holds digests of the untrained weights, of the problems and their rewards, of the held-out prompts "
