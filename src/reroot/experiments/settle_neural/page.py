@@ -20,10 +20,10 @@ _GOAL = f"{TARGET} from the root"
 
 def show(rows: Sequence[Row]) -> list[str]:
     """The section of the page."""
-    without, with_kl = plain(rows), main_task(regularized(rows))
+    without = plain(rows)
     return [
         *(_without_kl(without) if without else []),
-        *(page_kl.show(with_kl) if with_kl else []),
+        *page_kl.show(main_task(regularized(rows))),
     ]
 
 

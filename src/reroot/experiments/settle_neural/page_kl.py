@@ -21,7 +21,9 @@ _GOAL = "J*/2 from the root"
 
 
 def show(rows: Sequence[Row]) -> list[str]:
-    """The part of the page; ``rows`` are those with a KL term, at least one."""
+    """The part of the page; ``rows`` are those with a KL term."""
+    if not rows:
+        return ["<h3>With a KL term</h3>", "<p><b>Not measured yet:</b> all of these runs.</p>"]
     shown = [H for H in (8, 16, 20, 32) if len({r["arm"] for r in where(rows, H=H)}) > 1]
     title = "Tokens until J of the root is half of the exact J*, with a KL term"
     return [
