@@ -13,7 +13,7 @@ import pytest
 from reroot.experiments.base import Row, where
 from reroot.experiments.settle_neural.arms import ARMS, GROUPS, OUTCOME_ONLY, SIZE
 from reroot.experiments.settle_neural.experiment import EXPERIMENT
-from reroot.experiments.settle_neural.page_kl import missing
+from reroot.experiments.settle_neural.page_kl import falls_first, missing
 from reroot.experiments.settle_neural.rows import P, plain, regularized
 from reroot.experiments.settle_neural.settings import BALANCE, FIRST_SEED, SETTINGS
 from reroot.limits import balancing_beta, optimal_value
@@ -84,6 +84,10 @@ def test_beta_is_a_share_of_the_balancing_one_and_seeds_are_new() -> None:
     assert len(budgets) == len({H for H, _ in budgets})  # the same in all arms
     for arm, H in {(s["arm"], s["H"]) for s in RELEASED}:
         assert len(where(RELEASED, arm=arm, H=H)) >= (6 if H <= 16 else 3)
+
+
+def test_from_some_horizon_on_the_kl_costs_more_than_the_reward_brings_at_first() -> None:
+    assert [H for H in range(2, 33) if falls_first(H)] == list(range(15, 33))
 
 
 def _unequal(r: Row) -> None:

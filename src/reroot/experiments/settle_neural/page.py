@@ -16,6 +16,10 @@ from .parts import COLORS, STYLES, cost_plot, cost_table, fit_table, name_of, wa
 from .rows import main_task, plain, regularized
 
 _GOAL = f"{TARGET} from the root"
+_AFTER = (
+    "What follows the first reward takes about the same number of steps at every horizon, so the root's tokens are a "
+    "polynomial part and a wait. Only the wait is exponential."
+)
 
 
 def show(rows: Sequence[Row]) -> list[str]:
@@ -35,7 +39,7 @@ def _without_kl(rows: Sequence[Row]) -> list[str]:
     return [
         grid([cost_plot(rows, "neural-cost", title, _GOAL), wait_plot(rows, "neural-wait")]),
         cost_table(rows, str(TARGET)) + _strategies(),
-        fit_table(rows, str(TARGET)),
+        fit_table(rows, str(TARGET), _AFTER),
         grid([_curve_plot(rows, H) for H in shown]),
         *(
             ["<h3>chain_of_parities</h3>", cost_table(others, str(TARGET)) + _strategies()]

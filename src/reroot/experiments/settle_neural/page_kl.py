@@ -15,7 +15,8 @@ from ..plots import Axes, Line, plot
 from ..settle_rows import records
 from .arms import ARMS, EVERY, HELD_OUT, ROOTS
 from .parts import COLORS, STYLES, cost_plot, cost_table, fit_table, name_of, wait_plot
-from .settings import BALANCE, SETTINGS
+from .rows import P
+from .settings import BALANCE, SETTINGS, beta_of
 
 _GOAL = "J*/2 from the root"
 
@@ -32,7 +33,7 @@ def show(rows: Sequence[Row]) -> list[str]:
         _missing(rows),
         grid([cost_plot(rows, "neural-kl-cost", title, _GOAL), wait_plot(rows, "neural-kl-wait")]),
         cost_table(rows, "J*/2"),
-        fit_table(rows, "J*/2"),
+        fit_table(rows, "J*/2", _after()),
         grid([_curve_plot(rows, H) for H in shown]),
         "<h3>What was equal with a KL term, from the recorded runs</h3>",
         _equal_table(rows),
@@ -48,6 +49,22 @@ def _introduction() -> str:
         f"unpaid root rollouts, after every {EVERY} steps since the first reward. {ROOTS} groups of each step start at the "
         "empty prefix in every arm: the KL of the update is estimated on them alone.</p>"
     )
+
+
+def _after() -> str:
+    H = next(H for H in range(2, 100) if falls_first(H))
+    return (
+        "After the first reward root rollouts make all steps more likely together. If each is right with q in place of "
+        "p, J changes by q<sup>H</sup> − p<sup>H</sup> − βH·KL(q ‖ p): "
+        f"from H = {H} on that falls before it rises, and the KL takes back what rare rewards teach."
+    )
+
+
+def falls_first(H: int) -> bool:
+    """Whether J falls below that of the untrained policy as the probability q of a right step rises from p."""
+    q = np.linspace(P, 0.999, 400)[1:]
+    kl = q * np.log(q / P) + (1 - q) * np.log((1 - q) / (1 - P))
+    return bool((q**H - P**H < beta_of(H) * H * kl).any())
 
 
 def missing(rows: Sequence[Row]) -> list[str]:

@@ -107,12 +107,13 @@ def cost_table(rows: Sequence[Row], goal: str) -> str:
     return table_of(head, cells, shown)
 
 
-def fit_table(rows: Sequence[Row], goal: str) -> str:
+def fit_table(rows: Sequence[Row], goal: str, after: str) -> str:
     """Growth of tokens to the target, and the rate of the root's first rewards.
 
     Args:
         rows: of one kind.
         goal: the target, in words.
+        after: what follows the first reward of the root, in words.
     """
     shown = [
         {
@@ -137,9 +138,8 @@ def fit_table(rows: Sequence[Row], goal: str) -> str:
     )
     note = (
         f"<p>Log of the tokens to {goal}, natural; horizons at which every run got there. Small: 95 % intervals by "
-        f"resampling the seeds, where there are {SEEDS} or more at every horizon. What follows the first reward takes "
-        "about the same number of steps at every horizon, so the root's tokens are a polynomial part and a wait. Only "
-        "the wait is exponential: its rate, by maximum likelihood over all root runs, is "
+        f"resampling the seeds, where there are {SEEDS} or more at every horizon. {after} The rate of the wait for the "
+        "first reward, by maximum likelihood over all root runs, is "
         f"{b:.3f} nats per token (95 % interval {low:.3f}–{high:.3f}); log(1/p) = {NATS:.3f}.</p>"
     )
     return table_of(head, cells, shown, text=2) + note
