@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
+from reroot.experiments.records import read_rows
 from reroot.experiments.settle_neural.arms import ARMS, GROUPS, OUTCOME_ONLY, SIZE
 from reroot.experiments.settle_neural.experiment import EXPERIMENT, P, median_tokens, transformed
+from reroot.experiments.settle_neural.page_kl import missing
+from reroot.experiments.settle_neural.rows import regularized
 
 HORIZONS = (4, 8, 12, 16, 20, 32)
 
@@ -136,19 +137,42 @@ def test_a_small_run_reaches_its_target(shared_cache: Path) -> None:
     assert found["wait"] >= 1
 
 
+RECORD = Path(__file__).parents[2] / "docs" / "results" / "settle-neural.parquet"
+WITHOUT_KL = 47
+
+
 def recorded() -> list[Row]:
     """The rows of the full run, as committed."""
-    table = pl.read_parquet(
-        Path(__file__).parents[2] / "docs" / "results" / "settle-neural.parquet"
-    )
-    rows = table.drop("experiment").to_dicts()
-    return [{**row, "curve": json.loads(row["curve"])} for row in rows]
+    return read_rows(RECORD)["settle-neural"]
 
 
 def test_the_recorded_run_is_of_the_released_settings_and_bears_the_claim_out() -> None:
     rows = recorded()
-    known = [dict(EXPERIMENT.setting(n)) for n in range(len(EXPERIMENT.settings))]
-    assert [{name: row[name] for name in known[0]} for row in rows] == known
+    numbers = [row["seed"] for row in rows]
+    assert numbers == sorted(set(numbers))
+    for row in rows:
+        setting = EXPERIMENT.setting(row["seed"])
+        assert {name: row[name] for name in setting} == setting
+    assert numbers[:WITHOUT_KL] == list(range(WITHOUT_KL))
     checks = EXPERIMENT.check(rows)
-    assert len(checks) == 6
+    assert len(checks) >= 6
     assert [c.name for c in checks if not c.holds] == []
+
+
+@pytest.mark.slow(4)
+def test_the_page_of_the_record_names_every_run_that_it_lacks() -> None:
+    """A horizon of an arm is there with all its seeds, or the page says which are not."""
+    rows = recorded()
+    with_kl = regularized(rows)
+    lacking = {
+        n for n, s in enumerate(EXPERIMENT.settings) if "beta" in s
+    } - {row["seed"] for row in with_kl}  # fmt: skip
+    said = missing(with_kl)
+    assert sum(text.count(",") + 1 for text in said) == len(lacking)
+    for n in lacking:
+        s = EXPERIMENT.settings[n]
+        (line,) = [t for t in said if t.startswith(f"{s['arm']} at H = {s['H']} (")]
+        assert str(s["path"]) in line
+    page = "".join(EXPERIMENT.show(rows))
+    assert ("Not measured yet" in page) == bool(lacking)
+    assert all(text in page for text in said) or not with_kl

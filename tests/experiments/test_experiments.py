@@ -24,6 +24,7 @@ from reroot.cli import main
 from reroot.experiments import get_experiment, list_experiments, reproduce, runner
 from reroot.experiments.base import Check, Experiment, Row, Setting
 from reroot.experiments.page import write_page
+from reroot.experiments.records import keep_rows
 from reroot.experiments.runner import command, load_reproduction
 from reroot.experiments.suite import usual
 
@@ -39,7 +40,7 @@ RELEASED: dict[str, tuple[int, str]] = {
     "ladder": (77, "bfe8c56ed467384d"),
     "noisy-parity": (81, "edb5bd786c5b8bf5"),
     "settle": (86, "f19dd7fdb7169a8d"),
-    "settle-neural": (47, "3b7ebd9b29f82eff"),
+    "settle-neural": (169, "50d2c93eb12877f9"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""
@@ -165,6 +166,71 @@ def test_another_selection_is_another_run(tmp_path: Path) -> None:
     reproduce(CHEAP, quick=True, out=tmp_path / "run", workers=1)
     with pytest.raises(RunFolderError, match="another configuration"):
         reproduce("kl-gap", quick=True, out=tmp_path / "run")
+
+
+def test_rows_of_a_record_are_not_measured_again(tmp_path: Path) -> None:
+    """A recording that grows: two settings were kept, of a folder that is not finished; the rest is new."""
+    found = reproduce(CHEAP, quick=True, out=tmp_path / "run", workers=1)
+    journal = tmp_path / "run" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text(lines[1] + lines[0] + lines[2][:40])  # out of order, and cut off by a kill
+    record = tmp_path / "kept.parquet"
+    quick = get_experiment(CHEAP).quick
+    assert keep_rows(tmp_path / "run", record) == (2, len(quick))
+    kept = pl.read_parquet(record)
+    assert kept["seed"].unique(maintain_order=True).to_list() == list(quick[:2])
+
+    told: list[tuple[int, int]] = []
+    names: list[str] = []
+    grown = reproduce(
+        CHEAP, quick=True, out=tmp_path / "grown", workers=1, known=record,
+        on_start=lambda total, done: told.append((total, done)),
+        on_setting=lambda name, seconds: names.append(name),
+    )  # fmt: skip
+    assert told == [(len(quick), 2)]
+    assert names == [f"{CHEAP}/{n}" for n in quick[2:]]
+    assert grown.checks == found.checks
+    table = [pl.read_parquet(tmp_path / n / "results.parquet") for n in ("run", "grown")]
+    assert table[0].equals(table[1])
+
+
+def test_rows_of_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    reproduce(CHEAP, quick=True, out=tmp_path / "run", workers=1)
+    table = pl.read_parquet(tmp_path / "run" / "results.parquet")
+    name = next(iter(get_experiment(CHEAP).settings[0]))
+    other = tmp_path / "other.parquet"
+    table.with_columns(pl.lit("another").alias(name)).write_parquet(other)
+    number = table["seed"][0]
+    with pytest.raises(InvalidInput, match=f"{CHEAP}/{number} is of another setting: {name} is"):
+        reproduce(CHEAP, quick=True, out=tmp_path / "new", known=other)
+    table.with_columns(seed=pl.lit(9999)).write_parquet(other)
+    with pytest.raises(InvalidInput, match=f"{CHEAP}/9999 is no setting of this version"):
+        reproduce(CHEAP, quick=True, out=tmp_path / "new", known=other)
+    pl.DataFrame({"a": [1]}).write_parquet(other)
+    with pytest.raises(RunFolderError, match="no rows of experiments"):
+        reproduce(CHEAP, quick=True, out=tmp_path / "new", known=other)
+    assert not (tmp_path / "new").exists()
+
+
+def test_report_keeps_the_rows_of_an_unfinished_reproduction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, record = tmp_path / "run", tmp_path / "kept.parquet"
+    reproduce(CHEAP, quick=True, out=run, workers=1)
+    journal = run / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("")
+    with pytest.raises(SystemExit):
+        main(["report", str(run), "--record", str(record)])
+    assert "measured nothing" in capsys.readouterr().err
+    journal.write_text("".join(lines[:-1]))
+    main(["report", str(run), "--record", str(record)])
+    said = capsys.readouterr()
+    assert f"({len(lines) - 1} of {len(lines)} settings)" in said.out + said.err
+    assert record.with_suffix(".html").is_file()
+    with pytest.raises(SystemExit):
+        main(["report", str(run), "--out", str(record)])
+    assert "--out is for training runs" in capsys.readouterr().err
 
 
 def test_commands() -> None:

@@ -22,6 +22,7 @@ def reproduce(
     quick: bool = False,
     out: Path | None = None,
     workers: int | None = None,
+    known: Path | None = None,
 ) -> None:
     """The paper, verified by running it: every claim, measured and checked.
 
@@ -39,6 +40,8 @@ def reproduce(
         quick: Fewer and smaller settings: under a minute.
         out: Run folder; the same command on the same folder continues it.
         workers: Processes; by default one per core. Changes no result.
+        known: A results.parquet that was kept: settings whose rows it holds are taken from it and not
+            measured.
     """
     from ..experiments import reproduce as run_reproduce
 
@@ -49,6 +52,7 @@ def reproduce(
             out=folder,
             quick=quick,
             workers=workers,
+            known=known,
             on_start=on_start,
             on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
         )

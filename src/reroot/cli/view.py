@@ -37,7 +37,8 @@ def report(
             training runs, or a record of some (.parquet). Of a comparison that was interrupted:
             what there is.
         out: File for the page of training runs (default: report.html in the first folder).
-        record: Keep the curves of training runs in this file too: a .parquet without models.
+        record: Keep the curves of training runs in this file too: a .parquet without models. Of a
+            reproduction, finished or not: the rows measured so far, and their page beside the file.
         json: Print summary.json of a comparison or suite, every number of the tables, and nothing else
             to stdout.
         macro: Of a comparison of several data sets (tasks, or groups of a task's problems), also the
@@ -57,10 +58,13 @@ def report(
             f"only training runs are reported together, and {folder} is of kind {kind!r}; "
             "name one folder at a time"
         )
+    folder = folders[0]
+    if record is not None and out is None and kinds[folder] == "reproduce":
+        _keep(folder, record)
+        return
     if out is not None or record is not None:
         name = "--out" if out is not None else "--record"
         raise InvalidInput(f"{name} is for training runs: other pages are in their run folder")
-    folder = folders[0]
     if kinds[folder] in ("reproduce", "rows"):
         from ..experiments.runner import load_reproduction, load_rows
         from .reproduce import tell
@@ -106,6 +110,17 @@ def _kind(path: Path) -> object:
     if is_record(path):
         return "rows" if "experiment" in read_parquet(path).columns else "train"
     return read_config(path).get("kind")
+
+
+def _keep(folder: Path, record: Path) -> None:
+    """Keep the rows of a reproduction, and show them."""
+    from ..experiments.records import keep_rows
+    from ..experiments.runner import load_rows
+    from .reproduce import tell
+
+    done, all_ = keep_rows(folder, record)
+    console.say(f"record: {record} ({done} of {all_} settings)")
+    tell(load_rows(record))
 
 
 def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:

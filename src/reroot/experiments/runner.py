@@ -14,18 +14,17 @@ from typing import Any
 
 from .._version import __version__
 from ..checks import check_int
-from ..errors import InvalidInput, RunFolderError
+from ..errors import RunFolderError
 from ..runs.folder import (
     RESULTS,
     SUMMARY,
     JournalFolder,
     read_config,
     write_json,
-    write_table,
 )
 from ..runs.processes import spread
-from ..runs.tables import read_parquet
 from .base import Check, Experiment, Row
+from .records import read_rows, rows_of_settings, write_rows
 from .suite import get_experiment, usual
 
 PAGE = "report.html"
@@ -64,6 +63,7 @@ def reproduce(
     out: str | Path,
     quick: bool = False,
     workers: int | None = None,
+    known: str | Path | None = None,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_setting: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Reproduction:
@@ -74,19 +74,25 @@ def reproduce(
         out: run folder; a folder of the same experiments is continued.
         quick: fewer and smaller settings.
         workers: processes; ``None``: one per core. Changes no result.
+        known: a ``results.parquet`` that was kept: settings whose rows it holds are taken from it
+            and not measured.
         on_start: called with the number of settings and how many are measured already.
         on_setting: called with the name of a setting and its seconds when it is measured.
 
     Raises:
-        InvalidInput: an unknown experiment.
-        RunFolderError: ``out`` holds another run or cannot be written.
+        InvalidInput: an unknown experiment, or ``known`` has rows of other settings.
+        RunFolderError: ``out`` holds another run or cannot be written, or ``known`` cannot be read.
     """
     names = [ids] if isinstance(ids, str) else list(ids) or usual()
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
     workers = check_int("workers", os.cpu_count() or 1 if workers is None else workers, 1)
+    kept = {} if known is None else rows_of_settings(Path(known), experiments)
     folder = Path(out)
     with JournalFolder(folder, _config(experiments, quick), itemgetter("name")) as journal:
         jobs = [(e, n) for e in experiments for n in e.numbers(quick)]
+        for e, n in jobs:
+            if (e.id, n) in kept and _name(e, n) not in journal.lines:
+                journal.add({"name": _name(e, n), "rows": kept[e.id, n], "seconds": 0.0})
         left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
         on_start(len(jobs), len(jobs) - len(left))
         with spread(_measure, [(e.id, n) for e, n in left], workers) as measured:
@@ -96,7 +102,7 @@ def reproduce(
                 on_setting(name, seconds)
         lines = [journal.lines[_name(e, n)] for e, n in jobs]
         found = _reproduction(folder, experiments, quick, lines)
-        _write_results(folder, found.rows)
+        write_rows(folder / RESULTS, found.rows)
         write_json(folder / SUMMARY, found.summary)
     return found
 
@@ -130,29 +136,13 @@ def load_rows(record: Path) -> Reproduction:
         RunFolderError: not such a table, or rows that an experiment cannot make sense of.
         InvalidInput: it holds an experiment that this version does not know.
     """
-    table = read_parquet(record)
-    if "experiment" not in table.columns:
-        raise RunFolderError(
-            f"{record} holds no rows of experiments: it has no column 'experiment'"
-        )
-    lines: list[dict[str, Any]] = []
-    for (id,), part in table.partition_by("experiment", as_dict=True).items():
-        known = [c for c in part.columns if c != "experiment" and part[c].null_count() < len(part)]
-        rows = [{k: _nested(v) for k, v in row.items()} for row in part.select(known).to_dicts()]
-        lines.append({"name": str(id), "rows": rows, "seconds": 0.0})
+    lines = [{"name": id, "rows": rows, "seconds": 0.0} for id, rows in read_rows(record).items()]
     experiments = [get_experiment(line["name"]) for line in lines]
     try:
         return _reproduction(record, experiments, False, lines)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         why = f"{type(error).__name__}: {error}"
         raise RunFolderError(f"{record} holds rows that do not belong together: {why}") from None
-
-
-def _nested(value: object) -> object:
-    """The inverse of what ``_flat`` does to a value."""
-    if isinstance(value, str) and value[:1] in ("[", "{"):
-        return json.loads(value)
-    return value
 
 
 def _reproduction(
@@ -222,29 +212,4 @@ def _summary(
             }
             for e in experiments
         ],
-    }
-
-
-def _write_results(folder: Path, rows: dict[str, list[Row]]) -> None:
-    """``results.parquet``: every row with its experiment; columns that a row lacks are null."""
-    import polars as pl
-
-    tables = [
-        pl.DataFrame([_flat(row) for row in found], infer_schema_length=None).select(
-            pl.lit(id).alias("experiment"), pl.all()
-        )
-        for id, found in rows.items()
-        if found
-    ]
-    if not tables:
-        raise InvalidInput("the experiments measured nothing")
-    table = pl.concat(tables, how="diagonal_relaxed")
-    write_table(folder / RESULTS, table)
-
-
-def _flat(row: Row) -> Row:
-    """A row whose lists and records are JSON text."""
-    return {
-        name: json.dumps(value) if isinstance(value, (list, dict)) else value
-        for name, value in row.items()
     }

@@ -6,11 +6,14 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...tasks.base import Problem
 from ...training.strategies import get_strategy
 from ...types import Budget
+
+if TYPE_CHECKING:
+    from .recorder import Curve
 
 ARMS = {
     "root": "root",
@@ -35,6 +38,8 @@ RATE, BETA2 = 1e-3, 0.99
 TARGET = 0.9
 """Mean probability of a right output from the root, at which a run ends."""
 
+HELD_OUT_SEED = 10_000
+
 WIDTH = 32
 """Bits of every prompt, whatever the horizon, so that one base policy serves all horizons."""
 
@@ -43,25 +48,40 @@ HELD_OUT = 64
 """Prompts that the reach is measured on: exactly, and not paid for."""
 
 
-@dataclass(slots=True)
-class Curve:
-    """What a run has recorded.
+ROOTS = 2
+"""Groups of each step that start at the empty prefix in every arm where β > 0: the KL is estimated on them."""
+
+
+EVERY = 2
+"""J_β is measured after every second step since the first reward: its KL takes about a quarter of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One run: what its policy is trained for, and from where.
 
     Attributes:
-        points: (generated tokens, rollouts of groups, reach from the root) after each step that
-            changed the policy, and at both ends.
-        first: rollouts up to the first rewarded one, it included; ``None``: none came.
-        spent, rollouts: generated tokens, and rollouts of groups, of the whole run.
-        building: generated tokens that went into starts.
-        reached: tokens at the target; ``None``: the budget ended before (censored).
+        task, horizon: problems.
+        arm: a key of ``ARMS``.
+        seed: of problems and draws.
+        budget: generated tokens.
+        beta: β >= 0, reward per nat; 0: no KL.
     """
 
-    points: list[tuple[int, int, float]]
-    first: int | None = None
-    spent: int = 0
-    rollouts: int = 0
-    building: int = 0
-    reached: int | None = None
+    task: str
+    arm: str
+    horizon: int
+    seed: int
+    budget: int
+    beta: float = 0.0
+
+    def problems(self) -> list[Problem]:
+        """What is trained on."""
+        return problems_of(self.task, self.horizon, PROMPTS, self.seed)
+
+    def held_out(self) -> list[Problem]:
+        """What the policy is measured on, the same for every seed."""
+        return problems_of(self.task, self.horizon, HELD_OUT, HELD_OUT_SEED)
 
 
 def problems_of(task: str, horizon: int, count: int, seed: int) -> list[Problem]:
@@ -71,91 +91,68 @@ def problems_of(task: str, horizon: int, count: int, seed: int) -> list[Problem]
     return list(get_task(f"{task}:width={WIDTH}").problems(horizon, count, seed))
 
 
-def train_arm(base: Path, task: str, arm: str, horizon: int, seed: int, budget: int) -> Curve:
-    """Train until the reach from the root is 0.9, or ``budget`` generated tokens are spent."""
+def train_arm(base: Path, run: Training) -> Curve:
+    """Train until the target is reached, or ``run.budget`` generated tokens are spent.
+
+    The target is a reach of 0.9 from the root, and J*_β/2 where β > 0.
+
+    Args:
+        base: folder of the policy to start from.
+        run: what to train, and how.
+    """
     from transformers.trainer_callback import PrinterCallback
 
     from ...generators.models import quiet
     from ...training.groups import BudgetSpent
     from .base_policy import one_thread
+    from .recorder import Recorder
 
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        trainer, rollouts = _trainer(base, task, arm, horizon, seed, budget, Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch, quiet(), one_thread():
+        trainer = make_trainer(base, run, Path(scratch))
         trainer.remove_callback(PrinterCallback)
-        curve = Curve([])
-        trainer.add_callback(_recorder(trainer, rollouts, curve, task, horizon))
-        with one_thread(), suppress(BudgetSpent):
+        recorder = Recorder(trainer, base, run)
+        trainer.add_callback(recorder)
+        with suppress(BudgetSpent):
             trainer.train()
-    return curve
+    return recorder.curve
 
 
-def _trainer(
-    base: Path, task: str, arm: str, horizon: int, seed: int, budget: int, scratch: Path
-) -> tuple[Any, Any]:
+def make_trainer(base: Path, run: Training, scratch: Path) -> Any:
+    """The trainer of a run: the same in all arms but for where groups start."""
     from trl.trainer.grpo_config import GRPOConfig
 
     from ...generators.models import load
-    from ...training import SessionTrainer, rollouts_for_trl
+    from ...training import KL, SessionTrainer, rollouts_for_trl
     from ...training.trl.setup import UNSCALED
 
     model, tokenizer = load(base)
+    problems = run.problems()
     rollouts = rollouts_for_trl(
-        get_strategy(ARMS[arm]),
-        budget=Budget(tokens=budget),
-        problems=problems_of(task, horizon, PROMPTS, seed),
-        seed=seed,
+        get_strategy(ARMS[run.arm]),
+        budget=Budget(tokens=run.budget),
+        problems=problems,
+        roots=ROOTS if run.beta else 0,
+        seed=run.seed,
     )
-    length = max(p.max_tokens for p in problems_of(task, horizon, 1, seed))
     args = GRPOConfig(
         **UNSCALED,
         output_dir=str(scratch),
         per_device_train_batch_size=GROUPS * SIZE,
         num_generations=SIZE,
-        max_completion_length=length,
+        max_completion_length=max(p.max_tokens for p in problems),
         max_steps=10**9,
         learning_rate=RATE,
         adam_beta2=BETA2,
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
-        seed=seed,
+        seed=run.seed,
         use_cpu=True,
     )
-    trainer = SessionTrainer(model=model, processing_class=tokenizer, args=args, rollouts=rollouts)
-    return trainer, rollouts
-
-
-def _recorder(trainer: Any, rollouts: Any, curve: Curve, task: str, horizon: int) -> Any:
-    from transformers import TrainerCallback
-
-    from .base_policy import exact_reach
-
-    prompts = [str(p.prompt) for p in problems_of(task, horizon, HELD_OUT, 10_000)]
-
-    def reach() -> float:
-        model = trainer.model
-        model.eval()
-        try:
-            return float(exact_reach(model, trainer.processing_class, task, prompts)[horizon - 1])
-        finally:
-            model.train()
-
-    class Recorder(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            curve.points.append((0, 0, reach()))
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            rewards = [r for g in rollouts.batch.groups for r in g.rewards]
-            if curve.first is None and any(rewards):
-                curve.first = curve.rollouts + 1 + next(i for i, r in enumerate(rewards) if r)
-            curve.rollouts += len(rewards)
-            curve.building += sum(g.building.tokens for g in rollouts.batch.groups)
-            curve.spent = rollouts.collector.spent.tokens
-            if curve.first is None:  # the policy is as it was
-                return
-            curve.points.append((curve.spent, curve.rollouts, reach()))
-            if curve.points[-1][2] >= TARGET:
-                curve.reached = curve.spent
-                control.should_training_stop = True
-
-    return Recorder()
+    return SessionTrainer(
+        model=model,
+        processing_class=tokenizer,
+        args=args,
+        rollouts=rollouts,
+        kl=KL(run.beta) if run.beta else None,
+    )

@@ -266,6 +266,22 @@ def exact_reach(
 ) -> FloatArray:
     """(W,) entry H − 1: mean over prompts of the probability that a rollout of H steps is right.
 
+    Arguments and errors: as for ``exact_reaches``.
+    """
+    return exact_reaches(model, tokenizer, task, prompts, draws=draws, seed=seed).mean(axis=0)
+
+
+def exact_reaches(
+    model: Any,
+    tokenizer: Any,
+    task: str,
+    prompts: Sequence[str],
+    *,
+    draws: int = 1,
+    seed: int = 0,
+) -> FloatArray:
+    """(n, W) the probability that a rollout of H steps is right, of each prompt, at column H − 1.
+
     Exact for running_parity. For chain_of_parities an unbiased estimate: free bits are drawn from
     the model behind right steps, and what else must happen is multiplied exactly.
 
@@ -281,7 +297,7 @@ def exact_reach(
         InvalidInput: unknown task, prompts of another form, or several characters in a token.
     """
     free, draws = has_free_bits(task), check_int("draws", draws, 1)
-    asked, bits = (a.to(model.device) for a in _prompt_tokens(tokenizer, prompts))
+    asked, bits = (a.to(model.device) for a in prompt_tokens(tokenizer, prompts))
     zero_one = tokenizer.convert_tokens_to_ids(["0", "1"])
     reader = _Reader(model, torch.tensor(zero_one, device=model.device))
     with torch.inference_mode():
@@ -290,7 +306,8 @@ def exact_reach(
             steps = reader.chain(asked, bits, _generator(seed, task, "reach"))
         else:
             steps = reader.running(asked, bits)
-    return steps.double().cumsum(1).exp().mean(0).cpu().numpy()
+    right = steps.double().cumsum(1).exp().cpu().numpy()
+    return right.reshape(len(prompts), -1, right.shape[1]).mean(axis=1)
 
 
 class _Reader(NamedTuple):
@@ -327,7 +344,7 @@ class _Reader(NamedTuple):
         return torch.log_softmax(out.logits[:, -1].float(), -1), out.past_key_values
 
 
-def _prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def prompt_tokens(tokenizer: Any, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """(n, W + 1) tokens and (n, W) bits of prompts."""
     bad = next((t for t in prompts if not re.fullmatch("[01]+=", t)), None)
     if bad is not None or len({*map(len, prompts)}) != 1:

@@ -2,82 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
 from ..waits import horizons
-from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, train_arm
+from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, Training, train_arm
+from .checks_kl import check_regularized
 from .page import show
-from .rows import MAIN, NATS, P, main_task, median_tokens, rate_of_waits, transformed
-
-_BUDGET = 1_500_000
-_ROOT_BUDGETS = {4: 200_000, 8: 400_000, 12: 800_000, 16: 1_500_000, 20: 4_000_000,
-                 22: 8_000_000, 32: 2_400_000}  # fmt: skip
-
-
-def _runs(
-    arm: str, horizons: Sequence[int], paths: Iterable[int] = (0,), task: str = MAIN
-) -> list[Setting]:
-    budgets = _ROOT_BUDGETS if arm == "root" else dict.fromkeys(horizons, _BUDGET)
-    told = {"task": task, "arm": arm}
-    return [{**told, "H": H, "path": i, "budget": budgets[H]} for H in horizons for i in paths]
-
-
-_SETTINGS: tuple[Setting, ...] = (
-    # long ones first, so that no worker is left alone with one
-    *_runs("root", (22, 32)),
-    *_runs("plurality", (32,)),
-    *_runs("root", (20,)),
-    *_runs("root", (16, 12, 8, 4), (0, 1)),
-    *_runs("argmax", (32,), (0, 1)),
-    *_runs("argmax", (22, 16, 12, 8, 4)),
-    *_runs("plurality", (16, 8)),
-    *_runs("self_reset", (16,)),
-    *(s for arm in ("verified", "adaback", "r3") for s in _runs(arm, (32, 16))),
-    *_runs("root", (8,), task="chain_of_parities"),
-    *_runs("argmax", (8, 16), task="chain_of_parities"),
-    *_runs("root", (20,), (1, 2)),
-    *_runs("root", (16, 12, 8, 4), (2, 3)),
-    *_runs("argmax", (22, 16, 12, 8, 4), (1,)),
-    *_runs("plurality", (32,), (1,)),
+from .rows import (
+    NATS,
+    P,
+    main_task,
+    median_tokens,
+    plain,
+    rate_of_waits,
+    regularized,
+    transformed,
 )
-_QUICK = tuple(
-    i
-    for i, s in enumerate(_SETTINGS)
-    if s["path"] == 0 and s["task"] == MAIN and s["arm"] in ("root", "argmax") and s["H"] <= 8
-)
+from .settings import BALANCE, QUICK, SETTINGS
 
 
 def _measure(setting: Setting) -> list[Row]:
     from .base_policy import base_policy  # needs torch
 
-    named = (setting[name] for name in ("task", "arm", "H", "path", "budget"))
-    curve = train_arm(base_policy(setting["task"], p=P), *named)
-    points = curve.points
-    return [
-        {
-            "oracles": "outcome" if setting["arm"] in OUTCOME_ONLY else "outcome and more",
-            "strategy": ARMS[setting["arm"]],
-            "base": points[0][2],
-            "tokens": curve.reached,
-            "spent": curve.spent,
-            "rollouts": curve.rollouts,
-            "wait": curve.first,
-            "building": curve.building,
-            "curve": points,
-            "groups": GROUPS,
-            "size": SIZE,
-            "rate": RATE,
-            "target": TARGET,
-        }
-    ]
+    names = {"horizon": "H", "seed": "path"}
+    told = {f: setting.get(names.get(f, f), 0.0) for f in Training.__dataclass_fields__}
+    curve = train_arm(base_policy(setting["task"], p=P), Training(**told))
+    found = {
+        "oracles": "outcome" if setting["arm"] in OUTCOME_ONLY else "outcome and more",
+        "strategy": ARMS[setting["arm"]],
+        "base": curve.points[0][2],
+        "tokens": curve.reached,
+        "spent": curve.spent,
+        "rollouts": curve.rollouts,
+        "wait": curve.first,
+        "building": curve.building,
+        "curve": curve.points,
+        "groups": GROUPS,
+        "size": SIZE,
+        "rate": RATE,
+        "target": TARGET,
+    }
+    if curve.best is not None:
+        more = {"starts": curve.starts, "roots": curve.roots, "equal": curve.equal}
+        found |= {"best": curve.best, "target": curve.best / 2, **more}
+    return [found]
 
 
 # ---- checks --------------------------------------------------------------------------------------
 
 
 def _check(rows: Sequence[Row]) -> list[Check]:
+    with_kl = main_task(regularized(rows))
+    return [*_check_plain(plain(rows)), *(check_regularized(with_kl) if with_kl else [])]
+
+
+def _check_plain(rows: Sequence[Row]) -> list[Check]:
+    """Without a KL term."""
+    if not rows:
+        return []
     reach = _reach(rows)
     rows = main_task(rows)
     root = where(rows, arm="root")
@@ -161,9 +145,12 @@ EXPERIMENT = Experiment(
         "greedy walk, self_reset of a rollout. verified has a process verifier as well; adaback and r3 have "
         "demonstrations. Every generated token counts, those that build prefixes too. Runs that end by their budget "
         "are shown as censored.",
+        f"A second set of runs has a KL term: β = R/({2 * BALANCE}H log(1/p)), estimated on root rollouts of the "
+        "present policy, in every arm on groups from the empty prefix. They end where J<sub>β</sub> <i>from the "
+        "root</i> is half of the exact J*<sub>β</sub> of the untrained policy.",
     ),
-    settings=_SETTINGS,
-    quick=_QUICK,
+    settings=SETTINGS,
+    quick=QUICK,
     measure=_measure,
     check=_check,
     show=show,

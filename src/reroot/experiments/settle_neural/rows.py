@@ -30,6 +30,16 @@ def main_task(rows: Sequence[Row]) -> list[Row]:
     return where(rows, task=MAIN)
 
 
+def plain(rows: Sequence[Row]) -> list[Row]:
+    """The rows of runs without a KL term."""
+    return [row for row in rows if row.get("beta") is None]
+
+
+def regularized(rows: Sequence[Row]) -> list[Row]:
+    """The rows of runs with a KL term."""
+    return [row for row in rows if row.get("beta") is not None]
+
+
 def median_tokens(rows: Sequence[Row], arm: str, H: int) -> float | None:
     """Median tokens to the target; ``None`` if fewer than half of the runs got there."""
     ended = [np.inf if r["tokens"] is None else r["tokens"] for r in where(rows, arm=arm, H=H)]
@@ -51,10 +61,10 @@ def transformed(rows: Sequence[Row]) -> FloatArray:
     return scores(rows, "settle-neural", lambda r: (r["rollouts"], r["base"]))
 
 
-def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
+def rate_of_waits(root: Sequence[Row], level: float = 0.95) -> tuple[float, float, float]:
     """(b, low, high), nats per token: waits are geometric with parameter e^(−b·H).
 
-    Maximum likelihood, and the values of b whose log-likelihood is within χ²₁(0.95)/2 of it. A run
+    Maximum likelihood, and the values of b whose log-likelihood is within χ²₁(level)/2 of it. A run
     without a reward counts with the rollouts that it made.
     """
     H = np.array([r["H"] for r in root], dtype=np.float64)
@@ -67,7 +77,7 @@ def rate_of_waits(root: Sequence[Row]) -> tuple[float, float, float]:
     best: Any = minimize_scalar(
         loss, bounds=(1e-3, 5.0), method="bounded", options={"xatol": 1e-10}
     )
-    allowed = best.fun + chi2.ppf(0.95, 1) / 2
+    allowed = best.fun + chi2.ppf(level, 1) / 2
     low: Any = brentq(lambda b: loss(b) - allowed, 1e-3, best.x)
     high: Any = brentq(lambda b: loss(b) - allowed, best.x, 5.0)
     return float(best.x), float(low), float(high)

@@ -119,14 +119,26 @@ class SessionTrainer(BaseTrainer):
 
     def _ratios(self, groups: list[Group], own: range) -> dict[int, FloatArray]:
         """Log-ratios of the groups at ∅; those of other processes only count, as zeros."""
+        moved = not self._is_base()
         ratios = {
-            i: self._log_ratios(g) if i in own else np.zeros(padded_tokens(g.tokens).shape)
+            i: self._log_ratios(g)
+            if moved and i in own
+            else np.zeros(padded_tokens(g.tokens).shape)
             for i, g in enumerate(groups)
             if not g.start.prefix
         }
         mine = [float(r.sum(axis=1).mean()) for i, r in ratios.items() if i in own]
         self.kl_estimate = float(np.mean(mine)) if mine else None
         return ratios
+
+    def _is_base(self) -> bool:
+        """Whether the weights are those of P to the bit, so that all log-ratios are 0: before the first
+        reward no step has moved them, and comparing weights costs less than passes of both networks."""
+        if self._reference is None or self.accelerator.num_processes > 1:
+            return False
+        own = self.accelerator.unwrap_model(self.model).state_dict().values()
+        base = self._reference.state_dict().values()
+        return all(torch.equal(a, b) for a, b in zip(own, base, strict=True))
 
     @torch.no_grad()
     def _log_ratios(self, group: Group) -> FloatArray:
