@@ -107,6 +107,7 @@ def main() -> None:
     here: dict[str, Any] = {
         "machine": {**machine(), "threads": "1", "llama-cpp-python": version("llama-cpp-python")},
         "repeats": settings.repeats,
+        "works": WORKS,
         "seconds": found,
     }
     (RESULTS / "gguf.json").write_text(json.dumps(here, indent=1) + "\n", encoding="utf-8")

@@ -92,6 +92,16 @@ def test_cached_laws_are_those_of_single_strings(model: GGUF) -> None:
     assert model.physical().recomputed == 0
 
 
+def test_long_strings_do_not_see_what_else_is_held(model: GGUF) -> None:
+    rng = np.random.default_rng(1)
+    long, other = (tuple(rng.integers(3, model.vocab_size, size=150).tolist()) for _ in range(2))
+    (alone,) = uncached(model, long, [()])
+    for before in (other, long[:70], (*long[:30], 5, 6)):
+        model.clear()
+        model.log_laws(before, [(), (7,)])
+        np.testing.assert_allclose(model.log_laws(long, [()])[0], alone, atol=ROUNDING, rtol=0)
+
+
 def test_small_memories_recompute_and_change_no_law(file: Path, model: GGUF) -> None:
     prompt, prefixes = model.encode(PROMPT), tree(40, model.vocab_size)
     laws = model.log_laws(prompt, prefixes)

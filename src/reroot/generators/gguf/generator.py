@@ -33,8 +33,10 @@ _APART = 0.2  # total variation at load that is no rounding
 class GGUF(TreeGenerator):
     """A GGUF file as a generator; a state is a node of a prefix tree on libllama's sequences.
 
-    The laws are those of the quantized weights. They depend a little on the shape of the batch that computes
-    them, as all of libllama's do: on SmolLM2 (Q4_1) by at most ROUNDING nats at tokens above 1e-6.
+    The laws are those of the quantized weights, with activations rounded to 8 bits as libllama does. On
+    processors with AVX2 they are the same bit for bit whatever is cached or asked together, which tests see on
+    SmolLM2; where libllama has other kernels for larger batches, they may move by its rounding. Beside the same
+    weights in fp32 they are off by 0.02 in total variation on average (0.09 at most, over 93 prefixes of text).
 
     Args:
         file: a GGUF file of a causal language model.

@@ -26,6 +26,7 @@ MOST_SEQUENCES = 256
 """LLAMA_MAX_SEQ: libllama knows no more."""
 
 _ENTRIES = 1 << 23  # most logits of one batch
+_TOGETHER = 32  # tokens computed at once: from 64 on, attention has a kernel that rounds by batch
 _ERROR = 4  # GGML_LOG_LEVEL_ERROR
 _said: deque[str] = deque(maxlen=4)
 _callbacks: list[Any] = []
@@ -265,7 +266,7 @@ class Context:
         self.laws = max(1, min(sequences // 2, _ENTRIES // model.vocab_size))
         settings = c.llama_context_default_params()
         settings.n_ctx = settings.n_batch = cells
-        settings.n_ubatch = min(512, cells)
+        settings.n_ubatch = min(_TOGETHER, cells)
         settings.n_seq_max = sequences
         settings.n_outputs_max = sequences  # it aborts on fewer than those
         settings.n_outputs_max_per_seq = 0  # as many as that
