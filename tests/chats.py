@@ -66,3 +66,12 @@ def tokenizer(template: str | None, begins: bool = True) -> Any:
     made.add_special_tokens({"additional_special_tokens": MARKS[2:]})
     made.chat_template = template
     return made
+
+
+ASK = [{"role": "user", "content": "1+1?"}]
+TALKS = {
+    "a question": ASK,
+    "a talk": [*ASK, {"role": "assistant", "content": "2"}, {"role": "user", "content": "sûre?"}],
+    "a turn begun": [*ASK, {"role": "assistant", "content": "Let me see:"}],
+    "a system": [{"role": "system", "content": "Be brief."}, *ASK],
+}

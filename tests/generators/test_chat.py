@@ -11,20 +11,13 @@ pytest.importorskip("transformers")
 
 import chats
 import tiny_lm
+from chats import ASK, TALKS
 from reroot import InvalidInput, Problem
 from reroot.access.episode import bind
 from reroot.families import parse
 from reroot.generators.tokenizer import Text
 from reroot.generators.transformers import Transformers
 from reroot.types import Chat
-
-ASK = [{"role": "user", "content": "1+1?"}]
-TALKS = {
-    "a question": ASK,
-    "a talk": [*ASK, {"role": "assistant", "content": "2"}, {"role": "user", "content": "sûre?"}],
-    "a turn begun": [*ASK, {"role": "assistant", "content": "Let me see:"}],
-    "a system": [{"role": "system", "content": "Be brief."}, *ASK],
-}
 
 
 def text(template: str | None, **settings: Any) -> Text:

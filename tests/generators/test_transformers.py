@@ -22,7 +22,7 @@ from transformers.models.mistral import MistralConfig, MistralForCausalLM
 import tiny_lm
 from reroot import BackendError, InvalidInput
 from reroot.contract import Report
-from reroot.generators import transformers
+from reroot.generators import transformers, tree_generator
 from reroot.generators.base import Generator, Request
 from reroot.generators.prefix_tree import Limits
 from reroot.generators.stops import Stop
@@ -203,7 +203,7 @@ def test_what_the_cache_cannot_hold_waits() -> None:
 @pytest.mark.slow(1)
 def test_many_rollouts_leave_few_nodes_behind() -> None:
     """Nodes that nothing needs any more are dropped while a long call goes on."""
-    with patch.object(transformers, "_LAW_SHARE", 8), patch.object(transformers, "_NODES", 200):
+    with patch.object(transformers, "_LAW_SHARE", 8), patch.object(tree_generator, "_NODES", 200):
         generator = Transformers((NETWORKS["gpt2"], TEXT), cache_bytes=1 << 17)
         generator.answer([Request((4, 5), n=200, length=12, key=(1, 1))])
         assert len(generator._tree) < 200 * 12 / 2

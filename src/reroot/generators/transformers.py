@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError, InvalidInput, MissingDependency
-from ..types import Chat, FloatArray, IntArray, Physical, Reply
-from .base import Capabilities, Request, check_prefix
+from ..types import Chat, FloatArray, IntArray, Physical
+from .base import Capabilities, check_prefix
 from .models import Progress, load
-from .stepping import BatchCapacity, SteppingGenerator
 from .stops import Stop
 from .tokenizer import Text
 
@@ -38,18 +37,16 @@ from .causal_model import arithmetic, device_named, end_ids, fingerprint, positi
 from .hidden_states import HiddenStates, hidden_states_of
 from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
-from .prefix_tree import ROOT, Limits, Pass, PrefixTree, plan_pass
+from .prefix_tree import Limits, Pass, PrefixTree, plan_pass
 from .probe import Probe
-from .wide import WIDE, LawStore, draw_wide
+from .tree_generator import TreeGenerator
 
 _LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
 _NODE_BYTES = 256  # bookkeeping of a node, about
-_NODES = 1 << 16  # dead nodes that may be left behind before they are dropped
-_LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
 _PASS_ENTRIES = 6 << 20  # most logits of one pass: below 32 MiB the allocator reuses memory
 
 
-class Transformers(SteppingGenerator):
+class Transformers(TreeGenerator):
     """A causal language model as a generator; a state is a node of the prefix tree.
 
     Args:
@@ -163,21 +160,13 @@ class Transformers(SteppingGenerator):
         self._forget()
         if self._hidden is not None:
             self._hidden.passes = self._hidden.positions = 0
-        self._passes = self._positions = self._again = self._reached = self._peak = 0
+        self._reached = self._passes = self._positions = self._again = self._peak = 0
 
     def _forget(self) -> None:
         laws = self._cache_bytes // _LAW_SHARE
         slots = (self._cache_bytes - laws) // (self._slot_bytes + _NODE_BYTES)
-        self._tree = PrefixTree(limit=max(1, slots))
+        self._begin(PrefixTree(limit=max(1, slots)), laws // (4 * self._vocab))
         self._store = KeyValues(self._tree)
-        self._kept = LawStore(min(laws // (4 * self._vocab), 1 << 16), self._vocab)
-        self._buffer = np.empty((max(16, _LAW_ENTRIES // self._vocab), self._vocab), np.float32)
-        self._ahead: dict[int, int] = {}
-        self._left = 0  # nodes when dead ones were last dropped
-
-    @property
-    def vocab_size(self) -> int:
-        return self._vocab
 
     @property
     def capabilities(self) -> Capabilities:
@@ -231,30 +220,6 @@ class Transformers(SteppingGenerator):
             peak_bytes=self._peak,
         )
 
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        """One reply each. What the cache cannot hold at once waits for rows that end; that moves no
-        draw, because every continuation has its own place in the random stream.
-
-        Raises:
-            InvalidInput: tokens outside the vocabulary, no tokens at all, or more than ``max_length``.
-            BackendError: the model's laws are not laws (NaN).
-        """
-        for request in requests:
-            self._check(request)
-        self._tidy(np.arange(0))
-        try:
-            self._look_ahead(requests)
-            with self._evaluating():
-                return super().answer(requests)
-        finally:
-            self._ahead = {}
-
-    def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
-        """(len(prefixes), K) nats: the base law at each prefix."""
-        self._tidy(np.arange(0))
-        with self._evaluating():
-            return super().log_laws(prompt, prefixes)
-
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
     ) -> npt.NDArray[np.float32]:
@@ -300,71 +265,9 @@ class Transformers(SteppingGenerator):
             for module in training:
                 module.training = True
 
-    def _capacity(self) -> BatchCapacity:
-        return BatchCapacity(len(self._buffer), self._tree.limit)
-
-    def _look_ahead(self, requests: Sequence[Request]) -> None:
-        """Note the paths of forced tokens, so that each is computed in one pass."""
-        for request in requests:
-            if request.forced is not None:
-                node = self._start(request.prompt, request.prefix)
-                for token in request.forced[:-1]:
-                    self._ahead[node] = node = self._tree.walk(node, (token,))
-
-    def _tidy(self, states: IntArray) -> None:
-        """Drop dead nodes when there are many, but for those in use."""
-        if len(self._tree) > self._left + 2 * self._tree.limit + _NODES:
-            ahead = np.array([*self._ahead, *self._ahead.values()], dtype=np.int64)
-            kept = np.array(self._kept.nodes(), dtype=np.int64)
-            self._tree.forget(np.concatenate([kept, states, ahead]))
-            self._left = len(self._tree)  # so that what is in use is not looked through each step
-
-    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
-        self._string(prompt, prefix, 1)
-        return self._tree.start(prompt, prefix)
-
-    def _string(self, prompt: Sequence[int], prefix: Sequence[int], more: int) -> tuple[int, ...]:
-        """Prompt and prefix as one string, checked, with room for ``more`` tokens."""
-        check_prefix(prompt, self._vocab)
-        check_prefix(prefix, self._vocab)
-        length, limit = len(prompt) + len(prefix), self.max_length()
-        if not length:
-            raise InvalidInput("a language model needs at least one prompt token, got none")
-        if limit is not None and length + more > limit:
-            raise InvalidInput(f"{length} tokens fill the model's {limit} positions")
-        return (*prompt, *prefix)
-
-    def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
-        return self._tree.children(states, tokens)
-
-    def _laws(self, states: IntArray) -> FloatArray:
-        """The laws, in memory that the next call overwrites."""
-        self._reached += int(self._tree.depth[states].sum())
-        laws = self._buffer[: len(states)]  # touching new memory costs more than filling old
-        if len(laws) < len(states):
-            laws = np.empty((len(states), self._vocab), dtype=np.float32)
-        missing = self._kept.read(states, laws)
-        place = dict(zip(states[missing].tolist(), missing.tolist(), strict=True))
-        left = np.unique(np.array([*place, *self._soon(list(place))], dtype=np.int64))
-        while len(left):
-            step = plan_pass(self._tree, left, self._limits)
-            fresh = self._forward(step)
-            self._kept.write(step.asked, fresh)
-            for law, node in zip(fresh, step.asked.tolist(), strict=True):
-                if node in place:
-                    laws[place[node]] = law
-            left = np.setdiff1d(left, step.asked, assume_unique=True)
-        return laws  # pyright: ignore[reportReturnType]  # float32
-
-    def _soon(self, nodes: Sequence[int]) -> Iterator[int]:
-        """Nodes that forced tokens lead to from ``nodes``, as many as the kept laws have room for."""
-        room = self._kept.rows // 2 // max(1, len(nodes))
-        for node in nodes if self._ahead else ():
-            for _ in range(room):
-                if (node := self._ahead.get(node, ROOT)) == ROOT:
-                    break
-                if node not in self._kept:
-                    yield node
+    def _pass(self, asked: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        step = plan_pass(self._tree, asked, self._limits)
+        return step.asked, self._forward(step)
 
     @torch.inference_mode()
     def _forward(self, step: Pass) -> npt.NDArray[np.float32]:
@@ -393,6 +296,3 @@ class Transformers(SteppingGenerator):
         held = self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
         self._peak = max(self._peak, held)
         return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
-
-    def _draw(self, laws: FloatArray, rows: IntArray, u: FloatArray) -> IntArray:
-        return (draw_wide if self._vocab >= WIDE else super()._draw)(laws, rows, u)

@@ -51,8 +51,12 @@ class Load:
         self.template()
         if isinstance(model, str) and not _loads_itself(model):
             return
+        file = isinstance(model, str) and is_gguf(model)
         for name, value in self.changed().items():
-            raise InvalidInput(f"{name}={value} is for language models, not for {model}")
+            if file and name in _OF_FILES:
+                continue
+            kind = "models in the transformers format" if file else "language models"
+            raise InvalidInput(f"{name}={value} is for {kind}, not for {model}")
 
     def template(self) -> dict[str, specs.Value]:
         """Arguments of the chat template (``InvalidInput`` where they cannot be read)."""
@@ -65,6 +69,7 @@ class Load:
 
 
 _DEFAULT_LOAD = Load()
+_OF_FILES = ("chat", "chat_template_kwargs")  # what GGUF files take of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +188,19 @@ def is_family(model: str) -> bool:
     if read.name in families.catalogue():
         return True
     other = ":" in read.name or specs.is_file(read.name) or read.name in specs.plugins("model")
+    other = other or is_gguf(model)
     return bool(read.settings) and not other
 
 
+def is_gguf(model: str) -> bool:
+    """Whether ``model`` names a GGUF file, with settings or without."""
+    return specs.parse(model, "model").name.lower().endswith(".gguf")
+
+
 def _loads_itself(model: str) -> bool:
+    """Whether a model says all of itself; GGUF files take ``_OF_FILES`` of ``Load``."""
     name = specs.parse(model, "model").name
-    own = specs.is_file(name) or name in specs.plugins("model")
+    own = specs.is_file(name) or name in specs.plugins("model") or is_gguf(model)
     return own or name.startswith("ngram:") or is_family(model)
 
 
@@ -197,7 +209,7 @@ def _needs_a_task(model: str | Generator) -> str:
     needs = "needs a task; see 'reroot list tasks'"
     if not isinstance(model, str) or "/" in name or ":" in name or name == "smollm2":
         return f"model {name!r} {needs}"
-    if Path(name).is_dir() or name in specs.plugins("model"):
+    if Path(name).is_dir() or name in specs.plugins("model") or is_gguf(name):
         return f"model {name!r} {needs}"
     from .. import families
 
@@ -343,8 +355,8 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
 
 
 def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generator:
-    """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
-    package brings by name, ``smollm2``, a model folder, or a hub id.
+    """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.gguf[:key=value,…]``,
+    ``FILE.py:FACTORY[:key=value,…]``, what a package brings by name, ``smollm2``, a model folder, or a hub id.
 
     Args:
         code: told the fingerprint of code that is not reroot's own.
@@ -371,6 +383,14 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
         return generator_of(made, f"model {model!r}")
+    if is_gguf(model):
+        from ..generators.gguf import GGUF
+
+        settings = {"file": read.name, "chat": load.chat, "chat_template_kwargs": load.template()}
+        for name in read.settings:
+            if name in settings:
+                raise InvalidInput(f"model {model!r} gives {name} as a setting of its own")
+        return specs.call(f"model {model!r}", GGUF, {**settings, **read.settings})
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 

@@ -1,0 +1,5 @@
+"""GGUF files through libllama: ``GGUF``."""
+
+from .generator import GGUF
+
+__all__ = ["GGUF"]
