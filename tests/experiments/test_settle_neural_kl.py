@@ -12,11 +12,12 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+pytest.importorskip("trl")
 
 import torch
 
 from reroot import limits
-from reroot.experiments.settle_neural.arms import EVERY, ROOTS, Training, make_trainer, train_arm
+from reroot.experiments.settle_neural.arms import EVERY, ROOTS, Training
 from reroot.experiments.settle_neural.base_policy import RECIPE, Recipe, exact_reach, new_network
 from reroot.experiments.settle_neural.objective import (
     Objective,
@@ -26,6 +27,7 @@ from reroot.experiments.settle_neural.objective import (
     weights_digest,
 )
 from reroot.experiments.settle_neural.traces import END, VOCABULARY, tokenizer
+from reroot.experiments.settle_neural.train import make_trainer, train_arm
 from reroot.randomness import keyed_rng, stream_key
 from tiny_lm import scrambled
 
@@ -156,7 +158,6 @@ def untrained(tmp_path: Path) -> Path:
 def test_silent_steps_change_no_weight_and_skip_both_networks(
     untrained: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("trl")
     from reroot.experiments.settle_neural.recorder import Recorder
     from reroot.training import BudgetSpent
 
@@ -189,7 +190,6 @@ def test_silent_steps_change_no_weight_and_skip_both_networks(
 
 @pytest.mark.slow(10)
 def test_a_run_records_what_it_measures(untrained: Path) -> None:
-    pytest.importorskip("trl")
     run = Training(TASK, "argmax", 2, 3, 1500, 0.3)
     curve, again = (train_arm(untrained, run) for _ in range(2))
     assert curve == again

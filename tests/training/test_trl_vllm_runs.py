@@ -110,7 +110,6 @@ def test_what_is_drawn_behind_a_stop_text_is_thrown_away(vllm: Vllm, tmp_path: P
 def test_a_server_that_dies_is_named_and_nothing_is_lost(
     when: str, vllm: Vllm, tmp_path: Path
 ) -> None:
-    from requests.adapters import HTTPAdapter
     from transformers import TrainerCallback
 
     assert vllm.server is not None
@@ -124,7 +123,8 @@ def test_a_server_that_dies_is_named_and_nothing_is_lost(
         **vllm.settings,
     )
     client = trainer.vllm_generation.vllm_client
-    client.session.mount("http://", HTTPAdapter())  # no minute of retries
+    plain = type(client.session.get_adapter("http://"))()
+    client.session.mount("http://", plain)  # no minute of retries
     generate, whole, tries = client.generate, list[int](), list[int]()
 
     def tried(*asked: Any, **settings: Any) -> Any:

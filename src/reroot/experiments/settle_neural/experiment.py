@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from .. import waits
 from ..base import Check, Experiment, Row, Setting, where
 from ..waits import horizons
-from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, Training, train_arm
+from .arms import ARMS, GROUPS, OUTCOME_ONLY, RATE, SIZE, TARGET, Training
 from .checks_kl import check_regularized
 from .page import show
 from .rows import (
@@ -25,6 +25,7 @@ from .settings import BALANCE, QUICK, SETTINGS
 
 def _measure(setting: Setting) -> list[Row]:
     from .base_policy import base_policy  # needs torch
+    from .train import train_arm
 
     names = {"horizon": "H", "seed": "path"}
     told = {f: setting.get(names.get(f, f), 0.0) for f in Training.__dataclass_fields__}

@@ -164,14 +164,16 @@ class Colocated(Engine):
         )
 
     def draw(self, asked: Sequence[Asked]) -> list[list[Drawn]]:
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from trl.generation import vllm_generation  # it has imported vLLM
+
+        made: Any = vllm_generation.SamplingParams  # pyright: ignore
 
         with self.named("generate"):
             self._wake()
             found = self._generation.llm.generate(
                 [{"prompt_token_ids": list(one.prompt)} for one in asked],
                 sampling_params=[
-                    SamplingParams(**one.settings.named(), **one.settings.ends(), seed=one.seed)
+                    made(**one.settings.named(), **one.settings.ends(), seed=one.seed)
                     for one in asked
                 ],
                 use_tqdm=False,
