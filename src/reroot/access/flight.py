@@ -259,9 +259,9 @@ class _Flight:
         for item in [item for wave in self._waves.values() for item in wave.items]:
             if item.settled or not item.futures:
                 continue
-            with suppress(Exception):
+            with suppress(BaseException):  # it may be what ends this
                 item.collect()
-            if item.settled and item.error is None:  # an error may be of what ends this
+            if item.settled and item.error is None:  # which may be of what ends this, too
                 item.keep()
             item.cancel()
         for one in self._finished:
