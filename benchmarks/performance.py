@@ -1,4 +1,4 @@
-"""``docs/performance.md`` from ``benchmarks/results/engine-*.json``: ``python benchmarks/performance.py``."""
+"""``docs/performance.md`` from ``benchmarks/results/*.json``: ``python benchmarks/performance.py``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def page() -> str:
     training = RESULTS / "training.json"
     if training.exists():
         parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
+    in_flight = RESULTS / "in-flight.json"
+    if in_flight.exists():
+        parts.append(_in_flight(json.loads(in_flight.read_text(encoding="utf-8"))))
     return "\n".join(parts)
 
 
@@ -128,6 +131,43 @@ def _training(found: dict[str, Any]) -> str:
             f"| {row['model']} | {row['shape']} | {row['session']:.3f} | {row['trl']:.3f} | {ratio:.2f} | "
             f"{goal} | {met} |"
         )
+    return "\n".join([*lines, ""])
+
+
+def _in_flight(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    lines = [
+        "## Answers as they come",
+        "",
+        f"A simulated engine: {1000 * found['step']:g} ms per token, outputs of geometric length, mean {found['mean']}. "
+        "Lock-step: all that is asked at a moment is one call. As they come: each learner goes on when its own answer is "
+        "there. Least: what the engine takes if it never waits. Made by `benchmarks/in_flight.py`.",
+        "",
+        f"{machine['cpu']}, {machine['threads']} threads; Python {machine['python']}.",
+        "",
+        "| served at a time | attempts × rollouts, in flight | lock-step, s | as they come, s | least, s | ratio | goal | met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["waves"]:
+        lines.append(
+            f"| {row['slots']} | {row['attempts']} × {row['rollouts']}, {row['in flight']} | {row['lock-step']:.3f} | "
+            f"{row['as they come']:.3f} | {row['least']:.3f} | {row['ratio']:.2f} | ≥ 1.5 | "
+            f"{'yes' if row['ratio'] >= 1.5 else 'no'} |"
+        )
+    held, met = found["waiting"], "yes" if found["waiting"]["peak MB"] <= 300 else "no"
+    lines += [
+        "",
+        f"{held['in flight']:,} attempts in flight, in a run folder with transcripts: {held['resident MB']:.0f} MB resident "
+        f"({held['MB before']:.0f} MB of these before), {held['peak MB']:.0f} MB at most until the results were written (goal ≤ 300: "
+        f"{met}); {held['threads']} threads more than before, one of them the simulated engine's.",
+    ]
+    if exact := found.get("exact"):
+        lines += [
+            "",
+            f"Exact families, which answer all at once, beside the runner before: {exact['now']:.2f} s and {exact['before']:.2f} s of CPU "
+            f"for one comparison, medians of {len(exact['ratios'])} processes each that took turns; the ratio of neighbours is "
+            f"{exact['ratio']:.2f} ({min(exact['ratios']):.2f} to {max(exact['ratios']):.2f}).",
+        ]
     return "\n".join([*lines, ""])
 
 
