@@ -22,6 +22,6 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def left_in(path: Path) -> dict[str, bytes]:
-    """What a run has left, but for its machine and times."""
-    files = [path / "results.parquet", *(path / "transcripts").iterdir()]
+    """What a run has left, but for its machine and times, and for files that a kill left half written."""
+    files = [path / "results.parquet", *(path / "transcripts").glob("[!.]*")]
     return {file.name: file.read_bytes() for file in files}

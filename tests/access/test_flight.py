@@ -142,6 +142,7 @@ def test_no_more_in_flight_than_asked_for_and_new_ones_begin_at_once() -> None:
     assert order == [f"p{i}" for i in (*range(1, 10), 0)]
 
 
+@pytest.mark.slow(1)
 def test_waiting_costs_nothing_and_takes_no_thread() -> None:
     """While everything is open the runner does nothing at all."""
     rounds: list[int] = []
@@ -205,6 +206,7 @@ def test_a_judge_elsewhere_holds_up_nobody() -> None:
     assert [attempt.reward for attempt in made[6:]] == [1.0, 1.0]
 
 
+@pytest.mark.slow(1)
 def test_judges_over_their_time() -> None:
     """Of messages, and of outputs; beside others that answer."""
 
@@ -265,6 +267,7 @@ def fails(request: Request) -> bool:
     return request.n in (3, 4) and request.forced is None
 
 
+@pytest.mark.slow(1)
 def test_one_future_that_fails_is_that_message_alone(tmp_path: Path) -> None:
     """And what was set aside for it is given back."""
     settings: dict[str, Any] = {"budget": Budget(rollouts=17), "task": problems(4)}
@@ -418,6 +421,7 @@ def test_what_is_open_at_the_end_is_cancelled(what: str) -> None:
     assert all(future.cancelled() for _, future in generator.open)
 
 
+@pytest.mark.slow(2)
 def test_who_never_gives_the_thread_back_is_given_up_and_its_questions_are_never_asked() -> None:
     async def body(session: Session) -> Prefix:
         if session.rng.random() < 0.5:

@@ -67,7 +67,7 @@ def asked(folder: Path, since: int = 0) -> Counter[Identity]:
 
 def on_disk(run: Path) -> Counter[Identity]:
     """What is recorded as answered, of unfinished attempts and of finished ones."""
-    files = [run / "inflight" / "messages.jsonl", *(run / "transcripts").iterdir()]
+    files = [run / "inflight" / "messages.jsonl", *(run / "transcripts").glob("[!.]*")]
     keys, lines = dict[Any, str](), dict[tuple[str, int], list[dict[str, Any]]]()
     for file in files:
         for _, line in read_sealed(file, "message") if file.exists() else ():

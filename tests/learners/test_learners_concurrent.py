@@ -15,6 +15,7 @@ from reroot.learners import get_learner
 from transcripts import left_in
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("spec", contracts.SPECS)
 def test_every_learner_leaves_the_same_bytes(spec: str, tmp_path: Path) -> None:
     """Answered all at once, or one by one in two random orders, with other numbers in flight."""
