@@ -200,16 +200,15 @@ def waiting(count: int) -> dict[str, Any]:
 
 EXACT = """
 import tempfile, time, reroot
-learners = ["best_of_n:n=16", "plurality_walk:draws_per_token=64", "smc:particles=4,beta=0.3",
-            "backtracking:quota=6,stride=2"]
+learners = ["best_of_n:n=16", "backtracking:quota=6,stride=2", "plurality_walk:draws_per_token=16"]
 def once(out, seeds):
-    reroot.compare(model="hidden_path:K=4,H=16,p=0.4", learners=learners, budget_tokens=20000, seeds=seeds,
-                   grants=["visited/sample+reward+verifier"], transcripts=True, out=out)
-with tempfile.TemporaryDirectory() as out:
-    once(out + "/warm", 4)
     started = time.process_time()
-    once(out + "/measured", 12)
-    print(time.process_time() - started)
+    reroot.compare(model="hidden_path:K=4,H=16,p=0.4", learners=learners, budget_tokens=3000, seeds=seeds,
+                   grants=["visited/sample+reward+verifier"], transcripts=True, out=out)
+    return time.process_time() - started
+with tempfile.TemporaryDirectory() as out:
+    once(out + "/warm", 1)
+    print(min(once(f"{out}/{i}", 4) for i in range(3)))
 """
 
 
@@ -227,13 +226,13 @@ def isolated(code: str, source: Path) -> str:
     return done.stdout
 
 
-def exact(old: Path, repeats: int = 7) -> dict[str, Any]:
+def exact(old: Path, repeats: int = 8) -> dict[str, Any]:
     """CPU seconds of a comparison on an exact family, in this checkout and in another one."""
     sources = {"now": Path(reroot.__file__).parents[1], "before": old / "src"}
     found: dict[str, list[float]] = {name: [] for name in sources}
-    for _ in range(repeats):
-        for name, source in sources.items():
-            found[name].append(float(isolated(EXACT, source)))
+    for i in range(repeats):
+        for name in sorted(sources, reverse=i % 2 == 0):
+            found[name].append(float(isolated(EXACT, sources[name])))
     ratios = [a / b for a, b in zip(found["now"], found["before"], strict=True)]
     return {
         **{name: statistics.median(values) for name, values in found.items()},

@@ -165,7 +165,7 @@ def _in_flight(found: dict[str, Any]) -> str:
         lines += [
             "",
             f"Exact families, which answer all at once, beside the runner before: {exact['now']:.2f} s and {exact['before']:.2f} s of CPU "
-            f"for one comparison, medians of {len(exact['ratios'])} processes each that took turns; the ratio of neighbours is "
+            f"for one comparison (the fastest of three in a process), medians of {len(exact['ratios'])} processes each that took turns; the ratio of neighbours is "
             f"{exact['ratio']:.2f} ({min(exact['ratios']):.2f} to {max(exact['ratios']):.2f}).",
         ]
     return "\n".join([*lines, ""])
