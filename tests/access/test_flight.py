@@ -193,7 +193,7 @@ def test_a_judge_elsewhere_holds_up_nobody() -> None:
     async def body(session: Session) -> Prefix:
         output = await one_rollout(session)
         if session.horizon == 4:
-            await session.reward(output)
+            assert await session.reward(output) == 1.0
         return await one_rollout(session)
 
     slow = [problem(i, max_tokens=4, reward=reward, demonstration=None) for i in "ab"]
