@@ -270,7 +270,7 @@ def fails(request: Request) -> bool:
 @pytest.mark.slow(1)
 def test_one_future_that_fails_is_that_message_alone(tmp_path: Path) -> None:
     """And what was set aside for it is given back."""
-    settings: dict[str, Any] = {"budget": Budget(rollouts=17), "task": problems(4)}
+    settings: dict[str, Any] = {"budget": Budget(rollouts=16), "task": problems(4)}
     error = ValueError("too many")
     failing = Failing(fails, error)
     failing.inner = tree()
