@@ -1,4 +1,4 @@
-"""``docs/performance.md`` from ``benchmarks/results/engine-*.json``: ``python benchmarks/performance.py``."""
+"""``docs/performance.md`` from ``benchmarks/results/*.json``: ``python benchmarks/performance.py``."""
 
 from __future__ import annotations
 
@@ -38,9 +38,15 @@ def page() -> str:
     training = RESULTS / "training.json"
     if training.exists():
         parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
+<<<<<<< HEAD
     gguf = RESULTS / "gguf.json"
     if gguf.exists():
         parts.append(_gguf(json.loads(gguf.read_text(encoding="utf-8"))))
+=======
+    in_flight = RESULTS / "in-flight.json"
+    if in_flight.exists():
+        parts.append(_in_flight(json.loads(in_flight.read_text(encoding="utf-8"))))
+>>>>>>> work-runner
     return "\n".join(parts)
 
 
@@ -134,6 +140,7 @@ def _training(found: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+<<<<<<< HEAD
 def _gguf(found: dict[str, Any]) -> str:
     machine = found["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
@@ -158,6 +165,42 @@ def _gguf(found: dict[str, Any]) -> str:
             goal, met = "≥ 2", "yes" if seconds["fp32"] / seconds["Q4_1"] >= 2 else "no"
         what = found["works"][row]
         lines.append(f"| {what} | {seconds['fp32']:.2f} | {' | '.join(cells)} | {goal} | {met} |")
+=======
+def _in_flight(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    lines = [
+        "## Answers as they come",
+        "",
+        f"A simulated engine: {1000 * found['step']:g} ms per token, outputs of geometric length, mean {found['mean']}. "
+        "Lock-step: all that is asked at a moment is one call. As they come: each learner goes on when its own answer is "
+        "there. Least: what the engine takes if it never waits. Made by `benchmarks/in_flight.py`.",
+        "",
+        f"{machine['cpu']}, {machine['threads']} threads; Python {machine['python']}.",
+        "",
+        "| served at a time | attempts × rollouts, in flight | lock-step, s | as they come, s | least, s | ratio | goal | met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["waves"]:
+        lines.append(
+            f"| {row['slots']} | {row['attempts']} × {row['rollouts']}, {row['in flight']} | {row['lock-step']:.3f} | "
+            f"{row['as they come']:.3f} | {row['least']:.3f} | {row['ratio']:.2f} | ≥ 1.5 | "
+            f"{'yes' if row['ratio'] >= 1.5 else 'no'} |"
+        )
+    held, met = found["waiting"], "yes" if found["waiting"]["peak MB"] <= 300 else "no"
+    lines += [
+        "",
+        f"{held['in flight']:,} attempts in flight, in a run folder with transcripts: {held['resident MB']:.0f} MB resident "
+        f"({held['MB before']:.0f} MB of these before), {held['peak MB']:.0f} MB at most until the results were written (goal ≤ 300: "
+        f"{met}); {held['threads']} threads more than before, one of them the simulated engine's.",
+    ]
+    if exact := found.get("exact"):
+        lines += [
+            "",
+            f"Exact families, which answer all at once, beside the runner before: {exact['now']:.2f} s and {exact['before']:.2f} s of CPU "
+            f"for one comparison (the fastest of three in a process), medians of {len(exact['ratios'])} processes each that took turns; the ratio of neighbours is "
+            f"{exact['ratio']:.2f} ({min(exact['ratios']):.2f} to {max(exact['ratios']):.2f}).",
+        ]
+>>>>>>> work-runner
     return "\n".join([*lines, ""])
 
 

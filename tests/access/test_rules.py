@@ -96,7 +96,8 @@ def put(gate: Gate, queries: list[Query]) -> list[Reply] | AccessDenied:
         admitted = gate.admit(Ask(tuple(queries)))
     except AccessDenied as refusal:
         return refusal
-    shown = gate.complete(admitted, gate.episode.generator.answer(admitted.requests)).value
+    found = gate.shown(admitted, gate.episode.generator.answer(admitted.requests))
+    shown = gate.charge(admitted, found).value
     assert isinstance(shown, list)
     return shown
 
@@ -317,7 +318,7 @@ def test_a_reply_that_breaks_the_protocol_builds_nothing() -> None:
     admitted = gate.admit(Ask((Query(n=64, length=1), at())))
     good, bad = TREE.answer(admitted.requests)
     with pytest.raises(BackendError, match="emitted a token outside"):
-        gate.complete(admitted, [good, replace(bad, tokens=np.array([[7]]))])
+        gate.charge(admitted, gate.shown(admitted, [good, replace(bad, tokens=np.array([[7]]))]))
     assert gate.rules.weakest_control(at(1), set()) == Control.RESET  # asked, not emitted
 
 

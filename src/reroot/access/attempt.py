@@ -77,10 +77,16 @@ class Attempt:
 
 class Log(Protocol):
     """Where messages of attempts are written while they run, by the keys of their jobs (see
-    ``runs.inflight``)."""
+    ``runs.inflight``).
+
+    A line with ``"early": True`` is an answer that its learner does not have yet, as others that it
+    asked for at the same moment are open. The same line comes again, without that, when the learner
+    gets it; early ones matter to an attempt that is interrupted in between.
+    """
 
     def recorded(self, key: str) -> list[dict[str, Any]]:
-        """Lines left by an interrupted run of the same attempt."""
+        """Lines left by an interrupted run of the same attempt; early ones, if they did not come
+        again."""
         ...
 
     def append(self, key: str, line: dict[str, Any]) -> None:

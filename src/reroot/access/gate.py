@@ -22,7 +22,7 @@ from ..errors import (
 from ..generators.base import Request
 from ..randomness import Key, Streams, learner_key
 from ..tasks import judges
-from ..types import Budget, Cost, Prefix, Query
+from ..types import Budget, Cost, FloatArray, Prefix, Query, Reply
 from .coarsen import coarsen
 from .episode import Episode
 from .failures import Failure
@@ -143,8 +143,8 @@ class Gate:
         self.rules.ask(marks)
         return Admitted(message, message.layers, self.episode.prompt, worst, marks)
 
-    def complete(self, admitted: Admitted, found: Any) -> Answer:
-        """Charge what was used, remember what was built, copy or coarsen what is shown.
+    def shown(self, admitted: Admitted, found: Any) -> list[Reply] | FloatArray:
+        """What the learner is to see of an answer: copied, or coarsened.
 
         Args:
             admitted: what was asked.
@@ -155,14 +155,19 @@ class Gate:
         """
         message, vocab_size = admitted.message, self.episode.generator.vocab_size
         if isinstance(message, AskHiddenStates):
-            states = checked_hidden_states(found, message, vocab_size)
-            self.meter.settle(admitted.worst, admitted.worst)
-            self.rules.answered(admitted.marks)
-            return self.answer(states)
-        shown = [
+            return checked_hidden_states(found, message, vocab_size)
+        return [
             coarsen(reply, query, request.length, vocab_size)
             for query, request, reply in zip(message.queries, admitted.requests, found, strict=True)
         ]
+
+    def charge(self, admitted: Admitted, shown: Any) -> Answer:
+        """Charge what was used, and remember what was built; ``shown`` is of ``admitted``."""
+        message = admitted.message
+        if isinstance(message, AskHiddenStates):
+            self.meter.settle(admitted.worst, admitted.worst)
+            self.rules.answered(admitted.marks)
+            return self.answer(shown)
         used = [r.n if r.tokens.shape[1] == 1 else int(r.lengths.sum()) for r in shown]
         self.meter.settle(admitted.worst, self._cost(message.queries, used))
         self.rules.answered(admitted.marks)
@@ -306,7 +311,8 @@ class Gate:
         self.meter.reserve(cost)
         self.meter.settle(cost, cost)  # a call that fails inside the task is paid all the same
         if recorded is not None:
-            return judges.Begun(lambda: list(recorded), False)
+            elsewhere = judges.elsewhere(self.episode.problem, what)
+            return judges.Begun(lambda: list(recorded), elsewhere)
         return judges.begin(self.episode.problem, what, outputs, self._limit)
 
     def _judged(self, oracle: Oracle, prefix: Prefix):

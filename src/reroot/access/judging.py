@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import RerootError
 from ..generators.base import Generator, Request
-from ..tasks.judges import Begun, begin, check
-from ..types import Output, Prefix
+from ..tasks.judges import Begun, begin
+from ..types import Output, Prefix, Reply
 from .attempt import Attempt
 from .batches import replies
 from .failures import Failure, backend_error, failure_of, readable
@@ -27,49 +27,106 @@ def judge(
         done: what has finished.
         timeout: seconds that each reward may take.
     """
-    outputs = [_output(running) for running in done]
-    begun = [
-        _begin(running, output, timeout) for running, (output, _) in zip(done, outputs, strict=True)
-    ]
-    return _attempts(generator, done, outputs, begun, timeout)
+    return _attempts(generator, [Judgement(running, timeout) for running in done])
 
 
-def _attempts(
-    generator: Generator,
-    done: Sequence[Running],
-    outputs: Sequence[tuple[Prefix | None, Failure | None]],
-    begun: Sequence[tuple[Output | None, Begun | Exception | None]],
-    timeout: float | None,
-) -> Iterator[Attempt]:
-    scored = [
-        running.job.episode.scoring(output.tokens)
-        for running, (output, _) in zip(done, outputs, strict=True)
-        if output is not None and len(output)
-    ]
+def _attempts(generator: Generator, judgements: Sequence[Judgement]) -> Iterator[Attempt]:
+    scored = [one.request for one in judgements if one.request is not None]
     surprisals = iter(_surprisals(generator, scored))
-    for running, (output, error), asked in zip(done, outputs, begun, strict=True):
-        surprisal = _surprisal(output, surprisals)
-        yield _attempt(running, output, error, surprisal, asked, timeout)
+    for one in judgements:
+        if one.request is not None:
+            one.surprisal = next(surprisals)
+        while one.begun is not None:
+            one.take()
+        yield one.attempt()
 
 
-def _begin(
-    running: Running, output: Prefix | None, timeout: float | None
-) -> tuple[Output | None, Begun | Exception | None]:
-    """What the judge sees, and its call; or why there is none."""
-    seen = None
-    try:
-        if output is None:
-            return None, None
-        seen = running.job.episode.output(output.tokens)
-        return seen, begin(running.job.episode.problem, "reward", [seen], timeout)
-    except Exception as error:
-        return seen, error
+class Judgement:
+    """A finished attempt while it is judged.
 
+    Args:
+        running: what has finished; its reward is asked for at once.
+        timeout: seconds that each call of a judge may take.
 
-def _surprisal(output: Prefix | None, scored: Iterator[float | None]) -> float | None:
-    if output is None:
-        return None
-    return next(scored) if len(output) else 0.0
+    Attributes:
+        begun: the call of a judge that is to be taken next, if any.
+        request: whose reply tells the surprisal of the output, if any does.
+        surprisal: see ``Attempt``.
+    """
+
+    def __init__(self, running: Running, timeout: float | None) -> None:
+        self.running, self._timeout = running, timeout
+        self._output, self._error = _output(running)
+        self._seen: Output | None = None
+        self._reward: float | None = 0.0 if self._output is None else None
+        self._accepted: bool | None = None
+        self._checking = False  # it is the verifier that is asked
+        self.begun: Begun | None = None
+        self.request: Request | None = None
+        self.surprisal: float | None = None
+        if self._output is None:
+            return
+        tokens, episode = self._output.tokens, running.job.episode
+        self.surprisal = None if tokens else 0.0
+        self.request = episode.scoring(tokens) if tokens else None
+        try:
+            self._seen = episode.output(tokens)
+            self.begun = begin(episode.problem, "reward", [self._seen], timeout)
+        except Exception as error:
+            self._fail(error)
+
+    def take(self, wait: float | None = None) -> None:
+        """Take what a judge says, waiting for it if need be (see ``Begun``); a verifier may be next."""
+        begun, self.begun = self.begun, None
+        assert begun is not None
+        if self._checking:
+            with contextlib.suppress(Exception):  # a verifier that fails says nothing
+                self._accepted = begun.results(wait)[0]
+            return
+        try:
+            self._reward = begun.results(wait)[0]
+        except Exception as error:
+            self._fail(error)
+        problem = self.running.job.episode.problem
+        if self._seen and self._seen.complete and self._reward is not None and not self._passed:
+            self._checking = problem.verifier is not None
+            if self._checking:
+                with contextlib.suppress(Exception):
+                    self.begun = begin(problem, "verifier", [self._seen], self._timeout)
+
+    def _fail(self, raised: Exception) -> None:
+        raised = raised if isinstance(raised, RerootError) else backend_error(raised)
+        self.running.raised = self.running.raised or raised
+        self._error = self._error or failure_of(raised)
+
+    @property
+    def _passed(self) -> bool:
+        complete = self._seen is not None and self._seen.complete
+        least = self.running.job.episode.problem.pass_at
+        return complete and self._reward is not None and self._reward >= least
+
+    def attempt(self) -> Attempt:
+        """What became of it."""
+        job, finished, seen = self.running.job, self.running.finished, self._seen
+        assert finished is not None
+        return Attempt(
+            key=job.key,
+            problem=job.episode.problem.id,
+            learner=job.learner.label,
+            contract=str(self.running.gate.contract),
+            seed=job.seed,
+            output=self._output,
+            text="" if seen is None else readable(seen.text),
+            complete=seen is not None and seen.complete,
+            reward=self._reward,
+            passed=self._passed,
+            surprisal=self.surprisal,
+            cost=self.running.gate.meter.spent,
+            error=None if finished.out_of_budget else self._error,
+            stopped="budget" if finished.out_of_budget else None,
+            metadata=json.loads(finished.metadata),
+            accepted=self._accepted,
+        )
 
 
 def _output(running: Running) -> tuple[Prefix | None, Failure | None]:
@@ -96,53 +153,13 @@ def _surprisals(generator: Generator, requests: Sequence[Request]) -> list[float
         return [None] * len(requests)
     try:
         found = replies(generator, requests)
-        return [float(0.0 - reply.total_logprobs()[0]) for reply in found]
+        return [surprisal_of(reply) for reply in found]
     except Exception:  # one by one, as a failure must not depend on what is asked beside it
         if len(requests) == 1:
             return [None]
         return [_surprisals(generator, [request])[0] for request in requests]
 
 
-def _attempt(
-    running: Running,
-    output: Prefix | None,
-    error: Failure | None,
-    surprisal: float | None,
-    asked: tuple[Output | None, Begun | Exception | None],
-    timeout: float | None,
-) -> Attempt:
-    job, problem = running.job, running.job.episode.problem
-    finished, (seen, begun), reward = running.finished, asked, None
-    assert finished is not None
-    try:
-        if isinstance(begun, Exception):
-            raise begun
-        reward = 0.0 if begun is None else begun.results()[0]
-    except Exception as raised:
-        raised = raised if isinstance(raised, RerootError) else backend_error(raised)
-        running.raised = running.raised or raised
-        error = error or failure_of(raised)
-    complete = seen is not None and seen.complete
-    passed = complete and reward is not None and reward >= problem.pass_at
-    accepted = None
-    if seen and complete and not passed and reward is not None and problem.verifier is not None:
-        with contextlib.suppress(Exception):  # a verifier that fails says nothing
-            accepted = check(problem, seen, timeout)
-    return Attempt(
-        key=job.key,
-        problem=problem.id,
-        learner=job.learner.label,
-        contract=str(running.gate.contract),
-        seed=job.seed,
-        output=output,
-        text="" if seen is None else readable(seen.text),
-        complete=complete,
-        reward=reward,
-        passed=passed,
-        surprisal=surprisal,
-        cost=running.gate.meter.spent,
-        error=None if finished.out_of_budget else error,
-        stopped="budget" if finished.out_of_budget else None,
-        metadata=json.loads(finished.metadata),
-        accepted=accepted,
-    )
+def surprisal_of(reply: Reply) -> float:
+    """−log P of the output that was scored, in nats."""
+    return float(0.0 - reply.total_logprobs()[0])

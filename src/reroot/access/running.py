@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BackendError, RerootError, RunFolderError
 from ..tasks.judges import Begun
-from ..types import Cost
+from ..types import Cost, Reply
 from .attempt import Job, Log
 from .failures import Failure, backend_error, failure_of
 from .gate import Admitted, Gate
@@ -68,8 +71,13 @@ class Running:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A message and what has become of it: admitted, if the generator must answer it; begun, if a
-    judge is at it; answered."""
+    """A message and what has become of it.
+
+    Admitted, if the generator must answer it; begun, if a judge is at it. It is settled when what
+    its learner will be shown is there, or the error. Then it is concluded, which is where it is
+    charged, and delivered. Messages of a learner that wait at the same time are concluded together,
+    in an order that does not depend on which of them was settled first.
+    """
 
     running: Running
     ticket: int
@@ -77,51 +85,124 @@ class Waiting:
     message: Message
     after: int  # when it was sent, all messages before this one had been answered
     admitted: Admitted | None = None
-    answer: Answer | None = None
-    failure: Failure | None = None
-    recorded: bool = False
     begun: Begun | None = None  # verdicts that a judge is asked for
+    futures: Sequence[Future[Reply]] = ()  # of a generator that answers each request when it can
+    come: int = 0  # how many of these, in order, were seen to be answered
+    shown: object = None
+    error: RerootError | None = None
+    failure: Failure | None = None  # the error as it is recorded
+    answer: Answer | None = None
+    recorded: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is waited for."""
+        return self.shown is not None or self.error is not None or self.answer is not None
+
+    def show(self, found: Any) -> None:
+        """Settle it with what the generator has answered."""
+        assert self.admitted is not None
+        try:
+            self.shown = self.running.gate.shown(self.admitted, found)
+        except Exception as error:
+            self.lose(error)
+
+    def lose(self, error: Exception, failure: Failure | None = None) -> None:
+        """Settle it with an error; ``failure`` is what was recorded of it."""
+        if self.admitted is not None or not isinstance(error, RerootError):
+            error = backend_error(error)
+        self.error = error
+        self.failure = failure or failure_of(error)
+
+    def collect(self) -> None:
+        """Settle it if all of its replies are there.
+
+        It fails by the first, in order, that failed, whichever did so first: those before it are
+        waited for, and those after it are cancelled.
+        """
+        try:
+            while self.come < len(self.futures):
+                if not self.futures[self.come].done():
+                    return
+                self.futures[self.come].result(0)
+                self.come += 1
+        except (Exception, asyncio.CancelledError) as error:
+            self.cancel(self.come)
+            self.lose(error if isinstance(error, Exception) else RuntimeError("it was cancelled"))
+        else:
+            self.show([future.result(0) for future in self.futures])
+        self.futures = ()
+
+    def cancel(self, after: int = -1) -> None:
+        """Let the generator stop working on the requests after this one."""
+        for future in self.futures[after + 1 :]:
+            future.cancel()
+
+    def judged(self, wait: float | None = None) -> None:
+        """Settle it with the verdicts, waiting for them if need be (see ``Begun``)."""
+        if self.begun is None or self.settled:
+            return
+        try:
+            self.shown = [0.0 if v is None else v for v in self.begun.results(wait)]
+        except RerootError as error:
+            self.lose(error)
+
+    def conclude(self) -> None:
+        """Charge a settled message.
+
+        Nothing is charged or built that was not answered. That holds for tokens, too, whose answer
+        was lost on the way: the learner has nothing of them. What was computed for them is in the
+        generator's own account, ``physical``.
+        """
+        gate = self.running.gate
+        if self.answer is not None or not self.settled:
+            return
+        if self.error is None and self.admitted is None:
+            self.answer = gate.answer(self.shown)
+            return
+        if self.error is None and self.admitted is not None:
+            try:
+                self.answer = gate.charge(self.admitted, self.shown)
+                return
+            except Exception as error:
+                self.lose(error)
+        if self.admitted is not None:
+            gate.cancel(self.admitted)
+        assert self.error is not None
+        self.refuse(self.error, self.failure)
 
     def refuse(self, error: RerootError, failure: Failure | None = None) -> None:
         """Answer with an error; ``failure`` is what was recorded of it."""
         self.failure = failure or failure_of(error)
         self.answer = self.running.gate.refuse(error, self.failure)
 
-    def fail(self, error: Exception, failure: Failure | None = None) -> None:
-        """The generator failed: nothing is charged or built."""
-        assert self.admitted is not None
-        self.running.gate.cancel(self.admitted)
-        self.refuse(backend_error(error), failure)
-
-    def judged(self) -> None:
-        """Take the verdicts that were asked for, waiting for them if need be."""
-        if self.begun is None or self.answer is not None:
-            return
-        try:
-            verdicts = [0.0 if v is None else v for v in self.begun.results()]
-            self.answer = self.running.gate.answer(verdicts)
-        except RerootError as error:
-            self.refuse(error)
-
     def deliver(self) -> None:
         """Write the message and its answer down, then queue the answer for the learner."""
         running, answer = self.running, self.answer
         if answer is None:  # its learner has returned without waiting for it: it was never asked
             return
-        if running.log is not None and not self.recorded:
-            line = {
-                "i": self.number,
-                "after": self.after,
-                "message": message_to_json(self.message),
-                "error": None if self.failure is None else self.failure.to_json(),
-                "value": None if self.failure is not None else value_to_json(answer.value),
-            }
-            running.log.append(running.job.key, line)
+        self._write(answer.value)
         running.answered.add(self.number)
         while running.settled in running.answered:
             running.answered.remove(running.settled)
             running.settled += 1
         running.answers.append((self.ticket, answer))
+
+    def keep(self) -> None:
+        """Write a settled message down that is concluded later, with others (see ``Log``)."""
+        self._write(self.shown, early=True)
+
+    def _write(self, value: object, **more: bool) -> None:
+        if self.running.log is None or self.recorded:
+            return
+        line = {
+            "i": self.number,
+            "after": self.after,
+            "message": message_to_json(self.message),
+            "error": None if self.failure is None else self.failure.to_json(),
+            "value": None if self.failure is not None else value_to_json(value),
+        }
+        self.running.log.append(self.running.job.key, line | more if more else line)
 
 
 def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) -> Running:
@@ -172,6 +253,7 @@ def open_message(running: Running, ticket: int, message: Message) -> Waiting:
             item.begun = running.gate.consult(message)
             if not item.begun.elsewhere:
                 item.judged()
+                item.conclude()
         elif item.admitted is None:
             item.answer = running.gate.serve(message)
     except RunFolderError:
@@ -186,16 +268,21 @@ def _replay(item: Waiting, line: dict[str, Any]) -> None:
     gate, message = item.running.gate, item.message
     try:
         found, failure = recorded_answer(message, line)
+        begun = None
         if isinstance(message, Consult):
-            verdicts = gate.consult(message, [] if failure else found).results()
-            item.answer = gate.answer(verdicts)
+            begun = gate.consult(message, [] if failure else found)
         elif item.admitted is None:
             item.answer = gate.serve(message)
-        elif failure is None:
-            item.answer = gate.complete(item.admitted, found)
         if failure is not None:
-            refuse = item.refuse if item.admitted is None else item.fail
-            refuse(recorded_error(failure), failure)
+            item.answer = None
+            item.lose(recorded_error(failure), failure)
+        elif begun is not None:
+            item.shown = begun.results()
+        elif item.admitted is not None:
+            item.shown = gate.shown(item.admitted, found)
+        # else it comes once more with all that waited at the same time
+        if item.admitted is None and not (begun and begun.elsewhere):
+            item.conclude()
     except (BackendError, *DAMAGED) as error:
         key = item.running.job.key
         raise RunFolderError(
@@ -213,5 +300,6 @@ def _recorded(item: Waiting) -> dict[str, Any] | None:
         if running.log is not None:
             running.log.append(running.job.key, {"forget": item.number})
         return None
-    item.recorded = line is not None
+    # an early one is written down once more, where it comes to the learner
+    item.recorded = line is not None and not line.get("early")
     return line

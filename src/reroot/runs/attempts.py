@@ -24,7 +24,7 @@ from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
 from ..checks import check_int
 from ..errors import RunFolderError
-from ..generators.base import Generator
+from ..generators.base import ConcurrentGenerator, Generator
 from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
@@ -143,12 +143,13 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
-            self.messages.flush()  # first, so that no attempt is in the journal and under way
+            self.messages.flush()
         finally:
             if unwritten:
                 self._journal.add(b"".join(unwritten))
                 self._journal.sync(SYNCED)
             self._writing = 0
+        self.messages.flush_ends()  # last, so that no attempt is nowhere
 
     def _safe(self) -> str:
         waiting = self._writing + len(self._unwritten)
@@ -205,12 +206,13 @@ def make_attempts(
 
     With a folder each is recorded as it finishes. Where ``how`` says to stop, everything that
     finished in the same round is recorded before the exception is raised. Where the judge fails
-    ``JUDGE_DOWN`` times in a row, the rest is left: it is down, and tokens are dear.
+    ``JUDGE_DOWN`` times in a row, the rest is left: it is down, and tokens are dear. What a
+    ``ConcurrentGenerator`` answers is on disk before the learner that asked goes on.
     """
     found = {} if folder is None else folder.attempts
     left = list(jobs) if folder is None else folder.left(jobs)
     raised: list[BaseException] = []
-    failed_judges = 0
+    failed_judges, at_once = 0, isinstance(generator, ConcurrentGenerator)
     before, started = generator.physical(), time.perf_counter()
 
     def finish(attempt: Attempt) -> None:
@@ -229,7 +231,9 @@ def make_attempts(
             raise raised[0]
         if failed_judges >= JUDGE_DOWN:
             raise _JudgeIsDown
-        if folder is not None:
+        if folder is not None and at_once:
+            folder.flush()
+        elif folder is not None:
             folder.on_round(running)
 
     workers = Workers(how.judge_workers) if how.judge_workers else contextlib.nullcontext()

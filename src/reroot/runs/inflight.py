@@ -37,6 +37,7 @@ class InFlight:
         self._transcripts = transcripts
         self._pending: dict[str, list[dict[str, Any]]] = {}
         self._places: dict[str, list[tuple[int, int]]] = {}  # where in the file its lines are
+        self._live = 0  # bytes of these
         self._numbers: dict[str, int] = {}
         self._ended: list[int] = []
         self._used = 0  # numbers that were given
@@ -59,15 +60,24 @@ class InFlight:
                 ended.add(key)
             self._places[key].append((at, at + size))
             at += size
+        self._live = sum(b - a for places in self._places.values() for a, b in places)
         cut_unfinished_line(self._file)
         self._used = max(keys, default=-1) + 1
         for key in ended:
             self._forget(key)
         for key in [key for key in self._places if key in finished]:
-            self.finish(key)
+            if self._has_transcript(key):
+                self._end(key)
+            else:
+                self.finish(key)
 
     def recorded(self, key: str) -> list[dict[str, Any]]:
-        """The lines of an attempt that are on disk."""
+        """The lines of an attempt that are on disk; early ones if they did not come again."""
+        lines = self._on_disk(key)
+        last = {line["i"]: at for at, line in enumerate(lines) if "i" in line}
+        return [line for at, line in enumerate(lines) if not _early(line) or last[line["i"]] == at]
+
+    def _on_disk(self, key: str) -> list[dict[str, Any]]:
         places = self._places.get(key)
         if not places:
             return []
@@ -83,14 +93,27 @@ class InFlight:
     def finish(self, key: str) -> None:
         """An attempt has ended: keep its transcript, or nothing."""
         if self._transcripts is not None:
-            lines = [*self.recorded(key), *self._pending.get(key, ())]
-            file = self._transcripts / _name(key)
-            self._write(file, b"".join(map(sealed, lines)))
+            self._write(self._transcripts / _name(key), self._told(key))
+        self._end(key)
+
+    def _end(self, key: str) -> None:
         if key in self._places:  # if it is made again, this is no part of it
             self._ended.append(self._numbers[key])
         self._forget(key)
 
+    def _told(self, key: str) -> bytes:
+        """Its transcript, as far as it is known here."""
+        lines = [*self._on_disk(key), *self._pending.get(key, ())]
+        return b"".join(sealed(line) for line in lines if not _early(line))
+
+    def _has_transcript(self, key: str) -> bool:
+        """Whether it was written in the moment before a kill; perhaps with more than is known here."""
+        if self._transcripts is None or not (file := self._transcripts / _name(key)).exists():
+            return False
+        return file.read_bytes().startswith(self._told(key))
+
     def _forget(self, key: str) -> None:
+        self._live -= sum(b - a for a, b in self._places.get(key, ()))
         for held in (self._pending, self._places, self._numbers):
             held.pop(key, None)
 
@@ -103,16 +126,22 @@ class InFlight:
                 self._numbers[key], self._used = self._used, self._used + 1
             of = {"of": self._numbers[key]}
             parts.append((key, b"".join([sealed(of | line) for line in lines])))
-        ends = [sealed({"of": number, "end": True}) for number in self._ended]
-        self._ended.clear()
-        if not (parts or ends):
+        if not parts:
             return
-        at, end = self._grown.add(b"".join([*(part for _, part in parts), *ends]))
+        at, _ = self._grown.add(b"".join([part for _, part in parts]))
         for key, part in parts:
             self._places.setdefault(key, []).append((at, at + len(part)))
             at += len(part)
-        live = sum(b - a for places in self._places.values() for a, b in places)
-        if end > _SMALL and 2 * live < end:
+            self._live += len(part)
+
+    def flush_ends(self) -> None:
+        """Write down which attempts are finished: once they are on disk as such."""
+        if not self._ended:
+            return
+        ends = [sealed({"of": number, "end": True}) for number in self._ended]
+        self._ended.clear()
+        _, end = self._grown.add(b"".join(ends))
+        if end > _SMALL and 2 * self._live < end:
             self._rewrite()
 
     def _rewrite(self) -> None:
@@ -138,10 +167,15 @@ class InFlight:
         """Write down what waits, and let go of the file, which is removed if no attempt needs it."""
         try:
             self.flush()
+            self.flush_ends()
         finally:
             self._grown.close()
             if not self._places and self._file.exists():
                 self._file.unlink()
+
+
+def _early(line: dict[str, Any]) -> bool:
+    return line.get("early", False)
 
 
 def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:

@@ -131,12 +131,17 @@ class Begun:
 
     Attributes:
         results: waits for all results, in order; raises what a call raised, ``OverTime`` if it took
-            longer than it may: what it does then goes on where no exit waits for it.
+            longer than it may: what it does then goes on where no exit waits for it. A number of
+            seconds as its argument is in place of the limit.
         elsewhere: whether they go on by themselves, so that other work can be done meanwhile.
+        futures: of those that do, one per call.
+        limit: seconds after which whoever waits for them is to give them up; ``None``: never.
     """
 
-    results: Callable[[], list[Any]]
+    results: Callable[..., list[Any]]
     elsewhere: bool
+    futures: Sequence[Future[Any]] = ()
+    limit: float | None = None
 
 
 def begin(
@@ -156,11 +161,22 @@ def begin(
     """
     if awaited or is_async(function):
         started = [_caller.start(_called(function, argument)) for argument in arguments]
-        return Begun(lambda: [_caller.result(future, limit) for future in started], True)
-    if _workers:
+        return Begun(partial(_awaited, started, limit), True, started, limit)
+    if _workers:  # who keep the limit themselves
         futures = [_workers[-1].submit(function, argument, limit) for argument in arguments]
-        return Begun(lambda: [_of_worker(future) for future in futures], True)
-    return Begun(lambda: [_here(function, argument, limit) for argument in arguments], False)
+        return Begun(lambda _=None: [_of_worker(future) for future in futures], True, futures)
+    return Begun(lambda _=None: [_here(function, argument, limit) for argument in arguments], False)
+
+
+def elsewhere(function: Callable[..., Any]) -> bool:
+    """Whether calls of ``function`` that are begun now would go on by themselves."""
+    return is_async(function) or bool(_workers)
+
+
+def _awaited(
+    started: Sequence[Future[Any]], limit: float | None, wait: float | None = None
+) -> list[Any]:
+    return [_caller.result(future, limit if wait is None else wait) for future in started]
 
 
 def is_async(function: Callable[..., Any]) -> bool:

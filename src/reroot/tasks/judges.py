@@ -140,9 +140,9 @@ def begin(
     else:
         many, begun = None, calls.begin(function, outputs, limit)
 
-    def checked() -> list[Any]:
+    def checked(wait: float | None = None) -> list[Any]:
         try:
-            said = begun.results()
+            said = begun.results(wait)
             said = said if many is None else _one(said[0], len(outputs))
         except calls.OverTime:
             raise OracleError(
@@ -154,7 +154,12 @@ def begin(
             ) from error
         return [_CHECKS[what](problem, answer) for answer in said]
 
-    return Begun(checked, begun.elsewhere)
+    return Begun(checked, begun.elsewhere, begun.futures, begun.limit)
+
+
+def elsewhere(problem: Problem, what: str) -> bool:
+    """Whether that judge of ``problem`` works by itself, so that its answers come later."""
+    return calls.elsewhere(getattr(problem, what))
 
 
 def rate(problem: Problem, output: Output, limit: float | None = None) -> float | None:
