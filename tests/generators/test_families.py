@@ -59,7 +59,7 @@ def test_laws_are_those_of_plain_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", NOT_CAUSAL)
 def test_models_that_are_not_causal_are_refused(name: str) -> None:
-    with pytest.raises(InvalidInput, match="moves by .* when others follow.*no causal model"):
+    with pytest.raises(InvalidInput, match=r"moves by .* when others follow.*no causal model"):
         Transformers((tiny_families.family(name), TEXT))
 
 
