@@ -38,15 +38,12 @@ def page() -> str:
     training = RESULTS / "training.json"
     if training.exists():
         parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
-<<<<<<< HEAD
     gguf = RESULTS / "gguf.json"
     if gguf.exists():
         parts.append(_gguf(json.loads(gguf.read_text(encoding="utf-8"))))
-=======
     in_flight = RESULTS / "in-flight.json"
     if in_flight.exists():
         parts.append(_in_flight(json.loads(in_flight.read_text(encoding="utf-8"))))
->>>>>>> work-runner
     return "\n".join(parts)
 
 
@@ -140,7 +137,6 @@ def _training(found: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-<<<<<<< HEAD
 def _gguf(found: dict[str, Any]) -> str:
     machine = found["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine.items() if k not in ("cpu", "threads"))
@@ -165,7 +161,9 @@ def _gguf(found: dict[str, Any]) -> str:
             goal, met = "≥ 2", "yes" if seconds["fp32"] / seconds["Q4_1"] >= 2 else "no"
         what = found["works"][row]
         lines.append(f"| {what} | {seconds['fp32']:.2f} | {' | '.join(cells)} | {goal} | {met} |")
-=======
+    return "\n".join([*lines, ""])
+
+
 def _in_flight(found: dict[str, Any]) -> str:
     machine = found["machine"]
     lines = [
@@ -200,7 +198,6 @@ def _in_flight(found: dict[str, Any]) -> str:
             f"for one comparison (the fastest of three in a process), medians of {len(exact['ratios'])} processes each that took turns; the ratio of neighbours is "
             f"{exact['ratio']:.2f} ({min(exact['ratios']):.2f} to {max(exact['ratios']):.2f}).",
         ]
->>>>>>> work-runner
     return "\n".join([*lines, ""])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -66,12 +68,10 @@ def encoder(kind=(BertConfig, BertLMHeadModel), **settings):
     [
         (lambda: doge(16), r"[\d.]+ nats .*keep_window_size = 16"),
         (lambda: doge(90), r"[\d.]+ nats .*keep_window_size = 90"),
-        (lambda: llama4(16), r"up to [\d.e-]+ nats off a plain pass .*floor_scale = 16"),
-        (lambda: llama4(100), r"up to [\d.e-]+ nats off a plain pass .*floor_scale = 100"),
         (encoder, "is an encoder.*is_decoder"),
         (lambda: encoder((RobertaConfig, RobertaForCausalLM)), "is an encoder.*is_decoder"),
     ],
-    ids=["window", "later window", "scale", "later scale", "bert", "roberta"],
+    ids=["window", "later window", "bert", "roberta"],
 )
 def test_wrong_laws_are_not_served(make, reason: str) -> None:
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_wrong_laws_are_not_served(make, reason: str) -> None:
         Transformers((tiny_lm.scrambled(make()), TEXT))
 
 
-@pytest.mark.parametrize("make", [lambda: doge(16), lambda: llama4(16), encoder])
+@pytest.mark.parametrize("make", [lambda: doge(16), encoder])
 def test_laws_that_hardly_depend_on_the_past_are_checked_as_well(make) -> None:
     """Weights as they are made: all laws are nearly uniform, and wrong ones too."""
     torch.manual_seed(0)
@@ -87,11 +87,30 @@ def test_laws_that_hardly_depend_on_the_past_are_checked_as_well(make) -> None:
         Transformers((make().eval(), TEXT))
 
 
+@pytest.mark.parametrize(
+    ("make", "scale"),
+    [(tiny_lm.scrambled, 16), (tiny_lm.scrambled, 100), (lambda network: network.eval(), 16)],
+    ids=["large weights", "later", "weights as they are made"],
+)
+def test_scales_by_position_are_not_computed_through_the_tree(make, scale: int) -> None:
+    """Neither with large weights nor with those as they are made."""
+    torch.manual_seed(0)
+    network = make(llama4(scale))
+    generator = Transformers((network, TEXT))
+    assert generator.describe()["engine"] == "own cache"
+    why = rf"prefix tree: .* up to [\d.e-]+ nats off a plain pass .*floor_scale = {scale}"
+    assert re.search(why, generator.engine_note or "")
+    tokens = tuple(np.random.default_rng(1).integers(K, size=150).tolist())
+    for cut in (15, 17, 101, 149):
+        (law,) = generator.log_laws(tokens[:1], [tokens[1:cut]])
+        np.testing.assert_allclose(law, plain_law(network, tokens[:cut]), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_the_usual_8192_are_passed() -> None:
     torch.manual_seed(0)
-    with pytest.raises(BackendError, match="floor_scale = 8192"):
-        Transformers((tiny_lm.scrambled(llama4(8192, positions=9000)), TEXT))
+    generator = Transformers((tiny_lm.scrambled(llama4(8192, positions=9000)), TEXT))
+    assert "floor_scale = 8192" in (generator.engine_note or "")
 
 
 @pytest.mark.parametrize("make", [lambda: doge(200), lambda: encoder(is_decoder=True)])
@@ -111,8 +130,8 @@ def test_lengths_that_cost_too_much_bound_what_is_served(monkeypatch: pytest.Mon
     with pytest.raises(InvalidInput, match="100 positions"):
         generator.log_laws((4,) * 90, [(5,) * 10])
     monkeypatch.undo()
-    with pytest.raises(BackendError, match="floor_scale = 100"):
-        Transformers((tiny_lm.scrambled(llama4(100)), TEXT))
+    generator = Transformers((tiny_lm.scrambled(llama4(100)), TEXT))
+    assert (generator.max_length(), generator.describe()["engine"]) == (160, "own cache")
 
 
 def test_the_lengths_that_a_configuration_names() -> None:

@@ -15,7 +15,7 @@ import torch
 
 import tiny_lm
 from reroot import BackendError
-from reroot.generators import transformers
+from reroot.generators import engines
 from reroot.generators.attention import _grouped
 from reroot.generators.packed_linear import PackedLinear, pack_linears
 from reroot.generators.transformers import Transformers
@@ -26,9 +26,9 @@ from tiny_lm import plain_law
 
 
 def test_heads_that_share_keys_are_computed_together() -> None:
-    assert ROOMY["llama"]._group == 2
-    assert ROOMY["gpt2"]._group == 1
-    with patch.object(transformers, "group_size", lambda config: 1):
+    assert ROOMY["llama"]._engine.group == 2
+    assert ROOMY["gpt2"]._engine.group == 1
+    with patch.object(engines, "group_size", lambda config: 1):
         plain = Transformers((NETWORKS["llama"], TEXT))
     prefixes = [(5,), (5, 6), (7, 5), ()]
     mine, other = (g.log_laws((4, 5, 6), prefixes) for g in (ROOMY["llama"], plain))
@@ -38,9 +38,9 @@ def test_heads_that_share_keys_are_computed_together() -> None:
 
 def test_attention_that_cannot_be_grouped_stays_as_it_is() -> None:
     """A wrong size of groups is noticed by the check of the engine."""
-    with patch.object(transformers, "group_size", lambda config: 2):
+    with patch.object(engines, "group_size", lambda config: 2):
         generator = Transformers((NETWORKS["gpt2"], TEXT))
-    assert generator._group == 1
+    assert generator._engine.group == 1
     law = generator.log_laws((4, 5), [(6,)])[0]
     np.testing.assert_allclose(law, plain_law(NETWORKS["gpt2"], (4, 5, 6)), atol=CLOSE)
     attention = torch.nn.Module()

@@ -207,6 +207,7 @@ class Pass:
         tokens, positions: (B, T).
         sees: (B, T, S) whether a token attends to a slot.
         read: (B·S,) slots to attend to.
+        read_at: (B, S) their positions.
         valid: (n,) places in B·T that are no padding.
         write: (n,) slots of those tokens.
         asked: (m,) nodes whose laws are asked.
@@ -219,6 +220,7 @@ class Pass:
     positions: IntArray
     sees: npt.NDArray[np.bool_]
     read: IntArray
+    read_at: IntArray
     valid: IntArray
     write: IntArray
     asked: IntArray
@@ -332,9 +334,11 @@ def _build(tree: PrefixTree, rows: list[IntArray], asked: IntArray) -> Pass:
     tree.computed[nodes] = True
     sees = np.zeros((batch, length, width), dtype=bool)
     read = np.empty((batch, width), dtype=np.int64)
+    read_at = np.zeros((batch, width), dtype=np.int64)
     for b, (columns, query, column) in enumerate(seen):
         read[b] = tree.slot[columns[0]]  # padding is a real slot: memory never written may hold NaN
         read[b, : len(columns)] = tree.slot[columns]
+        read_at[b, : len(columns)] = tree.depth[columns] - 1
         sees[b, query, column] = True
         sees[b, : length - len(rows[b]), 0] = True
     return Pass(
@@ -342,6 +346,7 @@ def _build(tree: PrefixTree, rows: list[IntArray], asked: IntArray) -> Pass:
         positions,
         sees,
         read.ravel(),
+        read_at,
         np.concatenate(valid),
         tree.slot[nodes],
         np.concatenate([r[len(r) - c :] for r, c in zip(rows, counts, strict=True)]),

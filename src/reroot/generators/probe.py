@@ -7,8 +7,10 @@ is left at two places, and is asked in parts.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,9 @@ _MOST = 8400  # past the usual 8,192
 _WORK = {"cpu": 1 << 37}  # most parameters x tokens, about 10 s; elsewhere 64 times as much
 _ENTRIES = 1 << 27  # most logits of a pass, or attention weights where a layer writes them out
 _TOLERANCE = 2e-4  # of how much laws differ; rounding in float32 moves them by about 3e-6
+_WINDOW = 24  # tokens of a window that is made short
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""Names of the lengths that layers of a model attend to."""
 _HALF = 0.2  # total variation, in half precision
 
 _LENGTHS = re.compile(
@@ -63,7 +68,7 @@ class Probe:
         turn = tuple((token + 1) % config.vocab_size for token in path[-2:])
         fork, early, late = (path[: max(n - 2, 0)] + turn for n in (min(3, size), half, size))
         marks = {1, 5, half, size - 1, size}.union(
-            n + i for n in self._named.values() for i in range(3)
+            n + i for n in [*self._named.values(), half] for i in range(3)
         )
         lengths = sorted(n for n in marks if 0 < n <= size)
         along, aside = self._plain([path, late], lengths)
@@ -86,16 +91,13 @@ class Probe:
             [string for string in rest if len(string) > half],
             list(dict.fromkeys((path, late, fork))),  # far and near in one pass
         )
+        self._runs = list(_runs(path, early, lengths))
 
     def _size(self, config: Any) -> int:
         """Tokens of the path."""
-        weights = sum(weight.numel() for weight in self._model.parameters())
-        work = _WORK.get(self._model.device.type, _WORK["cpu"] << 6)
-        most = min(_MOST, work // max(1, weights), _ENTRIES // config.vocab_size)
-        if config._attn_implementation == "eager":
-            most = min(most, int((_ENTRIES / config.num_attention_heads) ** 0.5))
         wanted = max([_LEAST, *(n + 16 for n in self._named.values())])
-        return max(1, min(wanted, max(_LEAST, most), (positions(config) or _MOST) - 1))
+        most = _affordable(self._model, config)
+        return max(1, min(wanted, most, (positions(config) or _MOST) - 1))
 
     @torch.inference_mode()
     def _plain(self, strings: Sequence[String], lengths: Sequence[int]) -> Law:
@@ -120,14 +122,31 @@ class Probe:
             BackendError: they differ; says where, by how much, and which length may be the reason.
         """
         for part in filter(None, [list(strings)] if strings else self._parts):
-            found, plain = np.array(laws(part)), np.array([self.known[string] for string in part])
-            if (wrong := self._differs(found, plain)).any():
-                off, longest = float(nats_between(found, plain).max()), max(map(len, part))
-                raise BackendError(
-                    f"a {self._kind} model cannot be computed through the prefix tree: after "
-                    f"{len(part[int(wrong.argmax())])} tokens its laws there are up to {off:.3g} nats off "
-                    f"a plain pass{self._suspect(longest)}"
-                )
+            self._compare(part, np.array(laws(part)))
+
+    def check_steps(
+        self, laws: Callable[[Sequence[String]], npt.NDArray[np.floating[Any]]]
+    ) -> None:
+        """Compare laws that are asked token after token, past every length and over a branch that is left.
+
+        Raises:
+            BackendError: as ``check``.
+        """
+        for run in self._runs:
+            for strings in run:
+                found = np.array(laws(strings))
+                here = [string in self.known for string in strings]
+                if any(here):
+                    self._compare([s for s in strings if s in self.known], found[here])
+
+    def _compare(self, part: Sequence[String], found: npt.NDArray[np.floating[Any]]) -> None:
+        plain = np.array([self.known[string] for string in part])
+        if (wrong := self._differs(found, plain)).any():
+            off, longest = float(nats_between(found, plain).max()), max(map(len, part))
+            raise BackendError(
+                f"after {len(part[int(wrong.argmax())])} tokens its laws are up to {off:.3g} nats off "
+                f"a plain pass{self._suspect(longest)}"
+            )
 
     def _differs(self, found: npt.NDArray[np.floating[Any]], plain: Law) -> npt.NDArray[np.bool_]:
         """(m,) whether laws differ by more than rounding."""
@@ -141,6 +160,46 @@ class Probe:
         """The lengths that the configuration names below ``tokens``, in words."""
         named = ", ".join(f"{name} = {n}" for name, n in self._named.items() if n < tokens)
         return f" (its configuration has {named})" if named else ""
+
+
+def _affordable(model: Any, config: Any) -> int:
+    """Most tokens of the path."""
+    weights = sum(weight.numel() for weight in model.parameters())
+    work = _WORK.get(model.device.type, _WORK["cpu"] << 6)
+    most = min(_MOST, work // max(1, weights), _ENTRIES // config.vocab_size)
+    if config._attn_implementation == "eager":
+        most = min(most, int((_ENTRIES / config.num_attention_heads) ** 0.5))
+    return max(_LEAST, most)
+
+
+@contextlib.contextmanager
+def short_windows(model: Any, config: Any) -> Iterator[None]:
+    """Within, windows that cost too much to pass are short ones: models read them at every pass, and what
+    attends rightly within a short window does within a long one."""
+    most = _affordable(model, config)
+    lengths = {name: getattr(config, name, None) for name in WINDOWS}
+    long = {name: n for name, n in lengths.items() if isinstance(n, int) and n + 16 > most}
+    for name in long:
+        setattr(config, name, _WINDOW)
+    try:
+        yield
+    finally:
+        for name, length in long.items():
+            setattr(config, name, length)
+
+
+def _runs(path: String, branch: String, lengths: Sequence[int]) -> Iterator[list[list[String]]]:
+    """Rounds of strings, each round's strings children of the last one's."""
+    half = len(branch)
+    forked = [[path[:n], branch[:n]] for n in (half - 1, half)]
+    if half > 2:
+        after = [[path[:n]] for n in range(half + 1, min(half + 3, len(path) + 1))]
+        yield [[path[: half - 2]], *forked, *after]
+    there = set(lengths)
+    for n in lengths:
+        if n - 1 not in there:
+            run = takewhile(there.__contains__, count(n))
+            yield [[path[:m]] for m in run]
 
 
 def nats_between(laws: npt.NDArray[np.floating[Any]], others: Law) -> npt.NDArray[np.floating[Any]]:

@@ -9,7 +9,6 @@ between batches: use it for speed, not for numbers.
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,36 +17,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError, InvalidInput, MissingDependency
-from ..types import Chat, FloatArray, IntArray, Physical
-from .base import Capabilities, check_prefix
-from .models import Progress, load
+from ..errors import InvalidInput, MissingDependency
+from ..types import Chat, FloatArray, IntArray, Physical, Reply
+from .base import Capabilities, Request, check_prefix
+from .models import Progress, load, say
+from .stepping import BatchCapacity
 from .stops import Stop
 from .tokenizer import Text
 
 try:
-    import torch
+    import torch  # noqa: F401
     import transformers  # noqa: F401  # what follows needs it
 except ImportError as error:
     raise MissingDependency(
         f"language models need torch and transformers ({error}): pip install 'reroot[lm]'"
     ) from None
-from .attention import group_size, grouped_attention
-from .causal_model import arithmetic, device_named, end_ids, fingerprint, positions, refusal
+from .causal_model import device_named, end_ids, fingerprint, positions, refusal, tree_refusal
+from .engine import Engine
+from .engines import choose
 from .hidden_states import HiddenStates, hidden_states_of
-from .key_values import DevicePass, KeyValues
 from .packed_linear import pack_linears
-from .prefix_tree import Limits, Pass, PrefixTree, plan_pass
-from .probe import Probe
+from .prefix_tree import PrefixTree
+from .probe import Probe, short_windows
 from .tree_generator import TreeGenerator
 
 _LAW_SHARE = 2  # one part in 2 of the cache holds next-token laws, the rest keys and values
 _NODE_BYTES = 256  # bookkeeping of a node, about
-_PASS_ENTRIES = 6 << 20  # most logits of one pass: below 32 MiB the allocator reuses memory
 
 
 class Transformers(TreeGenerator):
     """A causal language model as a generator; a state is a node of the prefix tree.
+
+    What is more than keys and values of past tokens (recurrent states, positions by length of a batch) is computed
+    by the model's own cache instead; ``engine_note`` says so, and why, and ``describe()["engine"]`` which.
 
     Args:
         model: ``"smollm2"``, a folder, a hub id, or a loaded (model, tokenizer) pair. A pair is used
@@ -63,10 +65,9 @@ class Transformers(TreeGenerator):
             those of its arithmetic.
 
     Raises:
-        InvalidInput: not a model, no chat template, no causal model, or one whose state is more than the
-            keys and values of all past tokens (sliding windows, recurrence, rotations by length).
+        InvalidInput: not a model, no chat template, or no causal model.
         MissingDependency: a package is not installed.
-        BackendError: laws through the prefix tree are not those of plain passes (see ``Probe``).
+        BackendError: the model fails, or no engine's laws are those of plain passes (see ``Probe``).
     """
 
     def __init__(
@@ -101,42 +102,30 @@ class Transformers(TreeGenerator):
         self._weights: str | None = None
         if not isinstance(model, tuple):  # nobody else has it, so its weights stay as they are
             self._weights = fingerprint(self._model)
-            pack_linears(self._model)
+            if tree_refusal(self._model, self._config) is None:
+                pack_linears(self._model)  # others read weights of their linear layers themselves
         ends = end_ids(self._model, self._config.vocab_size)
         self._text = Text(tokenizer, chat, ends, self._config.vocab_size, chat_template_kwargs)
         self._chat = chat
-        self._keeps = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self._cache_bytes = cache_bytes
         self._vocab = self._config.vocab_size
-        self._limits = Limits(positions=min(512, max(64, _PASS_ENTRIES // self._vocab)))
         self._slot_bytes = 1 << 14
-        self._group = group_size(self._config)
         self._hidden: HiddenStates | None = None
         self._unreached: int | None = None
-        self.clear()
-        with self._evaluating():
+        with self._evaluating(), short_windows(self._model, self._config):
             probe = Probe(self._model, self._config)
-            self._check_engine(probe)
+            self.engine_note = choose(self._model, self._config, probe, self._use, self._probed)
             self._hidden = hidden_states_of(self._model, probe)
-        self._unreached = probe.unreached
-        self._slot_bytes = self._store.slot_bytes
+        if self.engine_note is None:
+            self._unreached = probe.unreached
+        self._slot_bytes = self._engine.slot_bytes or self._slot_bytes
         self.clear()
+        if self.engine_note:
+            say(progress, self.engine_note)
 
-    def _check_engine(self, probe: Probe) -> None:
-        """Compare laws through the tree with plain ones; attention in groups is given up if it fails."""
-        try:
-            probe.check(self._probed)
-        except Exception as error:
-            if self._group > 1:
-                self._group = 1  # its attention is its own
-                self.clear()
-                return self._check_engine(probe)
-            if isinstance(error, BackendError):
-                raise
-            raise BackendError(
-                f"a {self._config.model_type} model cannot be computed through the prefix tree: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+    def _use(self, engine: Engine) -> None:
+        self._engine = engine
+        self.clear()
 
     def _probed(self, strings: Sequence[tuple[int, ...]]) -> FloatArray:
         nodes = [self._start(string[:1], string[1:]) for string in strings]
@@ -160,13 +149,14 @@ class Transformers(TreeGenerator):
         self._forget()
         if self._hidden is not None:
             self._hidden.passes = self._hidden.positions = 0
-        self._reached = self._passes = self._positions = self._again = self._peak = 0
+        self._engine.passes = self._engine.positions = self._engine.again = 0
+        self._reached = self._peak = 0
 
     def _forget(self) -> None:
         laws = self._cache_bytes // _LAW_SHARE
         slots = (self._cache_bytes - laws) // (self._slot_bytes + _NODE_BYTES)
         self._begin(PrefixTree(limit=max(1, slots)), laws // (4 * self._vocab))
-        self._store = KeyValues(self._tree)
+        self._engine.reset(self._tree, self._cache_bytes - laws)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -209,16 +199,27 @@ class Transformers(TreeGenerator):
             "tokenizer": self._text.digest(),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "chat": self._chat,
+            "engine": self._engine.name,
         }
 
     def physical(self) -> Physical:
+        engine = self._engine
         return Physical(
-            forwards=self._passes + (self._hidden.passes if self._hidden else 0),
-            computed=self._positions + (self._hidden.positions if self._hidden else 0),
-            cached=max(0, self._reached - self._positions),
-            recomputed=self._again,
+            forwards=engine.passes + (self._hidden.passes if self._hidden else 0),
+            computed=engine.positions + (self._hidden.positions if self._hidden else 0),
+            cached=max(0, self._reached - engine.positions),
+            recomputed=engine.again,
             peak_bytes=self._peak,
         )
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        self._engine.going_on = any(r.length > 1 and r.forced is None for r in requests)
+        lengths = (len(r.prompt) + len(r.prefix) + r.length for r in requests)
+        self._longest = max(lengths, default=1)
+        try:
+            return super().answer(requests)
+        finally:
+            self._engine.going_on = False
 
     def layer_laws(
         self, prompts: Sequence[Sequence[int]], prefixes: Sequence[Sequence[int]], layers: int
@@ -265,34 +266,15 @@ class Transformers(TreeGenerator):
             for module in training:
                 module.training = True
 
-    def _pass(self, asked: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        step = plan_pass(self._tree, asked, self._limits)
-        return step.asked, self._forward(step)
+    def _capacity(self) -> BatchCapacity:
+        rows = self._engine.rows(self._longest) or len(self._buffer)
+        return BatchCapacity(min(len(self._buffer), rows), self._tree.limit)
 
-    @torch.inference_mode()
-    def _forward(self, step: Pass) -> npt.NDArray[np.float32]:
-        """(m, K) nats: the laws at ``step.asked``."""
-        device, dtype = self._model.device, arithmetic(self._model)
-        sees = torch.from_numpy(step.sees).to(device)
-        mask = torch.full(sees.shape, torch.finfo(dtype).min, dtype=dtype, device=device)
-        mask = mask.masked_fill_(sees, 0.0)[:, None]
-        keep = {"logits_to_keep": step.keep} if self._keeps else {}
-        grouped = grouped_attention(self._config) if self._group > 1 else contextlib.nullcontext()
-        with grouped:
-            logits = self._model(
-                input_ids=torch.from_numpy(step.tokens).to(device),
-                attention_mask=mask.repeat(1, 1, self._group, 1),
-                position_ids=torch.from_numpy(step.positions).to(device),
-                past_key_values=DevicePass(step, self._store, device),
-                use_cache=True,
-                **keep,
-            ).logits
-        logits = logits[:, -step.keep :].flatten(0, 1)
-        if len(step.at) != len(logits):
-            logits = logits[torch.from_numpy(step.at).to(device)]
-        self._passes += 1
-        self._positions += len(step.write)
-        self._again += step.recomputed
-        held = self._store.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
+    def _in_use(self) -> IntArray:
+        return self._engine.nodes()
+
+    def _pass(self, asked: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
+        found = self._engine.some(asked)
+        held = self._engine.bytes + self._kept.bytes + len(self._tree) * _NODE_BYTES
         self._peak = max(self._peak, held)
-        return torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
+        return found

@@ -40,7 +40,11 @@ class TreeGenerator(SteppingGenerator):
 
     @abstractmethod
     def _pass(self, asked: IntArray) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """((m,) some of ``asked``, at least one; (m, K) their laws in nats)."""
+        """((m,) some of ``asked``; (m, K) their laws in nats); m = 0 where it only came nearer to them."""
+
+    def _in_use(self) -> IntArray:
+        """Nodes whose numbers must stay valid, besides those that are asked about."""
+        return np.arange(0)
 
     def _evaluating(self) -> AbstractContextManager[None]:
         """Around everything that computes."""
@@ -90,7 +94,7 @@ class TreeGenerator(SteppingGenerator):
         if len(self._tree) > self._left + 2 * self._tree.limit + _NODES:
             ahead = np.array([*self._ahead, *self._ahead.values()], dtype=np.int64)
             kept = np.array(self._kept.nodes(), dtype=np.int64)
-            self._tree.forget(np.concatenate([kept, states, ahead]))
+            self._tree.forget(np.concatenate([kept, states, ahead, self._in_use()]))
             self._left = len(self._tree)  # so that what is in use is not looked through each step
 
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:

@@ -1,0 +1,74 @@
+"""Families of transformers: whichever engine serves one, its laws are those of a plain pass over one string."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import tiny_families
+import tiny_lm
+from reroot import InvalidInput
+from reroot.contract import Report
+from reroot.generators.base import Request
+from reroot.generators.transformers import Transformers
+from tiny_lm import K, plain_law
+
+TEXT = tiny_lm.tokenizer()
+CLOSE = 1e-3  # nats
+NOT_CAUSAL = (
+    "deepseek_v32",
+    "glm_moe_dsa",
+    "cpmant",
+)  # indices of ties, and a prompt seen both ways
+QUICK = ("mamba", "mistral")
+
+
+def families() -> list[object]:
+    names = [name for name in tiny_families.FAMILIES if name not in NOT_CAUSAL]
+    return [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow(1)) for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", families())
+def test_laws_are_those_of_plain_passes(name: str) -> None:
+    """At branching prefixes, along rollouts of a mixed batch, and of forced tokens."""
+    network = tiny_families.family(name)
+    generator = Transformers((network, TEXT))
+    rng = np.random.default_rng(0)
+    prompts = [tuple(rng.integers(K, size=n).tolist()) for n in (12, 17, 20)]
+    for prompt in prompts:
+        prefixes = [tuple(rng.integers(3, size=n).tolist()) for n in rng.integers(0, 9, 6)]
+        for prefix, law in zip(prefixes, generator.log_laws(prompt, prefixes), strict=True):
+            np.testing.assert_allclose(law, plain_law(network, prompt + prefix), atol=CLOSE)
+    asked = [
+        Request(p, n=3, length=6, report=Report.FULL, key=(1, i)) for i, p in enumerate(prompts)
+    ]
+    asked.append(Request(prompts[0], length=5, forced=(4, 5, 6, 7, 8), report=Report.FULL))
+    for request, reply in zip(asked, generator.answer(asked), strict=True):
+        assert reply.laws is not None
+        for t in (1, 4):
+            string = request.prompt + tuple(reply.tokens[0, :t].tolist())
+            np.testing.assert_allclose(reply.laws[0, t], plain_law(network, string), atol=CLOSE)
+
+
+@pytest.mark.parametrize("name", NOT_CAUSAL)
+def test_models_that_are_not_causal_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"moves by .* when others follow.*no causal model"):
+        Transformers((tiny_families.family(name), TEXT))
+
+
+@pytest.mark.slow(1)
+def test_a_recurrent_model_by_name(tmp_path: Path) -> None:
+    network = tiny_families.family("mamba")
+    network.save_pretrained(tmp_path)
+    TEXT.save_pretrained(tmp_path)
+    generator = Transformers(tmp_path)
+    assert "recurrent state" in (generator.engine_note or "")
+    (law,) = generator.log_laws((4, 5), [(6, 7)])
+    np.testing.assert_allclose(law, plain_law(network, (4, 5, 6, 7)), atol=CLOSE)
