@@ -15,6 +15,7 @@ import tiny_lm
 from reroot import InvalidInput
 from reroot.contract import Report
 from reroot.generators.base import Request
+from reroot.generators.own_cache import OwnCache
 from reroot.generators.transformers import Transformers
 from tiny_lm import K, plain_law
 
@@ -72,3 +73,39 @@ def test_a_recurrent_model_by_name(tmp_path: Path) -> None:
     assert "recurrent state" in (generator.engine_note or "")
     (law,) = generator.log_laws((4, 5), [(6, 7)])
     np.testing.assert_allclose(law, plain_law(network, (4, 5, 6, 7)), atol=CLOSE)
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("kept", [True, False])
+def test_draws_are_those_of_the_tree(kept: bool) -> None:
+    """The same uniforms; a draw differs where rounding moves a border, about once in 10⁵."""
+    network = tiny_lm.model()
+    asked = [
+        Request((4, 5, 6, 7)[: 2 + i], n=5, length=6, report=Report.LOGPROB, key=(2, i))
+        for i in range(3)
+    ]
+    tree, plain = Transformers((network, TEXT)), Transformers((network, TEXT))
+    plain._use(OwnCache(network, network.config, kept=kept))
+    for mine, other in zip(plain.answer(asked), tree.answer(asked), strict=True):
+        assert (mine.tokens == other.tokens).all()
+        np.testing.assert_allclose(mine.logprobs, other.logprobs, atol=1e-4)  # type: ignore[arg-type]
+    again = [plain.answer([r])[0] for r in asked]
+    for mine, other in zip(again, tree.answer(asked), strict=True):
+        assert (mine.tokens == other.tokens).all()
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("name", ["mamba", "jamba"])
+def test_little_memory_and_new_weights_change_no_law(name: str) -> None:
+    network = tiny_families.family(name)
+    generator = Transformers((network, TEXT), cache_bytes=1)  # every state is dropped at once
+    strings = [(4, 5, 6), (4, 5, 7, 8), (9,)]
+    for string in strings:
+        (law,) = generator.log_laws(string[:1], [string[1:]])
+        np.testing.assert_allclose(law, plain_law(network, string), atol=CLOSE)
+    before = generator.log_laws((4,), [(5, 6)])[0].copy()
+    tiny_lm.scrambled(network, seed=5)
+    generator.weights_changed()
+    after = generator.log_laws((4,), [(5, 6)])[0]
+    np.testing.assert_allclose(after, plain_law(network, (4, 5, 6)), atol=CLOSE)
+    assert np.abs(after - before).max() > 10 * CLOSE
