@@ -1,0 +1,25 @@
+"""``python -m engines DIALECT [--port N] [--set flag=value …]``: a server in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+
+from .behaviour import HONEST, behaviour
+from .server import Server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dialect", choices=sorted(HONEST))
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--misbehaviour", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], help="flag=number")
+    given = parser.parse_args()
+    pairs = (item.partition("=")[::2] for item in given.set)
+    changes = {name: float(value) if "." in value else int(value) for name, value in pairs}
+    server = Server(behaviour(given.dialect, *given.misbehaviour, **changes), port=given.port)
+    print(server.url, flush=True)
+    server.run()
+
+
+main()
