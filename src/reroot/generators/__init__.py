@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .base import Capabilities, Generator, Request, ShowsHiddenStates
+from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
 from .ngram import CharNgram
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Capabilities",
     "CharNgram",
+    "ConcurrentGenerator",
     "Ensemble",
     "Generator",
     "IntegerGenerator",

@@ -8,6 +8,7 @@ needs three short methods) and inherit the checks of ``reroot.testing``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -171,6 +172,16 @@ class Generator(Protocol):
 
     def describe(self) -> Mapping[str, object]:
         """JSON-able identity, written into run configurations: same description, same law."""
+        ...
+
+
+@runtime_checkable
+class ConcurrentGenerator(Protocol):
+    """A generator that answers each request when it can, not all of a batch together."""
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Reply]]:
+        """Begin to answer; one ``concurrent.futures.Future`` per request, in order, at once. A future may be cancelled:
+        the engine then stops working on it where it can. Errors are the futures' exceptions."""
         ...
 
 
