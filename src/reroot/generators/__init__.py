@@ -15,6 +15,7 @@ from .stops import Pieces, Stop
 from .tabular import IntegerGenerator, Tabular
 
 if TYPE_CHECKING:
+    from .remote import Remote
     from .transformers import Transformers
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "IntegerGenerator",
     "LayeredTree",
     "Pieces",
+    "Remote",
     "Request",
     "RewardModel",
     "ShowsHiddenStates",
@@ -38,11 +40,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Language models are loaded when they are asked for.
+    """Language models, and what reaches those of others, are loaded when they are asked for.
 
     Raises:
         MissingDependency: torch or transformers is not installed.
     """
+    if name == "Remote":
+        from .remote import Remote
+
+        return Remote
     if name != "Transformers":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .transformers import Transformers

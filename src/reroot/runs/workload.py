@@ -17,6 +17,7 @@ from ..checks import check_int
 from ..contract import Oracle
 from ..errors import InvalidInput
 from ..generators.base import Generator
+from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
@@ -188,7 +189,7 @@ def is_family(model: str) -> bool:
 
 def _loads_itself(model: str) -> bool:
     name = specs.parse(model, "model").name
-    own = specs.is_file(name) or name in specs.plugins("model")
+    own = specs.is_file(name) or name in specs.plugins("model") or is_endpoint(name)
     return own or name.startswith("ngram:") or is_family(model)
 
 
@@ -344,7 +345,8 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
 
 def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.py:FACTORY[:key=value,…]``, what a
-    package brings by name, ``smollm2``, a model folder, or a hub id.
+    package brings by name, a server (``http://HOST:PORT[/MODEL][:tokenizer=FOLDER,…]``, ``openai:MODEL``),
+    ``smollm2``, a model folder, or a hub id.
 
     Args:
         code: told the fingerprint of code that is not reroot's own.
@@ -371,6 +373,10 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
         return generator_of(made, f"model {model!r}")
+    if is_endpoint(read.name):
+        from ..generators.remote import Remote
+
+        return specs.call(f"model {model!r}", Remote, {**read.settings, "name": read.name})
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
