@@ -86,9 +86,7 @@ class Check:
         found: list[Ranked] = []
 
         def listed(top: int) -> str:
-            (answer,) = self._ask([Call(self._prompt, top=top, seed=1)])
-            law = answer.rows[0].lists[0]
-            law = law if top == WHOLE else (law[0][:top], law[1][:top])
+            law = self._at(self._prompt, top)
             mass = float(np.exp(law[1]).sum())
             whole = len(law[0]) == self._vocab
             if len(set(law[0].tolist())) != len(law[0]) or (top == WHOLE and not whole):
@@ -109,7 +107,8 @@ class Check:
 
     def _at(self, prompt: tuple[int, ...], top: int) -> Ranked:
         (answer,) = self._ask([Call(prompt, top=top, seed=1)])
-        return answer.rows[0].lists[0]
+        ids, logs = answer.rows[0].lists[0]
+        return (ids, logs) if top == WHOLE else (ids[:top], logs[:top])  # some add the drawn token
 
     def _agree(self, law: Ranked) -> str:
         """Along a rollout, what is stated of a token is what the law at its prefix says."""

@@ -191,9 +191,11 @@ def _end(request: Request, row: Row) -> int:
     Raises:
         BackendError: the server ended where the rule does not.
     """
-    end = request.stop.first_end((*request.prefix, *row.ids))
-    if end is not None:
-        return end + 1 - len(request.prefix)
+    stop, output = request.stop, (*request.prefix, *row.ids)
+    if not (stop.tokens.isdisjoint(row.ids) and stop.closing.isdisjoint(row.ids)):
+        for end in range(len(request.prefix) + 1, len(output) + 1):
+            if stop.ends(output[:end]):
+                return end - len(request.prefix)
     if len(row.ids) < request.length:
         raise BackendError(
             f"the server ended an output after {len(row.ids)} of {request.length} tokens at token "

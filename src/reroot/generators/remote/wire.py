@@ -104,7 +104,7 @@ class Wire:
             base_url=url,
             headers=headers,
             timeout=httpx2.Timeout(patience.read, connect=patience.connect, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=pace.most),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             trust_env=False,  # no credentials of a .netrc, no proxy
         )
         self._up: asyncio.Task[None] | None = None
