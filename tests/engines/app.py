@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from . import reading, writing
 from .engine import Abandoned, Asked, Engine
-from .language import BOS, EOS, K, decode, encode
+from .language import BOS, EOS, K, chat, decode, encode
 
 Body = dict[str, Any]
 MODEL = "toy"
@@ -43,6 +43,8 @@ def application(engine: Engine) -> Starlette:
         Route("/v1/models", _models(engine)),
     ]
     routes += [Route(path, get) for path, get in _about(engine).items()]
+    if does.dialect == "llamacpp":
+        routes.append(Route("/apply-template", _posting(engine, _template), methods=["POST"]))
     if does.dialect in ("llamacpp", "vllm"):
         routes += [
             Route("/tokenize", _posting(engine, _tokenize), methods=["POST"]),
@@ -115,6 +117,12 @@ def _tokenize(engine: Engine, body: Body) -> Any:
     return {"tokens": tokens, "count": len(tokens), "max_model_len": does.positions}
 
 
+def _template(engine: Engine, body: Body) -> Any:
+    messages = body["messages"]
+    continues = engine.behaviour.continues == "always" and messages[-1]["role"] == "assistant"
+    return {"prompt": decode(chat(messages, continues=continues), special=True)}
+
+
 def _detokenize(engine: Engine, body: Body) -> Any:
     key = "content" if engine.behaviour.dialect == "llamacpp" else "prompt"
     special = engine.behaviour.dialect == "llamacpp"
@@ -123,9 +131,9 @@ def _detokenize(engine: Engine, body: Body) -> Any:
 
 def _generating(engine: Engine, path: str) -> Callable[[Request], Any]:
     _, read, write, endpoint = _PATHS[path]
-    does = engine.behaviour
 
     async def answer(request: Request) -> Response:
+        does = engine.behaviour
         try:
             body: Body = await request.json()
         except ValueError:
@@ -158,6 +166,9 @@ def _refusal(engine: Engine) -> Response | None:
     if full or (does.busy and count % does.busy == 0):
         headers = {} if does.retry_after is None else {"Retry-After": f"{does.retry_after:g}"}
         return _error(429, "Rate limit reached", "rate_limit_error", headers)
+    if does.quotes:
+        key = engine.headers[-1].get("authorization", "").removeprefix("Bearer ")
+        return _error(401, f"Incorrect API key provided: {key}", "invalid_request_error")
     if does.fails and count % does.fails == 0:
         return _error(500, "the engine stumbled", "InternalServerError")
     return None

@@ -58,6 +58,7 @@ class Behaviour:
         cuts: every so many-th reply is cut in the middle.
         garbles: every so many-th reply is JSON of another shape.
         html: every so many-th reply is a page of a proxy.
+        quotes: every request is answered 401, with the key that came with it.
         most_at_once: 429 when more requests than that are in flight.
     """
 
@@ -107,6 +108,7 @@ class Behaviour:
     cuts: int = 0
     garbles: int = 0
     html: int = 0
+    quotes: bool = False
     most_at_once: int | None = None
     language: Settings = field(default_factory=dict)
 

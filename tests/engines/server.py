@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 
 from .app import application
-from .behaviour import Behaviour, behaviour
+from .behaviour import MISBEHAVIOURS, Behaviour, behaviour
 from .engine import Counts, Engine
 
 
@@ -40,6 +41,12 @@ class Server:
     @property
     def counts(self) -> Counts:
         return self.engine.counts
+
+    def misbehave(self, *misbehaviours: str, **changes: Any) -> None:
+        """From now on; what it does otherwise stays."""
+        for name in misbehaviours:
+            changes = {**MISBEHAVIOURS[name], **changes}
+        self.engine.behaviour = replace(self.engine.behaviour, **changes)
 
     def start(self) -> Server:
         self._thread.start()

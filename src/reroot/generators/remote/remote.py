@@ -160,9 +160,11 @@ class Remote:
         self.granted: Granted = seen if self._profile is None else self._profile.meet(seen)
         longest = max(self.granted.longest, 1)
         self._server = replace(self._server, longest=longest)
-        told = "; ".join(f"{c.name}: {c.evidence}" for c in self.granted.claims if not c.holds)
+        missing = "; ".join(f"{c.name}: {c.evidence}" for c in self.granted.claims if not c.holds)
+        by = "a check at the start alone" if self._profile is None else "its profile and a check"
         strongest = f"{self.granted.control}/{self.granted.report}"
-        _log.info("%s grants at most %s%s", self._wire.url, strongest, f" ({told})" if told else "")
+        told = "%s grants at most %s, by %s%s"
+        _log.warning(told, self._wire.url, strongest, by, f" ({missing})" if missing else "")
 
     def _ask_calls(self, asked: Sequence[Call]) -> list[Read]:
         return self._wire.wait(self._answers(asked))
