@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -258,7 +259,7 @@ class Remote:
     def submit(self, requests: Sequence[Request]) -> list[Future[Reply]]:
         """Begin to answer; see ``ConcurrentGenerator``. A cancelled future closes its connection."""
         futures: list[Future[Reply]] = [Future() for _ in requests]
-        self._wire.loop.loop.call_soon_threadsafe(self._begin, list(requests), futures)
+        self._wire.loop.call(self._begin, list(requests), futures)
         return futures
 
     def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
@@ -276,14 +277,10 @@ class Remote:
     # ---- on the loop ---------------------------------------------------------------------------
 
     def _begin(self, requests: Sequence[Request], futures: Sequence[Future[Reply]]) -> None:
-        loop = self._wire.loop.loop
+        loop = asyncio.get_running_loop()
         for request, future in zip(requests, futures, strict=True):
             task = loop.create_task(self._serve(request))
-            future.add_done_callback(
-                lambda f, task=task: (
-                    loop.call_soon_threadsafe(task.cancel) if f.cancelled() else None
-                )
-            )
+            future.add_done_callback(partial(_cancel, loop, task))
             task.add_done_callback(lambda task, future=future: _hand_over(task, future))
 
     async def _serve(self, request: Request) -> Reply:
@@ -356,6 +353,14 @@ class Remote:
             raise InvalidInput(
                 f"this server draws at temperature 1 only, not at {request.sampling}"
             )
+
+
+def _cancel(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[Reply], future: Future[Reply]
+) -> None:
+    """Nobody waits any more: the task ends, wherever the future was cancelled."""
+    if future.cancelled() and not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def _hand_over(task: asyncio.Task[Reply], future: Future[Reply]) -> None:

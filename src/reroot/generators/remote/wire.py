@@ -15,7 +15,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -52,20 +52,32 @@ class Patience:
 
 
 class Loop:
-    """An event loop in a thread of its own; made anew in a forked process."""
+    """An event loop in a thread of its own, which a forked process does not have."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.pid = os.getpid()
-        thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
-        thread.start()
+        self._loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
+        threading.Thread(target=self._loop.run_forever, name=name, daemon=True).start()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this is the process that made it, and it has not been stopped."""
+        return self._pid == os.getpid() and self._loop.is_running()
 
     def begin(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call ``function`` in the loop's thread (``BackendError``: there is none in this process)."""
+        if not self.is_mine:
+            raise BackendError(
+                "the connection to the server was closed, or made before this process was forked"
+            )
+        self._loop.call_soon_threadsafe(function, *arguments)
 
     def stop(self) -> None:
-        if self.pid == os.getpid():
-            self.loop.call_soon_threadsafe(self.loop.stop)
+        if self.is_mine:
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 class Wire:
@@ -232,7 +244,7 @@ class Wire:
 
     def close(self) -> None:
         """Close the connections and end the thread."""
-        if self.loop.pid == os.getpid() and self.loop.loop.is_running():
+        if self.loop.is_mine:
             self.wait(self._client.aclose())
             self.loop.stop()
 
