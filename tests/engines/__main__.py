@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="flag=number")
     given = parser.parse_args()
     pairs = (item.partition("=")[::2] for item in given.set)
-    changes = {name: float(value) if "." in value else int(value) for name, value in pairs}
+    changes = {name: int(value) if value.isdigit() else float(value) for name, value in pairs}
     server = Server(behaviour(given.dialect, *given.misbehaviour, **changes), port=given.port)
     print(server.url, flush=True)
     server.run()

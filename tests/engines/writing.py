@@ -7,7 +7,7 @@ from typing import Any
 
 from .behaviour import Behaviour
 from .engine import Answered, Asked, Choice, Token
-from .language import K, decode, token_bytes
+from .language import K, decode, encode, token_bytes
 from .reading import Body
 
 _FINISH = {"length": "length", "eos": "stop", "stop": "stop", "word": "stop"}
@@ -80,10 +80,24 @@ def llama(body: Body, asked: Asked, done: Sequence[Answered], does: Behaviour) -
             },
         }
         if asked.top:
-            reply["completion_probabilities"] = _after(choice) if after else _content(choice.tokens)
+            listed = _after(choice) if after else _content(choice.tokens)
+            reply["completion_probabilities"] = _kept(choice, listed)
         out.append(reply)
     several = isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int)
     return out if several else out[0]
+
+
+def _kept(choice: Choice, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """llama.cpp leaves out tokens that end inside a character, and as many as a stop text has."""
+    pieces, whole = token_bytes(), b""
+    kept: list[dict[str, Any]] = []
+    for token, entry in zip(choice.ids, listed, strict=True):
+        whole += pieces[token]
+        if not whole.decode("utf-8", "replace").endswith("\ufffd"):
+            kept.append(entry)
+    if choice.finish == "word":
+        kept = kept[: max(0, len(kept) - len(encode(str(choice.stopped_by))))]
+    return kept
 
 
 def _after(choice: Choice) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ pytest.importorskip("httpx2")
 pytest.importorskip("uvicorn")
 
 from engines import Server, serve
-from engines.language import K, save_tokenizer
+from engines.language import K, save_tokenizer, token_bytes
 from reroot import InvalidInput, Report, Sampling
 from reroot.contract import Contract, Control
 from reroot.generators import Remote
@@ -199,6 +199,29 @@ def test_short_lists_grant_what_they_determine(folder: Path, listed: int) -> Non
             tokens = reply.continuation(i)
             law = pair.law((*PROMPT, *PREFIX), sampling)
             assert reply.logprobs[i, 0] == pytest.approx(law[tokens[0]], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("report", ["logprob", "topk(2)", "full"])
+def test_log_probabilities_that_llama_leaves_out_are_asked_for(report: str) -> None:
+    """Of tokens that end inside a character, and of those of a stop text."""
+    half = [t for t, piece in enumerate(token_bytes()) if piece >= b"\x80"]
+    with serve("llamacpp") as server:
+        remote = Remote(server.url)
+        language = server.engine.language
+        language._level[half] = 0.0  # half of what is drawn is no text
+        language.law.cache_clear()
+        for texts in ((), ("e", "t")):
+            said = Report.parse(report)
+            request = Request(PROMPT, (), 6, 5, said, stop=remote.stops(texts), key=(2, 3))
+            (reply,) = remote.answer([request])
+            assert reply.logprobs is not None
+            for i in range(reply.n):
+                tokens = reply.continuation(i)
+                known = [language.law((*PROMPT, *tokens[:t]))[a] for t, a in enumerate(tokens)]
+                np.testing.assert_allclose(reply.logprobs[i, : len(tokens)], known, atol=TOLERANCE)
+        forced = [body for _, body in server.engine.asked if body.get("logit_bias")]
+        assert forced or report == "full"
+        remote.close()
 
 
 @pytest.mark.slow(12)

@@ -69,6 +69,7 @@ class Dialect:
         choices: most continuations per call.
         consecutive: whether the seed of continuation i is seed + i.
         seed_bits: of the largest seed.
+        leaves_out: whether log-probabilities of some tokens may be missing; they are asked for apart.
         window: calls in flight at first.
         health: a path that answers 200 when the server is up.
     """
@@ -87,6 +88,7 @@ class Dialect:
     choices: int = 1
     consecutive: bool = False
     seed_bits: int = 31
+    leaves_out: bool = False
     window: int = 32
     health: str = "/health"
 
@@ -165,6 +167,7 @@ LLAMACPP = Dialect(
     whole=1 << 30,
     scores="steps",
     seed_bits=31,  # 2^32 − 1 stands for "any"
+    leaves_out=True,  # of tokens that end inside a character, and of stop texts
     window=4,
 )
 

@@ -218,12 +218,13 @@ def _scored(
             if call.force is not None and first.ids[0] != token:
                 raise BackendError(f"token {token} was to be forced, {first.ids[0]} came")
             row.logprobs.append(
-                first.logprobs[0] if call.force is not None else _listed(first.lists[0], token)
+                first.logprobs[0] if call.force is not None else listed_in(first.lists[0], token)
             )
     return _assembled(server, request, [row])
 
 
-def _listed(law: Ranked, token: int) -> float:
+def listed_in(law: Ranked, token: int) -> float:
+    """Nats of a token in a whole law (``BackendError``: it is not in it)."""
     at = np.flatnonzero(law[0] == token)
     if not len(at):
         raise BackendError(f"the whole law was asked for, and token {token} is not in it")
@@ -279,7 +280,7 @@ def _logprobs(server: Server, request: Request, row: Row, t: int) -> tuple[float
     """(nats of token t under the law that is drawn from, under the base law)."""
     token = row.ids[t]
     whole = bool(row.lists) and len(row.lists[t][0]) >= server.vocab
-    base = row.logprobs[t] if row.logprobs else _listed(row.lists[t], token)
+    base = row.logprobs[t] if row.logprobs else listed_in(row.lists[t], token)
     if request.sampling.is_base:
         return base, base
     if not whole and token not in row.lists[t][0]:

@@ -26,9 +26,9 @@ from .dialects import WHOLE, Call, spelt
 from .endpoint import Endpoint, checked
 from .granted import Claim, Granted, Profile, nothing_but_rollouts
 from .limits import Pace
-from .plan import Server, calls, reply
+from .plan import Server, calls, listed_in, reply
 from .queue import DepthFirst
-from .replies import Read, read
+from .replies import Read, Row, read
 from .text import ServedText, Speech, from_folder
 from .wire import Patience, Wire
 
@@ -112,6 +112,7 @@ class Remote:
         self._pace.window = float(self._pace.most)
         self._queue = DepthFirst(self._pace)
         self._physical, self._said_mass = Physical(), False
+        self._plain = None
         self._said: dict[tuple[int, ...], str | Chat] = {}
 
     def _speak(self, folder: str | Path | None, ends: Sequence[int], chat: bool) -> None:
@@ -134,6 +135,7 @@ class Remote:
         assert vocab is not None
         own = speech.stops(()).tokens | set(ends)
         self._speech, self._ends = speech, frozenset(own)
+        self._plain: int | None = speech.encode_continuation("a")[-1]
         self._server = Server(self._table, vocab, vocab, self._table.choices, self._ends)
 
     async def _vocabulary(self) -> int | None:
@@ -315,7 +317,27 @@ class Remote:
         )
         if call.top == WHOLE and not self._said_mass:
             self._note_mass(got)
+        if self._table.leaves_out and call.top is not None and call.force != self._plain:
+            for row in got.rows:
+                await self._complete(call, row)
         return got
+
+    async def _complete(self, call: Call, row: Row) -> None:
+        """Ask for the log-probabilities that a server has left out: by forcing the token, and where that is
+        left out too, by forcing a plain one, beside which the whole law is stated."""
+        for t in range(len(row.logprobs), len(row.ids)):
+            token = row.ids[t]
+            step = Call((*call.prompt, *row.ids[:t]), top=WHOLE, force=self._plain)
+            if call.top != WHOLE and call.force is None:
+                step = replace(step, top=call.top, force=token)
+            (first,) = (await self._answered(step)).rows
+            whole = step.top == WHOLE
+            if not first.lists or not (whole or first.ids == [token]):
+                raise BackendError(
+                    f"{self._wire.url} states no log-probability of token {token}, forced or not"
+                )
+            row.logprobs.append(listed_in(first.lists[0], token) if whole else first.logprobs[0])
+            row.lists += first.lists
 
     def _note_mass(self, got: Read) -> None:
         for row in got.rows:

@@ -101,7 +101,8 @@ def _check(table: Dialect, call: Call, found: Read) -> None:
             )
         if row.ids and min(row.ids) < 0:
             raise BackendError(f"the server answered the token {min(row.ids)}")
-        if call.top is not None:
+        missing = table.leaves_out and len(row.logprobs) < len(row.ids)
+        if call.top is not None and not missing:
             _check_numbers(call, row)
 
 
@@ -215,14 +216,27 @@ def _llamacpp(answer: Any, call: Call) -> Read:
         list(answer["tokens"]), answer["content"], ended=answer["stop_type"] in ("eos", "word")
     )
     if call.top is not None:
-        for token, entry in zip(row.ids, answer["completion_probabilities"], strict=False):
-            if entry["id"] != token:
-                raise BackendError(_others([entry["id"]], [token]))
+        entries = answer["completion_probabilities"]
+        for entry in entries if _begin(entries, row.ids) else ():
             row.logprobs.append(_nats(entry["logprob"]))
             listed = entry["top_logprobs"]
             row.lists.append(ranked([e["id"] for e in listed], [e["logprob"] for e in listed]))
     timings = answer["timings"]
     return Read([row], answer["tokens_evaluated"], timings["cache_n"], len(row.ids))
+
+
+def _begin(entries: Sequence[Mapping[str, Any]], ids: Sequence[int]) -> bool:
+    """Whether entries belong to the first tokens. Some are left out: of tokens that end inside a character,
+    where the next one begins with the rest of it; and the last ones, of a stop text."""
+    known = [entry["id"] for entry in entries]
+    if len(known) == len(ids):
+        if known != list(ids):
+            raise BackendError(_others(known, ids))
+        return True
+    rest = any(
+        bytes(e["bytes"])[:1] >= b"\x80" and bytes(e["bytes"])[:1] < b"\xc0" for e in entries
+    )
+    return not rest and known == list(ids[: len(known)])
 
 
 def _check_settings(shown: Mapping[str, Any], call: Call) -> None:
