@@ -114,11 +114,13 @@ class Wire:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx2.AsyncClient(
             base_url=url,
-            headers=headers,
+            headers={**headers, "Content-Type": "application/json"},
             timeout=httpx2.Timeout(patience.read, connect=patience.connect, pool=None),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             trust_env=False,  # no credentials of a .netrc, no proxy
         )
+        self._addresses: dict[str, Any] = {}
+        self._parse = httpx2.URL
         self._up: asyncio.Task[None] | None = None
         self.repeated = 0
 
@@ -175,9 +177,7 @@ class Wire:
     async def _try(self, path: str, content: bytes) -> tuple[Any, str, float | None]:
         """(answer, why there is none, seconds to wait where the server says that it is busy)."""
         try:
-            reply = await self._client.post(
-                path, content=content, headers={"Content-Type": "application/json"}
-            )
+            reply = await self._client.post(self._address(path), content=content)
         except self._transient as error:
             await self._wait_until_up(self._told(error))
             return None, self._told(error), None
@@ -201,6 +201,12 @@ class Wire:
             return None, why, None
         kind = InvalidInput if reply.status_code in (400, 413, 422) else BackendError
         raise kind(f"{self.url}{path} refuses: {why}")
+
+    def _address(self, path: str) -> Any:
+        """The whole address of a path, parsed once: that takes a fifth of a call's time."""
+        if path not in self._addresses:
+            self._addresses[path] = self._parse(self.url + path)
+        return self._addresses[path]
 
     async def _wait_until_up(self, why: str) -> None:
         """Wait for a server that is down; all calls wait together."""
