@@ -234,3 +234,20 @@ def test_limits_per_minute_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     pace.refused(90)
     assert pace._wait(0) == pytest.approx(90)
     assert pace.places == 4
+
+
+def test_dollars_are_never_overspent(server: Server, folder: Path) -> None:
+    """What is charged is what the server counts; a call that may pass the limit is not made."""
+    prices = {"price_in": 1000.0, "price_out": 3000.0}
+    remote = Remote(server.url, tokenizer=folder, **prices)
+    used, before = server.counts.prompt_tokens, server.counts.generated
+    assert remote.usd == pytest.approx(used / 1000 + before * 3 / 1000)
+    check = remote.usd
+    remote.close()
+    remote = Remote(server.url, tokenizer=folder, **prices, most_usd=check + 0.5)
+    with pytest.raises(BackendError, match=r"are left of \$.*: nothing more is asked"):
+        remote.answer(requests(remote, 40, length=5))
+    assert check < remote.usd <= check + 0.5
+    remote.close()
+    with pytest.raises(InvalidInput, match="price_in must be a finite number >= 0"):
+        Remote(server.url, tokenizer=folder, price_in=-1.0)

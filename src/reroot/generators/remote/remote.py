@@ -21,21 +21,21 @@ from ...types import Chat, FloatArray, Physical, Reply
 from ..base import Capabilities, Request, check_prefix
 from ..stops import Stop
 from . import found
+from .caller import Caller
 from .check import Check
-from .dialects import WHOLE, Call, spelt
+from .dialects import WHOLE, Call
 from .endpoint import Endpoint, checked
 from .granted import Claim, Granted, Profile, nothing_but_rollouts
 from .limits import Pace
-from .plan import Server, calls, listed_in, reply
-from .queue import DepthFirst
-from .replies import Read, Row, read
+from .plan import Server, calls, reply
+from .prices import Purse
+from .replies import Read
 from .text import ServedText, Speech, from_folder
 from .wire import Patience, Wire
 
 _log = logging.getLogger("reroot.remote")
 _ODD = (65, 40, 99, 71, 87, 52)
 """Tokens to ask at where no tokenizer is known: most vocabularies have letters there."""
-_MASS = 1e-2
 
 
 class Remote:
@@ -56,6 +56,9 @@ class Remote:
         window: most calls in flight; by default as many as the server has places.
         choices: most continuations per call.
         requests_per_minute, tokens_per_minute: limits to keep to, besides those that the server states.
+        price_in, price_out: US dollars per million prompt and generated tokens.
+        most_usd: US dollars that all calls together may cost, those of the check too; a call that may pass it
+            is not made (``BackendError``). Tries that returned nothing are not counted.
         read_timeout, connect_timeout: seconds.
         patience: seconds that a server may be down before it is given up.
         tries: most tries of one call that failed before anything of it was returned.
@@ -79,6 +82,9 @@ class Remote:
         choices: int | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        price_in: float = 0.0,
+        price_out: float = 0.0,
+        most_usd: float | None = None,
         read_timeout: float = 600.0,
         connect_timeout: float = 10.0,
         patience: float = 60.0,
@@ -88,6 +94,7 @@ class Remote:
         self._profile = None if profile is None else Profile.read(profile)
         key = os.environ.get(key_variable or endpoint.key_variable)
         most = check_int("window", 1 if window is None else window, 1)
+        self._purse = Purse(price_in, price_out, most_usd)
         self._pace = Pace(most, requests_per_minute, tokens_per_minute)
         how = Patience(connect_timeout, read_timeout, check_int("tries", tries, 1), patience)
         self._wire = Wire(checked(endpoint.url), key, "/health", self._pace, how)
@@ -110,9 +117,7 @@ class Remote:
         self._wire.health = self._table.health
         self._pace.most = window or about.slots or self._table.window
         self._pace.window = float(self._pace.most)
-        self._queue = DepthFirst(self._pace)
-        self._physical, self._said_mass = Physical(), False
-        self._plain = None
+        self._caller = Caller(self._wire, self._table, about.model, self._purse)
         self._said: dict[tuple[int, ...], str | Chat] = {}
 
     def _speak(self, folder: str | Path | None, ends: Sequence[int], chat: bool) -> None:
@@ -135,7 +140,7 @@ class Remote:
         assert vocab is not None
         own = speech.stops(()).tokens | set(ends)
         self._speech, self._ends = speech, frozenset(own)
-        self._plain: int | None = speech.encode_continuation("a")[-1]
+        self._caller.plain = speech.encode_continuation("a")[-1]
         self._server = Server(self._table, vocab, vocab, self._table.choices, self._ends)
 
     async def _vocabulary(self) -> int | None:
@@ -143,7 +148,7 @@ class Remote:
         if self._about.vocab:
             return self._about.vocab
         try:
-            (answer,) = await self._answers([Call(_ODD, top=WHOLE, seed=1)])
+            (answer,) = await self._caller.answers([Call(_ODD, top=WHOLE, seed=1)])
             return len(answer.rows[0].lists[0][0])
         except (BackendError, InvalidInput):
             return None
@@ -170,7 +175,7 @@ class Remote:
         _log.warning(told, self._wire.url, strongest, by, f" ({missing})" if missing else "")
 
     def _ask_calls(self, asked: Sequence[Call]) -> list[Read]:
-        return self._wire.wait(self._answers(asked))
+        return self._wire.wait(self._caller.answers(asked))
 
     def _ask_now(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._wire.wait(self._wire.post(path, body, 0))
@@ -223,7 +228,12 @@ class Remote:
 
     def physical(self) -> Physical:
         """Calls as forwards, tokens that the server computed, and those that its cache had."""
-        return self._physical
+        return self._caller.physical
+
+    @property
+    def usd(self) -> float:
+        """US dollars that all calls have cost so far, by the prices that were given."""
+        return self._purse.spent
 
     def describe(self) -> Mapping[str, object]:
         """Identity, without an address: the same model may be served elsewhere tomorrow."""
@@ -288,63 +298,11 @@ class Remote:
     async def _serve(self, request: Request) -> Reply:
         self._check(request)
         asked = calls(self._server, request, self._said.get(request.prompt))
-        answers = await self._answers(asked)
+        answers = await self._caller.answers(asked)
         if not self._table.ids:
             for row in (row for answer in answers for row in answer.rows):
                 row.ids = self._encoded(row.text, row.ended, request.length)
         return reply(self._server, request, asked, answers)
-
-    async def _answers(self, asked: Sequence[Call]) -> list[Read]:
-        if len(asked) == 1:
-            return [await self._answered(asked[0])]
-        tasks = [asyncio.ensure_future(self._answered(call)) for call in asked]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:  # what the others would bring has no use where one has failed
-            for task in tasks:
-                task.cancel()
-
-    async def _answered(self, call: Call) -> Read:
-        body = spelt(self._table, call, self._about.model)
-        tokens = len(call.prompt) + call.n * call.length
-
-        async def work() -> Any:
-            return await self._wire.post(self._table.path, body, tokens)
-
-        got = read(self._table, call, await self._queue.run(call.prompt, work))
-        self._physical += Physical(
-            forwards=1, computed=got.prompt - got.cached + got.generated, cached=got.cached
-        )
-        if call.top == WHOLE and not self._said_mass:
-            self._note_mass(got)
-        if self._table.leaves_out and call.top is not None and call.force != self._plain:
-            for row in got.rows:
-                await self._complete(call, row)
-        return got
-
-    async def _complete(self, call: Call, row: Row) -> None:
-        """Ask for the log-probabilities that a server has left out: by forcing the token, and where that is
-        left out too, by forcing a plain one, beside which the whole law is stated."""
-        for t in range(len(row.logprobs), len(row.ids)):
-            token = row.ids[t]
-            step = Call((*call.prompt, *row.ids[:t]), top=WHOLE, force=self._plain)
-            if call.top != WHOLE and call.force is None:
-                step = replace(step, top=call.top, force=token)
-            (first,) = (await self._answered(step)).rows
-            whole = step.top == WHOLE
-            if not first.lists or not (whole or first.ids == [token]):
-                raise BackendError(
-                    f"{self._wire.url} states no log-probability of token {token}, forced or not"
-                )
-            row.logprobs.append(listed_in(first.lists[0], token) if whole else first.logprobs[0])
-            row.lists += first.lists
-
-    def _note_mass(self, got: Read) -> None:
-        for row in got.rows:
-            for _, logs in row.lists[:1]:
-                if abs(mass := float(np.exp(logs).sum()) - 1) > _MASS:
-                    self._said_mass = True
-                    _log.warning("%s: a law sums to %.4f; said once", self._wire.url, mass + 1)
 
     def _encoded(self, text: str, ended: bool, length: int) -> list[int]:
         """The tokens of a continuation that came as text, in the usual spelling."""
