@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("httpx2")
+
+import httpx2
 
 from engines import HONEST, MISBEHAVIOURS, Server, behaviour, serve
 from engines.language import EOS, K, Language, chat, decode, encode, token_bytes
@@ -48,6 +52,7 @@ def test_laws_are_laws_of_high_entropy() -> None:
     assert np.abs(law - Language().law(PROMPT[1:])).max() > 0.1
 
 
+@pytest.mark.slow(2)
 def test_an_honest_vllm_draws_from_what_it_states() -> None:
     with serve("vllm") as server:
         law = server.engine.language.law(PROMPT)
@@ -63,6 +68,7 @@ def test_an_honest_vllm_draws_from_what_it_states() -> None:
         np.testing.assert_allclose(stated, law, atol=1e-5)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     ("name", "sampler"),
     [
@@ -126,6 +132,7 @@ def test_chats_are_continued_or_closed() -> None:
         )
 
 
+@pytest.mark.slow(1)
 def test_seeds_and_copies() -> None:
     with serve("vllm") as server:
         assert draws(server, 9, seed=3) == draws(server, 9, seed=3) != draws(server, 9, seed=4)

@@ -18,6 +18,8 @@ from reroot.contract import Contract, Control
 from reroot.generators import Remote
 from reroot.generators.remote.granted import Granted, Profile
 
+pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from reroot.generators.base import Request
 from reroot.generators.remote.limits import Pace
 from reroot.types import Reply
 
+pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
+
 PROMPT = (70, 80, 304)
 
 

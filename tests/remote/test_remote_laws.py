@@ -24,6 +24,8 @@ from reroot.testing.base import check_shapes, fits
 from reroot.testing.generators import GeneratorConformance
 from reroot.types import Reply
 
+pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
+
 TOLERANCE = 1e-5  # log-probabilities cross the wire in float32
 PROMPT, PREFIX = (70, 80, 304), (90, 7)
 BASE = Sampling()

@@ -18,6 +18,8 @@ from reroot.generators import Remote
 from reroot.generators.base import Request
 from reroot.generators.remote.endpoint import Endpoint, is_endpoint
 
+pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
+
 KEY = "sk-very-secret-0123456789"
 
 

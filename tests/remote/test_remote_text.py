@@ -21,6 +21,8 @@ from reroot.generators.remote.text import from_folder
 from reroot.testing.base import fits
 from reroot.types import Chat
 
+pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
+
 TEXTS = ("completions", "chat", "responses")
 
 
