@@ -70,7 +70,7 @@ def test_every_direct_dependency_is_pinned() -> None:
 
 
 def test_the_groups_are_complete() -> None:
-    assert GROUPS["all"] == ["reroot[lm,tasks,report,train]"]
+    assert GROUPS["all"] == ["reroot[lm,tasks,report,remote,train]"]
     assert "reroot[all]" in GROUPS["dev"]
 
 

@@ -16,6 +16,7 @@ from .tabular import IntegerGenerator, Tabular
 
 if TYPE_CHECKING:
     from .gguf import GGUF
+    from .remote import Remote
     from .transformers import Transformers
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "IntegerGenerator",
     "LayeredTree",
     "Pieces",
+    "Remote",
     "Request",
     "RewardModel",
     "ShowsHiddenStates",
@@ -40,7 +42,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Language models are loaded when they are asked for.
+    """Language models, and what reaches those of others, are loaded when they are asked for.
 
     Raises:
         MissingDependency: torch or transformers is not installed.
@@ -49,6 +51,10 @@ def __getattr__(name: str) -> Any:
         from .gguf import GGUF
 
         return GGUF
+    if name == "Remote":
+        from .remote import Remote
+
+        return Remote
     if name != "Transformers":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .transformers import Transformers

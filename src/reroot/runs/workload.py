@@ -17,6 +17,7 @@ from ..checks import check_int
 from ..contract import Oracle
 from ..errors import InvalidInput
 from ..generators.base import Generator
+from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
@@ -201,7 +202,7 @@ def _loads_itself(model: str) -> bool:
     """Whether a model says all of itself; GGUF files take ``_OF_FILES`` of ``Load``."""
     name = specs.parse(model, "model").name
     own = specs.is_file(name) or name in specs.plugins("model") or is_gguf(model)
-    return own or name.startswith("ngram:") or is_family(model)
+    return own or is_endpoint(name) or name.startswith("ngram:") or is_family(model)
 
 
 def _needs_a_task(model: str | Generator) -> str:
@@ -356,7 +357,9 @@ def _id(task: str, horizon: int, seed: int, problem: str) -> str:
 
 def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generator:
     """A generator over text: ``ngram:FILE[:order=N]``, ``FILE.gguf[:key=value,…]``,
-    ``FILE.py:FACTORY[:key=value,…]``, what a package brings by name, ``smollm2``, a model folder, or a hub id.
+    ``FILE.py:FACTORY[:key=value,…]``, what a package brings by name, a server
+    (``http://HOST:PORT[/MODEL][:tokenizer=FOLDER,…]``, ``openai:MODEL``), ``smollm2``, a model folder, or a
+    hub id.
 
     Args:
         code: told the fingerprint of code that is not reroot's own.
@@ -383,6 +386,7 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
         return generator_of(made, f"model {model!r}")
+<<<<<<< HEAD
     if is_gguf(model):
         from ..generators.gguf import GGUF
 
@@ -391,6 +395,12 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             if name in settings:
                 raise InvalidInput(f"model {model!r} gives {name} as a setting of its own")
         return specs.call(f"model {model!r}", GGUF, {**settings, **read.settings})
+=======
+    if is_endpoint(read.name):
+        from ..generators.remote import Remote
+
+        return specs.call(f"model {model!r}", Remote, {**read.settings, "name": read.name})
+>>>>>>> work-remote
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
