@@ -251,8 +251,16 @@ class Wire:
     def close(self) -> None:
         """Close the connections and end the thread."""
         if self.loop.is_mine:
-            self.wait(self._client.aclose())
+            self.wait(self._end())
             self.loop.stop()
+
+    async def _end(self) -> None:
+        """End what is still asked for, and every connection."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
 
 
 def _message(text: str) -> str:
