@@ -386,7 +386,6 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             specs.call(f"model {model!r}", factory, read.settings) if callable(factory) else factory
         )
         return generator_of(made, f"model {model!r}")
-<<<<<<< HEAD
     if is_gguf(model):
         from ..generators.gguf import GGUF
 
@@ -395,12 +394,10 @@ def load_text_generator(model: str, load: Load, code: dict[str, str]) -> Generat
             if name in settings:
                 raise InvalidInput(f"model {model!r} gives {name} as a setting of its own")
         return specs.call(f"model {model!r}", GGUF, {**settings, **read.settings})
-=======
     if is_endpoint(read.name):
         from ..generators.remote import Remote
 
         return specs.call(f"model {model!r}", Remote, {**read.settings, "name": read.name})
->>>>>>> work-remote
     from ..generators.models import resolve
     from ..generators.transformers import Transformers
 
