@@ -17,11 +17,12 @@ from ..tasks.base import Problem, Task
 from .attempts import Execution, RunFolder, told_failures
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
+from .models import Load
 from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .values import Values
-from .workload import Load, build_workload
+from .workload import build_workload
 
 if TYPE_CHECKING:
     import polars as pl

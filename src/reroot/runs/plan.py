@@ -17,8 +17,9 @@ from ..errors import InvalidInput
 from ..tasks.base import Task
 from ..types import Budget
 from .inputs import check_shares
+from .models import Load, is_family
 from .run import problems_digest
-from .workload import Load, Workload, is_family
+from .workload import Workload
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 

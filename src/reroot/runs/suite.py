@@ -23,10 +23,11 @@ from ..learners import get_learner
 from .attempts import Execution, told_failures
 from .compare import Comparison, run_plan
 from .folder import SUMMARY, JournalFolder, read_config, write_json
+from .models import Load, is_family
 from .plan import Plan, learners_of
 from .results import load_run, reading_config
 from .suite_summary import suite_summary_of
-from .workload import Load, Workload, build_workload, is_family
+from .workload import Workload, build_workload
 
 if TYPE_CHECKING:
     from ..access.learner import BoundLearner

@@ -13,7 +13,7 @@ from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
 from ..tasks.registry import get_task
 from ..tasks.self_check import Fault, self_check
-from .workload import Load, load_text_generator
+from .models import Load, load_text_generator
 
 HORIZON = 4
 """Size of problems of tasks that have a knob, unless it is said."""
