@@ -26,16 +26,13 @@ NOT_CAUSAL = (
     "glm_moe_dsa",
     "cpmant",
 )  # indices of ties, and a prompt seen both ways
-QUICK = ("mamba", "mistral")
 
 
-def families() -> list[object]:
-    names = [name for name in tiny_families.FAMILIES if name not in NOT_CAUSAL]
-    return [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow(1)) for name in names
-    ]
+def families() -> list[str]:
+    return [name for name in tiny_families.FAMILIES if name not in NOT_CAUSAL]
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", families())
 def test_laws_are_those_of_plain_passes(name: str) -> None:
     """At branching prefixes, along rollouts of a mixed batch, and of forced tokens."""
@@ -58,6 +55,7 @@ def test_laws_are_those_of_plain_passes(name: str) -> None:
             np.testing.assert_allclose(reply.laws[0, t], plain_law(network, string), atol=CLOSE)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("name", NOT_CAUSAL)
 def test_models_that_are_not_causal_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match=r"moves by .* when others follow.*no causal model"):
