@@ -83,7 +83,7 @@ def test_the_check_grants_what_an_honest_server_can(pair: Pair) -> None:
     unmet = [claim.name for claim in granted.claims if not claim.holds]
     assert unmet == (["seeds"] if pair.server.engine.behaviour.dialect == "sglang" else [])
     assert granted.refusal(Contract.parse("chosen/full@T=0.7,top_p=0.9")) is None
-    assert pair.server.counts.generated < 300
+    assert pair.server.counts.generated < 400
 
 
 def test_laws_are_the_servers(pair: Pair) -> None:
