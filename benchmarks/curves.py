@@ -26,7 +26,7 @@ SHARED = "--model smollm2 --groups 4 --size 8 --last-layers 10 --budget-tokens 9
 
 TASKS = {
     "copy": "--task copy --horizon 16 --learning-rate 0.0001 --eval-every 8",
-    "increment": "--task increment --horizon 4 --learning-rate 0.0003 --eval-every 15",
+    "increment": "--task increment --horizon 3 --learning-rate 0.0001 --eval-every 15",
 }
 """Task → its settings, equal in all arms; the learning rate is the best of the root arm's at TUNED."""
 
