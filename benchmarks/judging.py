@@ -1,8 +1,8 @@
-"""What judging mathematics adds to a comparison: math-verify beside exact equality, 64 rollouts of SmolLM2.
+"""What judging mathematics adds to a comparison: math-verify beside equal numbers, 64 rollouts of SmolLM2.
 
     python benchmarks/judging.py [--rounds 3]
 
-Both arms draw the same outputs of the same problems; rounds alternate. Seconds are of the processor,
+Both arms draw the same outputs of the same problems (it is checked); rounds alternate. Seconds are of the processor,
 of this process and its children, so that other work on the machine counts little, and of the wall.
 Results go to ``benchmarks/results/judging.json``.
 """
@@ -38,12 +38,12 @@ def rows(folder: Path) -> Path:
     return file
 
 
-def seconds(model: Transformers, file: Path, answer: str) -> tuple[float, float]:
-    """Processor and wall seconds of one comparison."""
+def seconds(model: Transformers, file: Path, answer: str) -> tuple[float, float, int]:
+    """Processor and wall seconds of one comparison, and generated tokens."""
     model.weights_changed()  # nothing is known of the last round
     with tempfile.TemporaryDirectory() as scratch:
         spent, started = os.times(), time.perf_counter()
-        reroot.compare(
+        found = reroot.compare(
             generator=model,
             task=load(str(file), answer=answer, max_tokens=TOKENS, chat=True),
             learners=best_of_n(n=ROLLOUTS),
@@ -52,7 +52,8 @@ def seconds(model: Transformers, file: Path, answer: str) -> tuple[float, float]
             out=Path(scratch) / "run",
         )
         wall, now = time.perf_counter() - started, os.times()
-    return sum(now[:4]) - sum(spent[:4]), wall
+        drawn = int(found.data.results["tokens"].sum())
+    return sum(now[:4]) - sum(spent[:4]), wall, drawn
 
 
 def main() -> None:
@@ -62,20 +63,22 @@ def main() -> None:
     model = Transformers(load_model("smollm2"), chat=True)
     with tempfile.TemporaryDirectory() as scratch:
         file = rows(Path(scratch))
-        seconds(model, file, "exact")  # what is loaded and compiled once
+        seconds(model, file, "number")  # what is loaded and compiled once
         seconds(model, file, "math")
         pairs = [
-            (seconds(model, file, "exact"), seconds(model, file, "math")) for _ in range(rounds)
+            (seconds(model, file, "number"), seconds(model, file, "math")) for _ in range(rounds)
         ]
+    if len({arm[2] for pair in pairs for arm in pair}) > 1:
+        raise SystemExit(f"the arms drew different outputs: {pairs}")
     found = {
         "processor": platform.processor() or platform.machine(),
         "rollouts": PROBLEMS * ROLLOUTS,
         "tokens": TOKENS,
         "rounds": rounds,
-        "exact, processor seconds": statistics.median(exact[0] for exact, _ in pairs),
+        "number, processor seconds": statistics.median(number[0] for number, _ in pairs),
         "math, processor seconds": statistics.median(math[0] for _, math in pairs),
-        "processor ratio": statistics.median(math[0] / exact[0] for exact, math in pairs),
-        "wall ratio": statistics.median(math[1] / exact[1] for exact, math in pairs),
+        "processor ratio": statistics.median(math[0] / number[0] for number, math in pairs),
+        "wall ratio": statistics.median(math[1] / number[1] for number, math in pairs),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "judging.json").write_text(json.dumps(found, indent=2) + "\n")

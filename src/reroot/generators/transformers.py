@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidInput, MissingDependency
-from ..types import Chat, FloatArray, IntArray, Physical, Reply
-from .base import Capabilities, Request, check_prefix
+from ..types import FloatArray, IntArray, Physical, Reply
+from .base import Capabilities, Request
 from .models import Progress, load, say
 from .stepping import BatchCapacity
-from .stops import Stop
 from .tokenizer import Text
 
 try:
@@ -162,33 +161,10 @@ class Transformers(TreeGenerator):
     def capabilities(self) -> Capabilities:
         return Capabilities(hidden=self._hidden is not None)
 
-    @property
-    def end_token(self) -> int | None:
-        return self._text.end
-
     def max_length(self) -> int | None:
         """Positions of the model, or as many as its laws could be checked for when it was loaded."""
         limits = (positions(self._config), self._unreached)
         return min((limit for limit in limits if limit is not None), default=None)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Prompt text → tokens, through the chat template if there is one in use; never empty."""
-        return self._text.encode(text)
-
-    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
-        """Messages → tokens of the tokenizer's chat template."""
-        return self._text.encode_chat(chat)
-
-    def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self._text.encode_continuation(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        check_prefix(tokens, self._vocab)
-        return self._text.decode(tokens)
-
-    def stops(self, texts: Sequence[str]) -> Stop:
-        """End tokens of model and tokenizer, and the token with which one of ``texts`` is there."""
-        return self._text.stops(texts)
 
     def describe(self) -> Mapping[str, object]:
         """Names and hashes: of configuration and sampled weights, and of the tokenizer."""

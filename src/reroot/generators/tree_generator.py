@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray, Reply
 from .base import Request, check_prefix
+from .over_text import OverText
 from .prefix_tree import ROOT, PrefixTree
 from .stepping import BatchCapacity, SteppingGenerator
 from .wide import WIDE, LawStore, draw_wide
@@ -21,13 +22,12 @@ _NODES = 1 << 16  # dead nodes that may be left behind before they are dropped
 _LAW_ENTRIES = 1 << 25  # most entries of the laws that are in flight at once
 
 
-class TreeGenerator(SteppingGenerator):
+class TreeGenerator(OverText, SteppingGenerator):
     """A generator whose states are nodes of a prefix tree, and which keeps laws.
 
     Subclasses call ``_begin`` before anything else, and say how a few laws are computed in ``_pass``.
     """
 
-    _vocab: int
     _reached: int  # tokens that what was asked would have cost without a cache
 
     def _begin(self, tree: PrefixTree, law_rows: int) -> None:

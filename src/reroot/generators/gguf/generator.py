@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,10 @@ import numpy.typing as npt
 from ...checks import check_int
 from ...errors import BackendError, InvalidInput
 from ...randomness import keyed_rng, stream_key
-from ...types import Chat, FloatArray, IntArray, Physical
-from ..base import check_prefix
+from ...types import FloatArray, IntArray, Physical
 from ..models import Progress, say
 from ..prefix_tree import PrefixTree
 from ..stepping import BatchCapacity
-from ..stops import Stop
 from ..tree_generator import TreeGenerator
 from .library import MOST_SEQUENCES, Context, Model, existing, installed, try_out, version
 from .sequences import Sequences
@@ -134,32 +132,9 @@ class GGUF(TreeGenerator):
             self._tree, self._context, MOST_SEQUENCES - 1, self._context.laws
         )
 
-    @property
-    def end_token(self) -> int | None:
-        return self._text.end
-
     def max_length(self) -> int | None:
         """Positions that the model was trained for, or as many as there are cells."""
         return min(self._model.positions or self._cells, self._cells)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Prompt text → tokens, through the chat template if there is one in use; never empty."""
-        return self._text.encode(text)
-
-    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
-        """Messages → tokens of the file's chat template."""
-        return self._text.encode_chat(chat)
-
-    def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self._text.encode_continuation(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        check_prefix(tokens, self._vocab)
-        return self._text.decode(tokens)
-
-    def stops(self, texts: Sequence[str]) -> Stop:
-        """Tokens at which generation ends, and the token with which one of ``texts`` is there."""
-        return self._text.stops(texts)
 
     def describe(self) -> Mapping[str, object]:
         """The file, by name and SHA-256, and what computes it."""

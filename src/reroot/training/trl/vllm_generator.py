@@ -13,10 +13,10 @@ from ...contract import Report, Sampling
 from ...errors import BackendError, InvalidInput
 from ...generators.base import Capabilities, Request, check_prefix
 from ...generators.causal_model import end_ids, fingerprint, positions
-from ...generators.stops import Stop
+from ...generators.over_text import OverText
 from ...generators.tokenizer import Text
 from ...randomness import keyed_rng
-from ...types import PAD, Chat, FloatArray, IntArray, Physical, Prefix, Reply, read_only
+from ...types import PAD, FloatArray, IntArray, Physical, Prefix, Reply, read_only
 from .vllm_engine import Asked, Drawn, Engine, Limits, Settings, engine_of
 
 _GREEDY = Sampling(temperature=0.0)
@@ -35,7 +35,7 @@ def served(limits: Limits, law: Sampling, vocab: int) -> Report:
     return Report.TOPK(k) if law.is_base and k else Report.LOGPROB
 
 
-class VLLMGenerator:
+class VLLMGenerator(OverText):
     """A ``Generator`` over ``trainer.vllm_generation``.
 
     It reports what vLLM gives exactly (``served``), shows no hidden states and scores no forced tokens.
@@ -119,28 +119,6 @@ class VLLMGenerator:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(report=self._report, forced=False)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._text.encode(text)
-
-    def encode_chat(self, chat: Chat) -> tuple[int, ...]:
-        """Messages → tokens of the tokenizer's chat template."""
-        return self._text.encode_chat(chat)
-
-    def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self._text.encode_continuation(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        check_prefix(tokens, self._vocab)
-        return self._text.decode(tokens)
-
-    @property
-    def end_token(self) -> int | None:
-        return self._text.end
-
-    def stops(self, texts: Sequence[str]) -> Stop:
-        """End tokens of model and tokenizer, and the token with which one of ``texts`` is there."""
-        return self._text.stops(texts)
 
     def max_length(self) -> int | None:
         """The fewer of the model's positions and vLLM's ``max_model_len``."""
