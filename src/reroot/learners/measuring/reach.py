@@ -62,21 +62,39 @@ async def reach_clouds(
         successes: m ≥ 2.
         clouds: of the first batch.
         most_clouds: at the most.
-        width: half-width of the interval of log reach that is aimed at.
+        width: half-width of the interval of log reach that is aimed at. Where the budget is short, clouds are smaller, then fewer.
         most_draws: of the pilot at one position.
     """
     pilot, stuck, found = await _pilot(session, max(successes, 2), most_draws)
     estimates: list[float | None] = []
     if stuck is None:
+        wanted, scale = _affordable(session, pilot, clouds)
         with suppress(BudgetExceeded):
-            wanted = clouds
             while len(estimates) < wanted:
-                more, one = await _clouds(session, pilot, wanted - len(estimates))
+                sizes = [_particles(s, scale) for s in pilot]
+                more, one = await _clouds(session, sizes, wanted - len(estimates))
                 estimates, found = estimates + more, found or one
                 if not _sharp(estimates, width):
                     wanted = min(2 * wanted, most_clouds)
     metadata = {"log_estimates": estimates, "acceptance": pilot, "stuck": stuck}
     return Finding(found, metadata)
+
+
+def _particles(acceptance: float, scale: float) -> int:
+    """n_t: where little is accepted, more."""
+    return max(_LEAST, math.ceil(scale * math.sqrt(max(1.0 - acceptance, 0.1) / acceptance)))
+
+
+def _affordable(session: Session, pilot: list[float], clouds: int) -> tuple[int, float]:
+    """How many clouds of which scale the budget carries: smaller ones before fewer, and two at least."""
+    left = session.remaining("tokens")
+    if left is None:
+        return clouds, _SCALE
+    for scale in _SCALE * 0.5 ** np.arange(0, 3, 0.25):
+        if clouds * sum(_particles(s, scale) for s in pilot) <= left:
+            return clouds, float(scale)
+    fits = left // max(1, sum(_particles(s, 0.0) for s in pilot))
+    return (int(fits) if fits >= 2 else 0), 0.0
 
 
 def _sharp(estimates: list[float | None], width: float) -> bool:
@@ -116,14 +134,13 @@ async def _pilot(
 
 
 async def _clouds(
-    session: Session, rates: list[float], count: int
+    session: Session, sizes: list[int], count: int
 ) -> tuple[list[float | None], Prefix | None]:
     """(log Ẑ of each cloud, ``None`` where it died; an accepted output). They grow side by side."""
     clouds: dict[int, list[Prefix]] = {i: [session.root] for i in range(count)}
     logs, t = [0.0] * count, 0
     while any(not session.is_complete(u) for survivors in clouds.values() for u in survivors):
-        s = rates[min(t, len(rates) - 1)]
-        n = max(_LEAST, math.ceil(_SCALE * math.sqrt(max(1.0 - s, 0.1) / s)))
+        n = sizes[min(t, len(sizes) - 1)]
         starts = [u for survivors in clouds.values() for u in _spread(session, survivors, n)]
         grown = await _grown(session, starts)
         for place, i in enumerate(list(clouds)):
