@@ -213,7 +213,7 @@ def _summary(found: Examination, per_step: int, seed: int) -> dict[str, Any]:
     if len(judged) < len(found.patients):
         found.notes.append(f"{len(found.patients) - len(judged)} problems have no judged rollout")
         return {**told, "remedies": []}
-    remedies = Remedies(found, rulings, draws, per_step=per_step, seed=seed)
+    remedies = Remedies(found, draws, per_step=per_step, seed=seed)
     return {**told, "remedies": remedies.all()}
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from ...access.attempt import Attempt
 from ...contract import Contract
-from ...diagnosis.causes import Cause, Ruling
 from ...diagnosis.first_signal import Posterior, first_signal, posterior
 from ...generators.base import Generator
 from ...randomness import keyed_rng, stream_key
@@ -30,7 +29,6 @@ class Remedies:
 
     Args:
         found: what was examined.
-        rulings: what the rule said of each problem.
         draws: pass probabilities as things are.
         per_step: groups of one step of the trainer.
         seed: of the forecasts.
@@ -39,22 +37,19 @@ class Remedies:
     def __init__(
         self,
         found: Examination,
-        rulings: Sequence[Ruling],
         draws: Posterior,
         *,
         per_step: int,
         seed: int,
     ) -> None:
-        self._found, self._rulings, self._draws = found, rulings, draws
+        self._found, self._draws = found, draws
         self._per_step, self._seed = per_step, seed
 
     def all(self) -> list[dict[str, Any]]:
         """Every remedy as JSON values, those with a prediction first, the cheapest of them first."""
         made = [
             *self._larger_groups(),
-            self._own_law(),
-            self._more_room(),
-            self._second_judge(),
+            *self._same_rollouts(),
             self._demonstrations(),
             self._walks(),
             _unknown("AdaBack", "chosen/sample+reward+demonstration"),
@@ -96,45 +91,29 @@ class Remedies:
 
     # ---- the same rollouts, seen otherwise -----------------------------------------------------
 
-    def _own_law(self) -> dict[str, Any]:
-        return self._again("the model's own law (T = 1)", lambda p: p.own_law, Cause.LAW)
-
-    def _more_room(self) -> dict[str, Any]:
-        return self._again("a longer horizon (× 4)", lambda p: p.longer, Cause.TRUNCATED)
-
-    def _second_judge(self) -> dict[str, Any]:
-        """Rollouts as a second judge sees them; examples of what it passes."""
-
-        def passes(p: Patient, a: Attempt) -> bool:
-            return a.passed or (a.complete and second_opinion(p.episode.problem.answer, a.text))
-
-        pairs = [(p, a) for p in self._found.patients for a in p.counted()]
-        examples = [a.text[-200:] for p, a in pairs if passes(p, a) and not a.passed][:5]
-        asked = bool(examples) or Cause.JUDGE in self._causes()
-        remedy = self._recounted("a mended judge", lambda p: p.counted(), passes, asked)
-        return {**remedy, "examples": examples}
-
-    def _causes(self) -> set[Cause]:
-        return {cause for ruling in self._rulings for cause in ruling.causes}
-
-    def _again(
-        self, name: str, attempts: Callable[[Patient], Sequence[Attempt]], cause: Cause
-    ) -> dict[str, Any]:
-        tried = any(attempts(p) for p in self._found.patients)
-        return self._recounted(
-            name, attempts, lambda p, a: a.passed, tried or cause in self._causes()
-        )
+    def _same_rollouts(self) -> list[dict[str, Any]]:
+        """Another law, more room, another judge: where attempts speak of them."""
+        patients, found = self._found.patients, list[dict[str, Any]]()
+        if any(p.own_law for p in patients):
+            name = "the model's own law (T = 1)"
+            found.append(self._recounted(name, lambda p: p.own_law, lambda p, a: a.passed))
+        if any(p.longer for p in patients):
+            name = "a longer horizon (× 4)"
+            found.append(self._recounted(name, lambda p: p.longer, lambda p, a: a.passed))
+        pairs = [(p, a) for p in patients for a in p.counted()]
+        examples = [a.text[-200:] for p, a in pairs if _would_pass(p, a) and not a.passed][:5]
+        if examples:
+            remedy = self._recounted("a mended judge", lambda p: p.counted(), _would_pass)
+            found.append({**remedy, "examples": examples})
+        return found
 
     def _recounted(
         self,
         name: str,
         attempts: Callable[[Patient], Sequence[Attempt]],
         passes: Callable[[Patient, Attempt], bool],
-        asked: bool,
     ) -> dict[str, Any]:
         """Pass rates by other attempts, where there are any; as they are elsewhere."""
-        if not asked:
-            return _unknown(name, "root/sample+reward", "no attempt speaks of it")
         patients = self._found.patients
         passed, tried = counts(patients)
         spent = [sum(a.cost.tokens for a in p.rollouts) / max(1, len(p.rollouts)) for p in patients]
@@ -193,6 +172,12 @@ class Remedies:
             "high": int(np.ceil(high)),
         }
         return {"name": name, "needs": needs, "tokens": tokens, "evidence": evidence}
+
+
+def _would_pass(patient: Patient, attempt: Attempt) -> bool:
+    """Whether a second judge passes it."""
+    answer = patient.episode.problem.answer
+    return attempt.passed or (attempt.complete and second_opinion(answer, attempt.text))
 
 
 def _unknown(name: str, needs: str, evidence: str = "unknown: it was not tried") -> dict[str, Any]:
