@@ -31,6 +31,7 @@ from ..checks import check_between
 from ..types import FloatArray, IntArray
 from .drawn import Drawn, Finding, Setting, as_draws
 from .hidden_settings import estimate
+from .penalties import log_partition
 from .plan import plan
 from .same_law import same_law, two_samples
 
@@ -40,6 +41,7 @@ __all__ = [
     "Setting",
     "estimate",
     "follows",
+    "log_partition",
     "plan",
     "same_law",
     "two_samples",
