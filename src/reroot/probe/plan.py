@@ -77,7 +77,7 @@ def _margin(law: Ranked, name: str) -> float:
     """Share of what the other settings keep that ``name`` alone cuts off, in the mean over usual settings."""
     mass, margins = np.exp(law.logs), [0.0]
     for usual in _USUAL:
-        cuts = dict(zip(_NAMES, _cuts(law, *usual), strict=True))
+        cuts: dict[str, int] = dict(zip(_NAMES, _cuts(law, *usual), strict=True))
         own, others = cuts.pop(name), min(cuts.values())
         margins.append(float(mass[own:others].sum() / mass[:others].sum()))
     return sum(margins) / len(_USUAL)
