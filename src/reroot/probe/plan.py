@@ -9,8 +9,9 @@ One setting shows where it cuts before the others do, and where what it cuts off
 * **temperature**: any law of 2 nats or more; draws from all prefixes count together.
 * **repetition, presence and frequency penalties**: prefixes some of whose tokens are likely to come again, as lists and
   repeated phrases. Of a repetition penalty r, logits above 0 are divided by r and others multiplied, and the
-  zero of logits is not in log-probabilities: one repeated token shows that there is a penalty, and several of
-  different probability, how strong it is. Servers that count only what they wrote themselves
+  zero of logits is not in log-probabilities: repeated tokens show that there is a penalty, and how strong it is
+  follows once draws with a told penalty have shown where the zero is (``log_partition``): 300 draws of each kind,
+  at a prefix where some ten likely tokens include several that are in it. Servers that count only what they wrote themselves
   (presence and frequency, in vLLM and OpenAI's) show it only in draws that follow tokens of the same answer.
 """
 

@@ -1,4 +1,18 @@
-"""Whether a server's law is that of a reference model: token by token, or by samples."""
+"""Whether a server's law is that of a reference model: token by token, or by samples.
+
+**With ids and log-probabilities** nothing is left to chance: each stated log-probability is compared with that of the
+reference at the same prefix, of tokens that either gives 10⁻⁵. What differs is named by its shape:
+
+* **equal within rounding**: at most 0.005 nats anywhere;
+* **a temperature**: stated against reference log-probabilities lie on a line, per prefix, of slope 1/T ≠ 1 (F-test);
+* **renormalized**: all of a list are off by the same amount, as where a list sums to 1;
+* **other template**: some prefixes agree within rounding and others do not, so it is their reading that differs;
+* **quantized weights** or another precision: unstructured differences, with a median KL of at most 0.3 nats;
+* **other weights**: anything else. A template that changes every prefix looks the same.
+
+**By samples**, where there are no log-probabilities, a permutation test compares rows drawn at one prompt. It is
+exact at any number of rows; with some hundred it sees differences of some tenths in probability, not quantization.
+"""
 
 from __future__ import annotations
 
