@@ -85,6 +85,11 @@ SPECS = [
     "latent_exploration:k=2,d=2",
     "representation_coreset:n=6,k=2",
     "representation_coreset:n=6,k=2,dims=1,oracle=verifier",
+    "hmm_exact:n=20",
+    "hmm_samples:histories=3,tests=4,samples=3",
+    "hmm_samples:histories=2,tests=4,report=full",
+    "low_rank_spanner:k=2,tests=4,samples=2,histories=2",
+    "low_rank_spanner:k=2,tests=4,report=full,project=false",
 ]
 # whatever else is in the registry, as it comes
 SPECS += [

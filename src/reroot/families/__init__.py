@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import specs
 from ..checks import check_float, check_int
@@ -18,6 +18,7 @@ from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
+from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Family",
     "HiddenPath",
     "HiddenTrie",
+    "LowRank",
     "NoisyParity",
     "PathFamily",
     "Spec",
@@ -37,15 +39,17 @@ __all__ = [
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank
 
 
 class Parameter(NamedTuple):
-    """A parameter of a spec: ``int`` or ``float``, what it means, and its default, if it has one."""
+    """A parameter of a spec: its kind (``str``: one of ``words``), what it means, and its default, if it
+    has one."""
 
-    kind: type[int] | type[float]
+    kind: type[int] | type[float] | type[str]
     meaning: str
     default: str = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,33 @@ FAMILIES: dict[str, Family] = {
         source="arXiv 2502.12123",
         vocab_size=4,
     ),
+    "low_rank": Family(
+        named,
+        "a hidden Markov model: the futures of all histories are mixtures of few",
+        "low_rank:K=2,H=8,S=3",
+        {
+            "law": Parameter(str, f"which: {', '.join(LAWS)}", "rand", LAWS),
+            "S": Parameter(int, "states of rand", "3"),
+            "g": Parameter(float, "advantage of the likelier token of bit", "0.1"),
+            "rho": Parameter(float, "how often the state of bit flips", "0.02"),
+            "d": Parameter(float, "how often reveal shows its bit", "0.03"),
+            "alpha": Parameter(float, "how often the last bit of parity is flipped", "0.1"),
+        },
+        source="arXiv 2302.14753, 2411.07536",
+    ),
 }
+
+
+def _read(name: str, value: specs.Value, known: Parameter) -> int | float | str:
+    """A value of a spec, if it is of its kind (else ``InvalidInput``)."""
+    if known.kind is not str:
+        return (check_int if known.kind is int else check_float)(name, value)
+    if value not in known.words:
+        raise InvalidInput(
+            f"{name} must be one of {', '.join(known.words)}, got {value!r}."
+            f"{nearest(str(value), known.words)}"
+        )
+    return str(value)
 
 
 def catalogue() -> dict[str, str]:
@@ -158,7 +188,7 @@ class Spec:
     family: str
     vocab_size: int
     horizon: int | None
-    parameters: Mapping[str, int | float]
+    parameters: Mapping[str, int | float | str]
 
     def __call__(self, seed: int = 0, horizon: int | None = None) -> Instance:
         """The instance of ``seed``, with ``horizon`` in place of the spec's H where given.
@@ -192,12 +222,11 @@ def parse(spec: str) -> Spec:
     if family is None:
         raise specs.unknown("family", read.name, list(FAMILIES))
     known = family.parameters
-    values: dict[str, int | float] = {}
+    values: dict[str, Any] = {}
     for key, value in read.settings.items():
         if key not in known:
             raise InvalidInput(f"{read.name} has no parameter {key!r}.{nearest(key, known)}")
-        check = check_int if known[key].kind is int else check_float
-        values[key] = check(f"{read.name}: {key}", value)
+        values[key] = _read(f"{read.name}: {key}", value, known[key])
     missing = [key for key, p in known.items() if not p.default and key not in values]
     if missing:
         raise InvalidInput(f"{read.name} needs {', '.join(missing)}, as in {family.example!r}")

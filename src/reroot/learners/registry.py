@@ -7,6 +7,9 @@ from ..access.learner import BoundLearner, LearnerFactory
 from ..errors import InvalidInput
 from .demonstration import demo_prefix
 from .logprob_walks import law_walk, logprob_walk
+from .low_rank.exact import hmm_exact
+from .low_rank.samples import hmm_samples
+from .low_rank.spanner import low_rank_spanner
 from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
@@ -66,6 +69,9 @@ _LEARNERS: tuple[LearnerFactory[...], ...] = (
     segment_tree,
     latent_exploration,
     representation_coreset,
+    hmm_exact,
+    hmm_samples,
+    low_rank_spanner,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (
