@@ -117,7 +117,7 @@ def test_kernels_that_are_no_law_are_refused() -> None:
         ([0.5, 0.5], -kernels),
         ([0.5, 0.5], kernels * 1.1),
     ):
-        with pytest.raises(InvalidInput, match="sum to 1|shape"):
+        with pytest.raises(InvalidInput, match=r"sum to 1|shape"):
             LowRank(start, given)
     with pytest.raises(InvalidInput, match="too many to enumerate"):
         random_chain(30, 2).probabilities()

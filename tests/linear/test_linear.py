@@ -34,14 +34,14 @@ def test_the_spanner_has_nearly_the_largest_volume() -> None:
     # a C-spanner cannot gain a factor C by one exchange; by Hadamard, Cramer and |coefficients| ≤ C
     # no k rows have more than C^k·k^{k/2} times its volume
     assert abs(np.linalg.det(rows[chosen])) * 1.001**3 * 3**1.5 >= max(volumes)
-    swaps = (chosen[:i] + [j] + chosen[i + 1 :] for i in range(3) for j in range(12))
+    swaps = ([*chosen[:i], j, *chosen[i + 1 :]] for i in range(3) for j in range(12))
     best = max(abs(np.linalg.det(rows[swap])) for swap in swaps)
     assert best <= 1.001 * abs(np.linalg.det(rows[chosen])) * (1 + 1e-12)
 
 
 def test_rows_that_span_nothing_are_refused() -> None:
     for rows, most in ((np.zeros((3, 2)), 1.1), (np.array([[np.nan]]), 1.1), (np.eye(2), 1.0)):
-        with pytest.raises(InvalidInput, match="spanner needs finite rows|above 1"):
+        with pytest.raises(InvalidInput, match=r"spanner needs finite rows|above 1"):
             barycentric_spanner(rows, most)
 
 
@@ -123,7 +123,7 @@ def test_a_model_comes_back_from_its_text_to_the_bit() -> None:
     assert again.digest() == known.digest()
     assert (again.end, again.horizon, again.vocab_size, again.ranks) == ((1,), 4, 2, (3, 3, 3))
     for damaged in ({}, {"arrays": {}}, known.to_json() | {"arrays": {"start": {"shape": [9]}}}):
-        with pytest.raises(InvalidInput, match="no model of operators|shapes"):
+        with pytest.raises(InvalidInput, match=r"no model of operators|shapes"):
             OperatorModel.from_json(damaged)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import check_between, check_int
+from ..checks import check_between, check_float, check_int
 from ..errors import InvalidInput, nearest
 from ..generators.operators import Operators
 from ..generators.tabular import MAX_HORIZON
@@ -206,7 +206,8 @@ def random_chain(horizon: int, tokens: int, states: int = 3, seed: int = 0) -> L
 def sticky_bit(horizon: int, g: float = 0.1, rho: float = 0.02) -> LowRank:
     """A bit that flips with probability ρ, seen as 0 or 1 with probability ½ ± g: low fidelity."""
     check_between("g", g, 0.0, 0.5)
-    check_between("rho", rho, 0.0, 1.0)
+    if check_float("rho", rho, 0.0) > 1.0:
+        raise InvalidInput(f"rho must lie in [0, 1], got {rho!r}")
     start = [0.5, 0.5]
     kernels = markov(
         start, [[1 - rho, rho], [rho, 1 - rho]], [[0.5 + g, 0.5 - g], [0.5 - g, 0.5 + g]]

@@ -23,7 +23,7 @@ _LARGEST_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Tests:
+class Futures:
     """What weights at a position are held against: ratios Pr[z | c]/d(z) of M futures z.
 
     Attributes:
@@ -60,7 +60,7 @@ class OperatorModel:
     emissions: Sequence[FloatArray]
     operators: Sequence[FloatArray]
     floor: float = 0.0
-    tests: Sequence[Tests] = ()
+    tests: Sequence[Futures] = ()
     end: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ class OperatorModel:
             arrays = {name: _unpacked(value) for name, value in known["arrays"].items()}
             horizon = sum(name.startswith("N") for name in arrays)
             tests = [
-                Tests(arrays[f"here{t}"], arrays[f"before{t}"])
+                Futures(arrays[f"here{t}"], arrays[f"before{t}"])
                 for t in range(horizon)
                 if f"here{t}" in arrays
             ]

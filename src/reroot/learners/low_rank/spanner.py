@@ -11,7 +11,7 @@ from ...access.learner import Params, learner
 from ...access.session import Session
 from ...contract import Contract, Report
 from ...errors import BudgetExceeded
-from ...linear.operators import OperatorModel, Tests
+from ...linear.operators import OperatorModel, Futures
 from ...linear.spanner import barycentric_spanner
 from ...types import Finding, FloatArray, IntArray
 from ..common import COUNT, FLAG, check, integer
@@ -128,7 +128,7 @@ class _Spanners:
         self.spanner: list[History] = [()]
         self.emissions: list[FloatArray] = []
         self.operators: list[FloatArray] = []
-        self.tests: list[Tests] = []
+        self.tests: list[Futures] = []
 
     async def advance(self, t: int, rows: IntArray) -> None:
         """From the spanner of t tokens to that of t + 1; ``rows`` are rollouts (``BudgetExceeded``)."""
@@ -148,7 +148,7 @@ class _Spanners:
         operator[at] = N[at][:, None] * coefficients[: len(children)]
         before[at] = found.smooth[: len(children)]
         self.operators.append(operator)
-        self.tests.append(Tests(np.maximum(found.smooth[chosen], _LEAST_RATIO), before))
+        self.tests.append(Futures(np.maximum(found.smooth[chosen], _LEAST_RATIO), before))
         self.spanner = [candidates[i] for i in chosen]
 
     async def _ratios(self, candidates: Sequence[History], length: int) -> _Ratios:
