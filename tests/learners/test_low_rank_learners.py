@@ -23,7 +23,7 @@ from reroot.families.low_rank import (
 from reroot.generators import CharNgram, Operators
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner, get_learner
-from reroot.linear.operators import OperatorModel, Futures
+from reroot.linear.operators import Futures, OperatorModel
 from reroot.objective import Tree
 from reroot.tasks.base import Problem
 from reroot.testing import check_generator

@@ -18,8 +18,10 @@ from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
+from .linear_softmax import LinearSoftmax, Needle, Rotated
 from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
+from .softmax_hard import SoftmaxHard
 
 __all__ = [
     "FAMILIES",
@@ -30,16 +32,20 @@ __all__ = [
     "Family",
     "HiddenPath",
     "HiddenTrie",
+    "LinearSoftmax",
     "LowRank",
+    "Needle",
     "NoisyParity",
     "PathFamily",
+    "Rotated",
+    "SoftmaxHard",
     "Spec",
     "catalogue",
     "fidelity",
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank | LinearSoftmax
 
 
 class Parameter(NamedTuple):
@@ -92,6 +98,14 @@ def _dyck(
 ) -> Dyck:
     return Dyck(horizon, (p, 1.0 - p), depth, noise, seed=seed)
 
+
+def _softmax_hard(vocab_size: int, horizon: int, seed: int, **own: Any) -> SoftmaxHard:
+    check_int("softmax_hard: H", horizon, 1, 1)
+    return SoftmaxHard(vocab_size, **own, seed=seed)
+
+
+_WIDTH = Parameter(int, "numbers of a feature vector", "3")
+_SOFTMAX = "arXiv 2503.07453"
 
 FAMILIES: dict[str, Family] = {
     "hidden_path": Family(
@@ -153,6 +167,27 @@ FAMILIES: dict[str, Family] = {
             "alpha": Parameter(float, "how often the last bit of parity is flipped", "0.1"),
         },
         source="arXiv 2302.14753, 2411.07536",
+    ),
+    "softmax_hard": Family(
+        _softmax_hard,
+        "one token: 0, or with probability epsilon the secret right one, whose features alone are not 0",
+        "softmax_hard:K=16,H=1,epsilon=0.01",
+        {"epsilon": Parameter(float, "probability of the right token", "e^-5"), "d": _WIDTH},
+        source=_SOFTMAX,
+    ),
+    "needle": Family(
+        Needle,
+        "uniform; one right output, and features whose hidden directions mark its path",
+        "needle:K=2,H=8",
+        {"d": _WIDTH},
+        source=_SOFTMAX,
+    ),
+    "rotated": Family(
+        Rotated,
+        "uniform; Bernoulli rewards that add up along the tokens, linear in rotated features",
+        "rotated:K=2,H=4",
+        {"d": _WIDTH},
+        source=_SOFTMAX,
     ),
 }
 

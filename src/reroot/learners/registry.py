@@ -32,6 +32,8 @@ from .sampling.tree_search import tree_search
 from .sampling.verifier_tree_search import verifier_tree_search
 from .sampling.vgb import vgb
 from .sequential import plurality_walk_sequential
+from .spanners.mtss import mtss
+from .spanners.spanner_sampling import spanner_sampling
 from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
 
@@ -72,6 +74,8 @@ _LEARNERS: tuple[LearnerFactory[...], ...] = (
     hmm_exact,
     hmm_samples,
     low_rank_spanner,
+    spanner_sampling,
+    mtss,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

@@ -11,7 +11,7 @@ from ...access.learner import Params, learner
 from ...access.session import Session
 from ...contract import Contract, Report
 from ...errors import BudgetExceeded
-from ...linear.operators import OperatorModel, Futures
+from ...linear.operators import Futures, OperatorModel
 from ...linear.spanner import barycentric_spanner
 from ...types import Finding, FloatArray, IntArray
 from ..common import COUNT, FLAG, check, integer
