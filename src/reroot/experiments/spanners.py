@@ -201,7 +201,7 @@ def _length_checks(rows: Sequence[Row]) -> Iterator[Check]:
     for arm, name in (("uniform", "pairs of P"), ("rejection", "rejection with rewards")):
         fit = _fit(where(rows, arm=arm), "coverage", "rewards")
         yield Check(
-            f"{name}: rewards grow like C_cov (exponent 1)",
+            f"{name}: rewards grow like C_cov (exponent 1, within 0.3)",
             _meets(fit, 0.7, 1.3),
             f"exponent {_slope(fit)}",
         )
@@ -309,8 +309,7 @@ def _gaps(rows: Sequence[Row]) -> str:
 
 EXPERIMENT = Experiment(
     id="spanners",
-    claim="few rewards are enough where features are linear, but root draws pay the coverage of an "
-    "output, and prefixes that of a token",
+    claim="few rewards suffice for linear features; rollouts pay the coverage of an output, prefixes a token's",
     statement=(
         "KL-regularized reward on a uniform generator with features in which the optimum is linear (Foster, "
         "Mhammedi and Rohatgi 2025, arXiv 2503.07453). Two accounts: T_data, the rewards, and T_comp, the tokens that "
