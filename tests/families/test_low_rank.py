@@ -128,10 +128,11 @@ def test_kernels_that_are_no_law_are_refused() -> None:
 
 
 def test_total_variation_by_draws_is_that_by_enumeration() -> None:
-    a, b = two_states(5).model, sticky_bit(5).model
-    exact = total_variation(a, b)
+    a, b = two_states(5), sticky_bit(5)
+    exact = a.total_variation(b)
+    assert exact == pytest.approx(0.5 * np.abs(a.probabilities() - b.probabilities()).sum())
     # (1 − q/p)₊ lies in [0, 1]: Hoeffding, error rate 1e-9
-    assert total_variation(a, b, draws=20_000) == pytest.approx(exact, abs=0.024)
+    assert a.total_variation(b, draws=20_000) == pytest.approx(exact, abs=0.024)
 
 
 def test_every_possible_string_is_rewarded() -> None:

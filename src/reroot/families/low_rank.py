@@ -107,6 +107,10 @@ class LowRank(Operators):
             horizon=horizon,
         )
 
+    def total_variation(self, other: Operators, draws: int = 0, seed: int = 0) -> float:
+        """TV to another law: exact by enumeration, or over ``draws`` strings (see ``total_variation``)."""
+        return total_variation(self.model, other.model, draws, seed)
+
     # ---- what makes it hard ----------------------------------------------------------------------
 
     def probabilities(self) -> FloatArray:
