@@ -389,7 +389,8 @@ def test_specs_that_cannot_be_built():
 
 
 def test_the_catalogue_has_examples_that_parse():
-    known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck"}
+    known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck", "low_rank"}
+    known |= {"softmax_hard", "needle", "rotated"}
     assert set(catalogue()) == known
     for name, line in catalogue().items():
         example = line.rpartition("(")[2].rstrip(")")

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..access.attempt import Attempt
 from ..access.learner import BoundLearner
-from ..families.linear_softmax import LinearSoftmax, Needle, Rotated
+from ..families.linear_softmax import LinearSoftmax, Needle
+from ..families.rotated import Rotated
 from ..families.softmax_hard import SoftmaxHard
 from ..learners.registry import get_learner
 from ..pages.kit.formatting import quantity

@@ -18,9 +18,10 @@ from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
-from .linear_softmax import LinearSoftmax, Needle, Rotated
+from .linear_softmax import LinearSoftmax, Needle
 from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
+from .rotated import Rotated
 from .softmax_hard import SoftmaxHard
 
 __all__ = [

@@ -12,12 +12,10 @@ from ..checks import check_between, check_float, check_int
 from ..errors import InvalidInput, nearest
 from ..generators.operators import Operators
 from ..generators.tabular import MAX_HORIZON
-from ..linear.operators import OperatorModel, all_strings
+from ..linear.operators import OperatorModel, probabilities, total_variation
 from ..tasks.base import Problem
 from ..types import FloatArray, Output
 
-MAX_STRINGS = 1 << 18
-"""Most strings that are enumerated."""
 _ZERO = 1e-9  # singular values, of at most 1, that are below are rounding
 
 
@@ -148,38 +146,6 @@ class LowRank(Operators):
         """Δ_t, the fidelity at t (see ``spectrum``)."""
         found = self.spectrum(t)
         return float(found[found > _ZERO].min() ** 2)
-
-
-def probabilities(model: OperatorModel) -> FloatArray:
-    """(O^T,) probabilities of all strings under a model, in lexicographic order.
-
-    Raises:
-        InvalidInput: there are more than 2^18.
-    """
-    count = model.vocab_size**model.horizon
-    if count > MAX_STRINGS:
-        raise InvalidInput(f"{count:,} strings are too many to enumerate; at most {MAX_STRINGS:,}")
-    return np.exp(model.log_probabilities(all_strings(model.vocab_size, model.horizon)))
-
-
-def total_variation(
-    law: OperatorModel, other: OperatorModel, draws: int = 0, seed: int = 0
-) -> float:
-    """TV(law, other): exact by enumeration, or E_law[max(0, 1 − other/law)] over ``draws`` strings.
-
-    Raises:
-        InvalidInput: the strings differ, or are too many to enumerate and ``draws`` is 0.
-    """
-    if (law.vocab_size, law.horizon) != (other.vocab_size, other.horizon):
-        raise InvalidInput(
-            f"laws on {law.vocab_size}^{law.horizon} and {other.vocab_size}^{other.horizon} strings "
-            f"have no distance"
-        )
-    if not draws:
-        return 0.5 * float(np.abs(probabilities(law) - probabilities(other)).sum())
-    strings = law.draw(draws, np.random.default_rng(seed))
-    ratios = np.exp(other.log_probabilities(strings) - law.log_probabilities(strings))
-    return float(np.maximum(0.0, 1.0 - ratios).mean())
 
 
 # ---- the instances -------------------------------------------------------------------------------

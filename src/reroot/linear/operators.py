@@ -20,6 +20,8 @@ _IMPOSSIBLE = 1e-12
 """Probability of a token, given its history, below which what follows is unknown: rounding."""
 _LEAST_RATIO = 1e-3
 _LARGEST_WEIGHT = 2.0
+MAX_STRINGS = 1 << 18
+"""Most strings that are enumerated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +199,38 @@ class OperatorModel:
 def all_strings(vocab_size: int, length: int) -> IntArray:
     """(K^length, length) every string, in lexicographic order."""
     return np.indices((vocab_size,) * length).reshape(length, -1).T
+
+
+def probabilities(model: OperatorModel) -> FloatArray:
+    """(O^T,) probabilities of all strings under a model, in lexicographic order.
+
+    Raises:
+        InvalidInput: there are more than 2^18.
+    """
+    count = model.vocab_size**model.horizon
+    if count > MAX_STRINGS:
+        raise InvalidInput(f"{count:,} strings are too many to enumerate; at most {MAX_STRINGS:,}")
+    return np.exp(model.log_probabilities(all_strings(model.vocab_size, model.horizon)))
+
+
+def total_variation(
+    law: OperatorModel, other: OperatorModel, draws: int = 0, seed: int = 0
+) -> float:
+    """TV(law, other): exact by enumeration, or E_law[max(0, 1 − other/law)] over ``draws`` strings.
+
+    Raises:
+        InvalidInput: the strings differ, or are too many to enumerate and ``draws`` is 0.
+    """
+    if (law.vocab_size, law.horizon) != (other.vocab_size, other.horizon):
+        raise InvalidInput(
+            f"laws on {law.vocab_size}^{law.horizon} and {other.vocab_size}^{other.horizon} strings "
+            f"have no distance"
+        )
+    if not draws:
+        return 0.5 * float(np.abs(probabilities(law) - probabilities(other)).sum())
+    strings = law.draw(draws, np.random.default_rng(seed))
+    ratios = np.exp(other.log_probabilities(strings) - law.log_probabilities(strings))
+    return float(np.maximum(0.0, 1.0 - ratios).mean())
 
 
 def _packed(array: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from ...access.learner import Params, learner
 from ...access.session import Session
 from ...contract import Contract
@@ -98,7 +94,7 @@ async def mtss(
         "thetas": thetas,
         "cores": [len(pairs) for pairs in cores.pairs],
         "passes": done,
-        "accepted": walker.accepted / walker.asked if walker.asked else math.nan,
+        "accepted": walker.accepted / walker.asked if walker.asked else None,
         "complete": complete,
     }
-    return Finding(seen, notes if np.isfinite(notes["accepted"]) else notes | {"accepted": None})
+    return Finding(seen, notes)
