@@ -323,11 +323,11 @@ class Session:
         return (await self._send(AskHiddenStates((_prefix(prefix),), layers)))[0]
 
     async def features(self, outputs: Sequence[Prefix]) -> FloatArray:
-        """(n, d): the generator's features of complete outputs, one row each; of a language model the
-        mean of the last layer's states at the tokens of the output.
+        """(n, d): the generator's features of outputs, or of prefixes of at least one token, one row
+        each; of a language model the mean of the last layer's states at these tokens.
 
-        Needs the oracle +hidden; below chosen control, outputs whose every token the generator itself
-        emitted in this session. Charged per output: its tokens and the prompt's as prefill, one state.
+        Needs the oracle +hidden; below chosen control, strings whose every token the generator itself
+        emitted in this session. Charged for each: its tokens and the prompt's as prefill, one state.
         """
         return await self._send(AskHiddenStates(tuple(map(_prefix, outputs)), None))
 

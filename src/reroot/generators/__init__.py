@@ -8,6 +8,7 @@ from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHi
 from .ensemble import Ensemble
 from .layered import LayeredTree
 from .ngram import CharNgram
+from .operators import Operators
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
@@ -28,6 +29,7 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "LayeredTree",
+    "Operators",
     "Pieces",
     "Remote",
     "Request",
