@@ -17,6 +17,7 @@ from reroot import Budget, BudgetExceeded, InvalidInput, compare, run
 from reroot.access.meter import Meter
 from reroot.access.session import Session
 from reroot.generators import Capabilities, Generator, Prices
+from reroot.generators.remote.prices import Purse
 from reroot.learners import get_learner
 from reroot.types import Cost, Finding, Prefix
 from toys import Wrapped, play_one, problems, tree
@@ -168,6 +169,12 @@ def test_nothing_changes_without_prices(tmp_path: Path) -> None:
 def test_a_share_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="budget_usd=1e-09 leaves no usd for each of 2 problems"):
         made(Priced(tree()), tmp_path / "a", budget_usd=1e-9)
+
+
+def test_a_server_declares_the_prices_it_was_given() -> None:
+    assert Purse(0.15, 0.6, None).prices == Prices(0.15, 0.6)
+    assert Purse(0.0, 0.6, 1.0).prices == Prices(0.0, 0.6)
+    assert Purse(0.0, 0.0, None).prices is None
 
 
 def test_learners_see_prices_and_what_is_left() -> None:
