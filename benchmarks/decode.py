@@ -1,6 +1,6 @@
-"""A decode step at batch 64 over the floor of its weights, of several source trees that take turns.
+"""A decode step at batch 64 over the floor of its weights, of two source trees that take turns.
 
-    python benchmarks/decode.py TREE [TREE …] [--rounds 3] [--repeats 3]
+    python benchmarks/decode.py BEFORE AFTER [--change "what is between them"] [--rounds 3] [--repeats 3]
 
 A tree is a checkout of this repository. Counted is the CPU of one thread, which neighbours on a busy machine change less than
 the clock; each round is a process per tree. Results go to ``benchmarks/results/decode.json``, the trees in order.
@@ -58,6 +58,7 @@ def measure(repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("trees", nargs="*", type=Path)
+    parser.add_argument("--change", default="the last change", help="what is between the trees")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
         measure(given.repeats)
         return
     rows: dict[Path, list[tuple[float, float]]] = {tree.resolve(): [] for tree in given.trees}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"change": given.change}
     for _ in range(given.rounds):
         for tree in rows:
             paths = os.pathsep.join(str(tree / part) for part in ("src", "benchmarks"))

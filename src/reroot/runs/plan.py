@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,7 +34,7 @@ class Plan:
     workload: Workload
     grants: tuple[Contract, ...]
     learners: tuple[BoundLearner, ...]
-    budgets: dict[str, float]
+    budgets: Mapping[str, float]
     seeds: int
     beta: float
     load: Load
@@ -143,7 +143,7 @@ def budgets_of(tokens: int | None, calls: int | None, usd: float | None) -> dict
     return found if usd is None else {**found, "usd": check_float("budget_usd", usd, 0.0)}
 
 
-def _shared(budgets: dict[str, float], count: int) -> dict[str, Any]:
+def _shared(budgets: Mapping[str, float], count: int) -> dict[str, Any]:
     return {c: share(n, count) if c == "usd" else n // count for c, n in budgets.items()}
 
 
