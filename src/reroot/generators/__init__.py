@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..types.account import Prices
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
@@ -31,6 +32,7 @@ __all__ = [
     "LayeredTree",
     "Operators",
     "Pieces",
+    "Prices",
     "Remote",
     "Request",
     "RewardModel",
