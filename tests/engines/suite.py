@@ -18,6 +18,8 @@ from reroot.generators.stops import Stop
 from reroot.testing.base import check_shapes, fits
 from reroot.types import FloatArray, Reply
 
+Law = Callable[[tuple[int, ...]], FloatArray]
+"""All tokens before the next one → (K,) nats."""
 BASE = Sampling()
 SAMPLINGS = [
     BASE,
@@ -35,14 +37,14 @@ class Pair:
 
     Attributes:
         remote: the generator.
-        base: all tokens before the next one → (K,) nats of the base law.
+        base: the base law.
         tolerance: nats by which stated log-probabilities may be off.
         prompt, prefix, forced: tokens to ask at, and to score.
         honours_seeds: whether the same seed gives the same tokens.
     """
 
     remote: Remote
-    base: Callable[[tuple[int, ...]], FloatArray]
+    base: Law
     tolerance: float
     prompt: tuple[int, ...] = (70, 80, 304)
     prefix: tuple[int, ...] = (90, 7)
