@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from .language import EOS
+
 Settings = Mapping[str, Any]
 
 
@@ -33,6 +35,9 @@ class Behaviour:
             (vLLM), "prefix" (DeepSeek, Mistral) or "never".
         counts_one: usage counts one choice only, as llama.cpp's does.
         strict: unknown fields are refused instead of ignored.
+        ends: tokens at which it ends outputs; a llama.cpp server tells one of them.
+        stops, bias: texts at which it stops and biases that it adds, where a request names none (llama.cpp's
+            command line).
 
         ignores: fields that are ignored in silence.
         forced: sampling fields that hold whatever a request says.
@@ -79,6 +84,9 @@ class Behaviour:
     continues: str = "never"
     counts_one: bool = False
     strict: bool = False
+    ends: frozenset[int] = frozenset({EOS})
+    stops: tuple[str, ...] = ()
+    bias: Mapping[int, float] = field(default_factory=dict)
 
     ignores: frozenset[str] = frozenset()
     forced: Settings = field(default_factory=dict)

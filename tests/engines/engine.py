@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .behaviour import Behaviour
-from .language import EOS, K, Language, Logs, decode, encode
+from .language import K, Language, Logs, decode, encode
 from .sampling import Sampler
 
 Laws = tuple[Logs, Logs, Logs]
@@ -204,7 +204,7 @@ class Engine:
         raw = self.language.law((*prompt, *ids))
         law = asked.sampler.law(raw, prompt, ids)
         if asked.ignore_eos:
-            law = Sampler(bias={EOS: -np.inf}).law(law, (), ())
+            law = Sampler(bias=dict.fromkeys(self.behaviour.ends, -np.inf)).law(law, (), ())
         return raw, law, np.exp(law).cumsum()
 
     def _choice(
@@ -218,7 +218,7 @@ class Engine:
             token = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
             ids.append(token)
             tokens.append(self._stated(raw, law, token, asked.top))
-            if token == EOS and not asked.ignore_eos:
+            if token in self.behaviour.ends and not asked.ignore_eos:
                 return Choice(tokens, "eos")
             if token in asked.stop_ids:
                 return Choice(tokens, "stop", token)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -41,6 +42,18 @@ def smollm2_folder() -> Path:
     from reroot.generators.models import resolve
 
     return resolve("smollm2")
+
+
+def altered(folder: Path, into: Path, **settings: float) -> Path:
+    """A model folder like another one, whose ``generation_config.json`` has other sampling settings."""
+    into.mkdir()
+    name = "generation_config.json"
+    for file in folder.iterdir():
+        if file.name != name:
+            (into / file.name).symlink_to(file)
+    own = json.loads((folder / name).read_text("utf-8"))
+    (into / name).write_text(json.dumps({**own, "do_sample": True, **settings}), "utf-8")
+    return into
 
 
 @dataclass(frozen=True)

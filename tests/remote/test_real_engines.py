@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import wait
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ pytest.importorskip("httpx2")
 import httpx2
 
 from engines import suite
-from engines.real import KINDS, Running, running, smollm2_file, smollm2_folder
+from engines.real import KINDS, Running, altered, running, smollm2_file, smollm2_folder
 from engines.suite import BASE, Pair
 from engines.tree import tree
 from reroot import BackendError, InvalidInput, Report, Sampling
@@ -210,9 +211,25 @@ def test_it_dies_in_the_middle_and_goes_on(
 
 
 def test_one_that_stays_dead_is_given_up(engine: Running, pair: Pair) -> None:
-    """The last test of an engine."""
+    """After which it is gone."""
     remote = Remote(engine.url, patience=0.3)
     engine.kill()
     with pytest.raises(BackendError, match=r"has been down for 0.3 s .*answered before is kept"):
         remote.answer([Request(pair.prompt, stop=remote.stops(()))])
     remote.close()
+
+
+def test_the_sampling_of_a_models_folder_is_not_drawn_from(engine: Running, tmp_path: Path) -> None:
+    """What vLLM takes from the folder for fields that a request does not name: all are named."""
+    if engine.kind.name != "vllm":
+        pytest.skip("llama-server has defaults of its own, under which all other tests run")
+    engine.kill()  # one at a time
+    settings = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.1}
+    folder = altered(smollm2_folder(), tmp_path / "altered", **settings)
+    with running("vllm", model=folder) as other:
+        remote = Remote(other.url)
+        assert not [claim for claim in remote.granted.claims if not claim.holds]
+        prompt = remote.encode(TEXT)
+        ask = Pair(remote, lambda tokens: remote.log_laws(tokens, [()])[0], 1e-3, prompt, ())
+        suite.draws_from_its_law(ask, BASE, 300)
+        remote.close()

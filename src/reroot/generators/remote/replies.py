@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import BackendError
 from ...types import FloatArray, IntArray
-from .dialects import WHOLE, Call, Dialect
+from .dialects import LLAMACPP, WHOLE, Call, Dialect
 
 Ranked = tuple[IntArray, FloatArray]
 """(ids, nats), most likely first, ties by id."""
@@ -240,20 +240,25 @@ def _begin(entries: Sequence[Mapping[str, Any]], ids: Sequence[int]) -> bool:
 
 
 def _check_settings(shown: Mapping[str, Any], call: Call) -> None:
-    """The server shows the law that it draws from."""
+    """The server shows the law that it draws from, and where it ends."""
     sampling = call.sampling
-    wanted = {
+    wanted: dict[str, Any] = {
+        **LLAMACPP.always,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
+        "grammar": "",
+        "stop": list(call.stop_texts),  # where it is told none, it has those of its command line
     }
+    if call.force is not None:  # whether it came is seen
+        del wanted["logit_bias"]
     for name, value in wanted.items():
-        if name in shown and not math.isclose(shown[name], value, abs_tol=1e-6):
-            raise BackendError(f"the server was told {name}={value} and runs with {shown[name]}")
+        seen = shown.get(name, value)
+        alike = (
+            math.isclose(seen, value, abs_tol=1e-6) if isinstance(value, float) else seen == value
+        )
+        if not alike:
+            raise BackendError(f"the server was told {name}={value} and runs with {seen}")
 
 
 # ---- SGLang --------------------------------------------------------------------------------------
