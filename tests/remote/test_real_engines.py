@@ -33,7 +33,7 @@ from reroot.types import FloatArray
 pytestmark = [pytest.mark.engine, pytest.mark.slow(60), pytest.mark.xdist_group("engines")]
 
 TEXT = "My favourite thing in the whole wide world is"
-ODD = " the old"
+ODD = " an old"
 HALF_CHARACTERS = "Party! 🎉🎊 💡🎁 Here are more emojis: 🎈"
 SOME = [BASE, Sampling(temperature=0.6), Sampling(temperature=1.5, top_p=0.7, top_k=30)]
 

@@ -245,7 +245,7 @@ class Remote:
         return {
             "family": "remote",
             "dialect": self._table.name,
-            "model": self._about.model,
+            "model": self._about.shown,
             "vocab_size": self.vocab_size,
             "text": self._speech.digest(),
             "ends": sorted(self._ends),
