@@ -81,7 +81,8 @@ def llama(body: Body, asked: Asked, done: Sequence[Answered], does: Behaviour) -
         }
         if asked.top:
             listed = _after(choice) if after else _content(choice.tokens)
-            reply["completion_probabilities"] = _kept(choice, listed)
+            if kept := _kept(choice, listed):  # without any, the field is not there
+                reply["completion_probabilities"] = kept
         out.append(reply)
     several = isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int)
     return out if several else out[0]

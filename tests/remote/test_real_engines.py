@@ -128,7 +128,7 @@ def test_draws_are_a_function_of_key_and_number(pair: Pair) -> None:
 
 
 def test_rules_end_outputs_wherever_they_say(pair: Pair) -> None:
-    suite.ends_where_rules_say(pair, [" the", "e a"], n=8, length=8)
+    suite.ends_where_rules_say(pair, ["e", " t"], n=8, length=8)
 
 
 @pytest.mark.parametrize("text", [TEXT, HALF_CHARACTERS])
@@ -166,10 +166,10 @@ def test_cancelled_requests_end_on_the_server(engine: Running, pair: Pair) -> No
         [Request(pair.prompt, length=1500, stop=rule, key=(i, i)) for i in range(3)]
     )
     while _busy(engine) < 3:
-        threading.Event().wait(0.05)
+        threading.Event().wait(2.5)
     assert all(future.cancel() for future in futures)
-    while _busy(engine):
-        threading.Event().wait(0.05)
+    while _busy(engine):  # llama-server looks after clients when no answer has been ready for a second
+        threading.Event().wait(2.5)
 
 
 def _busy(engine: Running) -> int:

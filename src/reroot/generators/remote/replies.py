@@ -216,7 +216,7 @@ def _llamacpp(answer: Any, call: Call) -> Read:
         list(answer["tokens"]), answer["content"], ended=answer["stop_type"] in ("eos", "word")
     )
     if call.top is not None:
-        entries = answer["completion_probabilities"]
+        entries = answer.get("completion_probabilities") or ()  # not there where all are left out
         for entry in entries if _begin(entries, row.ids) else ():
             row.logprobs.append(_nats(entry["logprob"]))
             listed = entry["top_logprobs"]
