@@ -28,6 +28,18 @@ CONTEXT = 2048
 """Positions of one sequence."""
 _UP = 600.0
 """Seconds that an engine may take to come up."""
+_GUARD = """
+import os, signal, subprocess, sys, threading
+
+def watch():
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+
+engine = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+threading.Thread(target=watch, daemon=True).start()
+sys.exit(engine.wait())
+"""
+"""Runs an engine, and ends it, and all that it started, with the process that wanted it, however that ends."""
 
 
 def smollm2_file() -> Path | None:
@@ -157,11 +169,18 @@ class Running:
         """Start it and wait until it is healthy (``RuntimeError``: it ended, or takes too long)."""
         program = self.kind.executable()
         assert program is not None
-        command = [str(program), *self.kind.flags(self.model, self.port), *self.more]
+        command = [
+            sys.executable,
+            "-c",
+            _GUARD,
+            str(program),
+            *self.kind.flags(self.model, self.port),
+            *self.more,
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.kind.settings},

@@ -168,7 +168,9 @@ def test_cancelled_requests_end_on_the_server(engine: Running, pair: Pair) -> No
     while _busy(engine) < 3:
         threading.Event().wait(2.5)
     assert all(future.cancel() for future in futures)
-    while _busy(engine):  # llama-server looks after clients when no answer has been ready for a second
+    while _busy(
+        engine
+    ):  # llama-server looks after clients when no answer has been ready for a second
         threading.Event().wait(2.5)
 
 
