@@ -27,8 +27,8 @@ _TOLD_AS = {
     ALONE: "temperature=1 alone",
     SILENT: "no sampling field",
 }
-_DRAWS = {NEUTRAL: (256, 96), ALONE: (200, 64), SILENT: (200, 64)}
-"""How many draws at the rough prompt and at the worn one."""
+_DRAWS = {NEUTRAL: 400, ALONE: 400, SILENT: 800}
+"""How many draws of one token; most where settings are most likely to hide."""
 _ROLLOUTS, _LENGTH = 6, 16
 """Outputs whose own tokens may be punished when they come again."""
 _TOLD = (Sampling(0.5), Sampling(1.0, 1.0, 3), Sampling(1.0, 0.5, 0))
@@ -89,19 +89,6 @@ def draw(site: Site, prompt: tuple[int, ...], n: int, mode: str, seed: int) -> I
     return np.array([row.ids[0] for row in site.asker.rows(asked)], dtype=np.int64)
 
 
-def _drawn(
-    site: Site,
-    law: Ranked,
-    tokens: Sequence[int] | IntArray,
-    prefix: tuple[int, ...],
-    generated: int = 0,
-) -> Drawn:
-    """What rounding has put above 0 is 0; a vocabulary that nobody tells is that of all tokens seen."""
-    drawn = np.asarray(tokens, dtype=np.int64)
-    vocab = site.vocab or 1 + int(max(drawn.max(), law[0].max()))
-    return Drawn(law[0], np.minimum(law[1], 0.0), drawn, prefix, vocab, generated)
-
-
 def _told(site: Site, call: Call, mode: str) -> Ask:
     if mode == NEUTRAL:
         return Ask(call)
@@ -110,24 +97,19 @@ def _told(site: Site, call: Call, mode: str) -> Ask:
 
 
 def gathered(site: Site, mode: str) -> list[Drawn]:
-    """Draws at the rough and the worn prompt, and along rollouts, beside the laws that are stated there.
+    """Draws at the places, and along rollouts, beside the laws that are stated there.
 
     Laws are those stated where every field is neutral; along rollouts, those that come with the tokens, if such
     lists are the same.
     """
-    assert site.law is not None
-    assert site.worn_law is not None
-    at = _DRAWS[mode]
+    shares = sum(place.share for place in site.places)
     found: list[Drawn] = []
     with lies_fail():
-        for prompt, law, n, seed in (
-            (site.rough, site.law, at[0], 10_000),
-            (site.worn, site.worn_law, at[1], 5_000_000),
-        ):
-            tokens = draw(site, prompt, n, mode, seed + 2_000_000 * list(_DRAWS).index(mode))
-            found.append(_drawn(site, law, tokens, prompt))
-        if mode == NEUTRAL:
-            site.draws = found[0].tokens
+        for i, place in enumerate(site.places):
+            n = round(_DRAWS[mode] * place.share / shares)
+            seed = 10_000_000 * (1 + list(_DRAWS).index(mode)) + 1_000_003 * i
+            tokens = draw(site, place.prompt, n, mode, seed)
+            found.append(site.drawn(place.law, tokens, place.prompt))
         return found + _rollouts(site, mode)
 
 
@@ -142,7 +124,7 @@ def _rollouts(site: Site, mode: str) -> list[Drawn]:
     for row in site.asker.rows(asked):
         for t, (token, (ids, logs)) in enumerate(zip(row.ids, row.lists, strict=False)):
             at = (*site.rough, *row.ids[:t])
-            found.append(_drawn(site, (ids[: site.top], logs[: site.top]), [token], at, t))
+            found.append(site.drawn((ids[: site.top], logs[: site.top]), [token], at, t))
     return found
 
 
@@ -237,7 +219,7 @@ def sampling_fields(site: Site) -> str:
                 site.rough,
                 n=min(size, _TOLD_DRAWS - j),
                 sampling=sampling,
-                seed=40_000_000 + 10_007 * i + 101 * j,
+                seed=70_000_000 + 10_007 * i + 101 * j,
             )
             for j in range(0, _TOLD_DRAWS, size)
         ]
@@ -246,7 +228,7 @@ def sampling_fields(site: Site) -> str:
         ids, logs = drawn_law(site.law, sampling, site.vocab)
         if stray := set(tokens) - set(ids.tolist()):
             raise Fails(f"told {sampling}, it draws token {min(stray)}, which is impossible there")
-        found.append(_drawn(site, (ids, logs), tokens, site.rough))
+        found.append(site.drawn((ids, logs), tokens, site.rough))
     judged = follows(found, EACH)
     what = "; ".join(map(str, told))
     if not judged.holds:

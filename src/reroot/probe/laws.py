@@ -12,7 +12,8 @@ from ..generators.remote.replies import Ranked, Row
 from ..generators.remote.wire import Fault
 from . import worded
 from .asking import Ask, Fails, NotAsked, lies_fail
-from .site import AGREE, Site, entropy
+from .plan import plan
+from .site import AGREE, Place, Site, entropy
 
 MASS = 1e-2
 """What a whole law may miss probability 1 by, for rounding."""
@@ -20,6 +21,9 @@ _LENGTHS = (1000, 100, 20, 5, 1)
 """Lengths that are tried where the whole law is not shown."""
 _CANDIDATES = 12
 """Prompts among which the one of highest entropy is chosen."""
+_TEXTS = ("The", "I am", "1, 2,", "It was the", "Dear", "x =", "My name is", "Once upon a")
+_WORN, _PLACES = 6, 4
+"""Prompts tried that repeat tokens; prompts at which is drawn, besides the roughest."""
 _SPELT = "the other"
 
 
@@ -114,24 +118,34 @@ def _impossible(law: Ranked, whole: bool, vocab: int) -> str:
     return ""
 
 
-def find_rough(site: Site) -> None:
-    """Find a prompt of high entropy, and one that its likely continuations repeat; both with their laws."""
-    at = [site.tokens(4) for _ in range(_CANDIDATES)]
-    top = min(site.longest, 20)
-    laws = [site.asker.law(prompt, top) for prompt in at]
-    best = int(np.argmax([entropy(law) for law in laws]))
-    site.rough = at[best]
-    site.law = site.asker.law(site.rough, site.whole)
-    site.lists.append((site.rough, site.law))
-    likely = site.law[0][: max(12, min(24, len(site.law[0])))]
-    found: list[tuple[float, tuple[int, ...], Ranked]] = []
-    for i in range(_CANDIDATES):
-        some = [int(t) for t in site.rng.permutation(likely)[:10]]
-        worn = (*site.rough, *some) if i % 2 else (*some[:6], *some[:6])
-        law = site.asker.law(worn, site.top)
-        again = float(np.exp(law[1][np.isin(law[0], worn)]).sum())
-        found.append((abs(again - 0.4), worn, law))
-    _, site.worn, site.worn_law = min(found, key=lambda f: f[0])
+def find_places(site: Site) -> None:
+    """Find prompts at which every hidden setting would show somewhere, and their laws; first a rough one."""
+    prompts = _candidates(site)
+    listed = [site.asker.law(prompt, site.top) for prompt in prompts]
+    # short ones are drawn at more often
+    rough = int(np.argmax([entropy(law) for law in listed[:_CANDIDATES]]))
+    likely = listed[rough][0][:24]
+    for i in range(_WORN):
+        some = tuple(int(t) for t in site.rng.permutation(likely)[: 4 + 4 * (i % 2)])
+        worn = (*some, *some, *some[:2]) if i % 2 == 0 else (*prompts[rough], *some)
+        prompts.append(worn)
+        listed.append(site.asker.law(worn, site.top))
+    none = np.empty(0, dtype=np.int64)
+    planned = plan(
+        [site.drawn(law, none, u) for u, law in zip(prompts, listed, strict=True)], 1000, _PLACES
+    )
+    shares = {rough: 0.0} | {i: n / 1000 for i, n in planned}
+    for i, share in shares.items():
+        law = site.asker.law(prompts[i], site.whole)
+        site.places.append(Place(prompts[i], law, max(share, 0.2)))
+        site.lists.append((prompts[i], law))
+
+
+def _candidates(site: Site) -> list[tuple[int, ...]]:
+    """Arbitrary tokens, then beginnings of texts."""
+    texts = _TEXTS if site.speech else ()
+    own = [site.speech.encode_continuation(text) for text in texts] if site.speech else []
+    return [site.tokens(3) for _ in range(_CANDIDATES)] + own
 
 
 def logprobs(site: Site) -> str:

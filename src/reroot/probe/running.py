@@ -172,8 +172,8 @@ def _asked(
 
 def _prepare(site: Site, test: Test) -> None:
     """Prompts to draw at, once lists may be relied on."""
-    if test.ask in (draws.choices, draws.neutral) and site.longest and site.law is None:
-        laws.find_rough(site)
+    if test.ask in (draws.choices, draws.neutral) and site.longest and not site.places:
+        laws.find_places(site)
 
 
 def strongest(site: Site, found: dict[str, Claim]) -> Contract:

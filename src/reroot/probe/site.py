@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from ..generators.remote.text import ServedText, Speech, from_folder
 from ..generators.remote.wire import Fault, Patience, Wire
 from ..types import IntArray
 from .asking import PAUSE, TRIES, Asker, NotAsked
+from .drawn import Drawn
 
 _T = TypeVar("_T")
 LEVEL = 0.01
@@ -41,6 +42,15 @@ class Worded:
     logprobs: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A prompt to draw at, the longest list that is stated there, and its share of draws (they need not sum to 1)."""
+
+    prompt: tuple[int, ...]
+    law: Ranked
+    share: float
+
+
 @dataclass(slots=True)
 class Site:
     """One server under probe; claims write down here what later ones build on.
@@ -50,8 +60,7 @@ class Site:
         vocab: K; 0: unknown.
         rng: of tokens to ask with.
         longest: length of the longest list that may be relied on; K: the whole law.
-        rough, law: a prompt of high entropy, and the longest list that is stated there.
-        worn, worn_law: a prompt whose own tokens are likely to come again, and a list there.
+        places: prompts to draw at, the roughest first.
         choices: continuations per call that are asked for here.
         most_choices: what a ``Remote`` must keep to; ``None``: nothing was found that limits it.
         draws: tokens drawn at ``rough`` as a ``Remote`` draws.
@@ -67,14 +76,10 @@ class Site:
     seed: int
     rng: np.random.Generator
     longest: int = 0
-    rough: tuple[int, ...] = ()
-    law: Ranked | None = None
-    worn: tuple[int, ...] = ()
-    worn_law: Ranked | None = None
+    places: list[Place] = field(default_factory=list[Place])
     choices: int = 1
     most_choices: int | None = None
     worded: Worded | None = None
-    draws: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     lists: list[tuple[tuple[int, ...], Ranked]] = field(
         default_factory=list[tuple[tuple[int, ...], Ranked]]
     )
@@ -82,6 +87,16 @@ class Site:
     @property
     def table(self) -> Dialect:
         return self.asker.table
+
+    @property
+    def rough(self) -> tuple[int, ...]:
+        """A prompt of high entropy; () before one was found."""
+        return self.places[0].prompt if self.places else ()
+
+    @property
+    def law(self) -> Ranked | None:
+        """The longest list that is stated at the rough prompt."""
+        return self.places[0].law if self.places else None
 
     @property
     def top(self) -> int:
@@ -97,6 +112,19 @@ class Site:
         """Some tokens: from the middle of the vocabulary, as special ones are at its ends."""
         k = max(self.vocab, 100)
         return tuple(int(t) for t in self.rng.integers(k // 8, k - k // 8, n))
+
+    def drawn(
+        self,
+        law: Ranked,
+        tokens: Sequence[int] | IntArray,
+        prefix: tuple[int, ...],
+        generated: int = 0,
+    ) -> Drawn:
+        """Draws beside a list: what rounding has put above 0 is 0; a vocabulary that nobody tells is that of all
+        tokens seen."""
+        drawn = np.asarray(tokens, dtype=np.int64)
+        vocab = self.vocab or 1 + int(max([*drawn.tolist(), law[0].max()]))
+        return Drawn(law[0], np.minimum(law[1], 0.0), drawn, prefix, vocab, generated)
 
     def need_lists(self) -> None:
         """Refuse claims about laws where none may be relied on."""
