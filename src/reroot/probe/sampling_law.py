@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import fft, special
+from scipy import special
 
 from ..checks import check_between
-from ..types import FloatArray
+from ..types import FloatArray, IntArray
 from .drawn import Drawn, Finding, Setting, as_draws
 from .hidden_settings import estimate
 from .plan import plan
@@ -80,7 +80,7 @@ def follows(drawn: Drawn | Sequence[Drawn], level: float) -> Finding:
     return Finding("draws follow the stated law", p > level, said, p)
 
 
-def surprisal(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> tuple[float, float]:
+def surprisal(laws: Sequence[FloatArray], ranks: Sequence[IntArray]) -> tuple[float, float]:
     """z of the summed surprisal, and its two-sided p-value.
 
     Args:
@@ -90,7 +90,7 @@ def surprisal(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> tuple[
     if any((law[rank] == 0).any() for law, rank in zip(laws, ranks, strict=True)):
         return float("inf"), 0.0
     step, total, mean, variance, seen = _MOST / _STEPS, 0, 0.0, 0.0, 0.0
-    length = fft.next_fast_len(sum(map(len, ranks)) * _STEPS + 1, real=True)
+    length = 1 << (sum(map(len, ranks)) * _STEPS).bit_length()
     transform = np.ones(length // 2 + 1, dtype=np.complex128)
     places: list[tuple[int, FloatArray]] = []
     for law, rank in zip(laws, ranks, strict=True):
@@ -98,14 +98,14 @@ def surprisal(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> tuple[
         s = np.zeros(len(law))
         s[some] = np.minimum(-np.log(law[some]), _MOST)
         place = np.minimum(np.rint(s / step).astype(np.int64), _STEPS)
-        masses = np.bincount(place, weights=law, minlength=_STEPS + 1)
-        transform *= fft.rfft(masses, length) ** len(rank)
+        masses = np.bincount(place, law, _STEPS + 1).astype(np.float64)
+        transform *= np.fft.rfft(masses, length) ** len(rank)
         places.append((len(rank), masses))
         total += int(place[rank].sum())
         seen += float(s[rank].sum())
         mean += len(rank) * float(law @ s)
         variance += len(rank) * float(law @ s**2 - (law @ s) ** 2)
-    sums = fft.irfft(transform, length)
+    sums = np.fft.irfft(transform, length)
     sides = [float(sums[: total + 1].sum()), float(sums[total:].sum())]
     p = max(min(sides), 0.0) + _FFT_ERROR
     if p < 1e3 * _FFT_ERROR:  # the convolution is rounding here
@@ -118,18 +118,20 @@ def _chernoff(places: Sequence[tuple[int, FloatArray]], total: int) -> tuple[flo
     tilts, at = np.geomspace(1e-4, 2.0, 120), np.arange(_STEPS + 1)
 
     def bound(sign: float) -> float:
-        exponent = -sign * tilts * total
+        exponent: FloatArray = -sign * tilts * total
         for n, masses in places:
             some = masses > 0
-            exponent = exponent + n * special.logsumexp(
-                sign * tilts[:, None] * at[some], b=masses[some], axis=1
+            moments = (
+                np.exp(sign * tilts[:, None] * (at[some] - at[some].max() * (sign > 0)))
+                @ masses[some]
             )
+            exponent = exponent + n * (np.log(moments) + tilts * at[some].max() * (sign > 0))
         return float(np.exp(min(0.0, exponent.min())))
 
     return bound(-1.0), bound(1.0)
 
 
-def top_counts(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> tuple[int, float]:
+def top_counts(laws: Sequence[FloatArray], ranks: Sequence[IntArray]) -> tuple[int, float]:
     """How many counts were tested, and their p-value: each binomial given those before it, combined."""
     logs, bins = 0.0, 0
     for law, rank in zip(laws, ranks, strict=True):
@@ -146,7 +148,7 @@ def top_counts(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> tuple
     return bins, float(special.chdtrc(2 * bins, -2 * logs)) if bins else 1.0
 
 
-def never_drawn(laws: Sequence[FloatArray], ranks: Sequence[np.ndarray]) -> float:
+def never_drawn(laws: Sequence[FloatArray], ranks: Sequence[IntArray]) -> float:
     """p-value of what is less likely than every draw: that it was never drawn."""
     logs = 0.0
     for law, rank in zip(laws, ranks, strict=True):

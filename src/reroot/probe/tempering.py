@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize
@@ -25,6 +26,8 @@ HALF_95, HALF_99 = 1.9207, 3.3174
 """Half the 95 % and 99 % points of χ² with one degree of freedom: how far a log-likelihood may fall."""
 _TIES = 1e-6
 """Nats within which log-probabilities are equal, so that either token may come first."""
+FEW = 10
+"""Fewer draws at a prefix bound its cut from below only."""
 _COLDEST, _HOTTEST = 0.02, 20.0
 
 
@@ -151,18 +154,19 @@ def temperature(ats: Sequence[Ranked], points: int = 9) -> Temperature:
         return -sum(one.log_likelihood(float(np.exp(log_beta))) for one in told)
 
     ends = -np.log(_HOTTEST), -np.log(_COLDEST)
-    best = optimize.minimize_scalar(lost, bounds=ends, method="bounded", options={"xatol": 1e-6})
+    best: Any = optimize.minimize_scalar(
+        lost, bounds=ends, method="bounded", options={"xatol": 1e-6}
+    )
     at, least = float(best.x), float(best.fun)
 
     def edge(end: float, fall: float) -> float:
         def beyond(x: float) -> float:
             return lost(x) - least - fall
 
-        return (
-            end
-            if beyond(end) <= 0
-            else float(optimize.brentq(beyond, *sorted((at, end)), xtol=1e-5))
-        )  # pyright: ignore[reportArgumentType]
+        if beyond(end) <= 0:
+            return end
+        root: Any = optimize.brentq(beyond, min(at, end), max(at, end), xtol=1e-5)
+        return float(root)
 
     hot, cold = edge(ends[0], HALF_95), edge(ends[1], HALF_95)
     grid = np.exp(-np.linspace(edge(ends[1], HALF_99), edge(ends[0], HALF_99), points))
