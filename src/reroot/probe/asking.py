@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import BackendError, InvalidInput
 from ..generators.remote.dialects import Call, Dialect, spelt
@@ -15,6 +15,7 @@ from ..generators.remote.queue import DepthFirst
 from ..generators.remote.replies import NoReply, Ranked, Read, Row, read
 from ..generators.remote.wire import Fault, Wire
 
+_T = TypeVar("_T")
 TRIES = 5
 """Most tries of one call; each is paid for in full unless it was refused."""
 PAUSE = 0.1
@@ -189,6 +190,16 @@ class Asker:
             self.table.path, body, self._worst(ask), call.prompt, reading, cost
         )
 
+    def _read(self, reading: Callable[[Any], _T], answer: Any) -> _T:
+        """``reading(answer)``, counted as an answer if it has the shape of one."""
+        try:
+            return reading(answer)
+        except NoReply:
+            self.answered -= 1
+            raise
+        finally:
+            self.answered += 1
+
     async def _tried(
         self,
         path: str,
@@ -212,8 +223,8 @@ class Asker:
             charged = worst
             try:
                 answer = await self._queue.run(key, work)
-                found = reading(answer)
-                charged, self.answered = cost(found), self.answered + 1
+                found = self._read(reading, answer)
+                charged = cost(found)
                 return found
             except (Fault, NoReply) as error:
                 self.faults.append(str(error))

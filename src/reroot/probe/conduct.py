@@ -22,6 +22,8 @@ _ENDS = 8
 """Most tokens that a model can have to end outputs with."""
 _BIASED = 8
 """Draws that a bias must make alike."""
+_FAULTS = 0.01
+"""Share of calls that may fail, as connections that are closed for being idle do."""
 UNKNOWN = "reroot_field_that_does_not_exist"
 
 
@@ -192,14 +194,15 @@ def _ends(site: Site, rows: Sequence[Row]) -> str:
 
 
 def service(site: Site) -> str:
-    """Was every call answered at once, in the dialect's shape?"""
+    """Were calls answered at once, in the dialect's shape?"""
     faults = site.asker.faults
     if not faults:
         return f"{site.asker.answered:,} calls were answered, none had to be asked again"
-    kinds = ", ".join(sorted({_kind(fault) for fault in faults}))
-    raise Fails(
-        f"{len(faults)} of {site.asker.answered + len(faults):,} calls had to be asked again: {kinds}"
-    )
+    kinds, calls = ", ".join(sorted({_kind(f) for f in faults})), site.asker.answered + len(faults)
+    seen = f"{len(faults)} of {calls:,} calls had to be asked again: {kinds}"
+    if len(faults) > _FAULTS * calls:
+        raise Fails(seen)
+    return seen
 
 
 def _kind(fault: str) -> str:

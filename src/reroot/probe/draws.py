@@ -18,6 +18,7 @@ from ..generators.remote.replies import Ranked, Row
 from ..types import IntArray
 from . import worded
 from .asking import Ask, Fails, NotAsked, lies_fail
+from .repeats import repeats
 from .sampling_law import Drawn, Setting, estimate, follows
 from .site import AGREE, EACH, Site, entropy
 
@@ -27,9 +28,9 @@ _TOLD_AS = {
     ALONE: "temperature=1 alone",
     SILENT: "no sampling field",
 }
-_DRAWS = {NEUTRAL: 400, ALONE: 400, SILENT: 800}
+_DRAWS = {NEUTRAL: 500, ALONE: 300, SILENT: 700}
 """How many draws of one token; most where settings are most likely to hide."""
-_ROLLOUTS, _LENGTH = 6, 16
+_ROLLOUTS, _LENGTH = 8, 24
 """Outputs whose own tokens may be punished when they come again."""
 _TOLD = (Sampling(0.5), Sampling(1.0, 1.0, 3), Sampling(1.0, 0.5, 0))
 """Sampling laws that fields must bring about, with ``_TOLD_DRAWS`` draws each."""
@@ -97,11 +98,7 @@ def _told(site: Site, call: Call, mode: str) -> Ask:
 
 
 def gathered(site: Site, mode: str) -> list[Drawn]:
-    """Draws at the places, and along rollouts, beside the laws that are stated there.
-
-    Laws are those stated where every field is neutral; along rollouts, those that come with the tokens, if such
-    lists are the same.
-    """
+    """Draws at the places, beside the laws that are stated there where every field is neutral."""
     shares = sum(place.share for place in site.places)
     found: list[Drawn] = []
     with lies_fail():
@@ -110,10 +107,11 @@ def gathered(site: Site, mode: str) -> list[Drawn]:
             seed = 10_000_000 * (1 + list(_DRAWS).index(mode)) + 1_000_003 * i
             tokens = draw(site, place.prompt, n, mode, seed)
             found.append(site.drawn(place.law, tokens, place.prompt))
-        return found + _rollouts(site, mode)
+    return found
 
 
 def _rollouts(site: Site, mode: str) -> list[Drawn]:
+    """Draws along rollouts beside the lists that come with them, if such lists are those of neutral fields."""
     assert site.law is not None
     told = _told(site, Call(site.rough), mode)
     if difference(site.asker.law(site.rough, site.top, told), site.law) > AGREE:
@@ -157,23 +155,30 @@ def silent(site: Site) -> str:
 
 
 def _judged(site: Site, mode: str) -> str:
+    along: list[Drawn] = []
     if site.table.ids:
         drawn = gathered(site, mode)
+        with lies_fail():
+            along = _rollouts(site, mode)
     else:
         drawn = worded.gathered(site, mode, 1 + 1_000_000 * list(_DRAWS).index(mode))
-    shown = dict(site.asker.shown)
-    found = follows(drawn, EACH)
-    where = f"{_TOLD_AS[mode]}: {sum(len(d.tokens) for d in drawn)} draws at {len(drawn)} prefixes"
-    said = _shown(shown)
-    if not found.holds:
+    where, said = _TOLD_AS[mode], _shown(site.asker.shown)
+    # apart: many prefixes with one draw each would drown what few with many draws say
+    parts = [part for part in (drawn, along) if part]
+    tests = [follows] if not site.table.ids else [follows, repeats]
+    level = EACH / (len(parts) * len(tests))
+    judged = [test(part, level) for part in parts for test in tests]
+    seen = "; ".join(found.evidence for found in judged)
+    if not all(found.holds for found in judged):
+        drawn = drawn + along
         settings = estimate(drawn)
         named = ", ".join(map(in_words, settings)) or "no setting that is known explains it"
         says = f"; the server itself says {said}" if said else ""
         written = [_written(s) for s in settings]
-        raise Fails(f"{where}, {found.evidence}; estimated: {named}{says}", written)
+        raise Fails(f"{where}: {seen}; estimated: {named}{says}", written)
     if mode == NEUTRAL and said:
-        raise Fails(f"{where} fit the law, but the server says that it runs with {said}")
-    return f"{where}, {found.evidence}"
+        raise Fails(f"{where}: draws fit the law, but the server says that it runs with {said}")
+    return f"{where}: {seen}"
 
 
 def _shown(shown: Mapping[str, Any]) -> str:
@@ -205,6 +210,8 @@ def _written(setting: Setting) -> dict[str, Any]:
 
 def sampling_fields(site: Site) -> str:
     """Do temperature, top-k and top-p do what they say?"""
+    if not site.table.ids:
+        raise NotAsked("laws of this dialect are known by text alone")
     _need_chance(site)
     assert site.law is not None
     whole = site.longest == site.vocab

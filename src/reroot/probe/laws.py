@@ -13,6 +13,7 @@ from ..generators.remote.wire import Fault
 from . import worded
 from .asking import Ask, Fails, NotAsked, lies_fail
 from .plan import plan
+from .repeats import again
 from .site import AGREE, Place, Site, entropy
 
 MASS = 1e-2
@@ -22,8 +23,8 @@ _LENGTHS = (1000, 100, 20, 5, 1)
 _CANDIDATES = 12
 """Prompts among which the one of highest entropy is chosen."""
 _TEXTS = ("The", "I am", "1, 2,", "It was the", "Dear", "x =", "My name is", "Once upon a")
-_WORN, _PLACES = 6, 4
-"""Prompts tried that repeat tokens; prompts at which is drawn, besides the roughest."""
+_WORN, _PLACES = 12, 3
+"""Prompts tried that repeat tokens; prompts at which is drawn, besides the roughest and the most worn."""
 _SPELT = "the other"
 
 
@@ -122,22 +123,21 @@ def find_places(site: Site) -> None:
     """Find prompts at which every hidden setting would show somewhere, and their laws; first a rough one."""
     prompts = _candidates(site)
     listed = [site.asker.law(prompt, site.top) for prompt in prompts]
-    # short ones are drawn at more often
     rough = int(np.argmax([entropy(law) for law in listed[:_CANDIDATES]]))
     likely = listed[rough][0][:24]
     for i in range(_WORN):
-        some = tuple(int(t) for t in site.rng.permutation(likely)[: 4 + 4 * (i % 2)])
-        worn = (*some, *some, *some[:2]) if i % 2 == 0 else (*prompts[rough], *some)
+        some = tuple(int(t) for t in site.rng.permutation(likely)[: 5 + 5 * (i % 2)])
+        worn = (*prompts[rough], *some) if i % 2 else (*some, *some, *some[:2])
         prompts.append(worn)
         listed.append(site.asker.law(worn, site.top))
     none = np.empty(0, dtype=np.int64)
-    planned = plan(
-        [site.drawn(law, none, u) for u, law in zip(prompts, listed, strict=True)], 1000, _PLACES
-    )
-    shares = {rough: 0.0} | {i: n / 1000 for i, n in planned}
+    drawn = [site.drawn(law, none, u) for u, law in zip(prompts, listed, strict=True)]
+    shares = dict.fromkeys((rough, int(np.argmin([abs(again(d) - 0.4) for d in drawn]))), 0.3)
+    for i, n in plan(drawn, 1000, _PLACES):
+        shares[i] = max(shares.get(i, 0.1), n / 1000)
     for i, share in shares.items():
         law = site.asker.law(prompts[i], site.whole)
-        site.places.append(Place(prompts[i], law, max(share, 0.2)))
+        site.places.append(Place(prompts[i], law, share))
         site.lists.append((prompts[i], law))
 
 

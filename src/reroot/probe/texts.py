@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BackendError, InvalidInput
+from ..generators.remote.dialects import Call
 from ..generators.remote.wire import Fault
 from ..types import Chat
 from .asking import Fails, NotAsked, lies_fail
@@ -13,7 +14,8 @@ from .site import Site
 
 _PIECE = "1 + 1 =\n"
 """A text that two of which are the tokens of both: nothing joins a line break and a digit."""
-_CUT, _REST = "My favourite anim", "al"
+_CUTS = (("My favourite anim", "al"), ("t", "he"), ("I do", "n't"), ("thr", "ee"))
+"""Texts cut inside a word, which most tokenizers have a token for."""
 _ANSWER = "The answer is"
 
 
@@ -75,17 +77,22 @@ def text_boundaries(site: Site) -> str:
         speech = site.speech
         if speech is None:
             raise NotAsked("no tokenizer is known; name one with --tokenizer")
-        cut = speech.encode_continuation(_CUT), speech.encode_continuation(_REST)
-        joined = speech.encode_continuation(_CUT + _REST)
-        what = "are others" if cut[0] + cut[1] != joined else "are the same"
-        return f"prompts are ids: those of {_CUT!r} + {_REST!r} go in as they are (joined, they {what})"
-    apart, joined = count(site, _CUT), count(site, _CUT + _REST)
-    if joined <= apart:
-        raise Fails(
-            f"{_CUT!r} is {apart} tokens, and {_CUT + _REST!r} is {joined}: a text that is continued "
-            f"is read anew, and what was drawn cannot be given back"
-        )
-    return f"{_CUT!r} is {apart} tokens, and {_CUT + _REST!r} is {joined}"
+        for cut, rest in _CUTS:
+            apart = speech.encode_continuation(cut) + speech.encode_continuation(rest)
+            if apart != speech.encode_continuation(cut + rest):
+                site.asker.ask([Call(apart, seed=1)])
+                return (
+                    f"prompts are ids: {cut!r} + {rest!r} is read as {len(apart)} tokens, as sent"
+                )
+        return "prompts are ids; of the words tried none is spelt otherwise in two parts"
+    for cut, rest in _CUTS:
+        apart, joined = count(site, cut), count(site, cut + rest)
+        if joined <= apart:
+            raise Fails(
+                f"{cut!r} is {apart} tokens, and {cut + rest!r} is {joined}: a text that is continued is "
+                f"read anew, and what was drawn cannot be given back"
+            )
+    return "of the words tried none is read as fewer tokens when it is continued"
 
 
 def begin_token(site: Site) -> str:

@@ -17,7 +17,7 @@ from .sampling_law import Drawn
 from .site import Site, Worded, entropy
 
 _TEXTS = ("My", "The", "It is", "1, 7,", "So", "Once upon")
-_DRAWS = 192
+_DRAWS = 512
 """Draws of one token, in as few calls as the server takes."""
 _MANY = 1 << 17
 """Stands for the size of a vocabulary that nobody tells."""
