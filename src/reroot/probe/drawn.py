@@ -29,7 +29,8 @@ class Drawn:
         vocab: K; a list of K tokens is the whole law.
         generated: how many tokens at the end of the prefix the server wrote in the same answer; some
             servers count only those as used.
-        log_partition: nats, log Σ exp(logits) at this prefix, where a reference model tells it.
+        log_partition: what log Σ exp(logits) can be at this prefix, nats, where a reference model or
+            ``log_partition`` tells it; nothing: anything.
 
     Raises:
         InvalidInput: lengths differ, a token is outside 0…K − 1 or listed twice, a log-probability is nan
@@ -42,7 +43,7 @@ class Drawn:
     prefix: tuple[int, ...]
     vocab: int
     generated: int = 0
-    log_partition: float | None = None
+    log_partition: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_int("vocab", self.vocab, 1)

@@ -9,7 +9,9 @@ from scipy import special
 
 from ..types import FloatArray
 from .drawn import Drawn, Setting, as_draws
-from .tempering import Ranked, Temperature, ranked, temperature
+from .penalties import Penalty, applied, penalties
+from .penalties import setting as penalty_setting
+from .tempering import FEW, Ranked, Temperature, ranked, temperature, untouched
 from .truncation import CHAINS, NEUTRAL, Region, region
 
 _DETECT = 1e-3
@@ -30,13 +32,26 @@ def estimate(drawn: Drawn | Sequence[Drawn]) -> tuple[Setting, ...]:
     ats = [ranked(one) for one in draws]
     if all(at.ranks.max() == 0 for at in ats):
         return _greedy(ats)
-    heat = temperature(ats)
+    fresh = temperature([at for one in draws if (at := untouched(one)) is not None])
     found: list[tuple[float, Setting]] = []
+    if punished := penalties(draws, fresh):
+        best, heat = punished[0], fresh
+        ats = _after(draws, best)
+        found.append((best.gain, penalty_setting(punished)))
+    else:
+        heat = temperature(ats)
     if heat.against > _FALL:
         found.append((heat.against, Setting("temperature", heat.value, heat.low, heat.high)))
     found += _truncation(ats, heat)
     found.sort(key=lambda one: -one[0])
     return tuple(setting for _, setting in found)
+
+
+def _after(draws: Sequence[Drawn], penalty: Penalty) -> list[Ranked]:
+    """Laws with a penalty on them: those alone that it leaves as they are, if there are any with enough draws."""
+    pairs = list(zip(draws, penalty.offsets, strict=True))
+    clean = [one for one, c in pairs if c is None and one.n >= FEW]
+    return [ranked(one) for one in clean] or [applied(one, penalty, c or 0.0) for one, c in pairs]
 
 
 def _greedy(ats: Sequence[Ranked]) -> tuple[Setting, ...]:

@@ -31,6 +31,7 @@ from ..checks import check_between
 from ..types import FloatArray, IntArray
 from .drawn import Drawn, Finding, Setting, as_draws
 from .hidden_settings import estimate
+from .penalties import log_partition
 from .plan import plan
 from .same_law import same_law, two_samples
 
@@ -40,6 +41,7 @@ __all__ = [
     "Setting",
     "estimate",
     "follows",
+    "log_partition",
     "plan",
     "same_law",
     "two_samples",
@@ -51,7 +53,8 @@ _MOST = 25.0
 """Nats from which on surprisals count alike."""
 _EXPECTED, _BINS = 4.0, 40
 """Counts are tested of the tokens that are expected so often, and of so many at most."""
-_FFT_ERROR = 1e-11
+_ERROR = 1e-11
+"""Of a convolution, at most."""
 
 
 def follows(drawn: Drawn | Sequence[Drawn], level: float) -> Finding:
@@ -90,8 +93,6 @@ def surprisal(laws: Sequence[FloatArray], ranks: Sequence[IntArray]) -> tuple[fl
     if any((law[rank] == 0).any() for law, rank in zip(laws, ranks, strict=True)):
         return float("inf"), 0.0
     step, total, mean, variance, seen = _MOST / _STEPS, 0, 0.0, 0.0, 0.0
-    length = 1 << (sum(map(len, ranks)) * _STEPS).bit_length()
-    transform = np.ones(length // 2 + 1, dtype=np.complex128)
     places: list[tuple[int, FloatArray]] = []
     for law, rank in zip(laws, ranks, strict=True):
         some = law > 0
@@ -99,18 +100,44 @@ def surprisal(laws: Sequence[FloatArray], ranks: Sequence[IntArray]) -> tuple[fl
         s[some] = np.minimum(-np.log(law[some]), _MOST)
         place = np.minimum(np.rint(s / step).astype(np.int64), _STEPS)
         masses = np.bincount(place, law, _STEPS + 1).astype(np.float64)
-        transform *= np.fft.rfft(masses, length) ** len(rank)
         places.append((len(rank), masses))
         total += int(place[rank].sum())
         seen += float(s[rank].sum())
         mean += len(rank) * float(law @ s)
         variance += len(rank) * float(law @ s**2 - (law @ s) ** 2)
-    sums = np.fft.irfft(transform, length)
-    sides = [float(sums[: total + 1].sum()), float(sums[total:].sum())]
-    p = max(min(sides), 0.0) + _FFT_ERROR
-    if p < 1e3 * _FFT_ERROR:  # the convolution is rounding here
+    p = _convolved(places, total)
+    if p < 1e3 * _ERROR:  # the convolution is rounding here
         p = min(p, *_chernoff(places, total))
     return (seen - mean) / variance**0.5 if variance > 1e-12 else 0.0, min(1.0, 2 * p)
+
+
+def _convolved(places: Sequence[tuple[int, FloatArray]], total: int) -> float:
+    """Probability of the smaller side of ``total`` among the sums of lattice places, at most ``_ERROR`` too large.
+
+    Sums are worked out modulo a length that all but ``_ERROR`` of them are within.
+    """
+    at = np.arange(_STEPS + 1)
+    means = [float(masses @ at) for _, masses in places]
+    center = round(sum(n * mean for (n, _), mean in zip(places, means, strict=True)))
+    spread = sum(n * (m @ at**2 - mean**2) for (n, m), mean in zip(places, means, strict=True))
+    length, full = 4 * _STEPS, sum(n for n, _ in places) * _STEPS + 1
+    while length < min(full, 20 * max(spread, 0.0) ** 0.5):
+        length *= 2
+    while length < 2 * full:
+        beyond = (
+            _chernoff(places, center - length // 2)[0],
+            _chernoff(places, center + length // 2)[1],
+        )
+        if sum(beyond) < _ERROR:
+            break
+        length *= 2
+    transform = np.ones(length // 2 + 1, dtype=np.complex128)
+    for n, masses in places:
+        transform *= np.fft.rfft(masses, length) ** n
+    first = center - length // 2
+    sums = np.roll(np.fft.irfft(transform, length), -(first % length))
+    here = int(np.clip(total - first, 0, length - 1))
+    return max(min(float(sums[: here + 1].sum()), float(sums[here:].sum())), 0.0) + _ERROR
 
 
 def _chernoff(places: Sequence[tuple[int, FloatArray]], total: int) -> tuple[float, float]:
