@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ..errors import BackendError, InvalidInput
 from ..generators.remote.dialects import Call, Dialect, spelt
 from ..generators.remote.queue import DepthFirst
-from ..generators.remote.replies import NoReply, Ranked, Read, Row, read
+from ..generators.remote.replies import NoReply, Ranked, Read, Row, read, shortened
 from ..generators.remote.wire import Fault, Wire
 
 _T = TypeVar("_T")
@@ -142,7 +142,17 @@ class Asker:
         """The JSON that a path answers to a body of the caller's own, paid for by ``cost`` of it."""
         if worst > self.left:
             raise OutOfBudget(f"up to {worst:,} tokens, and {max(0, self.left):,} are left")
-        return self.wire.wait(self._tried(path, body, worst, (), lambda answer: answer, cost))
+
+        def reading(answer: Any) -> Any:
+            try:
+                cost(answer)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+                kind = type(error).__name__
+                said = shortened(answer)
+                raise NoReply(f"an answer counts no tokens ({kind}: {error}): {said}") from None
+            return answer
+
+        return self.wire.wait(self._tried(path, body, worst, (), reading, cost))
 
     def _worst(self, ask: Ask | Call) -> int:
         """Tokens that a call may cost: a text has at most one per byte, and what the server puts around it."""

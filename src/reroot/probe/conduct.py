@@ -195,11 +195,12 @@ def _ends(site: Site, rows: Sequence[Row]) -> str:
 
 def service(site: Site) -> str:
     """Were calls answered at once, in the dialect's shape?"""
-    faults = site.asker.faults
+    faults, busy = site.asker.faults, site.asker.wire.repeated
+    told = f"; it said {busy} times that it was busy" if busy else ""
     if not faults:
-        return f"{site.asker.answered:,} calls were answered, none had to be asked again"
+        return f"{site.asker.answered:,} calls were answered, none had to be asked again{told}"
     kinds, calls = ", ".join(sorted({_kind(f) for f in faults})), site.asker.answered + len(faults)
-    seen = f"{len(faults)} of {calls:,} calls had to be asked again: {kinds}"
+    seen = f"{len(faults)} of {calls:,} calls had to be asked again: {kinds}{told}"
     if len(faults) > _FAULTS * calls:
         raise Fails(seen)
     return seen

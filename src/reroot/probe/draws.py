@@ -18,7 +18,7 @@ from ..generators.remote.replies import Ranked, Row
 from ..types import IntArray
 from . import worded
 from .asking import Ask, Fails, NotAsked, lies_fail
-from .repeats import repeats
+from .repeats import REPEATS, repeats
 from .sampling_law import Drawn, Setting, estimate, follows
 from .site import AGREE, EACH, Site, entropy
 
@@ -116,8 +116,9 @@ def _rollouts(site: Site, mode: str) -> list[Drawn]:
     told = _told(site, Call(site.rough), mode)
     if difference(site.asker.law(site.rough, site.top, told), site.law) > AGREE:
         return []  # lists there are of another law than the base law
+    start = 900 + 100 * list(_DRAWS).index(mode)
     call = Call(site.rough, length=_LENGTH, top=site.top)
-    asked = [replace(told, call=replace(call, seed=900 + i)) for i in range(_ROLLOUTS)]
+    asked = [replace(told, call=replace(call, seed=start + i)) for i in range(_ROLLOUTS)]
     found: list[Drawn] = []
     for row in site.asker.rows(asked):
         for t, (token, (ids, logs)) in enumerate(zip(row.ids, row.lists, strict=False)):
@@ -164,15 +165,18 @@ def _judged(site: Site, mode: str) -> str:
         drawn = worded.gathered(site, mode, 1 + 1_000_000 * list(_DRAWS).index(mode))
     where, said = _TOLD_AS[mode], _shown(site.asker.shown)
     # apart: many prefixes with one draw each would drown what few with many draws say
-    parts = [part for part in (drawn, along) if part]
-    tests = [follows] if not site.table.ids else [follows, repeats]
-    level = EACH / (len(parts) * len(tests))
-    judged = [test(part, level) for part in parts for test in tests]
+    tests = [(follows, drawn)]
+    tests += [(follows, along), (repeats, along)] if along else []
+    tests += [(repeats, drawn + along)] if site.table.ids else []
+    judged = [test(part, EACH / len(tests)) for test, part in tests]
     seen = "; ".join(found.evidence for found in judged)
     if not all(found.holds for found in judged):
         drawn = drawn + along
         settings = estimate(drawn)
-        named = ", ".join(map(in_words, settings)) or "no setting that is known explains it"
+        names = [in_words(setting) for setting in settings]
+        if any(found.name == REPEATS and not found.holds for found in judged):
+            names += ["a penalty on tokens that came before"]
+        named = ", ".join(names) or "no setting that is known explains it"
         says = f"; the server itself says {said}" if said else ""
         written = [_written(s) for s in settings]
         raise Fails(f"{where}: {seen}; estimated: {named}{says}", written)

@@ -9,6 +9,8 @@ from scipy.stats import binom
 
 from .drawn import Drawn, Finding
 
+REPEATS = "repeats"
+
 
 def again(drawn: Drawn) -> float:
     """Probability, by the stated list, of a token that is in the prefix."""
@@ -35,4 +37,4 @@ def repeats(drawn: Sequence[Drawn], level: float) -> Finding:
     mean = float((np.arange(len(law)) * law).sum())
     p = min(1.0, 2 * float(min(law[: count + 1].sum(), law[count:].sum())))
     seen_as = f"{count} of {n} draws repeat a token, {mean:.1f} were expected (p = {p:.2g})"
-    return Finding("repeats", p >= level, seen_as, p)
+    return Finding(REPEATS, p >= level, seen_as, p)

@@ -26,8 +26,8 @@ from .drawn import Drawn
 _T = TypeVar("_T")
 LEVEL = 0.01
 """Probability that an honest server is accused by any of the statistical claims together."""
-TESTS = 12
-"""Statistical tests in one probe, at most: each has ``LEVEL / TESTS``."""
+TESTS = 6
+"""Claims in which chance is involved: each has ``LEVEL / TESTS``."""
 EACH = LEVEL / TESTS
 AGREE = 5e-3
 """Nats by which one log-probability may differ in two answers: engines compute in parallel, in short floats."""
