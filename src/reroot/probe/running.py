@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -117,10 +117,7 @@ def probe(
     try:
         tests = (*TESTS, Test("reference", partial(compare, reference), chance=True))
         on_start(len(tests) + 1, 0)
-        found: dict[str, Claim] = {}
-        for test in tests:
-            found[test.name] = settled(site, test, found)
-            on_claim(test.name)
+        found = settle(site, tests, on_claim)
         if not site.asker.answered:
             raise BackendError(f"nothing can be probed: {found['continuations'].evidence}")
         found["service"] = settled(site, Test("service", conduct.service), found)
@@ -128,6 +125,17 @@ def probe(
         return _profile(site, found)
     finally:
         site.asker.wire.close()
+
+
+def settle(
+    site: Site, tests: Sequence[Test], on_claim: Callable[[str], object] = lambda name: None
+) -> dict[str, Claim]:
+    """Name → claim, in order; what a test needs comes before it."""
+    found: dict[str, Claim] = {}
+    for test in tests:
+        found[test.name] = settled(site, test, found)
+        on_claim(test.name)
+    return found
 
 
 def settled(site: Site, test: Test, found: dict[str, Claim]) -> Claim:
