@@ -34,14 +34,16 @@ def peaked(vocab: int, top: float, rng: np.random.Generator) -> np.ndarray:
     return normal(np.append(np.log(top), np.log(1 - top) + flat(vocab - 1, rng, 1.0)))
 
 
-def short(vocab: int, several: int, tail: float, rng: np.random.Generator) -> np.ndarray:
+def short(
+    vocab: int, several: int, tail: float, rng: np.random.Generator, spread: float = 0.6
+) -> np.ndarray:
     """Several tokens of like probability, and little else."""
-    head = np.log(1 - tail) + normal(rng.normal(0, 0.6, several))
+    head = np.log(1 - tail) + normal(rng.normal(0, spread, several))
     return normal(np.append(head, np.log(tail) + flat(vocab - several, rng)))
 
 
 def shapes(vocab: int, seed: int = 0) -> list[np.ndarray]:
-    """Two flat laws, two peaked ones, two short ones."""
+    """Two flat laws, two peaked ones, an uneven and an even short one."""
     rng = np.random.default_rng(seed)
     return [
         flat(vocab, rng),
@@ -49,7 +51,7 @@ def shapes(vocab: int, seed: int = 0) -> list[np.ndarray]:
         peaked(vocab, 0.3, rng),
         peaked(vocab, 0.5, rng),
         short(vocab, 6, 0.03, rng),
-        short(vocab, 10, 0.04, rng),
+        short(vocab, 20, 0.02, rng, 0.3),
     ]
 
 

@@ -12,7 +12,12 @@ from reroot.probe.site import connect
 
 
 def claims(
-    server: Server, folder: Path | None, *names: str, dialect: str = "", budget: int = 20_000, seed: int = 0
+    server: Server,
+    folder: Path | None,
+    *names: str,
+    dialect: str = "",
+    budget: int = 20_000,
+    seed: int = 0,
 ) -> dict[str, Claim]:
     """What becomes of ``names`` and of what they need; lists too, as draws rest on them."""
     wanted = {*names}

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .experiments import reproduce
     from .pages import report
     from .runs.compare import Comparison, compare
+    from .runs.diagnosing import Diagnosis, diagnose
     from .runs.run import RunResult, run
     from .runs.task_check import check
     from .runs.values import with_value
@@ -58,6 +59,7 @@ _LAZY = {
         ("Budget", "Chat", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"
     ),
     **dict.fromkeys(("Comparison", "compare"), ".runs.compare"),
+    **dict.fromkeys(("Diagnosis", "diagnose"), ".runs.diagnosing"),
     **dict.fromkeys(("Problem", "Task"), ".tasks.base"),
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
@@ -92,6 +94,7 @@ __all__ = [
     "Contract",
     "Control",
     "Cost",
+    "Diagnosis",
     "Finding",
     "InvalidInput",
     "MissingDependency",
@@ -115,6 +118,7 @@ __all__ = [
     "check",
     "compare",
     "describe",
+    "diagnose",
     "diagnosis",
     "families",
     "generators",

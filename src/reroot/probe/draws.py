@@ -17,7 +17,7 @@ from ..generators.remote.laws import drawn as drawn_law
 from ..generators.remote.replies import Ranked, Row
 from ..types import IntArray
 from . import worded
-from .asking import Ask, Fails, NotAsked, lies_fail
+from .asking import Ask, Fails, NotAsked, OutOfBudget, lies_fail
 from .repeats import REPEATS, repeats
 from .sampling_law import Drawn, Setting, estimate, follows
 from .site import AGREE, EACH, Site, entropy
@@ -30,6 +30,8 @@ _TOLD_AS = {
 }
 _DRAWS = {NEUTRAL: 500, ALONE: 300, SILENT: 700}
 """How many draws of one token; most where settings are most likely to hide."""
+_SHARE = {NEUTRAL: 0.2, ALONE: 0.1, SILENT: 0.22}
+"""Of the budget, at most."""
 _ROLLOUTS, _LENGTH = 8, 24
 """Outputs whose own tokens may be punished when they come again."""
 _TOLD = (Sampling(0.5), Sampling(1.0, 1.0, 3), Sampling(1.0, 0.5, 0))
@@ -97,14 +99,31 @@ def _told(site: Site, call: Call, mode: str) -> Ask:
     return Ask(call, silent=True, extra=alone)
 
 
-def gathered(site: Site, mode: str) -> list[Drawn]:
-    """Draws at the places, beside the laws that are stated there where every field is neutral."""
+def _more(site: Site, mode: str) -> list[Drawn]:
+    """Further draws, to name what is hidden; none where the budget does not reach."""
+    if not site.table.ids:
+        return []
+    try:
+        return gathered(site, mode, 500_000_000)
+    except OutOfBudget:
+        return []
+
+
+def gathered(site: Site, mode: str, start: int = 0) -> list[Drawn]:
+    """Draws at the places, beside the laws that are stated there where every field is neutral.
+
+    Args:
+        start: of the seeds.
+    """
     shares = sum(place.share for place in site.places)
+    prompts = sum(place.share * len(place.prompt) for place in site.places) / shares
+    each = 1 + prompts / min(site.choices, 64)  # tokens of one draw
+    most = min(_DRAWS[mode], int(_SHARE[mode] * site.asker.budget / each))
     found: list[Drawn] = []
     with lies_fail():
         for i, place in enumerate(site.places):
-            n = round(_DRAWS[mode] * place.share / shares)
-            seed = 10_000_000 * (1 + list(_DRAWS).index(mode)) + 1_000_003 * i
+            n = max(1, round(most * place.share / shares))
+            seed = start + 10_000_000 * (1 + list(_DRAWS).index(mode)) + 1_000_003 * i
             tokens = draw(site, place.prompt, n, mode, seed)
             found.append(site.drawn(place.law, tokens, place.prompt))
     return found
@@ -172,7 +191,7 @@ def _judged(site: Site, mode: str) -> str:
     seen = "; ".join(found.evidence for found in judged)
     if not all(found.holds for found in judged):
         drawn = drawn + along
-        settings = estimate(drawn)
+        settings = estimate(drawn) or estimate(drawn + _more(site, mode))
         names = [in_words(setting) for setting in settings]
         if any(found.name == REPEATS and not found.holds for found in judged):
             names += ["a penalty on tokens that came before"]

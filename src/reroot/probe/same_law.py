@@ -1,4 +1,18 @@
-"""Whether a server's law is that of a reference model: token by token, or by samples."""
+"""Whether a server's law is that of a reference model: token by token, or by samples.
+
+**With ids and log-probabilities** nothing is left to chance: each stated log-probability is compared with that of the
+reference at the same prefix, of tokens that either gives 10⁻⁵. What differs is named by its shape:
+
+* **equal within rounding**: at most 0.005 nats anywhere;
+* **a temperature**: stated against reference log-probabilities lie on a line, per prefix, of slope 1/T ≠ 1 (F-test);
+* **renormalized**: all of a list are off by the same amount, as where a list sums to 1;
+* **other template**: some prefixes agree within rounding and others do not, so it is their reading that differs;
+* **quantized weights** or another precision: unstructured differences, with a median KL of at most 0.3 nats;
+* **other weights**: anything else. A template that changes every prefix looks the same.
+
+**By samples**, where there are no log-probabilities, a permutation test compares rows drawn at one prompt. It is
+exact at any number of rows; with some hundred it sees differences of some tenths in probability, not quantization.
+"""
 
 from __future__ import annotations
 
@@ -141,8 +155,8 @@ def two_samples(
 ) -> Finding:
     """Whether two sets of token rows come from one law: an exact permutation test.
 
-    The statistic is χ²-like: over all beginnings of up to 4 tokens, the squared difference of their shares in both
-    sets over how often they occur at all. Permutations stop early once the p-value cannot be small
+    The statistic is χ²-like: over all beginnings of up to 4 tokens, and all tokens at each of 4 places, the squared
+    difference of their shares in both sets over how often they occur at all. Permutations stop early once the p-value cannot be small
     (Besag & Clifford 1991), which leaves it exact.
 
     Args:
@@ -178,12 +192,13 @@ def two_samples(
 
 
 def _likeness(rows: Sequence[tuple[int, ...]]) -> FloatArray:
-    """(rows, rows) Σ over common beginnings of 1/how many rows begin so."""
+    """(rows, rows) Σ over what two rows have in common of 1/how many rows have it."""
     gram = np.zeros((len(rows), len(rows)))
-    for depth in range(1, _DEPTH + 1):
-        heads = [row[:depth] for row in rows]
-        index = {head: i for i, head in enumerate(dict.fromkeys(heads))}
-        code, counts = np.array([index[head] for head in heads]), Counter(heads)
-        weight = np.array([1 / counts[head] for head in heads])
+    beginnings = [[row[: t + 1] for row in rows] for t in range(_DEPTH)]
+    places = [[row[t : t + 1] for row in rows] for t in range(1, _DEPTH)]
+    for parts in beginnings + places:
+        index = {part: i for i, part in enumerate(dict.fromkeys(parts))}
+        code, counts = np.array([index[part] for part in parts]), Counter(parts)
+        weight = np.array([1 / counts[part] for part in parts])
         gram += (code[:, None] == code[None, :]) * weight[:, None]
     return gram

@@ -253,13 +253,13 @@ def _roundness_of_rank(k: float) -> int:
 
 
 def roundest(low: float, high: float) -> tuple[int, float]:
-    """The multiple of 0.1, 0.05, 0.01, … in (low, high], the coarsest there is, and how many were tried.
+    """The multiple of 0.1, 0.05, 0.01, … in the middle of (low, high], the coarsest there is, and how many were tried.
 
     ``high`` itself where no multiple of 10⁻⁶ lies there.
     """
     for tried in range(11):
         step = 10.0 ** -(tried // 2 + 1) / (1 + tried % 2)
-        candidate = round(float(np.floor(high / step * (1 + 1e-9))) * step, 8)
+        candidate = round(round((low + high) / 2 / step) * step, 8)
         if low < candidate <= high * (1 + 1e-9):
             return tried, candidate
     return 11, high
