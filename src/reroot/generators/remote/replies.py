@@ -21,6 +21,10 @@ _ROUNDING = 1e-3
 """Nats by which equal log-probabilities may differ in one answer, and be above 0."""
 
 
+class NoReply(BackendError):
+    """An answer that has not the shape of its dialect."""
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One continuation as a server states it.
@@ -62,13 +66,13 @@ def read(table: Dialect, call: Call, answer: Any) -> Read:
     """The answer to ``call``, checked against it.
 
     Raises:
-        BackendError: it has another shape, is about other tokens or settings, or states
+        BackendError: it has another shape (``NoReply``), is about other tokens or settings, or states
             impossible numbers; says which.
     """
     try:
         found = _READERS[table.reader](answer, call)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise BackendError(
+        raise NoReply(
             f"the server's answer is no {table.name} reply ({type(error).__name__}: {error}): "
             f"{shortened(answer)}"
         ) from None
