@@ -196,12 +196,12 @@ def test_it_dies_in_the_middle_and_goes_on(
     """What is drawn after it came back is what would have been drawn: seeds are honoured."""
     rule = pair.remote.stops(())
     asked = [
-        Request(pair.prompt, length=24, stop=rule, key=(i, 7), report=Report.LOGPROB)
+        Request(pair.prompt, (), 1, 60 if i else 2, Report.LOGPROB, stop=rule, key=(i, 7))
         for i in range(12)
     ]
     known = [reply.continuation(0) for reply in pair.remote.answer(asked)]
     futures = pair.remote.submit(asked)
-    wait(futures[:1], timeout=100)
+    wait(futures[:1], timeout=100)  # some engines work on all of them together
     engine.kill()
     back = threading.Timer(0.5, engine.start)
     with caplog.at_level(logging.WARNING, "reroot.remote"):

@@ -40,7 +40,7 @@ def probe(
         reroot probe http://localhost:8000 --tokenizer FOLDER --out profiles/local
 
     Args:
-        endpoint: http://HOST:PORT[/MODEL], DIALECT:http://… (vllm, llamacpp, sglang, completions, chat,
+        endpoint: http://HOST:PORT, http://HOST:PORT/MODEL, DIALECT:http://… (vllm, llamacpp, sglang, completions, chat,
             responses) or openai:MODEL.
         out: Folder for profile.json and profile.html; one that has a profile is refused.
         budget_tokens: Most tokens, prompts and continuations together; what does not fit is undetermined.
