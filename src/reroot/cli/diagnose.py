@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInput
 from .app import command, console, say_page
 from .console import PlainConsole, print_json
 from .data import with_data
 from .progress import EVERY
 
 
-@command("skip_bad", "chat", "trust_remote_code", "json")
+@command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
 def diagnose(
     *,
-    model: str,
+    model: str = "",
     task: str = "",
     group: int = 8,
     per_step: int = 8,
@@ -38,6 +39,7 @@ def diagnose(
     device: str = "cpu",
     trust_remote_code: bool = False,
     json: bool = False,
+    selftest: bool = False,
 ) -> None:
     """Why is my reward zero, what would change it, and what would that cost?
 
@@ -77,7 +79,13 @@ def diagnose(
         device: cpu or cuda.
         trust_remote_code: Run Python code that the model brings along.
         json: Print diagnosis.json and nothing else to stdout.
+        selftest: Diagnose problems whose cause is known by construction instead, and print how often it is found.
     """
+    if selftest:
+        _selftest(json=json)
+        return
+    if not model:
+        raise InvalidInput("name a model, as in --model smollm2, or --selftest")
     from ..pages.diagnosis.page import write_diagnosis
     from ..runs.diagnosing import diagnose as run_diagnosis
     from ..runs.models import Load
@@ -107,6 +115,26 @@ def diagnose(
     else:
         tell_diagnosis(found.summary)
     say_page(out, lambda: write_diagnosis(out, found.summary))
+
+
+SELFTEST_SEEDS = 4
+
+
+def _selftest(*, json: bool) -> None:
+    """Diagnose every constructed case, and print the table of confusion."""
+    from ..pages.diagnosis.terminal import confusion_table
+    from ..runs.diagnosing.selftest import confusion, rates, selftest
+
+    outcomes = selftest(SELFTEST_SEEDS, told=_teller())
+    table, shares = confusion(outcomes), rates(outcomes)
+    if json:
+        print_json({"confusion": table, **shares})
+        return
+    console.print(confusion_table(table))
+    console.say(
+        f"{len(outcomes)} diagnoses: {shares['right']:.1%} right, {shares['wrong']:.1%} wrong, the rest "
+        f"undetermined; {shares['tokens']:,.0f} tokens each"
+    )
 
 
 def _teller() -> Any:

@@ -52,6 +52,9 @@ class Examination:
         how: how attempts are made.
         folder: where they are kept.
         told: called with a line as it goes on.
+        seed: of the attempts.
+        reaches: measure the reach of silent problems, and what places in demonstrations are worth.
+        answers: right answers of other problems, to see how often answers stand in outputs by accident.
 
     Attributes:
         patients: one per problem.
@@ -73,13 +76,16 @@ class Examination:
         folder: RunFolder | None = None,
         told: Progress = lambda line: None,
         seed: int = 0,
+        reaches: bool = True,
+        answers: Sequence[str] = (),
     ) -> None:
         test = group_test(group)
         self.patients = [Patient(e, test, remedy or 4 * group * e.horizon) for e in episodes]
         self.generator, self.group, self.budget, self.granted = generator, group, budget, granted
         self.spent, self.notes = 0, list[str]()
         self._how, self._folder, self._told, self._seed = how or Execution(), folder, told, seed
-        self._law = granted.sampling or Sampling()
+        self._law, self._reaches = granted.sampling or Sampling(), reaches
+        self._answers = [*(e.problem.answer for e in episodes), *answers]
         self.attempts: dict[str, Attempt] = {}
 
     def run(self) -> None:
@@ -90,6 +96,8 @@ class Examination:
         self._tell(f"{len(silent)} of {len(self.patients)} problems are silent")
         self._force(silent)
         self._walk([p for p in silent if self._cause(p) in (Cause.UNDETERMINED, Cause.ACCESS)])
+        if not self._reaches:
+            return
         self._reach(silent)
         self._start_from_demonstrations([p for p in silent if self._cause(p) == Cause.ACCESS])
 
@@ -133,9 +141,8 @@ class Examination:
             for p in made:
                 p.rollouts += made[p]
             if start == LOOK:
-                answers = [p.episode.problem.answer for p in self.patients]
                 for p in self.patients:
-                    p.note_accidents(answers)
+                    p.note_accidents(self._answers)
             self._remove_limits(list(made), seeds)
             if len(made) < len(going):
                 self.notes.append(

@@ -109,7 +109,7 @@ def _at(
         "all_right": share - wrong,
         "first_signal": {
             "steps": quantiles(law),
-            "tokens": tokens_of(law, per_step * group * length),
+            "tokens": tokens_of(law, min(per_step, len(patients)) * group * length),
         },
     }
 

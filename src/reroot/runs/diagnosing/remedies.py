@@ -72,7 +72,7 @@ class Remedies:
         self, name: str, needs: str, silent: FloatArray, cost: float, evidence: str
     ) -> dict[str, Any]:
         law = first_signal(np.clip(silent, 0.0, 1.0), self._per_step)
-        tokens = tokens_of(law, self._per_step * cost)
+        tokens = tokens_of(law, min(self._per_step, silent.shape[1]) * cost)
         return {"name": name, "needs": needs, "tokens": dict(tokens), "evidence": evidence}
 
     def _larger_groups(self) -> list[dict[str, Any]]:
