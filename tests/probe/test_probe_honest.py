@@ -94,7 +94,7 @@ def test_the_count_of_repeats_errs_as_rarely_as_it_says() -> None:
         for b in range(31):
             drawn = [
                 Drawn(
-                    np.array([5, 6]), np.log([0.3, 0.7]), np.repeat([5, 6], [a, 20 - a]), (5,), 7
+                    np.array([6, 5]), np.log([0.7, 0.3]), np.repeat([5, 6], [a, 20 - a]), (5,), 7
                 ),
                 Drawn(
                     np.array([6, 5]), np.log([0.9, 0.1]), np.repeat([5, 6], [b, 30 - b]), (5,), 7
