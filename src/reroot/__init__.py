@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         limits,
         objective,
         pages,
+        probe,
         tasks,
         testing,
         training,
@@ -72,13 +73,13 @@ _LAZY = {
     "train": ".training",
     "with_value": ".runs.values",
 }
-"""Where what users hold is; each command has a function of its name here, but for ``certify``, which
-its package holds, and ``list``."""
+"""Where what users hold is; each command has a function of its name here, but for ``certify`` and ``probe``,
+which their packages hold, and ``list``."""
 
 _PACKAGES = frozenset(
     {
         *("certify", "diagnosis", "families", "generators", "learners", "limits", "objective"),
-        *("pages", "tasks", "testing", "training"),
+        *("pages", "probe", "tasks", "testing", "training"),
     }
 )
 
@@ -126,6 +127,7 @@ __all__ = [
     "limits",
     "objective",
     "pages",
+    "probe",
     "report",
     "reproduce",
     "run",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from .language import EOS
+
 Settings = Mapping[str, Any]
 
 
@@ -33,6 +35,9 @@ class Behaviour:
             (vLLM), "prefix" (DeepSeek, Mistral) or "never".
         counts_one: usage counts one choice only, as llama.cpp's does.
         strict: unknown fields are refused instead of ignored.
+        ends: tokens at which it ends outputs; a llama.cpp server tells one of them.
+        stops, bias: texts at which it stops and biases that it adds, where a request names none (llama.cpp's
+            command line).
 
         ignores: fields that are ignored in silence.
         forced: sampling fields that hold whatever a request says.
@@ -46,6 +51,9 @@ class Behaviour:
         other_ids: the prompt that is echoed, and token ids, are shifted by one.
         nan, mass: a stated log-probability is NaN; what a law sums to.
         shift: nats added to stated log-probabilities of lists.
+        noise: standard deviation, in nats, of what each stated log-probability is off.
+        clips: lists have at most so many entries, in silence.
+        cache_drift: by how much laws of prompts that the cache has are sharper.
         template_adds: tokens that the chat template adds before the messages.
         closes: a last assistant turn is closed though its continuation was asked for.
         longer: one token more than asked comes back.
@@ -79,6 +87,9 @@ class Behaviour:
     continues: str = "never"
     counts_one: bool = False
     strict: bool = False
+    ends: frozenset[int] = frozenset({EOS})
+    stops: tuple[str, ...] = ()
+    bias: Mapping[int, float] = field(default_factory=dict)
 
     ignores: frozenset[str] = frozenset()
     forced: Settings = field(default_factory=dict)
@@ -93,6 +104,9 @@ class Behaviour:
     nan: bool = False
     mass: float = 1.0
     shift: float = 0.0
+    noise: float = 0.0
+    clips: int | None = None
+    cache_drift: float = 0.0
     template_adds: tuple[int, ...] = ()
     closes: bool = False
     longer: bool = False
@@ -142,11 +156,17 @@ MISBEHAVIOURS: Mapping[str, Settings] = {
     "default_top_p": {"forced": {"top_p": 0.9}},
     "default_min_p": {"forced": {"min_p": 0.05}},
     "default_repetition_penalty": {"forced": {"repetition_penalty": 1.3}},
+    "default_presence_penalty": {"forced": {"presence_penalty": 1.5}},
+    "default_frequency_penalty": {"forced": {"frequency_penalty": 1.5}},
     "llama_defaults_when_silent": {"defaults": LLAMA_DEFAULTS},
     "greedy": {"forced": {"temperature": 0.0}},
     "ignored_logprobs": {"ignores": frozenset({"logprobs", "n_probs", "return_logprob"})},
     "ignored_bias": {"ignores": frozenset({"logit_bias"}), "biases": False},
     "ignored_n": {"silent_n": 1},
+    "ignored_top_k": {"ignores": frozenset({"top_k"})},
+    "clipped_lists": {"clips": 20},
+    "noise": {"noise": 0.03},
+    "cache_changes_laws": {"cache_drift": 0.1},
     "text_keys": {"text_keys": True},
     "bos_twice": {"bos": 2},
     "bos_on_ids": {"bos_on_ids": 1},

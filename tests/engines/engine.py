@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .behaviour import Behaviour
-from .language import EOS, K, Language, Logs, decode, encode
+from .language import K, Language, Logs, decode, encode, normalized
 from .sampling import Sampler
 
 Laws = tuple[Logs, Logs, Logs]
@@ -175,7 +175,7 @@ class Engine:
         self.counts.prompt_tokens += len(prompt)
         self.counts.computed += len(prompt) - cached
         n = asked.n if does.silent_n is None else min(asked.n, does.silent_n)
-        first = self._laws(asked, prompt, [])
+        first = self._laws(asked, prompt, [], does.cache_drift if cached else 0.0)
         choices = [self._choice(asked, prompt, first, self._generator(asked, i)) for i in range(n)]
         if does.copies:
             choices = choices[:1] * n
@@ -200,11 +200,14 @@ class Engine:
             return self._rng
         return np.random.default_rng([asked.seed + i, 1])
 
-    def _laws(self, asked: Asked, prompt: tuple[int, ...], ids: list[int]) -> Laws:
+    def _laws(
+        self, asked: Asked, prompt: tuple[int, ...], ids: list[int], drift: float = 0.0
+    ) -> Laws:
         raw = self.language.law((*prompt, *ids))
+        raw = normalized(raw * (1 + drift)) if drift else raw
         law = asked.sampler.law(raw, prompt, ids)
         if asked.ignore_eos:
-            law = Sampler(bias={EOS: -np.inf}).law(law, (), ())
+            law = Sampler(bias=dict.fromkeys(self.behaviour.ends, -np.inf)).law(law, (), ())
         return raw, law, np.exp(law).cumsum()
 
     def _choice(
@@ -218,7 +221,7 @@ class Engine:
             token = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
             ids.append(token)
             tokens.append(self._stated(raw, law, token, asked.top))
-            if token == EOS and not asked.ignore_eos:
+            if token in self.behaviour.ends and not asked.ignore_eos:
                 return Choice(tokens, "eos")
             if token in asked.stop_ids:
                 return Choice(tokens, "stop", token)
@@ -232,6 +235,9 @@ class Engine:
         does = self.behaviour
         said = law if does.processed else raw
         lost = float(np.log(does.mass))
+        if does.noise:
+            said = normalized(said + does.noise * self._rng.standard_normal(K))
+        top = top if does.clips is None or not top else min(does.clips, top % (K + 1))
         logprob = float("nan") if does.nan else _rounded(said[token] + lost)
         tops = _list(said, top, does.shift + lost)
         return Token(token, logprob, tops, _rounded(law[token]), _list(law, top, 0.0))

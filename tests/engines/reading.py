@@ -98,7 +98,7 @@ def sampler(body: Body, does: Behaviour) -> Sampler:
     return Sampler(
         **values,
         order=tuple(n for n in order if n in ("temperature", "top_k", "top_p", "min_p")),
-        bias=_bias(said.get("logit_bias")) if does.biases else {},
+        bias=_bias(said.get("logit_bias", does.bias)) if does.biases else {},
         allowed=None if allowed is None else frozenset(allowed),
     )
 
@@ -171,7 +171,7 @@ def llama(body: Body, does: Behaviour) -> Asked:
         1,
         min(length, does.positions),
         None if seed in (-1, 2**32 - 1) else seed % 2**32,
-        stop_texts=_texts(body.get("stop")),
+        stop_texts=_texts(body.get("stop")) or does.stops,
         ignore_eos=bool(body.get("ignore_eos")),
         top=min(body.get("n_probs", 0), K)
         if does.lists is None

@@ -81,7 +81,8 @@ def llama(body: Body, asked: Asked, done: Sequence[Answered], does: Behaviour) -
         }
         if asked.top:
             listed = _after(choice) if after else _content(choice.tokens)
-            reply["completion_probabilities"] = _kept(choice, listed)
+            if kept := _kept(choice, listed):  # without any, the field is not there
+                reply["completion_probabilities"] = kept
         out.append(reply)
     several = isinstance(body["prompt"], list) and not isinstance(body["prompt"][0], int)
     return out if several else out[0]
@@ -123,6 +124,9 @@ def _settings(asked: Asked, does: Behaviour) -> dict[str, Any]:
         "presence_penalty": s.presence_penalty,
         "frequency_penalty": s.frequency_penalty,
         "samplers": list(s.order),
+        "stop": list(asked.stop_texts),
+        "logit_bias": [{"bias": b, "token": t} for t, b in s.bias.items()],
+        "grammar": "",
         "n_probs": asked.top,
         "n_predict": asked.length,
         "ignore_eos": asked.ignore_eos,

@@ -106,3 +106,17 @@ def test_a_profile_bounds_what_is_granted(folder: Path, tmp_path: Path) -> None:
         Profile.read(tmp_path / "no")
     with pytest.raises(InvalidInput, match="a profile has a contract"):
         Profile.read({"claims": []})
+
+
+def test_what_stands_on_the_command_line_of_a_llama_server() -> None:
+    """Biases are taken back; stop texts cannot be, so that nothing is asked of it."""
+    with serve("llamacpp", bias={90: 50.0}) as server:
+        remote = Remote(server.url)
+        assert all(claim.holds for claim in remote.granted.claims)
+        remote.close()
+    with serve("llamacpp", stops=(" t",)) as server:
+        remote = Remote(server.url)
+        said = remote.granted.claims[0]
+        assert not said.holds
+        assert said.evidence == "the server was told stop=[] and runs with [' t']"
+        remote.close()

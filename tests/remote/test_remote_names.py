@@ -16,7 +16,9 @@ from reroot import BackendError, InvalidInput
 from reroot.cli import main
 from reroot.generators import Remote
 from reroot.generators.base import Request
+from reroot.generators.remote.dialects import DIALECTS
 from reroot.generators.remote.endpoint import Endpoint, is_endpoint
+from reroot.generators.remote.found import About
 
 pytestmark = pytest.mark.slow(1.5)  # a server, and the check at the start
 
@@ -124,6 +126,20 @@ def test_keys_are_sent_and_shown_nowhere(
         assert KEY.encode() not in file.read_bytes(), file
     shown = capfd.readouterr()
     assert KEY not in shown.out + shown.err + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("org/model-1.5", "org/model-1.5"),
+        ("/home/somebody/models/one", "one"),
+        ("../models/one.Q4_1.gguf", "one.Q4_1.gguf"),
+        (r"C:\Users\somebody\one.gguf", "one.gguf"),
+        ("C:/models/one", "one"),
+    ],
+)
+def test_identity_has_no_folders_of_the_servers_machine(said: str, shown: str) -> None:
+    assert About(DIALECTS["vllm"], said).shown == shown
 
 
 def test_identity_has_no_address(folder: Path) -> None:

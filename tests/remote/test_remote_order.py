@@ -8,7 +8,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -18,6 +17,7 @@ import httpx2
 
 from engines import serve
 from engines.language import encode, save_tokenizer
+from engines.tree import tree
 from reroot.cli import main
 from reroot.generators import Remote
 from reroot.generators.base import Request
@@ -30,17 +30,6 @@ PROMPT = encode("the other thing and the rest of it")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-
-
-def tree(count: int, seed: int = 0) -> list[tuple[int, ...]]:
-    """Prefixes of a random tree that grows in depth: each is one that there is, and one token more."""
-    rng = np.random.default_rng(seed)
-    nodes: list[tuple[int, ...]] = [()]
-    while len(nodes) < count:
-        recent = nodes[int(rng.integers(max(0, len(nodes) - 40), len(nodes)))]
-        nodes.append((*recent, int(rng.integers(70, 95))))
-    order = rng.permutation(count).tolist()
-    return [nodes[i] for i in order]
 
 
 async def _unsorted(url: str, prefixes: Sequence[tuple[int, ...]]) -> None:

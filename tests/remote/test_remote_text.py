@@ -150,3 +150,16 @@ def test_llama_servers_tell_their_own_vocabulary(folder: Path) -> None:
         assert chatting.encode("the") == (BOS, USER, *encode("the"), EOS, ASSISTANT)
         chatting.close()
         remote.close()
+
+
+def test_all_end_tokens_of_a_llama_server_are_found() -> None:
+    """It tells one of them; at the others a rollout would be an error."""
+    with serve("llamacpp", ends=frozenset({EOS, USER}), language={"end": 0.2}) as server:
+        remote = Remote(server.url)
+        rule = remote.stops(())
+        assert (remote.end_token, rule.tokens) == (EOS, {EOS, USER})
+        server.engine.language._level[USER] = server.engine.language._level.max()
+        server.engine.language.law.cache_clear()
+        (reply,) = remote.answer([Request((70, 80), n=20, length=8, stop=rule)])
+        assert {tokens[-1] for tokens in reply.outputs()} >= {EOS, USER}
+        remote.close()

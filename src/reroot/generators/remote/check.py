@@ -75,7 +75,7 @@ class Check:
         except (BackendError, InvalidInput) as error:
             self._refused = isinstance(error, InvalidInput)
             self.claims.append(Claim(name, False, str(error)))
-        return self.claims[-1].holds
+        return bool(self.claims[-1].holds)
 
     def _ids(self) -> str:
         """Two orders of the same tokens are two prompts, of the length that was sent."""

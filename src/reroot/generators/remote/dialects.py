@@ -158,6 +158,10 @@ LLAMACPP = Dialect(
         "mirostat": 0,
         "dynatemp_range": 0.0,
         "samplers": ["temperature", "top_k", "top_p"],
+        "min_keep": 0,
+        "logit_bias": [],  # else the server's own
+        "backend_sampling": False,
+        "n_cache_reuse": 0,  # keys and values of another context are not those of this one
         "post_sampling_probs": False,
         "cache_prompt": True,
         "return_tokens": True,

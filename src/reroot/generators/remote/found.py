@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ...errors import BackendError, InvalidInput
@@ -35,6 +35,17 @@ class About:
     slots: int | None = None
     folder: Path | None = None
     end: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The model's name without the folders that it lies in on the server's machine."""
+        path = PureWindowsPath(self.model)  # knows both kinds of slashes
+        is_file = (
+            path.is_absolute()
+            or self.model.startswith(("/", "~"))
+            or path.suffix.lower() == ".gguf"
+        )
+        return path.name if is_file else self.model
 
 
 async def about(wire: Wire, endpoint: Endpoint) -> About:

@@ -75,3 +75,24 @@ def dense(law: Ranked, vocab: int) -> FloatArray:
     out = np.full(vocab, -np.inf)
     out[law[0]] = law[1]
     return out
+
+
+def difference(a: Ranked, b: Ranked) -> float:
+    """Largest difference, in nats, of two lists of one law where both name a token; infinite if the most likely
+    tokens of one are unknown to the other."""
+    ids, i, j = np.intersect1d(a[0], b[0], return_indices=True)
+    if not len(ids):
+        return float("inf")
+    worst = float(np.abs(_finite(a[1][i]) - _finite(b[1][j])).max())
+    for one, other in (
+        (a, b),
+        (b, a),
+    ):  # what is left out must not be likelier than the last one listed
+        missing = ~np.isin(one[0], other[0])
+        if missing.any():
+            worst = max(worst, float(_finite(one[1][missing]).max() - _finite(other[1]).min()))
+    return worst
+
+
+def _finite(logs: FloatArray) -> FloatArray:
+    return np.maximum(logs, -50.0)

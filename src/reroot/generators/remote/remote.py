@@ -25,15 +25,18 @@ from .caller import Caller
 from .check import Check
 from .dialects import WHOLE, Call
 from .endpoint import Endpoint, checked
-from .granted import Claim, Granted, Profile, nothing_but_rollouts
+from .granted import Claim, Granted, Profile, nothing_but_rollouts, unmet
+from .laws import difference
 from .limits import Pace
 from .plan import Server, calls, reply
 from .prices import Purse
-from .replies import Read
+from .replies import Ranked, Read
 from .text import ServedText, Speech, from_folder
 from .wire import Patience, Wire
 
 _log = logging.getLogger("reroot.remote")
+_SAME = 0.05
+"""Nats by which the law at a known prompt may have moved: other kernels do less, other weights do more."""
 _ODD = (65, 40, 99, 71, 87, 52)
 """Tokens to ask at where no tokenizer is known: most vocabularies have letters there."""
 
@@ -113,6 +116,9 @@ class Remote:
         """Which dialect it speaks, which model it runs, and how much it takes at once."""
         about = self._wire.wait(found.about(self._wire, endpoint))
         self._about, self._table = about, about.table
+        if self._profile is not None:
+            self._profile.check_server(about.model, about.table.name)
+            choices = choices or self._profile.choices
         if choices is not None:
             self._table = replace(self._table, choices=check_int("choices", choices, 1))
         self._wire.health = self._table.health
@@ -166,15 +172,27 @@ class Remote:
             check = Check(self._table, self._ask_calls, odd, vocab)
             seen = check.run()
             self.seeds = check.seeds
+        if self._profile is not None and self._profile.known and self._table.ids:
+            self._know_again(*self._profile.known)
         met = seen if self._profile is None else self._profile.meet(seen)
         self.granted: Granted = replace(met, prices=self._purse.prices)
         longest = max(self.granted.longest, 1)
         self._server = replace(self._server, longest=longest)
-        missing = "; ".join(f"{c.name}: {c.evidence}" for c in self.granted.claims if not c.holds)
+        missing = unmet(self.granted.claims)
         by = "a check at the start alone" if self._profile is None else "its profile and a check"
         strongest = f"{self.granted.control}/{self.granted.report}"
         told = "%s grants at most %s, by %s%s"
         _log.warning(told, self._wire.url, strongest, by, f" ({missing})" if missing else "")
+
+    def _know_again(self, prompt: tuple[int, ...], law: Ranked) -> None:
+        """Refuse a profile of another model that has the same name (``BackendError``)."""
+        (answer,) = self._ask_calls([Call(prompt, top=len(law[0]), seed=1)])
+        (row,) = answer.rows
+        if row.lists and (gap := difference(row.lists[0], law)) > _SAME:
+            raise BackendError(
+                f"the law at a prompt that the profile knows is {gap:.2g} nats from what it was: the server runs "
+                f"another model, or the same otherwise; probe it again"
+            )
 
     def _ask_calls(self, asked: Sequence[Call]) -> list[Read]:
         return self._wire.wait(self._caller.answers(asked))
@@ -247,7 +265,7 @@ class Remote:
         return {
             "family": "remote",
             "dialect": self._table.name,
-            "model": self._about.model,
+            "model": self._about.shown,
             "vocab_size": self.vocab_size,
             "text": self._speech.digest(),
             "ends": sorted(self._ends),

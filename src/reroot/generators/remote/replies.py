@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import BackendError
 from ...types import FloatArray, IntArray
-from .dialects import WHOLE, Call, Dialect
+from .dialects import LLAMACPP, WHOLE, Call, Dialect
 
 Ranked = tuple[IntArray, FloatArray]
 """(ids, nats), most likely first, ties by id."""
@@ -19,6 +19,10 @@ _IMPOSSIBLE = -9000.0
 """What is below is −inf as JSON has it: vLLM writes −9999."""
 _ROUNDING = 1e-3
 """Nats by which equal log-probabilities may differ in one answer, and be above 0."""
+
+
+class NoReply(BackendError):
+    """An answer that has not the shape of its dialect."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,13 +66,13 @@ def read(table: Dialect, call: Call, answer: Any) -> Read:
     """The answer to ``call``, checked against it.
 
     Raises:
-        BackendError: it has another shape, is about other tokens or settings, or states
+        BackendError: it has another shape (``NoReply``), is about other tokens or settings, or states
             impossible numbers; says which.
     """
     try:
         found = _READERS[table.reader](answer, call)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise BackendError(
+        raise NoReply(
             f"the server's answer is no {table.name} reply ({type(error).__name__}: {error}): "
             f"{shortened(answer)}"
         ) from None
@@ -216,7 +220,7 @@ def _llamacpp(answer: Any, call: Call) -> Read:
         list(answer["tokens"]), answer["content"], ended=answer["stop_type"] in ("eos", "word")
     )
     if call.top is not None:
-        entries = answer["completion_probabilities"]
+        entries = answer.get("completion_probabilities") or ()  # not there where all are left out
         for entry in entries if _begin(entries, row.ids) else ():
             row.logprobs.append(_nats(entry["logprob"]))
             listed = entry["top_logprobs"]
@@ -240,20 +244,25 @@ def _begin(entries: Sequence[Mapping[str, Any]], ids: Sequence[int]) -> bool:
 
 
 def _check_settings(shown: Mapping[str, Any], call: Call) -> None:
-    """The server shows the law that it draws from."""
+    """The server shows the law that it draws from, and where it ends."""
     sampling = call.sampling
-    wanted = {
+    wanted: dict[str, Any] = {
+        **LLAMACPP.always,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "min_p": 0.0,
-        "repeat_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
+        "grammar": "",
+        "stop": list(call.stop_texts),  # where it is told none, it has those of its command line
     }
+    if call.force is not None:  # whether it came is seen
+        del wanted["logit_bias"]
     for name, value in wanted.items():
-        if name in shown and not math.isclose(shown[name], value, abs_tol=1e-6):
-            raise BackendError(f"the server was told {name}={value} and runs with {shown[name]}")
+        seen = shown.get(name, value)
+        alike = (
+            math.isclose(seen, value, abs_tol=1e-6) if isinstance(value, float) else seen == value
+        )
+        if not alike:
+            raise BackendError(f"the server was told {name}={value} and runs with {seen}")
 
 
 # ---- SGLang --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,14 @@ from ...errors import BackendError, InvalidInput, need
 from ...types import Chat
 from ..stops import Pieces, Stop
 from ..tokenizer import Text
+from .dialects import LLAMACPP
+
+_log = logging.getLogger("reroot.remote")
+_NUMBERED = r"\d\d|reserved|unused"
+"""Names of special tokens that stand for nothing: a vocabulary may have thousands."""
+_MOST_NAMES, _MOST_ENDS = 1024, 64
+"""Most special tokens whose names are asked for, and that are tried; at another end token a rollout is an error
+that says so."""
 
 
 class Speech(Protocol):
@@ -138,6 +147,7 @@ class ServedText:
         ask: (path, body) → the server's answer.
         table: the bytes of each token; special tokens add none to a text.
         end: the token that ends an output.
+        ends: all tokens at which the server ends outputs.
         chat: put a prompt's text through the server's chat template.
     """
 
@@ -146,9 +156,10 @@ class ServedText:
         ask: Callable[[str, Mapping[str, Any]], Any],
         table: Sequence[bytes],
         end: int | None,
+        ends: Sequence[int],
         chat: bool,
     ) -> None:
-        self._ask, self._chat, self.end = ask, chat, end
+        self._ask, self._chat, self.end, self._ends = ask, chat, end, tuple(ends)
         self._pieces = Pieces(tuple(table))
 
     @classmethod
@@ -159,7 +170,8 @@ class ServedText:
         end: str,
         chat: bool,
     ) -> ServedText:
-        """``end``: the text of the end token; tokens that text is only where special are found by asking."""
+        """``end``: the text of the end token; which tokens are special, and which of those end an output (a
+        model may have several), is found out by asking."""
         table = list(table)
         for token, piece in enumerate(table):
             name = piece.decode("utf-8", "replace")
@@ -167,8 +179,9 @@ class ServedText:
                 ask, name, False
             ):
                 table[token] = b""
-        ends = _ids(ask, end, True) if end else ()
-        return cls(ask, table, ends[0] if len(ends) == 1 else None, chat)
+        own = _ids(ask, end, True) if end else ()
+        only = own[0] if len(own) == 1 else None
+        return cls(ask, table, only, _ends(ask, table, only), chat)
 
     def encode(self, text: str) -> tuple[int, ...]:
         if self._chat:
@@ -192,10 +205,32 @@ class ServedText:
         return b"".join(table[t] for t in tokens).decode("utf-8", "replace")
 
     def stops(self, texts: Sequence[str]) -> Stop:
-        return Stop.of(self._pieces, texts, () if self.end is None else (self.end,))
+        return Stop.of(self._pieces, texts, self._ends)
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self._pieces.table).encode()).hexdigest()[:16]
+
+
+def _ends(
+    ask: Callable[[str, Mapping[str, Any]], Any], table: Sequence[bytes], own: int | None
+) -> tuple[int, ...]:
+    """Tokens at which the server ends outputs: of those that are no text, the ones after which it stops."""
+    named = [t for t, piece in enumerate(table) if not piece][:_MOST_NAMES]
+    names = {t: ask("/detokenize", {"tokens": [t]}).get("content", "") for t in named}
+    found = [t for t, name in names.items() if not re.search(_NUMBERED, name)]
+    if len(named) == _MOST_NAMES or len(found) > _MOST_ENDS:
+        _log.warning(
+            "the server may end outputs at more tokens than were tried; name them with ends=…"
+        )
+    ends = {t for t in found[:_MOST_ENDS] if _is_end(ask, t)}
+    return tuple(sorted(ends | ({own} if own is not None else set())))
+
+
+def _is_end(ask: Callable[[str, Mapping[str, Any]], Any], token: int) -> bool:
+    """Whether the server stops when ``token``, which a bias forces, has come."""
+    said = {"prompt": [token], "n_predict": 2, "logit_bias": [[token, 1000.0]]}
+    answer = ask("/completion", {**LLAMACPP.always, **said})
+    return answer.get("stop_type") == "eos" and answer.get("tokens") == [token]
 
 
 def _ids(ask: Callable[[str, Mapping[str, Any]], Any], text: str, special: bool) -> tuple[int, ...]:

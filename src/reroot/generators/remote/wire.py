@@ -34,6 +34,10 @@ _BACKOFF = 0.25
 _MOST_BACKOFF = 8.0
 
 
+class Fault(BackendError):
+    """A call that has no answer: the server failed, was busy, late or down. What it would say, nobody knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long what fails is tried.
@@ -151,7 +155,7 @@ class Wire:
         except ValueError:
             return None
         except self._any as error:
-            raise BackendError(f"{self.url} cannot be reached: {self._told(error)}") from None
+            raise Fault(f"{self.url} cannot be reached: {self._told(error)}") from None
 
     async def post(self, path: str, body: Any, tokens: int) -> Any:
         """The JSON that a server answers to ``body``, repeated as ``Patience`` says.
@@ -173,9 +177,9 @@ class Wire:
             waited = time.monotonic() - begun
             pause = self._pause(tries) if wait is None else wait
             if tries >= self._patience.tries:
-                raise BackendError(f"{self.url}{path} failed {tries} times, the last time: {why}")
+                raise Fault(f"{self.url}{path} failed {tries} times, the last time: {why}")
             if wait is not None and waited + wait > self._patience.busy:
-                raise BackendError(
+                raise Fault(
                     f"{self.url}{path} is busy for more than {self._patience.busy:g} s: {why}"
                 )
             self.repeated += 1
@@ -193,12 +197,12 @@ class Wire:
             await self._wait_until_up(self._told(error))
             return None, self._told(error), None
         except self._late:
-            raise BackendError(
+            raise Fault(
                 f"{self.url}{path} has not answered within {self._patience.read:g} s; it is not asked "
                 f"again, as short answers would be preferred to long ones"
             ) from None
         except self._any as error:
-            raise BackendError(f"{self.url}{path}: {self._told(error)}") from None
+            raise Fault(f"{self.url}{path}: {self._told(error)}") from None
         self._note_limits(reply.headers)
         if reply.status_code == 200:
             try:
@@ -246,7 +250,7 @@ class Wire:
             except self._any as error:
                 why = self._told(error)
             if time.monotonic() - begun > self._patience.down:
-                raise BackendError(
+                raise Fault(
                     f"{self.url} has been down for {self._patience.down:g} s ({why}): calls in flight "
                     f"have no answer, what was answered before is kept"
                 )
