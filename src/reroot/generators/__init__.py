@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Any
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
+from .lifted import (
+    Bias,
+    Interface,
+    Lifted,
+    LogitServer,
+    Narrowed,
+    Never,
+    Price,
+    Sizes,
+    price,
+    prices,
+)
 from .ngram import CharNgram
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
@@ -21,23 +33,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GGUF",
+    "Bias",
     "Capabilities",
     "CharNgram",
     "ConcurrentGenerator",
     "Ensemble",
     "Generator",
     "IntegerGenerator",
+    "Interface",
     "LayeredTree",
+    "Lifted",
+    "LogitServer",
+    "Narrowed",
+    "Never",
     "Pieces",
+    "Price",
     "Remote",
     "Request",
     "RewardModel",
     "ShowsHiddenStates",
+    "Sizes",
     "SoftmaxPolicy",
     "SteppingGenerator",
     "Stop",
     "Tabular",
     "Transformers",
+    "price",
+    "prices",
 ]
 
 

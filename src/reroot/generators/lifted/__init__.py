@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from .lifted import Lifted
 from .narrowed import Narrowed, Used
 from .place import Held, Interface, Place, interface_of
+from .price import Never, Price, lattice, price, prices
+from .rows import Exactness, Sizes, Step
 from .server import Bias, LogitServer, TakesBias
 
 __all__ = [
     "Bias",
+    "Exactness",
     "Held",
     "Interface",
+    "Lifted",
     "LogitServer",
     "Narrowed",
+    "Never",
     "Place",
+    "Price",
+    "Sizes",
+    "Step",
     "TakesBias",
     "Used",
     "interface_of",
+    "lattice",
+    "price",
+    "prices",
 ]

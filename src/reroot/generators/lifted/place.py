@@ -30,13 +30,17 @@ class _Serves(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A contract, and whether a logit bias comes with it.
+    """A contract, and what comes with it.
 
-    Teacher forcing (``Request.forced``) belongs to reports with log-probabilities from RESET on.
+    Attributes:
+        contract: control, report and sampling law.
+        bias: the logit bias it takes; from the root it is the same at every position.
+        scores: whether it scores given tokens (teacher forcing).
     """
 
     contract: Contract
     bias: Bias | None = None
+    scores: bool = False
 
     def __str__(self) -> str:
         kind = "" if self.bias is None else " + raw bias" if self.bias.raw else " + bias"
@@ -46,10 +50,10 @@ class Interface:
 def interface_of(generator: Generator) -> Interface:
     """The interface of a generator: what it ``serves``, or all that it can, at temperature 1."""
     bias = generator.bias if isinstance(generator, TakesBias) else None
-    if isinstance(generator, _Serves):
-        return Interface(generator.serves, bias)
     can = generator.capabilities
-    return Interface(Contract(can.control, can.report, Sampling()), bias)
+    own = generator.serves if isinstance(generator, _Serves) else None
+    contract = own or Contract(can.control, can.report, Sampling())
+    return Interface(contract, bias, can.forced and can.report.has_logprob)
 
 
 class Held:
@@ -66,6 +70,7 @@ class Held:
         self.interface = interface_of(generator)
         self.used = Used()
         self.most = most
+        self.built: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
         self._seed = seed
 
     @property
@@ -112,10 +117,10 @@ class Held:
 
 
 class Place:
-    """One prefix of what is held. The first question builds the prefix, as the control demands.
+    """One prefix of what is held. The first question builds the prefix, once, as the control demands.
 
     * ROOT: nothing is built; each answer waits for a rollout that passes the prefix.
-    * VISITED: redraws each token until the generator emits it.
+    * VISITED: redraws each token until the generator emits it; with a bias forces it.
     * RESET: asks at each prefix on the way once.
     * CHOSEN: nothing.
     """
@@ -124,11 +129,11 @@ class Place:
         self, held: Held, prompt: tuple[int, ...], prefix: tuple[int, ...], stream: Key
     ) -> None:
         self.held, self.prompt, self.prefix = held, prompt, prefix
-        self._stream = stream
+        self.stream = stream
         self._calls = 0
         self._drawn: Reply | None = None
         self._next = 0
-        self._built = held.control in (Control.ROOT, Control.CHOSEN)
+        self._built = held.control in (Control.ROOT, Control.CHOSEN) or not prefix
 
     @property
     def vocab_size(self) -> int:
@@ -150,7 +155,7 @@ class Place:
         Raises:
             BackendError: the prefix was not met within the calls allowed.
         """
-        if not self._built:
+        if not self._built and (self.prompt, self.prefix) not in self.held.built:
             self.build()
         if self.held.control == Control.ROOT:
             return self._waited(n, bias)
@@ -185,16 +190,21 @@ class Place:
             BackendError: a token of the prefix was not drawn within the calls allowed.
         """
         self._built = True
-        u, at, left = self.prefix, 0, self.held.most
+        self.held.built.add((self.prompt, self.prefix))
+        u, at, tries = self.prefix, 0, 0
         if self.held.control == Control.RESET:
             for t in range(len(u)):
-                self.held.send(self._request(u[:t], 1, 1))
+                self.held.send(self._request(u[:t], 1, 1, -1 - t))
         while self.held.control == Control.VISITED and at < len(u):
-            reply = self.held.send(self._request(u[:at], 1, len(u) - at if continuing else 1))
+            tries += 1
+            length = len(u) - at if continuing else 1
+            request = self._request(u[:at], 1, length, -tries)
+            taken = self.held.interface.bias
+            forced = {u[at]: taken.bound} if taken is not None and not continuing else None
+            reply = self.held.send(request, forced)
             drawn = reply.continuation(0)
             at += next((i for i, a in enumerate(drawn) if a != u[at + i]), len(drawn))
-            left -= 1
-            if left < 0:
+            if tries > self.held.most:
                 raise BackendError(f"{Prefix(u)} was not visited in {self.held.most:,} calls")
 
     def _waited(self, n: int, bias: Mapping[int, float] | None) -> Reply:
@@ -213,8 +223,9 @@ class Place:
                     return _joined(found)
         raise BackendError(f"no rollout passed {Prefix(u)} in {self.held.most:,} calls")
 
-    def _request(self, prefix: tuple[int, ...], n: int, length: int) -> Request:
-        self._calls += 1
+    def _request(self, prefix: tuple[int, ...], n: int, length: int, call: int = 0) -> Request:
+        """``call`` numbers what builds the prefix, so that answers do not depend on it."""
+        self._calls += not call
         return Request(
             self.prompt,
             prefix,
@@ -223,7 +234,7 @@ class Place:
             self.held.report,
             self.held.sampling,
             self.held.generator.stops(()),
-            self.held.key(self.prompt, self.prefix, self._calls, self._stream),
+            self.held.key(self.prompt, self.prefix, call or self._calls, self.stream),
         )
 
 
