@@ -12,7 +12,7 @@ from scipy import stats
 from reroot import InvalidInput, Report, Sampling
 from reroot.generators import Request, Tabular
 from reroot.generators.lifted import Bias, Exactness, Held, Lifted, LogitServer, Narrowed, Never
-from reroot.generators.lifted.price import price
+from reroot.generators.lifted.pricing import price
 from reroot.generators.lifted.tempering import biased_law, draw_biased, draw_output
 from reroot.randomness import stream_key
 from reroot.testing import check_generator

@@ -12,6 +12,7 @@ from . import (
     kl_gap,
     ladder,
     noisy_parity,
+    price_list,
     settle,
     trie,
 )
@@ -27,6 +28,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     kl_gap.EXPERIMENT,
     ladder.EXPERIMENT,
     noisy_parity.EXPERIMENT,
+    price_list.EXPERIMENT,
     settle.EXPERIMENT,
     SETTLE_NEURAL,
     kl_estimators.EXPERIMENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .lifted import Lifted
 from .narrowed import Narrowed, Used
 from .place import Held, Interface, Place, interface_of
-from .price import Never, Price, lattice, price, prices
+from .pricing import Never, Price, lattice, price, prices
 from .rows import Exactness, Sizes, Step
 from .server import Bias, LogitServer, TakesBias
 

@@ -18,7 +18,7 @@ from .by_draws import law_by_biased_counts, law_by_collecting, law_by_counts
 from .by_lists import law_anchored, law_fewest, law_from_ids, law_from_scores, law_raw
 from .narrowed import Used
 from .place import MOST, Held, Place
-from .price import Never, Price, price
+from .pricing import Never, Price, price
 from .rows import Sizes, greedy, laws_of, whole
 from .tempering import draw_kept, draw_retempered, retempered
 

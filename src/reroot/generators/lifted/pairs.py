@@ -153,6 +153,11 @@ def _candidates(
         good = [law for law in tails if law is not None]
         for x, y in itertools.combinations(good, 2):
             yield _power(x, tau), _power(y, tau)
+        unseen = has.contract.report.top  # the first token that a list does not show
+        for x in good if 0 < unseen < len(head) else ():
+            y = x.copy()
+            y[[unseen, -1]] = x[[-1, unseen]]
+            yield _power(x, tau), _power(y, tau)
     yield (0.7, 0.3), (0.6, 0.4)
     yield (0.55, 0.3, 0.15), (0.6, 0.25, 0.15)
 
@@ -162,7 +167,7 @@ _TAILS = ((0.5, 0.5), (0.9, 0.1), (0.1, 0.9), (1.0, 0.0))
 
 def _heads(kept: int, pi: float, wanted: float) -> Iterator[FloatArray]:
     """Laws of the tokens that the weaker interface shows."""
-    for size in {kept, 2}:
+    for size in sorted({kept, 2, 1}, reverse=True):
         yield np.array([0.8**i for i in range(size)]) / sum(0.8**i for i in range(size))
     mass = 1 - 0.1 * (1 - pi)
     if wanted < 1:  # the first token alone reaches top-p only where the rest is not there
