@@ -6,10 +6,12 @@ import importlib
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from reroot import Contract, Control, InvalidInput, Report, Sampling
 from reroot.generators import Bias, Interface, Never, Price, Sizes, price, prices
+from reroot.generators.law import log_normalize, sampling_laws
 from reroot.generators.lifted import Exactness, formulas, lattice
 from reroot.generators.lifted.pairs import told_apart
 from reroot.generators.lifted.rows import REDUCTIONS
@@ -25,7 +27,7 @@ def test_every_row_names_a_function_or_a_control() -> None:
             assert any(callable(getattr(module, function, None)) for module in modules), row
 
 
-@pytest.mark.slow(3)
+@pytest.mark.slow(10)
 @pytest.mark.parametrize(
     ("laws", "bias"),
     [(("T=1", "T=2", "T=0", "T=1,top_k=2", "T=1,top_p=0.9"), False), (("T=1",), True)],
@@ -148,3 +150,23 @@ def test_combinations_without_a_meaning_are_refused() -> None:
         price(raw, "chosen/full")
     with pytest.raises(InvalidInput, match="constant bias"):
         price(Interface(Contract.parse("root/argmax(1)"), Bias()), "chosen/full")
+
+
+@pytest.mark.parametrize(
+    ("serves", "u"),
+    [
+        ("root/sample@T=0", (0, 1)),
+        ("root/sample@T=1,top_k=2", (0, 1, 2)),
+        ("root/sample@T=1,top_p=0.9", (0, 1)),
+    ],
+)
+def test_no_constant_bias_meets_the_prefix_of_the_pair(serves: str, u: tuple[int, ...]) -> None:
+    """At place t the token u_t is far behind: over a grid of biases it is never kept at all places."""
+    sampling = Contract.parse(serves).sampling
+    assert sampling is not None
+    K = len(u)
+    laws = np.array([[-30.0 if a == u[t] else 0.0 for a in range(K)] for t in range(K)])
+    for beta in itertools.product(np.linspace(-60, 60, 13), repeat=K):
+        kept = sampling_laws(log_normalize(laws + np.array(beta)), sampling)
+        assert kept[np.arange(K), list(u)].min() < math.log(0.1)
+    assert isinstance(price(Interface(Contract.parse(serves), Bias(3, 60.0)), "root/sample"), Never)

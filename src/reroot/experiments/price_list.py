@@ -190,7 +190,7 @@ EXPERIMENT = Experiment(
         *(_draws("retempered draws", tau, 2000) for tau in (2.0, 3.0, 1.5, 2.4, 0.6)),
         _draws("kept draws", 3, 2000),
         _draws("hits", 12, 300),
-        _draws("collecting", 0, 1000),
+        _draws("collecting", 0, 400),
         *(_prefix(control, (2, 0) if "bias" in control else (1, 2), 300) for control in _CONTROLS),
         _matrices(("T=1",), True),
         _matrices(("T=1", "T=2", "T=1,top_k=2"), False),

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from ...checks import check_int
-from ...contract import Contract
+from ...contract import Contract, Sampling
 from ...errors import InvalidInput
 from ...types import FloatArray, IntArray, Reply, read_only
 from ..base import Generator, Request
@@ -89,7 +89,8 @@ class LogitServer(Narrowed):
             Gumbel-max race, where the noise of a token depends on the seed and on the token alone.
 
     Raises:
-        InvalidInput: as ``Narrowed``; or a Gumbel-max race over more than 256 tokens.
+        InvalidInput: as ``Narrowed``; a Gumbel-max race over more than 256 tokens; or raw reports at
+            another law than temperature 1.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class LogitServer(Narrowed):
                 f"sampler='gumbel' takes up to {_RACE} tokens, got {generator.vocab_size}"
             )
         self._bias = bias or Bias()
+        if self._bias.raw and self.serves.sampling != Sampling():
+            raise InvalidInput(f"raw reports are of draws at temperature 1, got {self.serves}")
         self._sampler: Sampler = sampler
 
     @property
