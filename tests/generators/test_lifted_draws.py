@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from reroot.generators.lifted.tempering import (
     list_diameter,
     list_radius,
     normalizer_interval,
+    power_coin,
     retempered,
     truncation_diameter,
 )
@@ -187,14 +189,34 @@ def test_draws_at_another_temperature_follow_the_law(tau: float) -> None:
     assert abs(np.mean(used) - price) <= 4.5 * np.std(used) / math.sqrt(len(used))
 
 
+class _Misses:
+    """A place and coins that never stop a factory, and write its stopping probabilities down."""
+
+    def __init__(self, rounds: int) -> None:
+        self.held, self.stops = SimpleNamespace(most=rounds), list[float]()
+
+    def token(self) -> int:
+        return -1
+
+    def random(self) -> _Misses:
+        return self
+
+    def __lt__(self, probability: float) -> bool:
+        self.stops.append(probability)
+        return False
+
+
 def test_the_factory_is_the_power() -> None:
-    """x^a = 1 - Σ c_i·(1 - x)^i, by the stopping rule of ``power_coin``; flips x^(a-1)."""
+    """x^a by the stopping probabilities that ``power_coin`` uses, with x^(a-1) expected flips."""
     for x, a in itertools.product((0.05, 0.3, 0.9), (0.1, 0.5, 0.8)):
+        misses = _Misses(3000)
+        with pytest.raises(BackendError):
+            power_coin(misses, 0, a, misses)  # type: ignore[arg-type]
         reach, heads, flips = 1.0, 0.0, 0.0
-        for i in range(1, 4000):
+        for stop in misses.stops:
             flips += reach
             heads += reach * x
-            reach *= (1 - x) * (1 - a / i)
+            reach *= (1 - x) * (1 - stop)
         assert heads == pytest.approx(x**a, abs=1e-12)
         assert flips == pytest.approx(x ** (a - 1), abs=1e-9)
 

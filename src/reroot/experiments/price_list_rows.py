@@ -25,7 +25,7 @@ from ..generators.lifted import (
 )
 from ..generators.lifted.pairs import half_reach, text_prefixes, told_apart
 from ..generators.lifted.place import Place
-from ..generators.lifted.rows import Sizes
+from ..generators.lifted.sizes import Sizes
 from ..generators.tabular import Tabular
 from ..limits.barrier import barrier_tv
 from ..randomness import keyed_rng, stream_key

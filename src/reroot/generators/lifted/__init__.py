@@ -6,8 +6,9 @@ from .lifted import Lifted
 from .narrowed import Narrowed, Used
 from .place import Held, Interface, Place, interface_of
 from .pricing import Never, Price, lattice, price, prices
-from .rows import Exactness, Sizes, Step
+from .rows import Exactness, Step
 from .server import Bias, LogitServer, TakesBias
+from .sizes import Sizes
 
 __all__ = [
     "Bias",

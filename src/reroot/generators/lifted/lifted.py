@@ -19,7 +19,8 @@ from .by_lists import law_anchored, law_fewest, law_from_ids, law_from_scores, l
 from .narrowed import Used
 from .place import MOST, Held, Place
 from .pricing import Never, Price, price
-from .rows import Sizes, greedy, laws_of, whole
+from .rows import greedy, laws_of, whole
+from .sizes import Sizes
 from .tempering import draw_kept, draw_retempered, retempered
 
 _ALREADY = {"coarsen", "waiting", "redrawing", "walking", "forcing"}  # done by ``Place``

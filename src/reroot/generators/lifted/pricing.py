@@ -11,8 +11,9 @@ from ...contract import Contract, Control, Report, Sampling
 from ...errors import InvalidInput
 from .pairs import Pair, indistinguishable, unreached
 from .place import Interface
-from .rows import RULES, Exactness, Sizes, Space, Step, laws_of
+from .rows import RULES, Exactness, Space, Step, laws_of
 from .server import Bias
+from .sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)
