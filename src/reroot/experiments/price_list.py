@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..generators.lifted.rows import REDUCTIONS
 from ..pages.kit.table import table, table_of
-from .base import Check, Experiment, Row, where
+from .base import Check, Experiment, Row, Setting, where
 from .measuring import by_kind, setting_of
 from .price_list_rows import (
     draw_rows,
@@ -120,10 +120,10 @@ def _show(rows: Sequence[Row]) -> list[str]:
         ),
         "<h3>As a user meets it: k = 20, b = 300, |u| = 256, half a nat per token</h3>",
         table_of(
-            "wanted | K | price | unit",
-            "{wanted} | {K:,} | {price:q} | {unit}",
+            "wanted | unit | K | price",
+            "{wanted} | {unit} | {K:,} | {price:q}",
             where(rows, kind="user"),
-            text=(0, 3),
+            text=2,
         ),
     ]
     for part in dict.fromkeys((tuple(r["laws"]), r["bias"]) for r in where(rows, kind="matrix")):
@@ -149,7 +149,7 @@ _matrices = setting_of("matrix", "laws bias")
 _CONTROLS = ("root", "visited", "visited, continuing", "reset", "chosen", "root + constant bias")
 
 
-def _user(s: Row) -> list[Row]:
+def _user(s: Setting) -> list[Row]:
     return [{**row, "place": i} for i, row in enumerate(user_rows(s))]
 
 

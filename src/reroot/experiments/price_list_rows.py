@@ -49,9 +49,9 @@ def law_rows(s: Setting) -> list[Row]:
     """Calls and total variation of one reduction to FULL, beside its price."""
     K, k, b, epsilon = s["K"], s["k"], s["b"], 0.01
     p = _random_law(K, s["seed"], s["spread"])
+    rng = keyed_rng(stream_key(s["seed"], "price-list", "image"))
+    image = rng.normal(size=(K, b))
     if s["row"] == "image":
-        rng = keyed_rng(stream_key(s["seed"], "price-list", "image"))
-        image = rng.normal(size=(K, b))
         p = np.exp(log_normalize(image @ rng.normal(0.0, 0.3, b)))
     gap = 16.0
     routes: dict[str, tuple[str, Callable[[Place], FloatArray], float]] = {
