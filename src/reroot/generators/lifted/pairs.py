@@ -158,6 +158,8 @@ def _candidates(
             y = x.copy()
             y[[unseen, -1]] = x[[-1, unseen]]
             yield _power(x, tau), _power(y, tau)
+    # the first token is known and short of what top-p asks for
+    yield _power(np.array([0.4, 0.35, 0.25]), tau), _power(np.array([0.4, 0.3, 0.3]), tau)
     yield (0.7, 0.3), (0.6, 0.4)
     yield (0.55, 0.3, 0.15), (0.6, 0.25, 0.15)
 
