@@ -14,6 +14,7 @@ from . import (
     noisy_parity,
     price_list,
     settle,
+    spanners,
     trie,
 )
 from .base import Experiment
@@ -32,6 +33,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     settle.EXPERIMENT,
     SETTLE_NEURAL,
     kl_estimators.EXPERIMENT,
+    spanners.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
 

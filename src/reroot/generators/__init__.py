@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..types.account import Prices
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
@@ -20,6 +21,7 @@ from .lifted import (
     prices,
 )
 from .ngram import CharNgram
+from .operators import Operators
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
@@ -46,8 +48,10 @@ __all__ = [
     "LogitServer",
     "Narrowed",
     "Never",
+    "Operators",
     "Pieces",
     "Price",
+    "Prices",
     "Remote",
     "Request",
     "RewardModel",
