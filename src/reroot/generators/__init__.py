@@ -8,6 +8,18 @@ from ..types.account import Prices
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
+from .lifted import (
+    Bias,
+    Interface,
+    Lifted,
+    LogitServer,
+    Narrowed,
+    Never,
+    Price,
+    Sizes,
+    price,
+    prices,
+)
 from .ngram import CharNgram
 from .operators import Operators
 from .reward_models import RewardModel
@@ -23,25 +35,35 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GGUF",
+    "Bias",
     "Capabilities",
     "CharNgram",
     "ConcurrentGenerator",
     "Ensemble",
     "Generator",
     "IntegerGenerator",
+    "Interface",
     "LayeredTree",
+    "Lifted",
+    "LogitServer",
+    "Narrowed",
+    "Never",
     "Operators",
     "Pieces",
+    "Price",
     "Prices",
     "Remote",
     "Request",
     "RewardModel",
     "ShowsHiddenStates",
+    "Sizes",
     "SoftmaxPolicy",
     "SteppingGenerator",
     "Stop",
     "Tabular",
     "Transformers",
+    "price",
+    "prices",
 ]
 
 

@@ -1,0 +1,32 @@
+"""Stronger interfaces out of weaker ones: reductions, with what they cost."""
+
+from __future__ import annotations
+
+from .lifted import Lifted
+from .narrowed import Narrowed, Used
+from .place import Held, Interface, Place, interface_of
+from .pricing import Never, Price, lattice, price, prices
+from .rows import Exactness, Step
+from .server import Bias, LogitServer, TakesBias
+from .sizes import Sizes
+
+__all__ = [
+    "Bias",
+    "Exactness",
+    "Held",
+    "Interface",
+    "Lifted",
+    "LogitServer",
+    "Narrowed",
+    "Never",
+    "Place",
+    "Price",
+    "Sizes",
+    "Step",
+    "TakesBias",
+    "Used",
+    "interface_of",
+    "lattice",
+    "price",
+    "prices",
+]

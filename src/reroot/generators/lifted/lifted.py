@@ -1,0 +1,293 @@
+"""``Lifted``: a generator that serves a stronger interface by asking one behind a weaker interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from ...contract import Contract
+from ...errors import InvalidInput
+from ...randomness import keyed_rng, stream_key
+from ...types import PAD, FloatArray, IntArray, Physical, Prefix, Reply, read_only
+from ..base import Capabilities, Generator, Request, check_prefix
+from ..stepping import SteppingGenerator
+from ..stops import Stop
+from .by_draws import law_by_biased_counts, law_by_collecting, law_by_counts
+from .by_lists import law_anchored, law_fewest, law_from_ids, law_from_scores, law_raw
+from .narrowed import Used
+from .place import MOST, Held, Place
+from .pricing import Never, Price, price
+from .rows import greedy, laws_of, whole
+from .sizes import Sizes
+from .tempering import draw_kept, draw_retempered, retempered
+
+_ALREADY = {"coarsen", "waiting", "redrawing", "walking", "forcing"}  # done by ``Place``
+_OF_DRAWS = {"retempered draws", "kept draws"}
+_AT_HELD = {
+    "scores",
+    "collecting",
+    "counts",
+}  # the law as it is sampled; other rows give that at T = 1
+
+
+class Lifted(SteppingGenerator):
+    """Serves ``to`` out of ``generator`` by the reductions of ``price``; laws are asked for once per prefix.
+
+    Draws of a reconstructed law follow from a request's uniforms as everywhere; draws made of draws (another
+    temperature, or the held reports at prefixes that are built) follow from its key.
+
+    Args:
+        generator: what is held, at the interface that it ``serves`` (``Narrowed``, ``LogitServer``) or can.
+        to: the contract to serve.
+        epsilon: ε: total variation of laws from counts, nats of gaps by bisection and of biased counts.
+        gap: R, for bisection: at least the largest log-odds; by default the bound of the bias.
+        fewest: use the reduction with the fewest calls where it is not the stable one.
+        seed: of the draws that reductions make.
+        most: questions after which one wait is given up.
+
+    Raises:
+        InvalidInput: ``to`` cannot be served; the message shows the pair of generators that look alike.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        to: Contract | str,
+        *,
+        epsilon: float = 0.05,
+        gap: float | None = None,
+        fewest: bool = False,
+        seed: int = 0,
+        most: int = MOST,
+    ) -> None:
+        super().__init__()
+        self._held = Held(generator, seed, most)
+        bias = self._held.interface.bias
+        self._gap = gap if gap is not None else (bias.bound if bias else 64.0)
+        self._epsilon, self._fewest = epsilon, fewest
+        sizes = Sizes(generator.vocab_size, 0, epsilon=epsilon, gap=self._gap)
+        found = price(self._held.interface, to, sizes)
+        if isinstance(found, Never):
+            raise InvalidInput(f"this cannot be lifted: {found}")
+        self._price = found
+        self._serves = found.wants.contract
+        self._before = generator.physical()
+        self._number: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        self._places: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        self._known: dict[int, FloatArray] = {}
+        self._law = self._law_route()
+
+    @property
+    def price(self) -> Price:
+        """Which reductions serve it, and at what price for one answer at a prefix of no length."""
+        return self._price
+
+    @property
+    def serves(self) -> Contract:
+        """The contract it serves."""
+        return self._serves
+
+    @property
+    def used(self) -> Used:
+        """What was asked of the held generator since construction."""
+        return self._held.used
+
+    @property
+    def vocab_size(self) -> int:
+        return self._held.generator.vocab_size
+
+    @property
+    def capabilities(self) -> Capabilities:
+        free = self._law is not None and whole(self._held.sampling)
+        return Capabilities(self._serves.control, self._serves.report, free, self._law is not None)
+
+    @property
+    def end_token(self) -> int | None:
+        return self._held.generator.end_token
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return self._held.generator.encode(text)
+
+    def encode_continuation(self, text: str) -> tuple[int, ...]:
+        return self._held.generator.encode_continuation(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._held.generator.decode(tokens)
+
+    def stops(self, texts: Sequence[str]) -> Stop:
+        return self._held.generator.stops(texts)
+
+    def max_length(self) -> int | None:
+        return self._held.generator.max_length()
+
+    def physical(self) -> Physical:
+        """Work that the held generator did for this one."""
+        return self._held.generator.physical() - self._before
+
+    def describe(self) -> Mapping[str, object]:
+        return {
+            "family": "lifted",
+            "to": str(self._serves),
+            "rows": [step.row for step in self._price.paid],
+            "epsilon": self._epsilon,
+            "gap": self._gap,
+            "fewest": self._fewest,
+            "seed": self._held.key((), (), 0, (0, 0))[0],
+            "of": dict(self._held.generator.describe()),
+        }
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Serve requests at the contract's report and sampling law.
+
+        Raises:
+            InvalidInput: a request for another sampling law or a stronger report.
+            BackendError: a reduction failed: a bias too small, a prefix or token never met.
+        """
+        for request in requests:
+            self._check(request)
+            if not request.report <= self._serves.report:
+                raise InvalidInput(f"it reports up to {self._serves.report}, not {request.report}")
+            if request.sampling != laws_of(self._price.wants) and not self.capabilities.sampling:
+                raise InvalidInput(f"it draws at {self._serves.sampling}, not {request.sampling}")
+        if self._law is not None:
+            return super().answer(requests)
+        return [self._by_draws(request) for request in requests]
+
+    def log_laws(self, prompt: Sequence[int], prefixes: Sequence[Sequence[int]]) -> FloatArray:
+        """The reconstructed laws, which are asked for (``InvalidInput`` where none is)."""
+        if self._law is None:
+            raise InvalidInput(f"{self._price} makes draws of draws: there is no law to show")
+        return super().log_laws(prompt, prefixes)
+
+    # ---- laws ----------------------------------------------------------------------------------------
+
+    def _law_route(self) -> Callable[[Place], FloatArray] | None:
+        """What gives the law at a place: (K,) nats at temperature 1; ``None`` for draws of draws."""
+        rows = [step.row for step in self._price.paid if step.row not in _ALREADY]
+        tau = self._held.sampling.temperature or 1.0
+        for row in rows:
+            if row in _OF_DRAWS:
+                return None
+            if row in ("constant bias", "rejected outputs"):
+                raise InvalidInput(
+                    f"{self._price} needs what is known besides; see best_constant_bias, draw_output"
+                )
+            if row != "retempered law":
+                return partial(self._asked, row=row, tau=tau if row in _AT_HELD else 1.0)
+        shown = rows or not self._held.report.draws or self._held.report.has_law
+        return partial(self._shown, tau=tau) if shown or greedy(self._held.sampling) else None
+
+    def _asked(self, place: Place, row: str, tau: float) -> FloatArray:
+        """The law by a reduction, normalized."""
+        size, epsilon = self.vocab_size, self._epsilon
+        counts = int(np.ceil((size - 1) / (2 * np.pi * epsilon**2)))
+        per_token = int(np.ceil(16 / epsilon**2))
+        if row == "anchored" and self._fewest:
+            row = "fewest"
+        laws: dict[str, Callable[[], FloatArray]] = {
+            "anchored": lambda: law_anchored(place),
+            "fewest": lambda: law_fewest(place),
+            "raw": lambda: law_raw(place),
+            "bisection": lambda: law_from_ids(place, self._gap, epsilon),
+            "scores": lambda: law_from_scores(place),
+            "collecting": lambda: law_by_collecting(place),
+            "counts": lambda: law_by_counts(place, counts),
+            "biased counts": lambda: law_by_biased_counts(place, per_token),
+        }
+        return retempered(laws[row](), tau)
+
+    def _shown(self, place: Place, tau: float) -> FloatArray:
+        """The law that one answer shows: in full, by a list as long as what is kept, or by a mode."""
+        reply = place.ask()
+        if reply.laws is not None:
+            return retempered(reply.laws[0, 0], tau)
+        law = np.full(self.vocab_size, -np.inf)
+        if reply.top_tokens is None or reply.top_logprobs is None:
+            law[reply.tokens[0, 0]] = 0.0
+            return law
+        law[reply.top_tokens[0, 0]] = reply.top_logprobs[0, 0]
+        rest = np.flatnonzero(law == -np.inf)
+        if len(rest) == 1:  # one token is not listed: it has what is left
+            law[rest] = np.log(max(1e-300, 1.0 - float(np.exp(law).sum())))
+        return retempered(law, tau)
+
+    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
+        check_prefix((*prompt, *prefix), self.vocab_size, self.max_length())
+        return self._state(tuple(prompt), tuple(prefix))
+
+    def _state(self, prompt: tuple[int, ...], prefix: tuple[int, ...]) -> int:
+        number = self._number.setdefault((prompt, prefix), len(self._places))
+        if number == len(self._places):
+            self._places.append((prompt, prefix))
+        return number
+
+    def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
+        pairs = zip(states.tolist(), tokens.tolist(), strict=True)
+        moved = [self._state(self._places[s][0], (*self._places[s][1], t)) for s, t in pairs]
+        return np.array(moved, dtype=np.int64)
+
+    def _laws(self, states: IntArray) -> FloatArray:
+        assert self._law is not None
+        for state in states.tolist():
+            if state not in self._known:
+                self._known[state] = self._law(self._held.at(*self._places[state]))
+        return np.stack([self._known[state] for state in states.tolist()])
+
+    # ---- draws of draws ------------------------------------------------------------------------------
+
+    def _by_draws(self, request: Request) -> Reply:
+        """Token by token, each at a prefix of its own."""
+        if request.forced is not None:
+            raise InvalidInput(f"{self._price} scores no tokens")
+        check_prefix(request.prompt + request.prefix, self.vocab_size, self.max_length())
+        n, length, k = request.n, request.length, min(request.report.top, self.vocab_size)
+        tokens = np.full((n, length), PAD, dtype=np.int64)
+        logprobs, ids = np.zeros((n, length)), np.full((n, length, k), PAD, dtype=np.int64)
+        values, lengths = np.zeros((n, length, k)), np.zeros(n, dtype=np.int64)
+        for i in range(n):
+            prefix = request.prefix
+            for t in range(length):
+                words = [word >> 1 for word in request.key]
+                key = stream_key(0, "", "lifted draw", (*words, request.first + i, t))
+                place = self._held.at(request.prompt, prefix, key)
+                token, reply = self._token(place)
+                tokens[i, t], lengths[i] = token, t + 1
+                if reply is not None and reply.logprobs is not None:
+                    logprobs[i, t] = reply.logprobs[0, 0]
+                if k and reply is not None:
+                    assert reply.top_tokens is not None
+                    assert reply.top_logprobs is not None
+                    ids[i, t], values[i, t] = (
+                        reply.top_tokens[0, 0, :k],
+                        reply.top_logprobs[0, 0, :k],
+                    )
+                prefix = (*prefix, token)
+                if request.stop.ends(prefix):
+                    break
+        cut = int(lengths.max())
+        scored = request.report.has_logprob
+        return Reply(
+            Prefix(request.prefix),
+            read_only(tokens[:, :cut]),
+            read_only(lengths),
+            read_only(logprobs[:, :cut]) if scored else None,
+            read_only(ids[:, :cut]) if k else None,
+            read_only(values[:, :cut]) if k else None,
+        )
+
+    def _token(self, place: Place) -> tuple[int, Reply | None]:
+        """One token at a place, with the held report where it is passed on."""
+        wanted, held = laws_of(self._price.wants), self._held.sampling
+        rows = {step.row for step in self._price.paid}
+        if "kept draws" in rows:
+            reply = place.ask()
+            assert reply.top_tokens is not None
+            assert reply.top_logprobs is not None
+            return draw_kept(place, reply.top_tokens[0, 0, : wanted.top_k].tolist()), None
+        if "retempered draws" in rows:
+            rng = keyed_rng(self._held.key(place.prompt, place.prefix, 0, place.stream))
+            return draw_retempered(place, held.temperature / wanted.temperature, rng), None
+        reply = place.ask()
+        return int(reply.tokens[0, 0]), reply

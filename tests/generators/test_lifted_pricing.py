@@ -1,0 +1,172 @@
+"""The price of every interface in every other one: a path of reductions that exist, or a pair that looks alike."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from reroot import Contract, Control, InvalidInput, Report, Sampling
+from reroot.generators import Bias, Interface, Never, Price, Sizes, price, prices
+from reroot.generators.law import log_normalize, sampling_laws
+from reroot.generators.lifted import Exactness, formulas, lattice
+from reroot.generators.lifted.pairs import told_apart
+from reroot.generators.lifted.rows import REDUCTIONS
+
+SMALL = Sizes(8, 3, 0.7)
+PLACES = ("by_lists", "by_draws", "tempering", "prefixes")
+
+
+def test_every_row_names_a_function_or_a_control() -> None:
+    modules = [importlib.import_module(f"reroot.generators.lifted.{name}") for name in PLACES]
+    for row, function in REDUCTIONS.items():
+        if function.isidentifier():
+            assert any(callable(getattr(module, function, None)) for module in modules), row
+
+
+@pytest.mark.slow(10)
+@pytest.mark.parametrize(
+    ("laws", "bias"),
+    [(("T=1", "T=2", "T=0", "T=1,top_k=2", "T=1,top_p=0.9"), False), (("T=1",), True)],
+)
+def test_every_pair_of_interfaces_has_an_answer(laws: tuple[str, ...], bias: bool) -> None:
+    """``prices`` raises where neither a path nor a pair is found. Each never is enumerated: TV 0 and > 0."""
+    biases = [Bias(3, 30.0), Bias(3, 30.0, raw=True)] if bias else []
+    nodes, used = list(lattice(2, biases, laws)), set[str]()
+    for has in nodes:
+        for found in prices(has, nodes, SMALL):
+            if isinstance(found, Price):
+                used |= {step.row for step in found.paid}
+                assert found.value >= 1
+                continue
+            pair, own = (
+                found.pair,
+                Contract(Control.CHOSEN, has.contract.report, has.contract.sampling),
+            )
+            assert pair.tv > 1e-6
+            if pair.where == "∅":
+                assert told_apart(pair.first, pair.second, own, 2) <= 1e-12
+    assert used <= set(REDUCTIONS)
+
+
+def test_stronger_contracts_are_free_and_the_order_is_kept() -> None:
+    """What serves more is never dearer, and what is wanted less is never dearer."""
+    nodes = list(lattice(2))
+    table = {(a, c.wants): c for a in nodes for c in prices(a, nodes, SMALL)}
+    rank = {
+        key: (4, 0.0) if isinstance(c, Never) else (int(c.exactness), c.value)
+        for key, c in table.items()
+    }
+    for a, b in itertools.product(nodes, repeat=2):
+        if b.contract <= a.contract:
+            assert rank[a, b] == (0, 1.0)
+            for c in nodes:
+                assert rank[a, c][0] <= rank[b, c][0]
+                assert rank[c, b][0] <= rank[c, a][0]
+
+
+def test_never_is_closed_under_composition() -> None:
+    """a → b and b → c give a → c, no worse than both."""
+    nodes = list(lattice(2, (), ("T=1", "T=1,top_k=2")))[::3]
+    rank = {
+        (a, c.wants): 4 if isinstance(c, Never) else int(c.exactness)
+        for a in nodes
+        for c in prices(a, nodes, SMALL)
+    }
+    for a, b, c in itertools.product(nodes, repeat=3):
+        assert rank[a, c] <= max(rank[a, b], rank[b, c])
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "exactness", "rows"),
+    [
+        ("chosen/full", "root/sample", Exactness.FREE, []),
+        ("chosen/full@T=2", "chosen/full", Exactness.FREE, ["retempered law"]),
+        ("chosen/topk(2)", "chosen/sample@T=1,top_k=2", Exactness.FREE, ["retempered law"]),
+        ("reset/sample", "chosen/sample", Exactness.EXACT, ["walking"]),
+        ("visited/logprob", "visited/topk(2)", Exactness.EXACT, ["collecting"]),
+        ("reset/logprob", "reset/full", Exactness.EXACT, ["scores"]),
+        ("chosen/sample@T=2", "chosen/sample", Exactness.IN_LAW, ["retempered draws"]),
+        ("root/full@T=2", "root/sample", Exactness.IN_LAW, ["rejected outputs"]),
+        ("root/sample", "visited/sample", Exactness.IN_LAW, ["waiting"]),
+        ("root/sample", "root/full", Exactness.WITHIN, ["counts"]),
+        ("chosen/sample", "chosen/argmax(1)", Exactness.WITHIN, ["counts"]),
+    ],
+)
+def test_some_prices(has: str, wants: str, exactness: Exactness, rows: list[str]) -> None:
+    found = price(has, wants, SMALL)
+    assert isinstance(found, Price)
+    assert found.exactness == exactness
+    assert [step.row for step in found.paid] == rows
+
+
+def test_prefixes_are_built_once() -> None:
+    found = price("visited/topk(2)", "chosen/full", SMALL)
+    assert isinstance(found, Price)
+    build, answers = 3 * math.exp(0.7), formulas.collecting_draws(8)
+    assert found.value == pytest.approx(build + answers)
+    assert found.questions(2) == pytest.approx(build + 2 * answers)
+
+
+def test_bias_prices_at_the_sizes_of_a_user() -> None:
+    held = Contract.parse("chosen/topk(20)")
+    for bias, value in ((Bias(300, 20.0), 2587), (Bias(300, 20.0, raw=True), 49_132)):
+        found = price(Interface(held, bias), "chosen/full")
+        assert isinstance(found, Price)
+        scored = price(held, "chosen/full")
+        assert isinstance(scored, Price)
+        assert scored.value == 49_151  # teacher forcing at a chosen prefix
+        assert found.value == value
+    ids = price(
+        Interface(Contract.parse("chosen/sample@T=0"), Bias(300, 64.0)),
+        "chosen/full",
+        Sizes(epsilon=0.01),
+    )
+    assert isinstance(ids, Price)
+    assert ids.value == 589_813
+
+
+def test_constant_bias_is_cheaper_than_waiting_where_few_of_many_tokens_are_used() -> None:
+    held = Interface(Contract.parse("root/full"), Bias(300, 20.0))
+    found = price(held, "chosen/full", Sizes(surprise=math.log(2)))
+    assert isinstance(found, Price)
+    assert [step.row for step in found.paid] == ["constant bias"]
+    assert found.value == pytest.approx(3.76, abs=0.005)
+    assert formulas.constant_bias_rollouts(49_152, 256, 0.5, 5) == pytest.approx(20.6, abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", ["chosen/full+reward", "chosen/none"])
+def test_what_has_no_price_is_refused(wrong: str) -> None:
+    with pytest.raises(InvalidInput, match="prices are of reports"):
+        price("chosen/full", wrong)
+
+
+def test_combinations_without_a_meaning_are_refused() -> None:
+    raw = Interface(Contract(Control.CHOSEN, Report.FULL, Sampling(2.0)), Bias(raw=True))
+    with pytest.raises(InvalidInput, match="temperature 1"):
+        price(raw, "chosen/full")
+    with pytest.raises(InvalidInput, match="constant bias"):
+        price(Interface(Contract.parse("root/argmax(1)"), Bias()), "chosen/full")
+
+
+@pytest.mark.parametrize(
+    ("serves", "u"),
+    [
+        ("root/sample@T=0", (0, 1)),
+        ("root/sample@T=1,top_k=2", (0, 1, 2)),
+        ("root/sample@T=1,top_p=0.9", (0, 1)),
+    ],
+)
+def test_no_constant_bias_meets_the_prefix_of_the_pair(serves: str, u: tuple[int, ...]) -> None:
+    """At place t the token u_t is far behind: over a grid of biases it is never kept at all places."""
+    sampling = Contract.parse(serves).sampling
+    assert sampling is not None
+    K = len(u)
+    laws = np.array([[-30.0 if a == u[t] else 0.0 for a in range(K)] for t in range(K)])
+    for beta in itertools.product(np.linspace(-60, 60, 13), repeat=K):
+        kept = sampling_laws(log_normalize(laws + np.array(beta)), sampling)
+        assert kept[np.arange(K), list(u)].min() < math.log(0.1)
+    assert isinstance(price(Interface(Contract.parse(serves), Bias(3, 60.0)), "root/sample"), Never)
