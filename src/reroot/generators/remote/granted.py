@@ -105,7 +105,7 @@ class Profile:
         """What both the probe and the check at this start carry."""
         report = self.contract.report.meet(seen.report)
         return Granted(
-            control=min(self.contract.control, seen.control),
+            control=self.contract.control.meet(seen.control),
             report=report,
             sampling=seen.sampling,
             forced=seen.forced and report.has_logprob,
