@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,12 +52,12 @@ class BlockShape:
         if self.codes > MAX_CODES:
             raise InvalidInput(f"S·2ⁿ must be at most {MAX_CODES}, got {self.codes} codes")
 
-    @property
+    @cached_property
     def codes(self) -> int:
         """S·2ⁿ: observations of a layer."""
         return self.states << self.noise
 
-    @property
+    @cached_property
     def length(self) -> int:
         """L = ⌈log_B(S·2ⁿ)⌉: tokens of a block."""
         length, room = 1, self.base

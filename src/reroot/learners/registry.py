@@ -10,6 +10,11 @@ from .logprob_walks import law_walk, logprob_walk
 from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
+from .resets.golf import golf
+from .resets.pce import pce
+from .resets.pcr import pcr
+from .resets.rvfs import rvfs
+from .resets.sim_golf import sim_golf
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
 from .sampling.action_rejection import action_rejection
@@ -66,6 +71,11 @@ _LEARNERS: tuple[LearnerFactory[...], ...] = (
     segment_tree,
     latent_exploration,
     representation_coreset,
+    rvfs,
+    sim_golf,
+    golf,
+    pcr,
+    pce,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (
