@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from test_rules import HORIZON, TREE, VOCAB, desk_for, put
 
 from reroot import AccessDenied, Contract, Control, Prefix, Query, Report
+from reroot.access.gate import Gate
 from reroot.access.session import Ask
 from toys import Failing
 
 
-def pass_of(n: int = 1, length: int = 1) -> tuple[object, list[tuple[int, ...]]]:
+def pass_of(n: int = 1, length: int = 1) -> tuple[Gate, list[tuple[int, ...]]]:
     """A gate with n passes under way, and where they stand."""
     gate = desk_for(Contract.parse("episode/full"))
     (reply,) = put(gate, [Query(n=n, length=length)])  # type: ignore[misc]
@@ -23,8 +24,8 @@ def draw(*tokens: int, n: int = 1, length: int | None = 1, report: Report = Repo
     return Query(Prefix(tokens), n, length, report)
 
 
-def refused(gate: object, *queries: Query) -> bool:
-    return isinstance(put(gate, [*queries]), AccessDenied)  # type: ignore[arg-type]
+def refused(gate: Gate, *queries: Query) -> bool:
+    return isinstance(put(gate, [*queries]), AccessDenied)
 
 
 def test_a_pass_goes_on_from_where_it_stands_once() -> None:

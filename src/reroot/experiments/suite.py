@@ -11,6 +11,7 @@ from . import (
     kl_estimators,
     kl_gap,
     ladder,
+    locks,
     noisy_parity,
     settle,
     trie,
@@ -29,6 +30,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     noisy_parity.EXPERIMENT,
     settle.EXPERIMENT,
     SETTLE_NEURAL,
+    locks.EXPERIMENT,
     kl_estimators.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
