@@ -79,21 +79,21 @@ def _measure(s: Setting) -> Iterator[Row]:
             "formula": True,
         }
         for rung, spec in enumerate(_LADDERS[s["learner"]]):
-            attempt = _attempt(spec, lock, s)
+            if s["learner"] != "root":
+                spec += f",actions={s['A']},goods={s['G']},noise={s['n']}"
+            learner = get_learner(spec)
+            grants = str(learner.requires)
+            (attempt,) = run(
+                learner, [lock.problem()], lock, grants=grants, seed=s["seed"]
+            ).attempts
             row |= _found(s["learner"], attempt, lock) | {"rung": rung}
+            if s["learner"] == "pcr":
+                row["formula"] = row["draws"] == pcr_draws(
+                    learner.params, attempt.metadata["centres"]
+                )
             if row["reached"]:
                 break
         yield row
-
-
-def _attempt(spec: str, lock: CombinationLock, s: Setting) -> Attempt:
-    if s["learner"] != "root":
-        sizes = f"actions={s['A']},goods={s['G']},noise={s['n']}"
-        spec += ("," if ":" in spec else ":") + sizes
-    learner = get_learner(spec)
-    grants = str(learner.requires)
-    (attempt,) = run(learner, [lock.problem()], lock, grants=grants, seed=s["seed"]).attempts
-    return attempt
 
 
 def _found(name: str, attempt: Attempt, lock: CombinationLock) -> Row:
@@ -113,8 +113,7 @@ def _found(name: str, attempt: Attempt, lock: CombinationLock) -> Row:
     if name == "rvfs":
         return used | {"reached": told["reward"] >= enough}
     value = lock.value(np.eye(A)[np.array(told["policy"])])
-    formula = name != "pcr" or told["draws"] == pcr_draws(attempt.params, told["centres"])
-    return used | {"reached": value >= enough, "formula": formula}
+    return used | {"reached": value >= enough}
 
 
 def _greedy(chain: Sequence[int], lock: CombinationLock) -> Any:
@@ -142,7 +141,7 @@ def _growth(rows: Sequence[Row], name: str, x: str = "H", least: int = 5) -> Gro
         costs[row[x]].append(float(row["episodes"] if name == "root" else row["draws"]))
     if len(costs) < least:
         return None
-    return growth(costs, stream_key(0, "locks", name, x))
+    return growth(costs, stream_key(0, "locks", f"{name} {x}"))
 
 
 def _check(rows: Sequence[Row]) -> list[Check]:
