@@ -55,12 +55,13 @@ _QUICK = (
     *(_contexts(learner, 2, 1) for learner in ("pce", "pcr", "one-context")),
 )
 _FULL = (
-    *(_horizon("rvfs", H, 4) for H in (2, 3, 4, 6, 8)),
-    *(_horizon(name, H, 3) for name in ("pcr", "pce") for H in (2, 3, 4, 5, 6)),
-    *(_horizon(name, H, 4) for name in ("sim_golf", "golf") for H in (2, 3, 4, 6, 8)),
     *(_horizon("root", H, 30) for H in (1, 2, 3, 4, 5)),
-    *(_noise(name, n, 3) for name in ("rvfs", "pcr") for n in (2, 4, 6, 8, 10)),
-    *(_contexts(name, H, 2) for name in ("pce", "pcr", "one-context") for H in (2, 3, 4)),
+    *(_horizon(name, H, 2) for name in ("sim_golf", "golf") for H in (2, 3, 4, 6, 8)),
+    *(_horizon("rvfs", H, 3) for H in (2, 3, 4, 5, 6)),
+    *(_noise("rvfs", n, 2) for n in (2, 4, 8, 10)),
+    *(_noise("pcr", n, 1) for n in (2, 4, 6, 8, 10)),
+    *(_contexts(name, H, 1) for name in ("pce", "pcr", "one-context") for H in (2, 3, 4)),
+    *(_horizon(name, H, 2) for name in ("pcr", "pce") for H in (2, 3, 4, 5, 6)),
 )
 
 # ---- measuring -----------------------------------------------------------------------------------
