@@ -12,6 +12,7 @@ from .coverage import (
     tournament,
     tree_coverage,
 )
+from .first_signal import FirstSignal, Posterior, Reach, first_signal, posterior
 from .intervals import (
     Interval,
     best_of_n,
@@ -24,6 +25,9 @@ from .intervals import (
     poisson_binomial,
 )
 from .pass_at_k import pass_at_k
+from .reach_intervals import reach_interval, reach_lower, relative_error
+from .sequential_test import SequentialTest, sequential_test
+from .silent_groups import SilentGroups, signal_threshold, silent_groups
 from .verdict import (
     BASE_LIMIT,
     NO_DIFFERENCE,
@@ -40,7 +44,12 @@ __all__ = [
     "ROOT_LIMIT",
     "UNDETERMINED",
     "Arm",
+    "FirstSignal",
     "Interval",
+    "Posterior",
+    "Reach",
+    "SequentialTest",
+    "SilentGroups",
     "Tournament",
     "Verdict",
     "best_of_n",
@@ -55,12 +64,20 @@ __all__ = [
     "coverage_bound",
     "coverage_profile",
     "decide",
+    "first_signal",
     "log_best_of_n",
     "mean_of_means",
     "paired_difference",
     "pass_at_k",
     "pass_interval",
     "poisson_binomial",
+    "posterior",
+    "reach_interval",
+    "reach_lower",
+    "relative_error",
+    "sequential_test",
+    "signal_threshold",
+    "silent_groups",
     "tournament",
     "tree_coverage",
 ]
