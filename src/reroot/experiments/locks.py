@@ -43,6 +43,12 @@ _COLORS = {
     "golf": "episode",
 }
 _COLORS |= {"root": "root", "one-context": "episode"}
+_NAMES = {
+    "root": "rollouts",
+    "one-context": "pce on one context",
+    "sim_golf": "SimGolf",
+    "golf": "GOLF",
+}
 SIZED = ("rvfs", "pcr", "pce", "sim_golf", "golf")
 
 _horizon = setting_of("horizon", "learner H tries", A=4, G=2, n=6)
@@ -223,7 +229,7 @@ def _lines(rows: Sequence[Row], names: Sequence[str], x: str) -> list[Line]:
         means = _means(mine, x)
         values = {at: [r["draws"] for r in mine if r[x] == at] for at in means}
         low, high = [min(v) for v in values.values()], [max(v) for v in values.values()]
-        label = f"{name.replace('_', ' ')}, {_control(name)}"
+        label = f"{_NAMES.get(name, name)}, {_control(name)}"
         color = _COLORS[name]
         lines.append(Line(label, [*means], [*means.values()], low, high, color, style))
     return lines
