@@ -43,6 +43,7 @@ RELEASED: dict[str, tuple[int, str]] = {
     "settle-neural": (169, "50d2c93eb12877f9"),
     "locks": (59, "3c8bfb23d5abe0fc"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
+    "spanners": (44, "bfefae2cf35b1c40"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""
 

@@ -14,6 +14,7 @@ from . import (
     locks,
     noisy_parity,
     settle,
+    spanners,
     trie,
 )
 from .base import Experiment
@@ -32,6 +33,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     SETTLE_NEURAL,
     locks.EXPERIMENT,
     kl_estimators.EXPERIMENT,
+    spanners.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
 
