@@ -75,11 +75,19 @@ def check_order(a: Any, b: Any, c: Any) -> None:
     assert (a > b) == (b < a)
 
 
-def test_control_is_the_documented_chain() -> None:
-    chain = [Control.ROOT, Control.VISITED, Control.RESET, Control.CHOSEN]
-    assert sorted(Control) == chain
+def test_control_is_the_documented_order() -> None:
+    for middle in (Control.EPISODE, Control.VISITED):
+        for lower, upper in pairwise([Control.ROOT, middle, Control.RESET, Control.CHOSEN]):
+            assert lower < upper
+    assert not Control.EPISODE <= Control.VISITED
+    assert not Control.VISITED <= Control.EPISODE
     for a, b, c in product(Control, repeat=3):
         check_order(a, b, c)
+
+
+def test_levels_are_listed_behind_those_below_them() -> None:
+    for a, b in product(Control, repeat=2):
+        assert not a < b or a.place < b.place
 
 
 def test_reports_are_ordered_exhaustively_up_to_4() -> None:
@@ -130,7 +138,9 @@ def test_a_contract_is_below_another_in_every_part(a: Contract, b: Contract) -> 
     assert (a <= b) == all(parts)
 
 
-@pytest.mark.parametrize("value", [Report.SAMPLE, Contract(Control.ROOT, Report.SAMPLE)])
+@pytest.mark.parametrize(
+    "value", [Control.EPISODE, Report.SAMPLE, Contract(Control.ROOT, Report.SAMPLE)]
+)
 @pytest.mark.parametrize("other", ["root/sample", 1, None])
 def test_only_like_is_compared(value: Any, other: Any) -> None:
     for compare in (operator.le, operator.ge, operator.lt, operator.gt):
@@ -150,13 +160,30 @@ def test_meet_and_join_of_reports_against_brute_force() -> None:
         assert [r for r in below if all(s <= r for s in below)] == [a.meet(b)]
 
 
+def test_meet_and_join_of_control_against_brute_force() -> None:
+    for a, b in product(Control, repeat=2):
+        above = [c for c in Control if a <= c and b <= c]
+        below = [c for c in Control if c <= a and c <= b]
+        assert [c for c in above if all(c <= d for d in above)] == [a.join(b)]
+        assert [c for c in below if all(d <= c for d in below)] == [a.meet(b)]
+    assert Control.EPISODE.join(Control.VISITED) == Control.RESET
+    assert Control.EPISODE.meet(Control.VISITED) == Control.ROOT
+
+
 def test_meet_and_join_of_contracts_against_brute_force() -> None:
     """Every pair of a small grid; bounds are searched in the grid, which is closed under both."""
     some = [Report.NONE, Report.ARGMAX(1), Report.SAMPLE, Report.LOGPROB, Report.TOPK(1)]
     laws = [None, Sampling(), Sampling(0.5)]
+    levels = [Control.ROOT, Control.EPISODE, Control.VISITED, Control.RESET]
     grants: list[frozenset[Oracle]] = [frozenset(), frozenset({Oracle.REWARD})]
-    grid = [
-        Contract(*parts) for parts in product([Control.ROOT, Control.RESET], some, laws, grants)
+    grid = [Contract(*parts) for parts in product(levels, some[1:3], laws[:2], grants)]
+    grid += [Contract(*parts) for parts in product([levels[0], levels[3]], some, laws, grants)]
+    grid = list(dict.fromkeys(grid))
+    grid += [c for c in {a.meet(b) for a, b in product(grid, repeat=2)} if c not in grid]
+    grid += [
+        c
+        for c in {a.join(b) for a, b in product(grid, repeat=2) if compatible(a, b)}
+        if c not in grid
     ]
     for a, b in product(grid, repeat=2):
         below = [c for c in grid if c <= a and c <= b]

@@ -60,7 +60,7 @@ def test_spelling_is_lenient(text: str, canonical: str) -> None:
     [
         ("rest/sample", "Did you mean 'reset'?"),
         ("chozen/full", "Did you mean 'chosen'?"),
-        ("zzz/full", "Known: chosen, reset, root, visited."),
+        ("zzz/full", "Known: chosen, episode, reset, root, visited."),
         ("root/sampel", "Did you mean 'sample'?"),
         ("root/log_prob", "Did you mean 'logprob'?"),
         ("root/tpok(100000)", "Did you mean 'topk'?"),

@@ -29,26 +29,57 @@ def _member(kind: type[_Named], what: str, text: str) -> _Named:
     return members[name]
 
 
-class Control(enum.IntEnum):
-    """At which prefixes may the learner ask? A chain: ROOT < VISITED < RESET < CHOSEN.
+class Control(enum.Enum):
+    """At which prefixes may the learner ask?
 
     * ``ROOT``: only complete rollouts from the empty prefix.
+    * ``EPISODE``: passes from the empty prefix. A query begins one, or goes on where one stands,
+      with or without one token of the learner's choice put in; where a pass has been it does not
+      come back.
     * ``VISITED``: also u·a where the generator itself emitted a at u in this session.
     * ``RESET``: also u·a, for any token a, where u was asked or visited in this session.
     * ``CHOSEN``: any prefix.
+
+    ``<=`` is the partial order ROOT < EPISODE, VISITED < RESET < CHOSEN, a lattice; EPISODE, which
+    steers and cannot return, and VISITED, which returns and cannot steer, are incomparable.
     """
 
     ROOT = 0
-    VISITED = 1
-    RESET = 2
-    CHOSEN = 3
+    EPISODE = 1
+    VISITED = 2
+    RESET = 3
+    CHOSEN = 4
+
+    @property
+    def place(self) -> int:
+        """Place in a list of all levels, each behind those that it is above: for tables to sort by."""
+        return self.value
+
+    def __le__(self, other: Control) -> bool:
+        if not isinstance(other, Control):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
+        apart = {self, other} == {Control.EPISODE, Control.VISITED}
+        return self.place <= other.place and not apart
+
+    def __lt__(self, other: Control) -> bool:
+        return self != other and self <= other
+
+    def join(self, other: Control) -> Control:
+        """The weakest level that is at least both."""
+        above = [c for c in Control if self <= c and other <= c]
+        return min(above, key=lambda c: c.place)
+
+    def meet(self, other: Control) -> Control:
+        """The strongest level that is at most both."""
+        below = [c for c in Control if c <= self and c <= other]
+        return max(below, key=lambda c: c.place)
 
     def __str__(self) -> str:
         return self.name.lower()
 
     @classmethod
     def parse(cls, text: str) -> Control:
-        """Read ``"root"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
+        """Read ``"root"``, ``"episode"``, ``"visited"``, ``"reset"`` or ``"chosen"``."""
         return _member(cls, "a control level", text)
 
 
@@ -333,7 +364,7 @@ class Contract:
     def meet(self, other: Contract) -> Contract:
         """The strongest contract that is at most both."""
         return Contract(
-            min(self.control, other.control),
+            self.control.meet(other.control),
             self.report.meet(other.report),
             self.sampling if self.sampling == other.sampling else None,
             self.oracles & other.oracles,
@@ -350,7 +381,7 @@ class Contract:
                 f"no contract is above both {self} and {other}: their sampling laws differ"
             )
         return Contract(
-            max(self.control, other.control),
+            self.control.join(other.control),
             self.report.join(other.report),
             self.sampling if self.sampling is not None else other.sampling,
             self.oracles | other.oracles,

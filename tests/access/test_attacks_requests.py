@@ -262,11 +262,11 @@ def test_going_on_after_the_end() -> None:
 @pytest.mark.parametrize(
     ("attack", "weakest"),
     [
-        (lambda s: s.continuations((), 1, length=2), "visited/sample"),
-        (lambda s: s.draws((), 1), "visited/sample"),
+        (lambda s: s.continuations((), 1, length=2), "visited/sample or episode/sample"),
+        (lambda s: s.draws((), 1), "visited/sample or episode/sample"),
         (lambda s: s.draws((1,), 1), "chosen/sample"),
         (lambda s: s.score((), (1,)), "reset/logprob"),
-        (lambda s: s.law(()), "visited/full"),
+        (lambda s: s.law(()), "visited/full or episode/full"),
         (lambda s: s.top_k((), 1), "visited/argmax(1)"),
     ],
 )

@@ -192,7 +192,7 @@ async def mixed(session: Session) -> Prefix:
         (
             "root/full+reward+verifier+demonstration",
             "message 1: Query(1 x length 1",
-            "visited/sample",
+            "visited/sample or episode/sample",
         ),
         ("visited/full+reward+verifier+demonstration", "message 2: Query(2 x", "reset/sample"),
         ("reset/full+reward+verifier+demonstration", "message 8: Query(1 x", "chosen/sample"),

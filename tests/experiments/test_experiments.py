@@ -42,6 +42,7 @@ RELEASED: dict[str, tuple[int, str]] = {
     "settle": (86, "f19dd7fdb7169a8d"),
     "settle-neural": (169, "50d2c93eb12877f9"),
     "price-list": (41, "7a6d4c4420f0b044"),
+    "locks": (59, "3c8bfb23d5abe0fc"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
     "spanners": (44, "bfefae2cf35b1c40"),
 }

@@ -14,6 +14,7 @@ from scipy.stats import chi2
 
 from reroot import InvalidInput, Report
 from reroot.families import (
+    CombinationLock,
     DecoyPath,
     HiddenPath,
     HiddenTrie,
@@ -361,7 +362,7 @@ def test_specs_print_what_they_read():
         ("hidden_pth:K=4,H=4,p=0.5", "unknown family 'hidden_pth'. Did you mean 'hidden_path'?"),
         (
             "",
-            "unknown family ''. Known: decoy_path, dyck, hidden_path, hidden_trie, low_rank, needle, ",
+            "unknown family ''. Known: combination_lock, decoy_path, dyck, hidden_path, hidden_trie, low_rank, needle, ",
         ),
         ("hidden_path", "hidden_path needs K, p, as in 'hidden_path:K=4,H=16,p=0.4'"),
         ("hidden_path:p=0.5", "needs K,"),
@@ -391,11 +392,14 @@ def test_specs_that_cannot_be_built():
 def test_the_catalogue_has_examples_that_parse():
     known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck", "low_rank"}
     known |= {"softmax_hard", "needle", "rotated"}
+    known |= {"combination_lock"}
     assert set(catalogue()) == known
     for name, line in catalogue().items():
         example = line.rpartition("(")[2].rstrip(")")
         assert example.startswith(name)
-        assert parse(example)(seed=1).horizon == parse(example).horizon
+        law = parse(example)(seed=1)
+        steps = law.shape.layers if isinstance(law, CombinationLock) else law.horizon
+        assert steps == parse(example).horizon
         assert "\n" not in line
 
 

@@ -137,8 +137,10 @@ def problems(generator: PathFamily | Tabular, count: int = 6) -> list[Problem]:
 
 def below(contract: Contract) -> Iterator[Contract]:
     """The contracts just below: one step down in control, in report, or one oracle less."""
-    if contract.control > Control.ROOT:
-        yield replace(contract, control=Control(contract.control - 1))
+    lower = [c for c in Control if c < contract.control]
+    for control in lower:
+        if not any(control < other for other in lower):
+            yield replace(contract, control=control)
     weaker = {
         Report.NONE: [],
         Report.SAMPLE: [Report.NONE, Report.ARGMAX(9)],

@@ -163,8 +163,10 @@ def test_what_failed_is_named() -> None:
 def test_contracts_just_below() -> None:
     below = {
         "visited/sample": {"root/sample"},
+        "episode/sample": {"root/sample"},
+        "chosen/sample": {"reset/sample"},
         "root/logprob+reward": {"root/sample+reward", "root/logprob"},
-        "reset/argmax(2)": {"visited/argmax(2)", "reset/logprob"},
+        "reset/argmax(2)": {"visited/argmax(2)", "episode/argmax(2)", "reset/logprob"},
         "root/topk(1)": {"root/logprob"},
         "root/topk(3)": {"root/topk(2)"},
         "root/full": {"root/topk(9)"},

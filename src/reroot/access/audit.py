@@ -62,7 +62,8 @@ def _audit(
             str(recorded),
         )
     contract = contract.or_oracles(recorded.oracles)
-    rules = PrefixRules(check_int("horizon", head["horizon"], least=1), sampling)
+    horizon = check_int("horizon", head["horizon"], least=1)
+    rules = PrefixRules(horizon, sampling, contract.control)
     under_way: list[tuple[int, Callable[[], None]]] = []  # what an answer builds when it comes
     for line in lines:
         while under_way and under_way[0][0] < line["after"]:
@@ -99,7 +100,9 @@ def _audit_line(
     rules.ask(marks)
     if failure is not None:  # what failed builds nothing
         return [partial(rules.failed, marks)]
-    noted = [partial(rules.note_reply, query, reply, own[0]) for query, reply, own in replies]
+    noted = [
+        partial(rules.note_reply, query, reply, own.prefixes[0]) for query, reply, own in replies
+    ]
     return [partial(rules.answered, marks), *noted]
 
 

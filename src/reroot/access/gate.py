@@ -86,7 +86,7 @@ class Gate:
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
         self.contract = _copy(contract.resolved)
         self.meter = Meter(replace(budget), episode.generator.capabilities.prices)
-        self.rules = PrefixRules(episode.horizon, self.contract.sampling)
+        self.rules = PrefixRules(episode.horizon, self.contract.sampling, self.contract.control)
         self.seed = seed
         self._limit = judge_timeout
         self._streams = Streams(seed, episode.problem.id, "draws")
@@ -173,7 +173,7 @@ class Gate:
         self.meter.settle(admitted.worst, self._cost(message.queries, used))
         self.rules.answered(admitted.marks)
         for query, seen, marks in zip(message.queries, shown, admitted.marks, strict=True):
-            self.rules.note_reply(query, seen, marks[0])
+            self.rules.note_reply(query, seen, marks.prefixes[0])
         return self.answer(shown)
 
     def cancel(self, admitted: Admitted) -> None:

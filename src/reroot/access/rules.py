@@ -5,19 +5,22 @@ Pure bookkeeping on token ids, used alike by live sessions and by the audit of t
 
 from __future__ import annotations
 
-import hashlib
-from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import AccessDenied
 from ..types import PAD, Prefix, Query, Reply
+from .passes import Passes
+from .places import digest, digests
 
 RULES = {
     Control.ROOT: "root control permits only complete rollouts from the empty prefix",
+    Control.EPISODE: "episode control permits draws that begin a pass at the empty prefix, or go on "
+    "where a pass stands, with at most one token put in; no pass returns, or goes on twice from a place",
     Control.VISITED: "visited control permits a prefix only if the generator itself emitted its "
     "last token there in this session",
     Control.RESET: "reset control permits a prefix only if its parent was asked or visited in this "
@@ -33,8 +36,22 @@ FEATURES_RULE = (
 )
 
 
-Marks = list[list[bytes]]
-"""Identities of the prefixes at which queries ask, query by query, its own prefix first."""
+class Asked(NamedTuple):
+    """Where one query asks, as identities.
+
+    Attributes:
+        prefixes: of the prefixes at which it asks, its own first.
+        left: of the place where the passes stood with which it goes on, if it goes on with any.
+        n: how many passes.
+    """
+
+    prefixes: list[bytes]
+    left: bytes | None = None
+    n: int = 0
+
+
+Marks = list[Asked]
+"""Where queries ask, query by query."""
 
 
 def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
@@ -43,31 +60,23 @@ def no_oracle(oracle: Oracle, asked: str) -> AccessDenied:
     return AccessDenied(asked, f"the contract does not grant the {oracle} oracle", str(weakest))
 
 
-@lru_cache(maxsize=128)  # a walk asks at the children of what it has just asked
-def digest(prefix: tuple[int, ...]) -> bytes:
-    """Identity of ``prefix``: 128 bits of the whole token string."""
-    return hashlib.blake2b(array("q", prefix).tobytes(), digest_size=16).digest()
-
-
-def digests(prefix: Sequence[int], more: Sequence[int] = ()) -> Iterator[bytes]:
-    """Identity (128 bits of the whole token string) of ``prefix``, then of each longer prefix."""
-    h = hashlib.blake2b(array("q", prefix).tobytes(), digest_size=16)
-    yield h.digest()
-    for token in more:
-        h.update(array("q", (token,)).tobytes())
-        yield h.digest()
-
-
 class PrefixRules:
     """What one session has built: prefixes it asked and prefixes the generator emitted.
 
     Args:
         horizon: H, most tokens of an output.
         sampling: the law that draws follow (``None``: temperature 1).
+        control: what is to be granted; passes are followed only under episode control.
     """
 
-    def __init__(self, horizon: int, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        horizon: int,
+        sampling: Sampling | None = None,
+        control: Control = Control.CHOSEN,
+    ) -> None:
         self.horizon = horizon
+        self._passes = Passes(horizon) if control == Control.EPISODE else None
         self._greedy = sampling is not None and sampling.temperature == 0.0
         self._asked: set[bytes] = set()
         self._open: dict[bytes, int] = {}  # how often asked, and not answered yet
@@ -92,7 +101,7 @@ class PrefixRules:
         return (room if query.length is None else min(query.length, room)) > 1
 
     def weakest_control(self, query: Query, asked: set[bytes]) -> Control:
-        """The weakest control level that permits the query now.
+        """The weakest control level that permits the query now, of all but episode control.
 
         ``asked`` holds prefixes asked earlier in the same request.
         """
@@ -143,30 +152,57 @@ class PrefixRules:
             AccessDenied: names the query, the rule and the weakest contract that allows it.
         """
         asked: set[bytes] = set()
+        gone: Counter[bytes] = Counter()  # passes with which the request goes on
         marks: Marks = []
         chosen = contract.control == Control.CHOSEN
         for query in queries:
-            reports = query.report <= contract.report
+            reports, left = query.report <= contract.report, None
             if not (reports and chosen):
-                needed, walks = self.weakest_control(query, asked), self.walks_mode(query)
-                if not reports or needed > contract.control:
-                    rule = f"the contract reports {contract.report}, not {query.report}"
-                    if reports:
-                        walking = walks and contract.control < Control.RESET
-                        rule = MODE_RULE if walking else RULES[contract.control]
-                    weakest = Contract(needed, query.report)
-                    if walks and self.is_rollout(query):
-                        weakest = Contract(Control.ROOT, query.report, Sampling(0.0))
-                    raise AccessDenied(str(query), rule, str(weakest))
-            marks.append(_marks(query))
+                needed = self.weakest_control(query, asked)
+                goes_on, left = self._pass(query, gone) if needed > Control.ROOT else (False, None)
+                permitted = needed <= contract.control or (
+                    goes_on and contract.control == Control.EPISODE
+                )
+                if not (reports and permitted):
+                    raise self._refusal(contract, query, needed, goes_on)
+            marks.append(Asked(_marks(query), left, query.n))
             if len(queries) > 1:
-                asked.update(marks[-1])
+                asked.update(marks[-1].prefixes)
+                gone.update({left: query.n} if left else {})
         return marks
+
+    def _pass(self, query: Query, gone: Counter[bytes]) -> tuple[bool, bytes | None]:
+        """Whether the query begins passes or goes on with some, and where those stood."""
+        if query.forced is not None or not self._draws(query):
+            return False, None
+        if not query.prefix.tokens:
+            return True, None
+        left = None if self._passes is None else self._passes.place(query, gone)
+        return left is not None, left
+
+    def _refusal(
+        self, contract: Contract, query: Query, needed: Control, goes_on: bool
+    ) -> AccessDenied:
+        """Of a query that ``needed`` control permits, and episode control if it ``goes_on``."""
+        walks = self.walks_mode(query)
+        levels = [needed]
+        if goes_on:
+            levels = [c for c in (needed, Control.EPISODE) if not c > Control.EPISODE]
+        weakest = [Contract(c, query.report) for c in levels]
+        if walks and self.is_rollout(query):
+            weakest = [Contract(Control.ROOT, query.report, Sampling(0.0))]
+        if not query.report <= contract.report:
+            rule = f"the contract reports {contract.report}, not {query.report}"
+            weakest = [c for c in weakest if c.control <= contract.control][:1] or weakest
+        else:
+            walking = walks and contract.control < Control.RESET
+            rule = MODE_RULE if walking else RULES[contract.control]
+        return AccessDenied(str(query), rule, " or ".join(map(str, weakest)))
 
     def check_hidden_states(self, contract: Contract, prefix: Prefix) -> None:
         """Refuse hidden states at a prefix at which ``contract`` permits no question (``AccessDenied``)."""
         needed = self.weakest_control(_law_at(prefix), set())
-        if needed > contract.control:
+        if not needed <= contract.control:
             asked = f"the hidden states at {prefix}"
             raise AccessDenied(asked, RULES[contract.control], _hidden(needed))
 
@@ -183,24 +219,32 @@ class PrefixRules:
     @staticmethod
     def marks_of(prefixes: Sequence[Prefix]) -> Marks:
         """Identities of prefixes whose hidden states are asked: that is a question there."""
-        return [_marks(_law_at(prefix)) for prefix in prefixes]
+        return [Asked(_marks(_law_at(prefix))) for prefix in prefixes]
 
     def ask(self, marks: Marks) -> None:
         """Permitted queries are under way: to be ``answered``, or ``failed``."""
         for one in marks:
-            for mark in one:
+            for mark in one.prefixes:
                 self._open[mark] = self._open.get(mark, 0) + 1
+            if self._passes is not None and one.left is not None:
+                self._passes.leave(one.left, one.n)
 
     def answered(self, marks: Marks) -> None:
         """The prefixes at which they asked count from now on."""
-        self.failed(marks)
+        self._close(marks)
         for one in marks:
-            self._asked.update(one)
+            self._asked.update(one.prefixes)
 
     def failed(self, marks: Marks) -> None:
         """What the generator did not answer builds nothing."""
+        self._close(marks)
         for one in marks:
-            for mark in one:
+            if self._passes is not None and one.left is not None:
+                self._passes.back(one.left, one.n)
+
+    def _close(self, marks: Marks) -> None:
+        for one in marks:
+            for mark in one.prefixes:
                 left = self._open.pop(mark) - 1
                 if left:
                     self._open[mark] = left
@@ -213,6 +257,8 @@ class PrefixRules:
         if query.forced is not None:
             return
         drawn = self._draws(query)
+        if self._passes is not None and drawn:
+            self._passes.arrived(query, reply)
         if reply.tokens.shape[1] > 1:
             self._unread.append(_Paths(query, reply, drawn))
         elif drawn:

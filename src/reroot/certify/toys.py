@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..generators.layered import LayeredTree
-from ..generators.tabular import Tabular
+from ..generators.tabular import IntegerGenerator, Tabular
 from ..objective import Tree, log_twists
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
@@ -29,14 +29,14 @@ class Toy:
     Attributes:
         name: as in tables.
         what: one line about it.
-        generator: an explicit tree.
+        generator: a law that is small enough to be written out as a tree.
         reward: output tokens → outcome reward; it passes from 1 on.
         noise: log of the factor by which its value oracle may be off at an inner prefix.
     """
 
     name: str
     what: str
-    generator: Tabular
+    generator: IntegerGenerator
     reward: Callable[[Tokens], float]
     noise: float = 0.0
 

@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="""Compare what different [bold]generator interfaces[/bold] are worth.
 
-A [italic]contract[/italic] says who may ask an autoregressive generator what, and at which prefix: control (root < visited < reset < chosen) / report (argmax(k), sample, logprob, topk(k), full). Learners reach the generator only through a metered session that enforces it, so that the same learner, task, seed and budget can be run with nothing but the interface changed.
+A [italic]contract[/italic] says who may ask an autoregressive generator what, and at which prefix: control (root < visited < reset < chosen, and episode, between root and reset) / report (argmax(k), sample, logprob, topk(k), full). Learners reach the generator only through a metered session that enforces it, so that the same learner, task, seed and budget can be run with nothing but the interface changed.
 
 Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4
 """,

@@ -80,6 +80,11 @@ def contracts() -> Listing:
     """Control levels and reports, the parts of a contract."""
     rows = [
         ("root/…", "control", "complete rollouts from the empty prefix only"),
+        (
+            "episode/…",
+            "control",
+            "also passes from there: go on, a token of one's own put in, never back",
+        ),
         ("visited/…", "control", "also prefixes that the generator itself emitted"),
         ("reset/…", "control", "also children u·a of any prefix u asked or visited before"),
         ("chosen/…", "control", "any prefix"),

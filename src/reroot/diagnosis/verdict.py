@@ -268,7 +268,7 @@ def _decide(arms: Sequence[Arm], verdict: Verdict, alpha: float, margin: float) 
 
 def _goodness(arm: Arm) -> tuple[float, bool, int]:
     """Order by pass rate; on ties prefer no verifier, then less control."""
-    return arm.rate, Oracle.VERIFIER not in arm.uses, -int(arm.control)
+    return arm.rate, Oracle.VERIFIER not in arm.uses, -arm.control.place
 
 
 def _count(

@@ -22,7 +22,7 @@ class Line:
         label: what it is, for the legend; empty: not in the legend.
         x, y: points; nan leaves a gap.
         low, high: ends of the intervals of y, where there are any.
-        color: a control level (root, visited, reset, chosen) or ``muted`` or ``ink``.
+        color: a control level (root, episode, visited, reset, chosen) or ``muted`` or ``ink``.
         style: number of its marker and dash.
         exact: an exact law: a wide pale line without markers.
         points: markers only.

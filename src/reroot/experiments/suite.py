@@ -11,6 +11,7 @@ from . import (
     kl_estimators,
     kl_gap,
     ladder,
+    locks,
     noisy_parity,
     price_list,
     settle,
@@ -32,6 +33,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     price_list.EXPERIMENT,
     settle.EXPERIMENT,
     SETTLE_NEURAL,
+    locks.EXPERIMENT,
     kl_estimators.EXPERIMENT,
     spanners.EXPERIMENT,
 )

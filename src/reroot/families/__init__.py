@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from .. import specs
 from ..checks import check_float, check_int
 from ..errors import InvalidInput, nearest
+from .combination_lock import CombinationLock
 from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
@@ -26,6 +27,7 @@ from .softmax_hard import SoftmaxHard
 
 __all__ = [
     "FAMILIES",
+    "CombinationLock",
     "DecoyPath",
     "Dyck",
     "DyckError",
@@ -46,7 +48,7 @@ __all__ = [
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank | LinearSoftmax
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank | LinearSoftmax | CombinationLock
 
 
 class Parameter(NamedTuple):
@@ -64,7 +66,7 @@ class Family:
     """A family as the command line knows it: parameters in a spec are ``K``, ``H`` and ``own``.
 
     ``build`` is called with K, H, the parameters and a seed. Where the family fixes K, it is
-    ``vocab_size`` and no parameter.
+    ``vocab_size`` and no parameter; 0 where it follows from the other parameters.
     """
 
     build: Callable[..., Instance]
@@ -73,6 +75,7 @@ class Family:
     own: Mapping[str, Parameter]
     source: str = "arXiv 2604.04855"
     vocab_size: int | None = None
+    unit: str = "tokens of an output"
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -80,7 +83,7 @@ class Family:
         size = {"K": Parameter(int, "vocabulary size")} if self.vocab_size is None else {}
         return {
             **size,
-            "H": Parameter(int, "tokens of an output", "the task's horizon"),
+            "H": Parameter(int, self.unit, "the task's horizon"),
             **self.own,
         }
 
@@ -98,6 +101,21 @@ def _dyck(
     seed: int = 0,
 ) -> Dyck:
     return Dyck(horizon, (p, 1.0 - p), depth, noise, seed=seed)
+
+
+def _combination_lock(
+    _vocab_size: int,
+    horizon: int,
+    A: int = 4,
+    G: int = 2,
+    n: int = 6,
+    q: float = 0.0,
+    B: int = 2,
+    decoders: int = 16,
+    class_seed: int = 0,
+    seed: int = 0,
+) -> CombinationLock:
+    return CombinationLock(horizon, A, G, n, q, B, decoders, class_seed, seed)
 
 
 def _softmax_hard(vocab_size: int, horizon: int, seed: int, **own: Any) -> SoftmaxHard:
@@ -154,6 +172,23 @@ FAMILIES: dict[str, Family] = {
         },
         source="arXiv 2502.12123",
         vocab_size=4,
+    ),
+    "combination_lock": Family(
+        _combination_lock,
+        "H actions, each right for what is behind a noisy observation; one wrong one is the end",
+        "combination_lock:H=3,A=4,G=2,n=6",
+        {
+            "A": Parameter(int, "actions", "4"),
+            "G": Parameter(int, "good latent states of a layer, at most A", "2"),
+            "n": Parameter(int, "bits of noise in an observation", "6"),
+            "q": Parameter(float, "how often a right action fails, below 1", "0"),
+            "B": Parameter(int, "base of the digits that spell an observation", "2"),
+            "decoders": Parameter(int, "decoders of each layer that are possible", "16"),
+            "class_seed": Parameter(int, "names the decoders that are possible", "0"),
+        },
+        source="arXiv 2404.15417",
+        vocab_size=0,
+        unit="actions of an episode",
     ),
     "low_rank": Family(
         named,
@@ -216,7 +251,7 @@ class Spec:
 
     Attributes:
         family: name in ``catalogue()``.
-        vocab_size: K.
+        vocab_size: K; 0 where it follows from the parameters.
         horizon: H, or ``None`` if the spec leaves it to the call.
         parameters: the family's own parameters.
     """
@@ -266,5 +301,6 @@ def parse(spec: str) -> Spec:
     missing = [key for key, p in known.items() if not p.default and key not in values]
     if missing:
         raise InvalidInput(f"{read.name} needs {', '.join(missing)}, as in {family.example!r}")
-    vocab_size, horizon = family.vocab_size or int(values.pop("K")), values.pop("H", None)
+    fixed, horizon = family.vocab_size, values.pop("H", None)
+    vocab_size = int(values.pop("K")) if fixed is None else fixed
     return Spec(read.name, vocab_size, None if horizon is None else int(horizon), values)

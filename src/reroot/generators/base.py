@@ -45,7 +45,7 @@ class Capabilities:
 
     def refusal(self, contract: Contract) -> str | None:
         """Why ``contract`` cannot be honoured, or ``None`` if it can."""
-        if contract.control > self.control:
+        if not contract.control <= self.control:
             return f"it serves control up to {self.control}, not {contract.control}"
         if not contract.report <= self.report:
             return f"it reports up to {self.report}, not {contract.report}"

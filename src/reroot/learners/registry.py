@@ -13,6 +13,11 @@ from .low_rank.spanner import low_rank_spanner
 from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
+from .resets.golf import golf
+from .resets.pce import pce
+from .resets.pcr import pcr
+from .resets.rvfs import rvfs
+from .resets.sim_golf import sim_golf
 from .root_bayes import root_bayes
 from .root_start import best_of_n, first_success, self_consistency
 from .sampling.action_rejection import action_rejection
@@ -76,6 +81,11 @@ _LEARNERS: tuple[LearnerFactory[...], ...] = (
     low_rank_spanner,
     spanner_sampling,
     mtss,
+    rvfs,
+    sim_golf,
+    golf,
+    pcr,
+    pce,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

@@ -19,6 +19,14 @@ from .families import (
 )
 from .hidden_path import log_root_success, root_depths, root_rollouts, root_success
 from .information import capacity, capacity_floor, two_point_floor
+from .lock import (
+    lock_blind,
+    lock_coverability,
+    lock_pushforward,
+    lock_reach,
+    lock_uniform,
+    lock_value,
+)
 from .pessimism import pessimistic_level
 from .plurality import plurality_draws, plurality_error
 from .regularized import (
@@ -40,6 +48,12 @@ __all__ = [
     "capacity_floor",
     "decoy_draws",
     "first_success_value",
+    "lock_blind",
+    "lock_coverability",
+    "lock_pushforward",
+    "lock_reach",
+    "lock_uniform",
+    "lock_value",
     "log_blind_success",
     "log_root_success",
     "optimal_value",

@@ -274,10 +274,10 @@ def _learners(config: Mapping[str, Any], results: pl.DataFrame, path: Path) -> t
                 {k: str(v) for k, v in entries[label].get("params", {}).items()},
                 Contract.parse(entries[label]["requires"]),
                 Sampling.parse(law),
-                tuple(sorted(contracts, key=lambda c: Contract.parse(c).control)),
+                tuple(sorted(contracts, key=lambda c: Contract.parse(c).control.place)),
             )
         )
-    return tuple(sorted(found, key=lambda x: (x.given_answer, x.control)))
+    return tuple(sorted(found, key=lambda x: (x.given_answer, x.control.place)))
 
 
 def _label(entry: Mapping[str, Any]) -> str:

@@ -177,13 +177,15 @@ def _is_denied(
 
 
 def just_below(contract: Contract) -> Iterator[Contract]:
-    """One step down in control, in report, or one oracle less.
+    """One step down in control (below reset there are two), in report, or one oracle less.
 
     Of the reports those with draws, as a session serves the mode query by query where nothing is
     drawn: below SAMPLE there is none, and beside a list without a draw there is LOGPROB.
     """
-    if contract.control > Control.ROOT:
-        yield replace(contract, control=Control(contract.control - 1))
+    lower = [c for c in Control if c < contract.control]
+    for control in lower:
+        if not any(control < other for other in lower):
+            yield replace(contract, control=control)
     report = contract.report
     if report == Report.LOGPROB:
         yield replace(contract, report=Report.SAMPLE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ...errors import InvalidInput, nearest
 from ...learners import list_learners
 from ..case import Case
-from . import chains, hidden_states, independent, search, weighted
+from . import chains, hidden_states, independent, resets, search, weighted
 
 _CASES: tuple[Callable[[], Iterable[Case]], ...] = (
     independent.best_of_n_cases,
@@ -32,6 +32,7 @@ _CASES: tuple[Callable[[], Iterable[Case]], ...] = (
     search.segment_tree_cases,
     hidden_states.latent_exploration_cases,
     hidden_states.representation_coreset_cases,
+    resets.resets_cases,
 )
 
 

@@ -162,7 +162,7 @@ class Profile:
         """What both the probe and the check at this start carry."""
         report = self.contract.report.meet(seen.report)
         return Granted(
-            control=min(self.contract.control, seen.control),
+            control=self.contract.control.meet(seen.control),
             report=report,
             sampling=seen.sampling and not self.lacks("sampling fields", "raw lists"),
             forced=seen.forced and report.has_logprob and not self.lacks("given tokens"),

@@ -73,7 +73,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
 def _header(run: RunData, summary: Mapping[str, Any], title: str) -> str:
     config = run.config
     limits = listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit"
-    levels = sorted({x.control for x in run.learners})
+    levels = sorted({x.control for x in run.learners}, key=lambda x: x.place)
     told = unfinished(summary)
     marked = f'<p class="off"><b>{escape(told)}</b></p>' if told else ""
     items = "".join(f"<li>{dot(str(x))}<b>{x}</b>: {WHERE[x]}</li>" for x in levels)
@@ -103,7 +103,7 @@ def _read(config: Mapping[str, Any]) -> str:
 def _contracts(run: RunData) -> str:
     """What was granted, as words."""
     grants = [Contract.parse(c) for c in run.results["contract"].unique(maintain_order=True)]
-    grants.sort(key=lambda c: c.control)
+    grants.sort(key=lambda c: c.control.place)
     if len({(c.oracles, c.sampling) for c in grants}) > 1:
         return f"Contracts: {escape(listing([str(c) for c in grants]))}."
     oracles = listing([str(o) for o in Oracle if o in grants[0].oracles]) or "no oracle"

@@ -55,7 +55,7 @@ def _success_plan(
         whole = figures.whole_budget_curve([r for r in summary["reach"] if r["task"] == task])
         caption = "The best learner that each control level adds"
         yield caption, best, [whole], "exact best-of-N with the whole budget"
-    for level in sorted({s.learner.control for s in shown}):
+    for level in sorted({s.learner.control for s in shown}, key=lambda x: x.place):
         here = [s for s in shown if s.learner.control == level]
         need = f"need {level} control" if level > Control.ROOT else "only roll out from the root"
         curves = [figures.exact_curve(run, task, one) for one in here]

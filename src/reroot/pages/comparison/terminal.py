@@ -24,7 +24,13 @@ from ..kit.table import terminal_table as new_table
 
 _LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
 _RARE = {"value": "E value estimate", "hidden": "H hidden states"}  # explained where they are used
-_STYLES = {"root": "red", "visited": "magenta", "reset": "cyan", "chosen": "green"}
+_STYLES = {
+    "root": "red",
+    "episode": "yellow",
+    "visited": "magenta",
+    "reset": "cyan",
+    "chosen": "green",
+}
 
 
 def terminal_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:

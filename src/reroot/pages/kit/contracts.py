@@ -9,6 +9,7 @@ from .formatting import listing
 
 WHERE = {
     Control.ROOT: "start at the beginning only",
+    Control.EPISODE: "play forward from the beginning, put in a token at each stop, and never go back",
     Control.VISITED: "go back to what the generator itself wrote",
     Control.RESET: "go back, and go on with any token of its choice",
     Control.CHOSEN: "start anywhere",

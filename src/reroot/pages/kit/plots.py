@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLORS = {
     "root": ("#d55e00", "#ff8c42"),
+    "episode": ("#7a5c00", "#c9a53a"),
     "visited": ("#a8519a", "#e296d6"),
     "reset": ("#0072b2", "#5cb8f2"),
     "chosen": ("#00896b", "#35d0a4"),
@@ -31,7 +32,7 @@ COLORS = {
     "line": ("#dededf", "#3a3a3f"),
     "paper": ("#fffffe", "#161618"),
 }
-"""Name → colour on a light page (as drawn) and on a dark one. The four control colours come from
+"""Name → colour on a light page (as drawn) and on a dark one. The control colours come from
 the Okabe-Ito palette, darkened where needed for contrast on white."""
 
 MARKERS = ("o", "s", "D", "P", "X", "v", "^", "*", "<", ">")

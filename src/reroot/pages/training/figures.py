@@ -58,7 +58,7 @@ def series_of(runs: Sequence[TrainingRun]) -> list[Series]:
     """
     variants = [variant(run) for run in runs]
     colors: dict[tuple[str, ...], str] = {}
-    ranked = sorted(zip(runs, variants, strict=True), key=lambda x: x[0].contract.control)
+    ranked = sorted(zip(runs, variants, strict=True), key=lambda x: x[0].contract.control.place)
     for run, one in ranked:
         rooted = run.contract.control == Control.ROOT
         free = [c for c in _COLORS if c not in colors.values()]
