@@ -23,6 +23,12 @@ from .intervals import (
     paired_difference,
     poisson_binomial,
 )
+from .likelihood_quantile import (
+    explored,
+    likelihood_quantile,
+    log_likelihood_quantile,
+    token_likelihood_quantile,
+)
 from .pass_at_k import pass_at_k
 from .verdict import (
     BASE_LIMIT,
@@ -55,12 +61,16 @@ __all__ = [
     "coverage_bound",
     "coverage_profile",
     "decide",
+    "explored",
+    "likelihood_quantile",
     "log_best_of_n",
+    "log_likelihood_quantile",
     "mean_of_means",
     "paired_difference",
     "pass_at_k",
     "pass_interval",
     "poisson_binomial",
+    "token_likelihood_quantile",
     "tournament",
     "tree_coverage",
 ]

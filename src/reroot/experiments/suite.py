@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import InvalidInput, nearest
 from . import (
     barrier,
+    base_barrier,
     collapse,
     decoy,
     hidden_path,
@@ -30,6 +31,8 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     settle.EXPERIMENT,
     SETTLE_NEURAL,
     kl_estimators.EXPERIMENT,
+    base_barrier.EXPERIMENT,
+    base_barrier.LARGE,
 )
 """In the order in which the page tells the story."""
 

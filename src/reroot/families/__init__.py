@@ -19,6 +19,8 @@ from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
 from .noisy_parity import NoisyParity, fidelity
+from .planted import Planted
+from .staircase import Staircase
 
 __all__ = [
     "FAMILIES",
@@ -31,13 +33,15 @@ __all__ = [
     "HiddenTrie",
     "NoisyParity",
     "PathFamily",
+    "Planted",
     "Spec",
+    "Staircase",
     "catalogue",
     "fidelity",
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | Staircase
 
 
 class Parameter(NamedTuple):
@@ -135,6 +139,18 @@ FAMILIES: dict[str, Family] = {
         },
         source="arXiv 2502.12123",
         vocab_size=4,
+    ),
+    "staircase": Family(
+        Staircase,
+        "contexts half as common and alpha times as likely to be answered, step by step; one right answer each",
+        "staircase:K=4,H=9,steps=7",
+        {
+            "steps": Parameter(int, "contexts, which the first tokens say", "4"),
+            "alpha": Parameter(
+                float, "likelihood of the right answer at each step over the last", "0.25"
+            ),
+        },
+        source="arXiv 2603.06957",
     ),
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
+from .linear_softmax import LinearSoftmax
 from .ngram import CharNgram
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
@@ -28,6 +29,7 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "LayeredTree",
+    "LinearSoftmax",
     "Pieces",
     "Remote",
     "Request",
