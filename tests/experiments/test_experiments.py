@@ -42,6 +42,8 @@ RELEASED: dict[str, tuple[int, str]] = {
     "settle": (86, "f19dd7fdb7169a8d"),
     "settle-neural": (169, "50d2c93eb12877f9"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
+    "base-model-barrier": (64, "cf3dd0bbfbfdde40"),
+    "base-model-barrier-large": (3, "62321a1263bc944a"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""
 

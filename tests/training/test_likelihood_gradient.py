@@ -57,27 +57,26 @@ def test_on_policy_the_expected_update_is_the_gradient_of_the_reward():
 
 
 def test_off_policy_the_expected_update_is_the_proposals_likelihood_times_the_score():
-    policy, base = planted(seed=1), planted(seed=2).weights
-    with policy.at(base):
-        q = 0.5 * np.exp(policy.log_likelihoods()) + 0.5 * 0.25
-    learner = pg_or(policy=policy, rounds=1, own=False, proposals=1, base=base, rate=0.0, keep=True)
-    known = sum(
-        policy.law[x] * q[x] * policy.gradient(policy.string(x, y))
-        for x, y in enumerate(policy.answers.tolist())
-    )
+    policy = planted(seed=1)
+    q = 0.5 * np.exp(policy.log_likelihoods()) + 0.5 * 0.25
+    learner = pg_or(policy=policy, rounds=1, own=False, proposals=1, rate=0.0, keep=True)
+    score = [policy.gradient(policy.string(x, y)) for x, y in enumerate(policy.answers.tolist())]
+    known = sum(policy.law[x] * q[x] * score[x] for x in range(2))
     assert np.abs(expected_update(learner, policy) - known).max() < 1e-12
 
 
-@pytest.mark.parametrize("explore", [0.0, 0.5])
-def test_verifications_of_a_round_have_their_formula(explore: float):
-    # 1 + (1 − p(y*))·Σ_i Π_{j≤i} s_j/q_i, s = 1 − (1 − q)^m; uniform: 2.96875
-    uniform = Planted.table([[0, 1]], 2)
+@pytest.mark.parametrize(("explore", "answer", "known"), [(0.0, [0, 1], 2.96875), (0.5, [1], 1.75)])
+def test_verifications_of_a_round_have_their_formula(
+    explore: float, answer: list[int], known: float
+):
+    # 1 + (1 − p(y*))·Σ_i Π_{j≤i} s_j/q_i, s = 1 − (1 − q)^m, of uniform tokens
+    uniform = Planted.table([answer], 2)
     learner = pg_pr(policy=uniform, rounds=1, tries=2, explore=explore, rate=0.0)
     runs = enumerate_runs(
         learner, uniform.problem(), uniform, grants=str(learner.requires), choices=True
     )
     cost = math.fsum(r.probability * r.attempt.cost.verifications for r in runs)
-    assert cost == pytest.approx(2.96875, abs=1e-12)
+    assert cost == pytest.approx(known, abs=1e-12)
 
 
 def test_verifications_of_a_skewed_policy_with_two_contexts():
@@ -124,6 +123,12 @@ def test_proposals_are_drawn_at_the_base_and_the_policy_keeps_its_own_weights():
     assert one.metadata["updates"] == 40
     assert np.abs(policy.weights).max() < 20
     assert policy.success() > 0.8
+    with (
+        policy.at(sure),
+        pytest.raises(InvalidInput, match="one session at a time"),
+        policy.at(sure),
+    ):
+        pass
 
 
 def test_a_budget_and_a_target_end_it():

@@ -11,6 +11,7 @@ counts alone, so nothing is approximated.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,10 +114,16 @@ class Trained:
 
 
 def train(world: World, reward: str, steps: int, batch: int, seed: int) -> Trained:
-    """On-policy policy gradient by Adagrad, with the ``outcome`` or the ``process`` reward.
+    """Policy gradient by Adagrad.
 
-    Tokens of a rollout are credited where all up to them are right, or where all of the answer are. A
-    process reward asks for each token up to the first wrong one.
+    Args:
+        world: where it begins.
+        reward: ``outcome``: on-policy, whole right answers are credited. ``process``: on-policy, tokens are
+            credited where all up to them are right; asks for each up to the first wrong one.
+            ``walks``: PG-PR; a rollout that fails is followed by a walk along right prefixes, with tokens half
+            uniform, half of p_w, each tried up to K·log(4N/0.1) times.
+        steps, batch: rollouts in all: their product.
+        seed: names all draws.
     """
     rng = keyed_rng(stream_key(seed, "centres", reward))
     m, N = world.answers.shape
@@ -128,7 +135,10 @@ def train(world: World, reward: str, steps: int, batch: int, seed: int) -> Train
         tokens = world.token_logs(laws)
         lowest = np.minimum(lowest, tokens.sum(axis=1))
         counts = rng.multinomial(batch, law)
-        if reward == "outcome":
+        if reward == "walks":
+            credit, right, asked = _walks(tokens, counts, world.weights.shape[1], rng)
+            queries += asked
+        elif reward == "outcome":
             right = rng.binomial(counts, np.exp(tokens.sum(axis=1)))
             credit, queries = np.repeat(right[:, None], N, axis=1), queries + batch
         else:
@@ -143,3 +153,21 @@ def train(world: World, reward: str, steps: int, batch: int, seed: int) -> Train
             ada.step(gradient(world, laws, credit / batch))
     after = world.token_logs(world.log_laws(ada.weights)).sum(axis=1)
     return Trained(before, after, np.minimum(lowest, after), rewarded, queries)
+
+
+def _walks(
+    tokens: FloatArray, counts: IntArray, K: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray, int]:
+    """((m, N) credited tokens, (m,) right rollouts, verifications) of one batch of PG-PR."""
+    m, N = tokens.shape
+    right = rng.binomial(counts, np.exp(tokens.sum(axis=1)))
+    tries = math.ceil(K * math.log(4 * N / 0.1))
+    walks = np.repeat(np.arange(m), counts - right)
+    q = 0.5 * np.exp(tokens) + 0.5 / K
+    asked, credit = int(counts.sum()), np.repeat(right[:, None], N, axis=1)
+    for i in range(N):
+        drawn = rng.geometric(q[walks, i])
+        asked += int(np.minimum(drawn, tries).sum())
+        walks = walks[drawn <= tries]
+        credit[:, i] += np.bincount(walks, minlength=m)
+    return credit, right, asked

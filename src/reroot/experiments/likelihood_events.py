@@ -158,7 +158,8 @@ def outcome_fixed(
         success = np.zeros(_CHUNK)
         for x in range(contexts):
             policy.climb(x, curves[x], int(had[-1, x]))
-            success += policy.law[x] * np.array(curves[x])[had[:, x]]
+            curve = np.array(curves[x][counts[x] : had[-1, x] + 1])
+            success += policy.law[x] * curve[had[:, x] - counts[x]]
         over = np.flatnonzero(success >= target)
         if len(over):
             queries = spent + int(waits[: over[0] + 1].sum())

@@ -81,6 +81,7 @@ class LinearSoftmax(IntegerGenerator):
         if (self.law < 0).any() or not abs(self.law.sum() - 1.0) <= _SUM:
             raise InvalidInput(f"context probabilities must sum to 1, got {self.law.sum()!r}")
         self._weights = np.zeros((int(table.max()) + 1, self._vectors.shape[1]))
+        self._lent = False
         if weights is not None:
             self.load(weights)
         self._context_laws = self._written()
@@ -180,14 +181,25 @@ class LinearSoftmax(IntegerGenerator):
 
     @contextmanager
     def at(self, weights: FloatArray | None) -> Iterator[None]:
-        """Other weights for a while: the policy that training began with, for one (``None``: these)."""
+        """Other weights for a while: the policy that training began with, for one (``None``: these).
+
+        Raises:
+            InvalidInput: as for ``load``; or they are lent already, as where two sessions train one policy.
+        """
+        if weights is None:
+            yield
+            return
+        if self._lent:
+            raise InvalidInput(
+                "other weights are loaded already: a policy serves one session at a time"
+            )
         present = self._weights
-        if weights is not None:
-            self.load(weights)
+        self.load(weights)
+        self._lent = True
         try:
             yield
         finally:
-            self._weights = present
+            self._weights, self._lent = present, False
 
     def string(self, context: int, answer: Sequence[int] = ()) -> tuple[int, ...]:
         """The context written in base K, and behind it the answer."""
