@@ -82,6 +82,7 @@ class LinearSoftmax(IntegerGenerator):
             raise InvalidInput(f"context probabilities must sum to 1, got {self.law.sum()!r}")
         self._weights = np.zeros((int(table.max()) + 1, self._vectors.shape[1]))
         self._lent = False
+        self._remembers = table.ndim == 4
         if weights is not None:
             self.load(weights)
         self._context_laws = self._written()
@@ -287,6 +288,50 @@ class LinearSoftmax(IntegerGenerator):
             check_between("rate", rate, 0.0, np.inf)
         self._weights[slots] += rate * amounts[:, None] * vector
         return rate
+
+    def difference(self, string: Sequence[int], other: Sequence[int]) -> FloatArray:
+        """(S, d) φ(y) − φ(y') of two whole answers to one context: log p_w(y) − log p_w(y') is ⟨w, that⟩.
+
+        Raises:
+            InvalidInput: contexts or lengths differ, or features depend on the token before, so that
+                normalizers do not cancel.
+        """
+        (x, one), (also, two) = self.read(string), self.read(other)
+        if self._remembers or x != also or len(one) != len(two):
+            raise InvalidInput(
+                "differences are linear in w for answers to one context, of one length, and for features "
+                f"that do not depend on the token before; got {list(string)} and {list(other)}"
+            )
+        found, at = np.zeros(self._weights.shape), np.arange(len(one))
+        np.add.at(found, self._slots[x, at, 0, np.array(one, np.int64)], self._vectors[x])
+        np.subtract.at(found, self._slots[x, at, 0, np.array(two, np.int64)], self._vectors[x])
+        return found
+
+    def fit(self, strings: Sequence[Sequence[int]], floor: float = 1e-12) -> None:
+        """w ← maximum likelihood of whole strings, where every (context, position, token) has a slot of its own.
+
+        Tokens get their frequencies, those that were never seen ``floor``; contexts that were never
+        seen keep their weights.
+
+        Raises:
+            InvalidInput: slots are shared, or no such strings.
+        """
+        if self._remembers or len(np.unique(self._slots[:, :, 0])) != self._slots[:, :, 0].size:
+            raise InvalidInput("the fit by frequencies needs a table: a slot for each token")
+        check_between("floor", floor, 0.0, 1.0)
+        counts = np.zeros((self.contexts, self.answer_length, self.vocab_size))
+        at = np.arange(self.answer_length)
+        for string in strings:
+            x, answer = self.read(string)
+            if len(answer) != len(at):
+                raise InvalidInput(f"strings must be whole, got {list(string)}")
+            counts[x, at, np.array(answer, np.int64)] += 1
+        seen = np.flatnonzero(counts[:, 0].sum(axis=1))
+        shares = counts[seen] / counts[seen].sum(axis=2, keepdims=True)
+        logs = np.log(np.maximum(shares, floor))
+        slots, vectors = self._slots[seen, :, 0], self._vectors[seen]
+        size = np.einsum("nd,nd->n", vectors, vectors)
+        self._weights[slots] = np.einsum("nik,nd->nikd", logs / size[:, None, None], vectors)
 
 
 def _number(digits: Sequence[int], base: int) -> int:

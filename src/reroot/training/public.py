@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import strategies
+from . import sharpening, strategies
 from .advantages import KL
 from .group import Group
 from .groups import BudgetSpent, collect_groups
@@ -27,6 +27,7 @@ __all__ = [
     "collect_groups",
     "pg_or",
     "pg_pr",
+    "sharpening",
     "strategies",
     "tabular_training",
     "train",
