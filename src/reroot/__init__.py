@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .experiments import reproduce
     from .pages import report
     from .runs.compare import Comparison, compare
+    from .runs.diagnosing import Diagnosis, diagnose
     from .runs.run import RunResult, run
     from .runs.task_check import check
     from .runs.values import with_value
@@ -57,6 +58,7 @@ _LAZY = {
         ("Budget", "Chat", "Cost", "Finding", "Output", "Prefix", "Query", "Reply"), ".types"
     ),
     **dict.fromkeys(("Comparison", "compare"), ".runs.compare"),
+    **dict.fromkeys(("Diagnosis", "diagnose"), ".runs.diagnosing"),
     **dict.fromkeys(("Problem", "Task"), ".tasks.base"),
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
@@ -91,6 +93,7 @@ __all__ = [
     "Contract",
     "Control",
     "Cost",
+    "Diagnosis",
     "Finding",
     "InvalidInput",
     "MissingDependency",
@@ -114,6 +117,7 @@ __all__ = [
     "check",
     "compare",
     "describe",
+    "diagnose",
     "diagnosis",
     "families",
     "generators",

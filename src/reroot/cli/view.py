@@ -82,6 +82,11 @@ def report(
 
         tell_certificates(folder)
         return
+    if kinds[folder] == "diagnose":
+        from .diagnose import tell_folder
+
+        tell_folder(folder)
+        return
     from ..runs.compare import load_comparison
     from .compare import tell_comparison
 

@@ -12,6 +12,7 @@ from .coverage import (
     tournament,
     tree_coverage,
 )
+from .first_signal import FirstSignal, Posterior, Reach, first_signal, posterior
 from .intervals import (
     Interval,
     best_of_n,
@@ -30,6 +31,9 @@ from .likelihood_quantile import (
     token_likelihood_quantile,
 )
 from .pass_at_k import pass_at_k
+from .reach_intervals import reach_interval, reach_lower, relative_error
+from .sequential_test import SequentialTest, sequential_test
+from .silent_groups import SilentGroups, signal_threshold, silent_groups
 from .verdict import (
     BASE_LIMIT,
     NO_DIFFERENCE,
@@ -46,7 +50,12 @@ __all__ = [
     "ROOT_LIMIT",
     "UNDETERMINED",
     "Arm",
+    "FirstSignal",
     "Interval",
+    "Posterior",
+    "Reach",
+    "SequentialTest",
+    "SilentGroups",
     "Tournament",
     "Verdict",
     "best_of_n",
@@ -62,6 +71,7 @@ __all__ = [
     "coverage_profile",
     "decide",
     "explored",
+    "first_signal",
     "likelihood_quantile",
     "log_best_of_n",
     "log_likelihood_quantile",
@@ -70,6 +80,13 @@ __all__ = [
     "pass_at_k",
     "pass_interval",
     "poisson_binomial",
+    "posterior",
+    "reach_interval",
+    "reach_lower",
+    "relative_error",
+    "sequential_test",
+    "signal_threshold",
+    "silent_groups",
     "token_likelihood_quantile",
     "tournament",
     "tree_coverage",

@@ -1,0 +1,169 @@
+"""``reroot diagnose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidInput
+from .app import command, console, say_page
+from .console import PlainConsole, print_json
+from .data import with_data
+from .progress import EVERY
+
+
+@command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
+def diagnose(
+    *,
+    model: str = "",
+    task: str = "",
+    group: int = 8,
+    per_step: int = 8,
+    sampling: str = "T=1",
+    horizon: int | None = None,
+    problems: int = 32,
+    map: str | None = None,
+    answer: str | None = None,
+    skip_bad: bool = False,
+    grants: str | None = None,
+    budget_tokens: int | None = None,
+    remedy_tokens: int | None = None,
+    seed: int = 0,
+    out: Path = Path("runs/why"),
+    judge_timeout: float | None = None,
+    judge_workers: int = 0,
+    concurrency: int = 256,
+    chat: bool = False,
+    chat_template_kwargs: str = "",
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    json: bool = False,
+    selftest: bool = False,
+) -> None:
+    """Why is my reward zero, what would change it, and what would that cost?
+
+    Tells for each problem whether it is learnable from the root, solved, or limited by access, by the base
+    model, by the judge, the format, the horizon or the sampling law; what a trainer with this group size will
+    see; and what each remedy needs and costs. The same command on the same folder goes on after an interruption.
+
+    Example:
+
+        reroot diagnose --model smollm2 --task copy --horizon 16 --problems 16 --out runs/why
+
+    Args:
+        model: smollm2, a model folder, a hub id, an endpoint, FILE.py:FACTORY, or an exact family such as
+            hidden_path:K=4,H=16,p=0.4.
+        task: A task's name, FILE.py:NAME, a data file, hf:NAME; none for an exact family.
+        group: G, rollouts per group of the trainer.
+        per_step: Groups per step of the trainer.
+        sampling: The law that the trainer draws from, as in T=0.7,top_p=0.9.
+        horizon: Size of problems, where there is a knob.
+        problems: How many problems are looked at.
+        map: Which columns of a data set are what, as in
+            prompt=question,answer=answer,demonstration=solution (dots reach inside).
+        answer: How answers of a data set are compared: exact, number, math, choice, regex:PATTERN or
+            FILE.py:FUNCTION (default: the layout decides, and it is said).
+        skip_bad: Leave out rows that cannot be read, and say which.
+        grants: What the diagnosis may use, as in root/sample (default: the most that the model allows).
+        budget_tokens: Generated tokens in all (default: 200,000; exact families 2,000,000).
+        remedy_tokens: What a remedy may cost per problem, in tokens (default: 4·G·H).
+        seed: Of problems and attempts.
+        out: Folder for diagnosis.json, diagnosis.html and every attempt.
+        judge_timeout: Seconds that one call of a judge may take (no limit).
+        judge_workers: Processes for calls of judges that take much time of a CPU.
+        concurrency: Attempts in flight; changes speed, not results (on language models: up to rounding).
+        chat: Use the model's chat template.
+        chat_template_kwargs: Arguments of the chat template, as in enable_thinking=false.
+        dtype: float32 (exact) or bfloat16 (another generator).
+        device: cpu or cuda.
+        trust_remote_code: Run Python code that the model brings along.
+        json: Print diagnosis.json and nothing else to stdout.
+        selftest: Diagnose problems whose cause is known by construction instead, and print how often it is found.
+    """
+    if selftest:
+        _selftest(json=json)
+        return
+    if not model:
+        raise InvalidInput("name a model, as in --model smollm2, or --selftest")
+    from ..pages.diagnosis.page import write_diagnosis
+    from ..runs.diagnosing import diagnose as run_diagnosis
+    from ..runs.models import Load
+
+    (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
+    found = run_diagnosis(
+        model,
+        spec,
+        group=group,
+        per_step=per_step,
+        sampling=sampling,
+        horizon=horizon,
+        problems=problems,
+        grants=grants,
+        budget_tokens=budget_tokens,
+        remedy_tokens=remedy_tokens,
+        seed=seed,
+        out=out,
+        load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
+        judge_timeout=judge_timeout,
+        judge_workers=judge_workers,
+        concurrency=concurrency,
+        on_progress=_teller(),
+    )
+    if json:
+        print_json(found.summary)
+    else:
+        tell_diagnosis(found.summary)
+    say_page(out, lambda: write_diagnosis(out, found.summary))
+
+
+SELFTEST_SEEDS = 4
+
+
+def _selftest(*, json: bool) -> None:
+    """Diagnose every constructed case, and print the table of confusion."""
+    from ..pages.diagnosis.terminal import confusion_table
+    from ..runs.diagnosing.selftest import confusion, rates, selftest
+
+    outcomes = selftest(SELFTEST_SEEDS, told=_teller())
+    table, shares = confusion(outcomes), rates(outcomes)
+    if json:
+        print_json({"confusion": table, **shares})
+        return
+    console.print(confusion_table(table))
+    console.say(
+        f"{len(outcomes)} diagnoses: {shares['right']:.1%} right, {shares['wrong']:.1%} wrong, the rest "
+        f"undetermined; {shares['tokens']:,.0f} tokens each"
+    )
+
+
+def _teller() -> Any:
+    """Lines of progress: each on a terminal, elsewhere one now and then."""
+    import time
+
+    shown, last = PlainConsole(stderr=True), [0.0]
+
+    def tell(line: str) -> None:
+        now = time.monotonic()
+        if shown.is_terminal or now - last[0] >= EVERY:
+            last[0] = now
+            shown.say(line)
+
+    return tell
+
+
+def tell_diagnosis(summary: dict[str, Any]) -> None:
+    """Print a diagnosis on one screen."""
+    from ..pages.diagnosis.terminal import diagnosis_screen
+
+    console.print(diagnosis_screen(summary))
+
+
+def tell_folder(folder: Path) -> None:
+    """Print what a folder of a diagnosis holds, and write its page again."""
+    from ..pages.diagnosis.page import write_diagnosis
+    from ..runs.diagnosing.diagnose import read_diagnosis
+
+    found = read_diagnosis(folder)
+    tell_diagnosis(found)
+    say_page(folder, lambda: write_diagnosis(folder, found))

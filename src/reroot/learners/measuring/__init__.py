@@ -1,0 +1,9 @@
+"""Learners that measure: what they find out of a problem is in the finding's metadata."""
+
+from __future__ import annotations
+
+from .demonstrations import demonstration_law, from_demonstration
+from .reach import reach_clouds
+from .rollout import rollout
+
+__all__ = ["demonstration_law", "from_demonstration", "reach_clouds", "rollout"]

@@ -1,0 +1,86 @@
+"""``reroot diagnose --selftest``: the rule on problems whose cause is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ...access.episode import bind
+from ...contract import Contract, Sampling
+from ...diagnosis.causes import Cause, Ruling, rule
+from .cases import Case, all_cases
+from .examination import Examination
+
+_OTHERS = ("Alan Turing", "Grace Hopper", "Emmy Noether", "Kurt Gödel", "London", "Madrid", "Oslo")
+"""Answers of problems that are not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One case under one seed."""
+
+    case: Case
+    seed: int
+    ruling: Ruling
+    tokens: int
+
+    @property
+    def right(self) -> bool:
+        """One of the causes that it has was named first."""
+        return self.ruling.cause in self.case.truth
+
+    @property
+    def wrong(self) -> bool:
+        """A cause was named that it does not have."""
+        return not self.right and self.ruling.cause != Cause.UNDETERMINED
+
+
+def selftest(
+    seeds: int,
+    *,
+    cases: Sequence[Case] | None = None,
+    told: Callable[[str], object] = lambda line: None,
+) -> list[Outcome]:
+    """Diagnose every case under ``seeds`` seeds, each with a budget that its tests can use up."""
+    found = list[Outcome]()
+    for case in all_cases() if cases is None else cases:
+        found += [_one(case, seed) for seed in range(seeds)]
+        told(f"{case.name}: {', '.join(str(o.ruling.cause) for o in found[-seeds:])}")
+    return found
+
+
+def _one(case: Case, seed: int) -> Outcome:
+    generator, problem = case.make(seed)
+    granted = replace(Contract.parse("chosen/full"), sampling=Sampling.parse(case.sampling))
+    examined = Examination(
+        [bind(problem, generator)],
+        generator,
+        granted.resolved,
+        group=case.group,
+        budget=1_000_000,
+        reaches=False,
+        answers=_OTHERS,
+        seed=seed,
+    )
+    examined.run()
+    return Outcome(case, seed, rule(examined.patients[0].evidence()), examined.spent)
+
+
+def confusion(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
+    """What a case has → what was found → how often; cases near a threshold are left out."""
+    table: dict[str, dict[str, int]] = {}
+    for one in outcomes:
+        if not one.case.near:
+            row = table.setdefault(" + ".join(sorted(one.case.truth)), {})
+            row[one.ruling.cause] = row.get(one.ruling.cause, 0) + 1
+    return table
+
+
+def rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Shares of right and of wrong definite diagnoses, those near a threshold apart for the first."""
+    clear = [o for o in outcomes if not o.case.near]
+    return {
+        "right": sum(o.right for o in clear) / len(clear),
+        "wrong": sum(o.wrong for o in outcomes) / len(outcomes),
+        "tokens": sum(o.tokens for o in outcomes) / len(outcomes),
+    }

@@ -1,0 +1,121 @@
+"""Learners that measure: their estimates against exact values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import reroot
+from reroot.diagnosis import reach_interval
+from reroot.families import Dyck, HiddenPath
+from reroot.generators.base import Generator
+from reroot.learners.measuring import demonstration_law, from_demonstration, reach_clouds, rollout
+from reroot.tasks.base import Problem
+
+
+def copies(problem: Problem, count: int) -> list[Problem]:
+    return [replace(problem, id=f"{problem.id}/{i}") for i in range(count)]
+
+
+def clouds(
+    generator: Generator, problem: Problem, count: int, seed: int, **params: float
+) -> np.ndarray:
+    """(count, clouds) estimates of independent attempts."""
+    found = reroot.run(
+        reach_clouds(**params),  # type: ignore[arg-type]
+        copies(problem, count),
+        generator,
+        grants="visited/sample+verifier",
+        seed=seed,
+    )
+    logs = [a.metadata["log_estimates"] for a in found.attempts]
+    return np.array([[0.0 if x is None else math.exp(x) for x in row] for row in logs])
+
+
+def test_estimates_are_unbiased_and_intervals_hold_the_reach() -> None:
+    """Hidden path with p = .5, H = 12: reach 2^−12; 40 attempts, error 1e-3."""
+    family = HiddenPath(4, 12, 0.5, seed=3)
+    z = clouds(family, family.problem(), 40, seed=1, width=9.0) * 2.0**12
+    assert z.shape == (40, 8)
+    means = z.mean(axis=1)
+    assert means.mean() == pytest.approx(1.0, abs=3.3 * means.std(ddof=1) / math.sqrt(40))
+    covered = sum(low <= 1.0 <= high for low, high in map(reach_interval, z))
+    assert covered >= 33  # of 40 at 95 %
+
+
+@pytest.mark.slow(3)
+def test_many_right_outputs_and_a_small_reach() -> None:
+    """Dyck strings: exact reach by the family; the law's own error within 3.3 s.e."""
+    family = Dyck(8, noise=0.8, seed=0)
+    exact = math.exp(family.log_valid)
+    z = clouds(family, family.problem(), 12, seed=2, width=9.0) / exact
+    means = z.mean(axis=1)
+    assert means.mean() == pytest.approx(1.0, abs=3.3 * means.std(ddof=1) / math.sqrt(12))
+
+
+def test_more_clouds_until_it_is_sharp_or_the_budget_ends() -> None:
+    family = HiddenPath(4, 12, 0.3, seed=3)
+    grants = "visited/sample+verifier"
+    (few,) = reroot.run(reach_clouds(width=9.0), [family.problem()], family, grants=grants).attempts
+    (more,) = reroot.run(
+        reach_clouds(width=0.15), [family.problem()], family, grants=grants
+    ).attempts
+    assert len(few.metadata["log_estimates"]) == 8 < len(more.metadata["log_estimates"])
+    assert more.passed  # an accepted output comes with it
+    limited = reroot.run(
+        reach_clouds(width=0.01),
+        [family.problem()],
+        family,
+        grants=grants,
+        budget=f"tokens={few.cost.tokens + 300}",
+    ).attempts[0]
+    assert limited.cost.tokens <= few.cost.tokens + 300
+    assert limited.metadata["log_estimates"][:8] == few.metadata["log_estimates"]
+
+
+def test_where_nothing_is_accepted_the_place_is_named() -> None:
+    family = HiddenPath(4, 6, 0.5, seed=1)
+    right = family.problem()
+    assert right.verifier is not None
+    holds = right.verifier
+    deaf = replace(right, verifier=lambda output: len(output.tokens) < 4 and holds(output))
+    (found,) = reroot.run(
+        reach_clouds(most_draws=200), [deaf], family, grants="visited/sample+verifier"
+    ).attempts
+    assert found.metadata["stuck"] == 3
+    assert found.metadata["log_estimates"] == []
+    assert len(found.metadata["acceptance"]) == 3
+
+
+def test_teacher_forcing_gives_the_law_along_the_demonstration() -> None:
+    family = HiddenPath(4, 6, 0.4, seed=1)
+    (found,) = reroot.run(
+        demonstration_law(), [family.problem()], family, grants="chosen/logprob+demonstration"
+    ).attempts
+    assert found.metadata["logprobs"] == pytest.approx([math.log(0.4)] * 6)
+    assert found.passed
+
+
+def test_attempts_from_a_demonstration_pass_as_often_as_its_rest_is_likely() -> None:
+    """p = .5, two tokens left: V = 1/4; 400 attempts within 3.3 s.e."""
+    family = HiddenPath(4, 6, 0.5, seed=1)
+    grants = "chosen/sample+demonstration+reward"
+    for reveal, value in ((4, 0.25), (6, 1.0), (0, 0.5**6)):
+        found = reroot.run(
+            from_demonstration(reveal=reveal), copies(family.problem(), 400), family, grants=grants
+        )
+        assert found.attempts[0].metadata == {"revealed": reveal}
+        assert found.pass_rate == pytest.approx(value, abs=3.3 * math.sqrt(max(value, 0.02) / 400))
+
+
+def test_one_rollout_is_what_the_generator_draws() -> None:
+    family = HiddenPath(4, 6, 0.5, seed=1)
+    (one,) = reroot.run(rollout(), [family.problem()], family, grants="root/sample").attempts
+    (same,) = reroot.run(
+        "best_of_n:n=1", [family.problem()], family, grants="root/sample+reward"
+    ).attempts
+    assert one.output == same.output
+    assert one.cost.tokens == 6
