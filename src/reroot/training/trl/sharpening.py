@@ -18,7 +18,7 @@ from ...access.learner import learner
 from ...access.session import Session
 from ...checks import check_between, check_int
 from ...contract import Report
-from ...errors import InvalidInput
+from ...errors import InvalidInput, need
 from ...generators.base import Generator
 from ...runs.inputs import generator_of, problems_of
 from ...runs.run import run
@@ -73,8 +73,7 @@ def collect(
         budget: the most that each session may spend.
 
     Raises:
-        InvalidInput: a value is not what is expected.
-        BudgetExceeded: the draws of a problem do not fit its budget.
+        InvalidInput: a value is not what is expected, or the draws of a problem do not fit its budget.
     """
     generator, problems = generator_of(generator), problems_of(problems)
     one = _log_draws(draws=check_int("draws", draws, 1))
@@ -108,7 +107,9 @@ def sft(
         MissingDependency: TRL is not installed.
         InvalidInput: nothing was drawn.
     """
-    from trl import SFTConfig, SFTTrainer
+    need("train", "torch", "transformers", "trl", "datasets")
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     rows = [
         {
@@ -151,7 +152,8 @@ def dpo(
         MissingDependency: TRL is not installed.
         InvalidInput: β is out of range, or no pair differs.
     """
-    from trl import DPOConfig
+    need("train", "torch", "transformers", "trl", "datasets")
+    from trl.trainer.dpo_config import DPOConfig
 
     check_between("beta", beta, 0.0, np.inf)
     rows = [
@@ -178,7 +180,7 @@ def dpo(
 
 def _regression_trainer() -> Any:
     """TRL's trainer with the regression in place of its loss, on tokens and log-probabilities of sessions."""
-    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     class RegressionTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *_args: Any, **_kwargs: Any) -> Any:
