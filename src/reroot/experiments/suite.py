@@ -14,6 +14,7 @@ from . import (
     ladder,
     noisy_parity,
     settle,
+    spanners,
     trie,
 )
 from .base import Experiment
@@ -33,6 +34,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     kl_estimators.EXPERIMENT,
     base_barrier.EXPERIMENT,
     base_barrier.LARGE,
+    spanners.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
 

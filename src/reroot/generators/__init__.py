@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..types.account import Prices
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
 from .linear_softmax import LinearSoftmax
 from .ngram import CharNgram
+from .operators import Operators
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
@@ -30,7 +32,9 @@ __all__ = [
     "IntegerGenerator",
     "LayeredTree",
     "LinearSoftmax",
+    "Operators",
     "Pieces",
+    "Prices",
     "Remote",
     "Request",
     "RewardModel",

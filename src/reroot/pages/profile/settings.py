@@ -1,0 +1,92 @@
+"""The section of hidden settings, in words and with their intervals drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ..kit.table import Html, note, prose, table
+
+_NEUTRAL = {
+    "temperature": 1.0,
+    "top_k": math.inf,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+_NAMES = {"temperature": "temperature", "top_k": "top-k", "top_p": "top-p", "min_p": "min-p"}
+_MODES = {
+    "draws": "every field sent as neutral",
+    "draws, no field": "no sampling field sent",
+    "draws, temperature alone": "temperature = 1 alone sent",
+}
+
+
+def settings_section(profile: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> str:
+    """The settings that draws show, by what was asked; a sentence where there are none."""
+    found = [("", setting) for setting in profile.get("settings") or ()]
+    for claim in claims:
+        found += [(str(claim["claim"]), setting) for setting in claim.get("settings") or ()]
+    head = "<h2>Hidden settings</h2>"
+    if not found:
+        drawn = [
+            c for c in claims if str(c["claim"]).startswith("draws") and c["holds"] is not None
+        ]
+        said = "Draws show none." if drawn else "Draws were not compared with a stated law."
+        return f"{head}<p>{said}</p>"
+    rows, last = [], None
+    for where, setting in found:
+        rows += [[escape(_MODES.get(where, where))]] if where != last and where else []
+        rows.append(_row(setting))
+        last = where
+    columns = ["setting", "estimate", "95 % interval", "neutral", "what draws leave open"]
+    said = "Sampling settings that nobody asked for, by the draws that show them."
+    return f"{head}<p>{said}</p>{table(columns, rows, text=(0, 4))}{note(_ORDER)}"
+
+
+_ORDER = (
+    "Orders are named by the engine whose default they are: llama.cpp truncates and then applies the "
+    "temperature; transformers and vLLM apply the temperature first."
+)
+
+
+def _row(setting: Mapping[str, Any]) -> list[str]:
+    name = str(setting["name"])
+    neutral = _NEUTRAL.get(name)
+    low, high = (_bound(setting, end, name) for end in ("low", "high"))
+    around = f"{_number(low)} to {_number(high)}"
+    maybe = neutral is not None and low <= neutral <= high
+    value = _bound(setting, "value", name)
+    shown = (
+        f'<span class="no">{_tight(name, low, high, value)}</span>'
+        if maybe
+        else f"<b>{_number(value)}</b>"
+    )
+    off = "off" if neutral is not None and math.isinf(neutral) else _number(neutral or 0.0)
+    said = str(setting.get("note") or "")
+    return [escape(_NAMES.get(name, name.replace("_", " "))), Html(shown), around, off, prose(said)]
+
+
+def _tight(name: str, low: float, high: float, value: float) -> str:
+    """A value that may as well be neutral: a bound."""
+    if name in ("top_k", "top_p"):
+        return f"off, or ≥ {_number(low)}"
+    return f"off, or ≤ {_number(high)}" if name == "min_p" else _number(value)
+
+
+def _bound(setting: Mapping[str, Any], key: str, name: str) -> float:
+    """A number; JSON has none without end, which stands as ``null``."""
+    value = setting.get(key)
+    if value is None:
+        return -math.inf if key == "low" and name != "top_k" else math.inf
+    return float(value)
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.3g}".replace("-", "−")

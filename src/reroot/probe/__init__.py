@@ -1,0 +1,1 @@
+"""What an endpoint really grants, found by asking."""
