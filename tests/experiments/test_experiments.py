@@ -44,6 +44,8 @@ RELEASED: dict[str, tuple[int, str]] = {
     "price-list": (41, "7a6d4c4420f0b044"),
     "locks": (59, "3c8bfb23d5abe0fc"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
+    "base-model-barrier": (64, "cf3dd0bbfbfdde40"),
+    "base-model-barrier-large": (3, "62321a1263bc944a"),
     "spanners": (44, "bfefae2cf35b1c40"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""

@@ -24,6 +24,12 @@ from .intervals import (
     paired_difference,
     poisson_binomial,
 )
+from .likelihood_quantile import (
+    explored,
+    likelihood_quantile,
+    log_likelihood_quantile,
+    token_likelihood_quantile,
+)
 from .pass_at_k import pass_at_k
 from .reach_intervals import reach_interval, reach_lower, relative_error
 from .sequential_test import SequentialTest, sequential_test
@@ -64,8 +70,11 @@ __all__ = [
     "coverage_bound",
     "coverage_profile",
     "decide",
+    "explored",
     "first_signal",
+    "likelihood_quantile",
     "log_best_of_n",
+    "log_likelihood_quantile",
     "mean_of_means",
     "paired_difference",
     "pass_at_k",
@@ -78,6 +87,7 @@ __all__ = [
     "sequential_test",
     "signal_threshold",
     "silent_groups",
+    "token_likelihood_quantile",
     "tournament",
     "tree_coverage",
 ]

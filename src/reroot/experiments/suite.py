@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import InvalidInput, nearest
 from . import (
     barrier,
+    base_barrier,
     collapse,
     decoy,
     hidden_path,
@@ -35,6 +36,8 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     SETTLE_NEURAL,
     locks.EXPERIMENT,
     kl_estimators.EXPERIMENT,
+    base_barrier.EXPERIMENT,
+    base_barrier.LARGE,
     spanners.EXPERIMENT,
 )
 """In the order in which the page tells the story."""

@@ -22,8 +22,10 @@ from .hidden_trie import HiddenTrie
 from .linear_softmax import LinearSoftmax, Needle
 from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
+from .planted import Planted
 from .rotated import Rotated
 from .softmax_hard import SoftmaxHard
+from .staircase import Staircase
 
 __all__ = [
     "FAMILIES",
@@ -40,15 +42,26 @@ __all__ = [
     "Needle",
     "NoisyParity",
     "PathFamily",
+    "Planted",
     "Rotated",
     "SoftmaxHard",
     "Spec",
+    "Staircase",
     "catalogue",
     "fidelity",
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank | LinearSoftmax | CombinationLock
+Instance = (
+    PathFamily
+    | HiddenTrie
+    | NoisyParity
+    | Dyck
+    | Staircase
+    | LowRank
+    | LinearSoftmax
+    | CombinationLock
+)
 
 
 class Parameter(NamedTuple):
@@ -189,6 +202,18 @@ FAMILIES: dict[str, Family] = {
         source="arXiv 2404.15417",
         vocab_size=0,
         unit="actions of an episode",
+    ),
+    "staircase": Family(
+        Staircase,
+        "contexts half as common and alpha times as likely to be answered, step by step; one right answer each",
+        "staircase:K=4,H=9,steps=7",
+        {
+            "steps": Parameter(int, "contexts, which the first tokens say", "4"),
+            "alpha": Parameter(
+                float, "likelihood of the right answer at each step over the last", "0.25"
+            ),
+        },
+        source="arXiv 2603.06957",
     ),
     "low_rank": Family(
         named,

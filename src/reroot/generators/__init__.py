@@ -20,6 +20,7 @@ from .lifted import (
     price,
     prices,
 )
+from .linear_softmax import LinearSoftmax
 from .ngram import CharNgram
 from .operators import Operators
 from .reward_models import RewardModel
@@ -45,6 +46,7 @@ __all__ = [
     "Interface",
     "LayeredTree",
     "Lifted",
+    "LinearSoftmax",
     "LogitServer",
     "Narrowed",
     "Never",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import strategies
+from . import sharpening, strategies
 from .advantages import KL
 from .group import Group
 from .groups import BudgetSpent, collect_groups
+from .likelihood_gradient import pg_or, pg_pr
 from .policy_gradient import Policy, Rule
 from .strategies import Start, Strategy
 from .tabular import tabular_training
@@ -24,6 +25,9 @@ __all__ = [
     "Strategy",
     "TrainConfig",
     "collect_groups",
+    "pg_or",
+    "pg_pr",
+    "sharpening",
     "strategies",
     "tabular_training",
     "train",
