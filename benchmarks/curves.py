@@ -1,6 +1,7 @@
 """SmolLM2-135M trained from the root and from prefixes, at equal tokens, three seeds of each arm.
 
     python benchmarks/curves.py [--task copy] [--seeds 0 1 2] [--out runs/curves]
+    python benchmarks/curves.py --table        # of what is recorded, for docs/post_training.md
 
 One ``reroot train`` for each arm and seed. What has ended is kept in ``docs/results/curves-TASK.parquet``
 (of the tuning: ``curves-TASK-tuning.parquet``) at once and never run again; an interrupted run goes on from its folder. Ten minutes of one core for
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reroot.pages.training.data import load_training
+from reroot.pages.training.data import last_passes, load_training
 from reroot.pages.training.record import read_record, write_record
 
 RECORDS = Path(__file__).parents[1] / "docs" / "results"
@@ -72,12 +73,43 @@ def keep(folder: Path, record: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def table(task: str) -> str:
+    """The recorded runs of a task, a row for each arm, in Markdown."""
+    runs = read_record(RECORDS / f"curves-{task}.parquet")
+    lines = [
+        "| arm | generated tokens | of these on starts | steps | zero-variance groups | "
+        "root pass@1 at the end | from prefixes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        mine = [run for run in runs if run.arm == arm]
+        steps = [step for run in mine for step in run.steps]
+        silent = f"{sum(s['zero_variance'] for s in steps)} of {sum(s['groups'] for s in steps)}"
+        built = sum(run.building() or 0 for run in mine) / sum(run.tokens for run in mine)
+        last = [last_passes(run) for run in mine]
+        cells = [
+            f"`{arm}`",
+            ", ".join(f"{run.tokens:,}" for run in mine),
+            f"{built:.0%}",
+            ", ".join(str(len(run.steps)) for run in mine),
+            silent,
+            ", ".join(f"{p.root:.0%}" for p in last if p and p.root is not None),
+            ", ".join(f"{p.prefix:.0%}" for p in last if p and p.prefix is not None) or "·",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", action="append", choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/curves"))
+    parser.add_argument("--table", action="store_true", help="print what is recorded, run nothing")
     chosen = parser.parse_args()
+    if chosen.table:
+        print("\n\n".join(table(task) for task in chosen.task or TASKS))
+        return
     for name, (kept, settings) in runs(chosen.task or [*TASKS], chosen.seeds).items():
         record = RECORDS / f"curves-{kept}.parquet"
         if record.is_file() and name in {run.folder.name for run in read_record(record)}:

@@ -35,6 +35,9 @@ def page() -> str:
     parts = [_HEAD]
     for path in sorted(RESULTS.glob("engine-*.json"), reverse=True):
         parts.append(_section(json.loads(path.read_text(encoding="utf-8"))))
+    decode = RESULTS / "decode.json"
+    if decode.exists():
+        parts.append(_decode(json.loads(decode.read_text(encoding="utf-8"))))
     training = RESULTS / "training.json"
     if training.exists():
         parts.append(_training(json.loads(training.read_text(encoding="utf-8"))))
@@ -111,6 +114,16 @@ def _growth(found: dict[str, Any]) -> list[str]:
         f"Queries in one tree, time per query: {'; '.join(times)}: at most {slowest:.2f} times the first (goal ≤ 1.5). "
         f"Peak of keys, values and laws: {memory} MiB of {cache / 2**20:,.0f} MiB allowed."
     ]
+
+
+def _decode(found: dict[str, Any]) -> str:
+    machine, (before, after) = found["machine"], found["trees"]
+    shown = [f"{t['engine_ms']:.0f} ms over {t['floor_ms']:.0f} ms" for t in (before, after)]
+    return (
+        "## A decode step\n\nOne step at batch 64 over the weights alone, in CPU of one thread (least of the repeats), before and after "
+        f"{found['change']}: {shown[0]} and {shown[1]}; the median of the ratios is {before['ratio']:.2f} and "
+        f"{after['ratio']:.2f} (goal ≤ 1.4). {machine['cpu']}; torch {machine['torch']}. Made by `benchmarks/decode.py`.\n"
+    )
 
 
 def _training(found: dict[str, Any]) -> str:

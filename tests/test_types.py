@@ -227,7 +227,8 @@ def test_costs_add_per_currency(a: Cost, b: Cost, c: Cost) -> None:
 
 
 def test_costs_and_budgets_have_the_same_currencies() -> None:
-    assert tuple(f.name for f in fields(Budget)) == LIMITS == (*CURRENCIES, "calls")
+    assert tuple(f.name for f in fields(Budget)) == (*LIMITS, "usd")
+    assert (*CURRENCIES, "calls") == LIMITS
     assert CURRENCIES == (
         "rollouts", "queries", "tokens", "prefill", "rewards", "verifications", "demonstrations",
         "values", "hidden_states",

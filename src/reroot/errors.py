@@ -44,11 +44,11 @@ class BudgetExceeded(RerootError):
 
     Attributes:
         currency: which budget (a field of ``Budget``).
-        requested: the worst-case cost of the refused request.
+        requested: the worst-case cost of the refused request (US dollars: rounded).
         remaining: what was left.
     """
 
-    def __init__(self, currency: str, requested: int, remaining: int) -> None:
+    def __init__(self, currency: str, requested: float, remaining: float) -> None:
         super().__init__(
             f"the request may cost {requested:,} {currency}, but {remaining:,} are left of the budget"
         )
@@ -56,7 +56,7 @@ class BudgetExceeded(RerootError):
         self.requested = requested
         self.remaining = remaining
 
-    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, int, int]]:
+    def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, float, float]]:
         return BudgetExceeded, (self.currency, self.requested, self.remaining)
 
 

@@ -255,7 +255,7 @@ def test_features_are_of_what_was_emitted(control: str) -> None:
         (lambda s: s.layer_laws((), 0), "layers must be an integer >= 1, got 0"),
         (lambda s: s.layer_laws((1, END), 1), "is a complete output: nothing follows it"),
         (lambda s: s.layer_laws((9,), 1), "token 9 is outside the vocabulary"),
-        (lambda s: s.features([(1,)]), "features are of complete outputs; [1] goes on"),
+        (lambda s: s.features([()]), "features are of prefixes of at least one token, got []"),
         (lambda s: s.features([(END, END)]), "goes on after the stop token"),
         (lambda s: s.features([]), "at one place at least"),
     ],

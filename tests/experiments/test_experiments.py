@@ -42,6 +42,7 @@ RELEASED: dict[str, tuple[int, str]] = {
     "settle": (86, "f19dd7fdb7169a8d"),
     "settle-neural": (169, "50d2c93eb12877f9"),
     "kl-estimators": (18, "4b50b8e23aa6c239"),
+    "spanners": (44, "bfefae2cf35b1c40"),
 }
 """Id → how many settings were released, and their digest. Append to settings, never change them."""
 

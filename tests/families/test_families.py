@@ -359,7 +359,10 @@ def test_specs_print_what_they_read():
     ("text", "why"),
     [
         ("hidden_pth:K=4,H=4,p=0.5", "unknown family 'hidden_pth'. Did you mean 'hidden_path'?"),
-        ("", "unknown family ''. Known: decoy_path, dyck, hidden_path, hidden_trie, noisy_parity."),
+        (
+            "",
+            "unknown family ''. Known: decoy_path, dyck, hidden_path, hidden_trie, low_rank, needle, ",
+        ),
         ("hidden_path", "hidden_path needs K, p, as in 'hidden_path:K=4,H=16,p=0.4'"),
         ("hidden_path:p=0.5", "needs K,"),
         ("decoy_path:K=8,H=8,k=2,p0=0.2", "needs p1,"),
@@ -386,7 +389,8 @@ def test_specs_that_cannot_be_built():
 
 
 def test_the_catalogue_has_examples_that_parse():
-    known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck"}
+    known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck", "low_rank"}
+    known |= {"softmax_hard", "needle", "rotated"}
     assert set(catalogue()) == known
     for name, line in catalogue().items():
         example = line.rpartition("(")[2].rstrip(")")

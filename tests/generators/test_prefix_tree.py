@@ -51,6 +51,19 @@ def test_slots_are_held_by_whole_paths_after_any_eviction() -> None:
     assert tree.capacity <= 12 + 8  # one pass may exceed the limit by the paths it needs
 
 
+def test_a_decode_step_pads_nothing() -> None:
+    """64 tokens after a prompt of 200: rows of 22, which cost least, would leave two places empty."""
+    tree = PrefixTree(limit=1000)
+    prompt = tree.start(range(200), ())
+    while prompt not in plan_pass(tree, np.array([prompt]), Limits()).asked:
+        pass
+    asked = np.full(64, prompt)
+    for _ in range(2):
+        asked = tree.children(asked, np.arange(64))
+        step = plan_pass(tree, asked, Limits())
+        assert step.tokens.size == len(step.valid) == 64
+
+
 def test_forgetting_keeps_what_is_held() -> None:
     tree = PrefixTree(limit=100)
     kept = tree.start((1, 2, 3), (4,))

@@ -85,6 +85,13 @@ SPECS = [
     "latent_exploration:k=2,d=2",
     "representation_coreset:n=6,k=2",
     "representation_coreset:n=6,k=2,dims=1,oracle=verifier",
+    "hmm_exact:n=20",
+    "hmm_samples:histories=3,tests=4,samples=3",
+    "hmm_samples:histories=2,tests=4,report=full",
+    "low_rank_spanner:k=2,tests=4,samples=2,histories=2",
+    "low_rank_spanner:k=2,tests=4,report=full,project=false",
+    "spanner_sampling:rounds=2,coverage=1.5,pairs=3",
+    "mtss:draws=4,visits=1,final=1,passes=2,starts=2",
 ]
 # whatever else is in the registry, as it comes
 SPECS += [

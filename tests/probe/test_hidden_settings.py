@@ -10,6 +10,7 @@ import pytest
 
 from hidden_laws import DEFAULTS, drawn, everywhere, flat, penalized, sampled, shapes
 from reroot.errors import InvalidInput
+from reroot.probe.penalties import Penalty, applied
 from reroot.probe.sampling_law import Drawn, Setting, estimate, log_partition, plan
 from reroot.probe.tempering import ranked, temperature
 from reroot.probe.truncation import roundest
@@ -123,13 +124,15 @@ def test_intervals_cover() -> None:
     assert missed <= 9
 
 
-@pytest.mark.slow(1)
-def test_the_temperature_is_exact_whatever_the_cut() -> None:
+@pytest.mark.slow(3)
+@pytest.mark.parametrize("top_k", [30, math.inf])
+def test_the_temperature_is_right_whatever_the_cut(top_k: float) -> None:
     """Given the least likely draw nothing depends on the cut: z of 60 estimates have mean 0 and deviation 1."""
-    law, z = shapes(VOCAB)[0], []
+    laws, z = shapes(VOCAB)[:2] * 5, []
     for seed in range(60):
-        at = temperature([ranked(everywhere([law], [300], seed, top_k=30, temperature=0.8)[0])])
-        z.append((1 / at.value - 1 / 0.8) / ((1 / at.low - 1 / at.high) / 2 / 1.96))
+        draws = everywhere(laws, [40] * len(laws), seed, top_k=top_k, temperature=1.2)
+        at = temperature([ranked(one) for one in draws])
+        z.append((1 / at.value - 1 / 1.2) / ((1 / at.low - 1 / at.high) / 2 / 1.96))
     assert abs(np.mean(z)) < 3.3 / 60**0.5
     assert 0.7 < np.std(z) < 1.4
 
@@ -141,6 +144,25 @@ def worn(
     rng: np.random.Generator, n: int, p: np.ndarray, logs: np.ndarray, used: list[int]
 ) -> Drawn:
     return drawn(logs, p, n, rng, 100, used)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("repetition_penalty", "repetition"),
+        ("presence_penalty", "presence"),
+        ("frequency_penalty", "frequency"),
+    ],
+)
+@pytest.mark.parametrize("constant", [20.0, 4.0, -30.0])
+def test_penalties_are_those_of_logits(name: str, told: str, constant: float) -> None:
+    """Of logits above 0, around it and below it."""
+    law, used = shapes(60)[0], [3, 3, 0, 7, 59]
+    one = drawn(law, np.exp(law), 50, np.random.default_rng(0), prefix=used)
+    penalty = Penalty(name, 1.3, 1, 2, 0, 0, ())
+    logits = np.sort(penalized(law, used, constant, **{told: 1.3}))[::-1]
+    found = applied(one, penalty, constant).logs
+    assert found - found[0] == pytest.approx(logits - logits[0], abs=1e-9)
 
 
 @pytest.mark.slow(3)

@@ -115,6 +115,7 @@ def test_samples_of_one_law_are_taken_for_two_at_most_at_the_level() -> None:
     assert 2 <= denied <= 20
 
 
+@pytest.mark.slow(1)
 def test_other_laws_are_seen() -> None:
     rng, law = np.random.default_rng(2), peaked(60, 0.4, np.random.default_rng(0))
     ours = rows(law, 150, rng)

@@ -85,7 +85,7 @@ class Gate:
         self.episode = episode
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
         self.contract = _copy(contract.resolved)
-        self.meter = Meter(replace(budget))
+        self.meter = Meter(replace(budget), episode.generator.capabilities.prices)
         self.rules = PrefixRules(episode.horizon, self.contract.sampling)
         self.seed = seed
         self._limit = judge_timeout
@@ -107,6 +107,7 @@ class Gate:
             contract=_copy(self.contract),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),
+            prices=copy.copy(self.meter.prices),
         )
 
     # ---- what the generator answers ----------------------------------------------------------

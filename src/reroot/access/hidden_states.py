@@ -30,8 +30,8 @@ def check_inspection(
         complete = episode.is_complete(prefix.tokens)
         if message.layers is not None and complete:
             raise InvalidInput(f"prefix {prefix} is a complete output: nothing follows it")
-        if message.layers is None and not complete:
-            raise InvalidInput(f"features are of complete outputs; {prefix} goes on")
+        if message.layers is None and not len(prefix):
+            raise InvalidInput("features are of prefixes of at least one token, got []")
     check = rules.check_features if message.layers is None else rules.check_hidden_states
     for prefix in message.prefixes:
         check(contract, prefix)

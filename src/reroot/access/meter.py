@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+from fractions import Fraction
 
 from ..errors import BudgetExceeded
 from ..types import Budget, Cost
+from ..types.account import Prices, amount, check_priced, left
 
 
 class Meter:
@@ -13,20 +15,21 @@ class Meter:
 
     A request first reserves its worst case; what other requests have reserved counts as spent, so
     that any number of concurrent requests stay within the budget together.
+
+    Raises:
+        InvalidInput: a budget in US dollars, and no prices.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget, prices: Prices | None = None) -> None:
+        check_priced(budget, prices)
+        self.budget, self.prices = budget, prices
         self.spent = Cost()
         self._reserved = Cost()
         self._limited = tuple(budget.to_dict())
 
-    def remaining(self, currency: str) -> int | None:
+    def remaining(self, currency: str) -> int | Fraction | None:
         """What can still be reserved; ``None``: unlimited."""
-        limit = getattr(self.budget, currency)
-        if limit is None:
-            return None
-        return limit - getattr(self.spent, currency) - getattr(self._reserved, currency)
+        return left(self.budget, currency, self.prices, self.spent, self._reserved)
 
     def reserve(self, worst: Cost) -> None:
         """Set ``worst`` aside, all of it or nothing.
@@ -37,9 +40,9 @@ class Meter:
         if not self._limited:
             return
         for currency in self._limited:
-            left, needed = self.remaining(currency), getattr(worst, currency)
-            if left is not None and needed > left:
-                raise BudgetExceeded(currency, needed, left)
+            free, needed = self.remaining(currency), amount(worst, currency, self.prices)
+            if free is not None and needed > free:
+                raise BudgetExceeded(currency, *_shown(needed, free))
         self._reserved += worst
 
     def settle(self, worst: Cost, actual: Cost) -> None:
@@ -49,3 +52,8 @@ class Meter:
         if self._limited:
             self._reserved -= worst
         self.spent += actual
+
+
+def _shown(*amounts: int | Fraction) -> tuple[float, ...]:
+    """Amounts as they are shown: fractions as decimal numbers."""
+    return tuple(x if isinstance(x, int) else float(x) for x in amounts)

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import BackendError, RerootError, RunFolderError
 from ..tasks.judges import Begun
 from ..types import Cost, Reply
+from ..types.account import noted
 from .attempt import Job, Log
 from .failures import Failure, backend_error, failure_of
 from .gate import Admitted, Gate
@@ -227,6 +228,7 @@ def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) ->
             "contract": str(gate.contract),
             "horizon": job.episode.horizon,
             "budget": job.budget.to_dict(),
+            **noted(gate.meter.prices),
             "seed": job.seed,
         }
         log.append(job.key, head)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from fractions import Fraction
+from typing import Any, Literal, NoReturn, Protocol, overload
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput
 from ..randomness import Key, keyed_rng
 from ..types import Budget, Cost, FloatArray, IntArray, Prefix, Query, Reply, as_tokens
+from ..types.account import Prices, left
 
 
 class Equality(Protocol):
@@ -46,6 +48,7 @@ class Facts:
     budget: Budget
     rng_key: Key
     equality: Equality | None = None
+    prices: Prices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +219,24 @@ class Session:
         """What was charged up to the last answer."""
         return self._spent
 
-    def remaining(self, currency: str = "tokens") -> int | None:
-        """What is left of a budget; ``None``: unlimited."""
+    @property
+    def prices(self) -> Prices | None:
+        """US dollars per million tokens, if the generator declares them."""
+        return self._facts.prices
+
+    @overload
+    def remaining(
+        self, currency: Literal["tokens", "queries", "calls"] = "tokens"
+    ) -> int | None: ...
+    @overload
+    def remaining(self, currency: str) -> int | Fraction | None: ...
+    def remaining(self, currency: str = "tokens") -> int | Fraction | None:
+        """What is left of a budget, exactly (US dollars as a fraction); ``None``: unlimited."""
         if currency not in Budget.__dataclass_fields__:
             raise InvalidInput(
                 f"unknown currency {currency!r}; known: {list(Budget.__dataclass_fields__)}"
             )
-        limit = getattr(self.budget, currency)
-        return None if limit is None else limit - getattr(self._spent, currency)
+        return left(self.budget, currency, self.prices, self._spent)
 
     def is_complete(self, prefix: Prefix) -> bool:
         """Whether ``prefix`` is an output: ended by its last token (a stop token, or one that completes
@@ -323,11 +336,11 @@ class Session:
         return (await self._send(AskHiddenStates((_prefix(prefix),), layers)))[0]
 
     async def features(self, outputs: Sequence[Prefix]) -> FloatArray:
-        """(n, d): the generator's features of complete outputs, one row each; of a language model the
-        mean of the last layer's states at the tokens of the output.
+        """(n, d): the generator's features of outputs, or of prefixes of at least one token, one row
+        each; of a language model the mean of the last layer's states at these tokens.
 
-        Needs the oracle +hidden; below chosen control, outputs whose every token the generator itself
-        emitted in this session. Charged per output: its tokens and the prompt's as prefill, one state.
+        Needs the oracle +hidden; below chosen control, strings whose every token the generator itself
+        emitted in this session. Charged for each: its tokens and the prompt's as prefill, one state.
         """
         return await self._send(AskHiddenStates(tuple(map(_prefix, outputs)), None))
 

@@ -32,6 +32,7 @@ def compare(
     learner: list[str] | None = None,
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
+    budget_usd: float | None = None,
     seeds: int | None = None,
     problems: int | None = None,
     beta: float = 0.02,
@@ -83,9 +84,11 @@ def compare(
             so that contracts differ in the interface alone.
         learner: A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set).
         budget_tokens: Generated tokens that each learner may spend per task, horizon and seed,
-            shared equally by the problems there (default without --budget-calls: 200,000).
+            shared equally by the problems there (default, without another budget: 200,000).
         budget_calls: Rollouts and queries together that each learner may spend, instead of tokens
             or beside them.
+        budget_usd: US dollars that each learner may spend, shared likewise, at the model's prices
+            (of a server: --model http://HOST:PORT:price_in=0.15,price_out=0.6).
         seeds: Number of seeds; each has its own problems (default: 3).
         problems: Problems per task, horizon and seed (default: 8; exact families 32).
         beta: KL temperature β of J_β, reward per nat.
@@ -116,6 +119,7 @@ def compare(
         "problems": problems,
         "budget_tokens": budget_tokens,
         "budget_calls": budget_calls,
+        "budget_usd": budget_usd,
         "beta": beta,
         "concurrency": concurrency,
         "keep_errors": keep_errors,
@@ -129,7 +133,13 @@ def compare(
         "chat_template_kwargs": chat_template_kwargs,
     }
     if suite is not None:
-        for name, given in (("--learner", learner), ("--transcripts", transcripts)):
+        usd = settings.pop("budget_usd")
+        alone = {
+            "--learner": learner,
+            "--transcripts": transcripts,
+            "--budget-usd": usd is not None,
+        }
+        for name, given in alone.items():
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
         folder = out or Path("runs") / suite

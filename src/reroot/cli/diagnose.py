@@ -28,6 +28,7 @@ def diagnose(
     grants: str | None = None,
     budget_tokens: int | None = None,
     remedy_tokens: int | None = None,
+    trainer_log: Path | None = None,
     seed: int = 0,
     out: Path = Path("runs/why"),
     judge_timeout: float | None = None,
@@ -68,6 +69,8 @@ def diagnose(
         grants: What the diagnosis may use, as in root/sample (default: the most that the model allows).
         budget_tokens: Generated tokens in all (default: 200,000; exact families 2,000,000).
         remedy_tokens: What a remedy may cost per problem, in tokens (default: 4·G·H).
+        trainer_log: What a trainer has left: a folder of reroot train, TRL's trainer_state.json, its Parquet tables of
+            completions, or JSONL of prompt, completion and reward; alone, it is diagnosed without a model.
         seed: Of problems and attempts.
         out: Folder for diagnosis.json, diagnosis.html and every attempt.
         judge_timeout: Seconds that one call of a judge may take (no limit).
@@ -84,15 +87,15 @@ def diagnose(
     if selftest:
         _selftest(json=json)
         return
-    if not model:
-        raise InvalidInput("name a model, as in --model smollm2, or --selftest")
+    if not model and trainer_log is None:
+        raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
     from ..pages.diagnosis.page import write_diagnosis
     from ..runs.diagnosing import diagnose as run_diagnosis
     from ..runs.models import Load
 
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
     found = run_diagnosis(
-        model,
+        model or None,
         spec,
         group=group,
         per_step=per_step,
@@ -102,6 +105,7 @@ def diagnose(
         grants=grants,
         budget_tokens=budget_tokens,
         remedy_tokens=remedy_tokens,
+        trainer_log=trainer_log,
         seed=seed,
         out=out,
         load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),

@@ -82,7 +82,7 @@ def report(
 
         tell_certificates(folder)
         return
-    if kinds[folder] == "diagnose":
+    if kinds[folder] in ("diagnose", "log"):
         from .diagnose import tell_folder
 
         tell_folder(folder)

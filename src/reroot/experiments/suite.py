@@ -13,6 +13,7 @@ from . import (
     ladder,
     noisy_parity,
     settle,
+    spanners,
     trie,
 )
 from .base import Experiment
@@ -30,6 +31,7 @@ _EXPERIMENTS: tuple[Experiment, ...] = (
     settle.EXPERIMENT,
     SETTLE_NEURAL,
     kl_estimators.EXPERIMENT,
+    spanners.EXPERIMENT,
 )
 """In the order in which the page tells the story."""
 

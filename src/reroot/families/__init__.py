@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import specs
 from ..checks import check_float, check_int
@@ -18,7 +18,11 @@ from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
+from .linear_softmax import LinearSoftmax, Needle
+from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
+from .rotated import Rotated
+from .softmax_hard import SoftmaxHard
 
 __all__ = [
     "FAMILIES",
@@ -29,23 +33,30 @@ __all__ = [
     "Family",
     "HiddenPath",
     "HiddenTrie",
+    "LinearSoftmax",
+    "LowRank",
+    "Needle",
     "NoisyParity",
     "PathFamily",
+    "Rotated",
+    "SoftmaxHard",
     "Spec",
     "catalogue",
     "fidelity",
     "parse",
 ]
 
-Instance = PathFamily | HiddenTrie | NoisyParity | Dyck
+Instance = PathFamily | HiddenTrie | NoisyParity | Dyck | LowRank | LinearSoftmax
 
 
 class Parameter(NamedTuple):
-    """A parameter of a spec: ``int`` or ``float``, what it means, and its default, if it has one."""
+    """A parameter of a spec: its kind (``str``: one of ``words``), what it means, and its default, if it
+    has one."""
 
-    kind: type[int] | type[float]
+    kind: type[int] | type[float] | type[str]
     meaning: str
     default: str = ""
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,14 @@ def _dyck(
 ) -> Dyck:
     return Dyck(horizon, (p, 1.0 - p), depth, noise, seed=seed)
 
+
+def _softmax_hard(vocab_size: int, horizon: int, seed: int, **own: Any) -> SoftmaxHard:
+    check_int("softmax_hard: H", horizon, 1, 1)
+    return SoftmaxHard(vocab_size, **own, seed=seed)
+
+
+_WIDTH = Parameter(int, "numbers of a feature vector", "3")
+_SOFTMAX = "arXiv 2503.07453"
 
 FAMILIES: dict[str, Family] = {
     "hidden_path": Family(
@@ -136,7 +155,54 @@ FAMILIES: dict[str, Family] = {
         source="arXiv 2502.12123",
         vocab_size=4,
     ),
+    "low_rank": Family(
+        named,
+        "a hidden Markov model: the futures of all histories are mixtures of few",
+        "low_rank:K=2,H=8,S=3",
+        {
+            "law": Parameter(str, f"which: {', '.join(LAWS)}", "rand", LAWS),
+            "S": Parameter(int, "states of rand", "3"),
+            "g": Parameter(float, "advantage of the likelier token of bit", "0.1"),
+            "rho": Parameter(float, "how often the state of bit flips", "0.02"),
+            "d": Parameter(float, "how often reveal shows its bit", "0.03"),
+            "alpha": Parameter(float, "how often the last bit of parity is flipped", "0.1"),
+        },
+        source="arXiv 2302.14753, 2411.07536",
+    ),
+    "softmax_hard": Family(
+        _softmax_hard,
+        "one token: 0, or with probability epsilon the secret right one, whose features alone are not 0",
+        "softmax_hard:K=16,H=1,epsilon=0.01",
+        {"epsilon": Parameter(float, "probability of the right token", "e^-5"), "d": _WIDTH},
+        source=_SOFTMAX,
+    ),
+    "needle": Family(
+        Needle,
+        "uniform; one right output, and features whose hidden directions mark its path",
+        "needle:K=2,H=8",
+        {"d": _WIDTH},
+        source=_SOFTMAX,
+    ),
+    "rotated": Family(
+        Rotated,
+        "uniform; Bernoulli rewards that add up along the tokens, linear in rotated features",
+        "rotated:K=2,H=4",
+        {"d": _WIDTH},
+        source=_SOFTMAX,
+    ),
 }
+
+
+def _read(name: str, value: specs.Value, known: Parameter) -> int | float | str:
+    """A value of a spec, if it is of its kind (else ``InvalidInput``)."""
+    if known.kind is not str:
+        return (check_int if known.kind is int else check_float)(name, value)
+    if value not in known.words:
+        raise InvalidInput(
+            f"{name} must be one of {', '.join(known.words)}, got {value!r}."
+            f"{nearest(str(value), known.words)}"
+        )
+    return str(value)
 
 
 def catalogue() -> dict[str, str]:
@@ -158,7 +224,7 @@ class Spec:
     family: str
     vocab_size: int
     horizon: int | None
-    parameters: Mapping[str, int | float]
+    parameters: Mapping[str, int | float | str]
 
     def __call__(self, seed: int = 0, horizon: int | None = None) -> Instance:
         """The instance of ``seed``, with ``horizon`` in place of the spec's H where given.
@@ -192,12 +258,11 @@ def parse(spec: str) -> Spec:
     if family is None:
         raise specs.unknown("family", read.name, list(FAMILIES))
     known = family.parameters
-    values: dict[str, int | float] = {}
+    values: dict[str, Any] = {}
     for key, value in read.settings.items():
         if key not in known:
             raise InvalidInput(f"{read.name} has no parameter {key!r}.{nearest(key, known)}")
-        check = check_int if known[key].kind is int else check_float
-        values[key] = check(f"{read.name}: {key}", value)
+        values[key] = _read(f"{read.name}: {key}", value, known[key])
     missing = [key for key, p in known.items() if not p.default and key not in values]
     if missing:
         raise InvalidInput(f"{read.name} needs {', '.join(missing)}, as in {family.example!r}")

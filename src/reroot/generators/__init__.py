@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..types.account import Prices
 from .base import Capabilities, ConcurrentGenerator, Generator, Request, ShowsHiddenStates
 from .ensemble import Ensemble
 from .layered import LayeredTree
 from .ngram import CharNgram
+from .operators import Operators
 from .reward_models import RewardModel
 from .softmax_policy import SoftmaxPolicy
 from .stepping import SteppingGenerator
@@ -28,7 +30,9 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "LayeredTree",
+    "Operators",
     "Pieces",
+    "Prices",
     "Remote",
     "Request",
     "RewardModel",

@@ -19,6 +19,7 @@ from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput
 from ..randomness import Key
 from ..types import Chat, FloatArray, Physical, Prefix, Reply
+from ..types.account import Prices
 from .stops import Stop
 
 
@@ -32,6 +33,7 @@ class Capabilities:
         sampling: whether it can draw at temperatures and truncations other than the base law.
         forced: whether it can report on forced tokens (teacher forcing).
         hidden: whether it shows hidden states; then it is ``ShowsHiddenStates``.
+        prices: what its tokens cost; ``None``: it has no prices, and budgets in US dollars are refused.
     """
 
     control: Control = Control.CHOSEN
@@ -39,6 +41,7 @@ class Capabilities:
     sampling: bool = True
     forced: bool = True
     hidden: bool = False
+    prices: Prices | None = None
 
     def refusal(self, contract: Contract) -> str | None:
         """Why ``contract`` cannot be honoured, or ``None`` if it can."""

@@ -17,6 +17,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         self._bias = None if linear.bias is None else linear.bias.detach()
+        self.training = linear.training
         self.forward(linear.weight.new_zeros(1, linear.in_features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

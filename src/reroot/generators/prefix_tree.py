@@ -270,7 +270,7 @@ def _units(tree: PrefixTree, work: IntArray, focus: int, limits: Limits) -> list
 def _rows(tree: PrefixTree, units: list[IntArray], limits: Limits) -> list[IntArray]:
     """Join units into rows of about equal length, a little more than one pass in all."""
     total = min(sum(map(len, units)), limits.positions)
-    even = -(-total // -(-total // _row_length(tree, units, limits)))
+    even = _even(total, _row_length(tree, units, limits))
     rows: list[IntArray] = []
     row: list[IntArray] = []
     size = columns = taken = 0
@@ -289,6 +289,13 @@ def _rows(tree: PrefixTree, units: list[IntArray], limits: Limits) -> list[IntAr
         row.append(unit)
         size, columns, home = size + len(unit), columns + cost, int(tree.home[top])
     return [*rows, np.concatenate(row)]
+
+
+def _even(total: int, most: int) -> int:
+    """The length of about equal rows of ``total`` tokens: at most ``most``, with little padding."""
+    rows = -(-total // most)
+    lengths = (-(-total // rows), -(-total // (rows + 1)))
+    return min(lengths, key=lambda length: -total % length)
 
 
 def _row_length(tree: PrefixTree, units: list[IntArray], limits: Limits) -> int:

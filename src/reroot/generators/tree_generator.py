@@ -127,6 +127,8 @@ class TreeGenerator(OverText, SteppingGenerator):
         while len(left):
             nodes, fresh = self._pass(left)
             self._kept.write(nodes, fresh)
+            if np.array_equal(nodes, states):
+                return fresh  # pyright: ignore[reportReturnType]  # float32
             for law, node in zip(fresh, nodes.tolist(), strict=True):
                 if node in place:
                     laws[place[node]] = law

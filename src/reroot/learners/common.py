@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..access.learner import Params, Requirement
 from ..access.session import Session
 from ..contract import Contract, Oracle
 from ..errors import BudgetExceeded, InvalidInput
-from ..types import Prefix
+from ..types import Cost, Prefix
 
 JUDGES = {"reward": Oracle.REWARD, "verifier": Oracle.VERIFIER}
 _PLENTY = 1 << 30
@@ -90,13 +91,23 @@ def affordable(session: Session, wanted: int, **each: int) -> int:
         left = session.remaining(currency)
         if left is not None and amount:
             wanted = min(wanted, left // amount)
+    if (unit := _usd(session, each)) and (left := session.remaining("usd")) is not None:
+        once = _usd(session, {"prefill": len(session.prompt)})  # a query submits its prompt once
+        wanted = min(wanted, (left - once) // unit)
     return max(0, wanted)
 
 
 def unbounded(session: Session, **each: int) -> bool:
     """Whether no budget limits what costs ``each``."""
-    paid = _with_calls(each)
+    paid = {**_with_calls(each), "usd": _usd(session, each)}
     return all(session.remaining(c) is None for c, amount in paid.items() if amount)
+
+
+def _usd(session: Session, each: Mapping[str, int]) -> Fraction:
+    """US dollars that the tokens of a unit cost; 0 without prices."""
+    tokens, prefill = each.get("tokens", 0), each.get("prefill", 0)
+    prices = session.prices
+    return prices.usd(Cost(tokens=tokens, prefill=prefill)) if prices else Fraction(0)
 
 
 def _with_calls(each: Mapping[str, int]) -> dict[str, int]:

@@ -132,7 +132,11 @@ async def _counted(session: Session, prefix: Prefix, n: int, decoys: int) -> Int
 
 def _even_share(session: Session) -> int:
     """Draws per token when the budget is shared evenly among H tokens; at least 1."""
-    amounts = [session.remaining(currency) for currency in ("tokens", "queries", "calls")]
+    amounts = [
+        session.remaining("tokens"),
+        session.remaining("queries"),
+        session.remaining("calls"),
+    ]
     limits = [amount for amount in amounts if amount is not None]
     if not limits:
         raise InvalidInput(

@@ -7,6 +7,9 @@ from ..access.learner import BoundLearner, LearnerFactory
 from ..errors import InvalidInput
 from .demonstration import demo_prefix
 from .logprob_walks import law_walk, logprob_walk
+from .low_rank.exact import hmm_exact
+from .low_rank.samples import hmm_samples
+from .low_rank.spanner import low_rank_spanner
 from .parity import parity_elimination, parity_probe, parity_root
 from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
@@ -29,6 +32,8 @@ from .sampling.tree_search import tree_search
 from .sampling.verifier_tree_search import verifier_tree_search
 from .sampling.vgb import vgb
 from .sequential import plurality_walk_sequential
+from .spanners.mtss import mtss
+from .spanners.spanner_sampling import spanner_sampling
 from .trie import trie_search
 from .verified import backtracking, tokenwise_rejection
 
@@ -66,6 +71,11 @@ _LEARNERS: tuple[LearnerFactory[...], ...] = (
     segment_tree,
     latent_exploration,
     representation_coreset,
+    hmm_exact,
+    hmm_samples,
+    low_rank_spanner,
+    spanner_sampling,
+    mtss,
 )
 
 DEFAULT_COMPARISON: tuple[str, ...] = (

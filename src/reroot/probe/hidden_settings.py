@@ -16,6 +16,8 @@ from .truncation import CHAINS, NEUTRAL, Region, region
 
 _DETECT = 1e-3
 """Error rate at which a setting is said to differ from neutral."""
+_LIGHT = 0.02
+"""Probability of used tokens up to which a penalty hardly matters to where a law is cut."""
 _FALL = float(special.chdtri(1, _DETECT)) / 2
 
 
@@ -48,10 +50,12 @@ def estimate(drawn: Drawn | Sequence[Drawn]) -> tuple[Setting, ...]:
 
 
 def _after(draws: Sequence[Drawn], penalty: Penalty) -> list[Ranked]:
-    """Laws with a penalty on them: those alone that it leaves as they are, if there are any with enough draws."""
-    pairs = list(zip(draws, penalty.offsets, strict=True))
-    clean = [one for one, c in pairs if c is None and one.n >= FEW]
-    return [ranked(one) for one in clean] or [applied(one, penalty, c or 0.0) for one, c in pairs]
+    """Laws with a penalty on them: those alone that it hardly touches, if there are any with enough draws; without
+    the tokens that it touches."""
+    fresh = [untouched(one) for one in draws]
+    light = [at for at in fresh if at is not None and at.slack < _LIGHT and len(at.ranks) >= FEW]
+    pairs = zip(draws, penalty.offsets, strict=True)
+    return light or [applied(one, penalty, c or 0.0) for one, c in pairs]
 
 
 def _greedy(ats: Sequence[Ranked]) -> tuple[Setting, ...]:

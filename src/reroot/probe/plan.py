@@ -5,7 +5,7 @@ One setting shows where it cuts before the others do, and where what it cuts off
 * **top-k**: a flat law (entropy >= 4 nats), on which neither 95 % of the mass nor a twentieth of the top
   probability is passed by rank 40. It takes draws enough to see the last token that is kept: about 5/p(rank k).
 * **min-p**: one likely token and a long tail of unlikely ones.
-* **top-p**: ten to thirty tokens of like probability and little else, as among the digits.
+* **top-p**: ten to thirty tokens of like probability and little else, as at the last digit of a year.
 * **temperature**: any law of 2 nats or more; draws from all prefixes count together.
 * **repetition, presence and frequency penalties**: prefixes some of whose tokens are likely to come again, as lists and
   repeated phrases. Of a repetition penalty r, logits above 0 are divided by r and others multiplied, and the

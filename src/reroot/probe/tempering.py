@@ -13,7 +13,7 @@ without knowing where the law is cut. Given T, K is at least M; and more than U 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,16 @@ class Ranked:
         ranks: (n,) rank of each draw, from 0; k: not listed.
         rest: probability of all that is not listed.
         unlisted: how many tokens are not listed.
+        beside: how many tokens may be kept beside those that are listed here.
+        slack: probability that they have at most.
     """
 
     logs: FloatArray
     ranks: IntArray
     rest: float
     unlisted: int
+    beside: int = 0
+    slack: float = 0.0
 
     @property
     def listed(self) -> IntArray:
@@ -91,8 +95,9 @@ class Ranked:
             return None
         sums = self.cumulative(temperature)
         limit = sums[self.ranks.max() + 1] * alpha ** (-1.0 / len(self.ranks))
-        # beyond the list nothing is known of ranks
-        return None if limit >= sums[-1] else int(np.searchsorted(sums, limit, side="right")) - 1
+        if limit >= sums[-1]:  # beyond the list nothing is known of ranks
+            return None
+        return int(np.searchsorted(sums, limit, side="right")) - 1 + self.beside
 
 
 def ranked(drawn: Drawn) -> Ranked:
@@ -121,7 +126,9 @@ def untouched(drawn: Drawn) -> Ranked | None:
     with np.errstate(divide="ignore"):
         logs = np.where(fresh, np.log(law[:-1]), -np.inf)
     unlisted = drawn.vocab - len(drawn.ids)
-    return by_rank(logs, drawn.ranks()[drew], float(law[-1]), unlisted)
+    found = by_rank(logs, drawn.ranks()[drew], float(law[-1]), unlisted)
+    slack = max(float(law[:-1][~fresh].sum()), 1 - float(drew.mean()))
+    return replace(found, beside=int((~fresh).sum()), slack=slack)
 
 
 @dataclass(frozen=True, slots=True)

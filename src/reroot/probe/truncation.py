@@ -136,11 +136,14 @@ class _Grid:
             zip(self.cut, self.least, self.most, strict=True)
         ):
             by_m, left = self.kept(j)
-            np.maximum(low, weighed.sums[least - 1] / weighed.mass(left, weighed.rest[1]), out=low)
+            sure = 1 - self.ats[j].slack
+            share = weighed.sums[least - 1] / weighed.mass(left, weighed.rest[1])
+            np.maximum(low, sure * share, out=low)
             if most is not None:
                 over = np.minimum(self.ks[:, None], by_m) > most
                 few = weighed.mass(left, weighed.rest[0] if np.isinf(left).any() else 0.0)
-                high = np.where(over, np.minimum(high, weighed.sums[most] / few), high)
+                share = weighed.sums[min(most, len(weighed.ratios))] / few / sure
+                high = np.where(over, np.minimum(high, share), high)
         return low, high
 
     def cuts(self) -> tuple[FloatArray, FloatArray, FloatArray]:

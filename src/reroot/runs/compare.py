@@ -72,6 +72,7 @@ def compare(
     learners: AnyLearner | Sequence[AnyLearner] = (),
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
+    budget_usd: float | None = None,
     seeds: int = 3,
     problems: int | Sequence[Problem] | None = None,
     beta: float = 0.02,
@@ -107,9 +108,11 @@ def compare(
             once, served what it requires: what it does may depend on answers, not on
             ``session.contract``.
         budget_tokens: generated tokens per learner and cell (task x horizon x seed), shared
-            equally by the cell's problems (default, without ``budget_calls``: 200,000).
+            equally by the cell's problems (default, without another budget: 200,000).
         budget_calls: rollouts and queries together, per learner and cell, shared in the same way:
             instead of the tokens, or beside them.
+        budget_usd: US dollars per learner and cell, shared in the same way, at the prices that the
+            generator declares for prompt and generated tokens.
         seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
         problems: problems per cell (default: 8, for exact families 32), or the problems, in place
             of a task.
@@ -136,7 +139,7 @@ def compare(
         raise InvalidInput("give a model or a generator")
     source = generator_of(generator) if model is None else check_text(model, "a model")
     contracts, bound = contracts_of(grants), learners_of(learners)
-    budgets = budgets_of(budget_tokens, budget_calls)
+    budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
     check_float("beta", beta, 0.0)
     how = Execution(
         concurrency,

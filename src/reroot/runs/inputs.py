@@ -12,14 +12,15 @@ from ..generators.base import Generator
 from ..tasks.base import Problem
 from ..tasks.files import distinct_ids
 from ..tasks.lines import content_of
-from ..types import LIMITS, Budget
+from ..types import Budget
+from ..types.account import share
 
 
 def budget_of(budget: Budget | str | None) -> Budget:
     """A budget, or one written as ``tokens=5000,calls=20``; ``None``: unlimited.
 
     Raises:
-        InvalidInput: something else, an unknown currency, or an amount that is no integer >= 0.
+        InvalidInput: something else, an unknown currency, or an amount that is no integer >= 0 (US dollars: no number).
     """
     if budget is None or isinstance(budget, Budget):
         return budget or Budget()
@@ -29,15 +30,16 @@ def budget_of(budget: Budget | str | None) -> Budget:
         )
     limits: dict[str, Any] = specs.parse_settings(budget, "budget")
     for name in limits:
-        if name not in LIMITS:
-            raise InvalidInput(f"a budget limits no {name!r}.{nearest(name, LIMITS)}")
+        if name not in Budget.__dataclass_fields__:
+            known = list(Budget.__dataclass_fields__)
+            raise InvalidInput(f"a budget limits no {name!r}.{nearest(name, known)}")
     return Budget(**limits)
 
 
-def check_shares(budgets: Mapping[str, int], count: int) -> None:
+def check_shares(budgets: Mapping[str, float], count: int) -> None:
     """Refuse budgets of a cell of which ``count`` problems have no share (``InvalidInput``)."""
     for currency, amount in budgets.items():
-        if amount < count:
+        if (not share(amount, count)) if currency == "usd" else amount < count:
             raise InvalidInput(
                 f"budget_{currency}={amount} leaves no {currency.removesuffix('s')} for each "
                 f"of {count} problems"

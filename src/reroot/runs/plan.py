@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from .._version import __version__
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Job
-from ..checks import check_int
+from ..checks import check_float, check_int
 from ..contract import Contract
 from ..errors import InvalidInput
 from ..tasks.base import Task
 from ..types import Budget
+from ..types.account import check_priced, noted, share
 from .inputs import check_shares
 from .models import Load, is_family
 from .run import problems_digest
@@ -33,7 +34,7 @@ class Plan:
     workload: Workload
     grants: tuple[Contract, ...]
     learners: tuple[BoundLearner, ...]
-    budgets: dict[str, int]
+    budgets: Mapping[str, float]
     seeds: int
     beta: float
     load: Load
@@ -42,6 +43,8 @@ class Plan:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
         largest = max(len(cell.episodes) for cell in self.workload.cells)
         check_shares(self.budgets, largest)
+        usd = Budget(usd=self.budgets.get("usd"))
+        check_priced(usd, self.workload.generator.capabilities.prices)
         for contract in self.grants:
             refused = self.workload.generator.capabilities.refusal(contract)
             if refused is not None:
@@ -96,6 +99,7 @@ class Plan:
                 for x in self.learners
             ],
             "budget": _shared(self.budgets, work.count),
+            **noted(work.generator.capabilities.prices),
             **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
             "seeds": self.seeds,
             "problems": work.count,
@@ -128,16 +132,19 @@ class Plan:
         return shlex.join(parts) + (f"  # from Python: {', '.join(objects)}" if objects else "")
 
 
-def budgets_of(tokens: int | None, calls: int | None) -> dict[str, int]:
-    """Currency → amount per cell; tokens, unless calls alone are limited."""
-    if tokens is None and calls is None:
+def budgets_of(tokens: int | None, calls: int | None, usd: float | None) -> dict[str, float]:
+    """Currency → amount per cell; tokens, unless something else alone is limited."""
+    if tokens is None and calls is None and usd is None:
         tokens = DEFAULT_BUDGET_TOKENS
     given = {"tokens": tokens, "calls": calls}
-    return {c: check_int(f"budget_{c}", n, 1) for c, n in given.items() if n is not None}
+    found: dict[str, float] = {
+        c: check_int(f"budget_{c}", n, 1) for c, n in given.items() if n is not None
+    }
+    return found if usd is None else {**found, "usd": check_float("budget_usd", usd, 0.0)}
 
 
-def _shared(budgets: dict[str, int], count: int) -> dict[str, int]:
-    return {currency: amount // count for currency, amount in budgets.items()}
+def _shared(budgets: Mapping[str, float], count: int) -> dict[str, Any]:
+    return {c: share(n, count) if c == "usd" else n // count for c, n in budgets.items()}
 
 
 def contracts_of(grants: Contract | str | Sequence[Contract | str]) -> tuple[Contract, ...]:

@@ -183,7 +183,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     for name, kind in kinds.items():
         if name in config and not isinstance(config[name], kind):
             raise ValueError(f"{name} is {config[name]!r}")
-    if not all(type(amount) is int for amount in budget.values()):
+    if not all(type(n) is int or (c == "usd" and type(n) is float) for c, n in budget.items()):
         raise ValueError(f"budget is {budget!r}")
 
 

@@ -22,6 +22,7 @@ from ..generators.base import Generator
 from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
+from ..types.account import Prices, check_priced, noted
 from .attempts import Execution, RunFolder, make_attempts
 from .folder import SUMMARY, write_json
 from .inputs import budget_of, generator_of, problems_of
@@ -38,10 +39,12 @@ class RunResult:
     Attributes:
         attempts: one per problem; fewer where the judge was down (see ``attempts.JUDGE_DOWN``).
         physical: what the generator really computed.
+        prices: what its tokens cost, if it declares that.
     """
 
     attempts: list[Attempt]
     physical: Physical = field(default_factory=Physical)
+    prices: Prices | None = None
 
     @property
     def pass_rate(self) -> float:
@@ -53,6 +56,11 @@ class RunResult:
     def cost(self) -> Cost:
         """Logical cost of all attempts."""
         return sum((a.cost for a in self.attempts), Cost())
+
+    @property
+    def usd(self) -> float | None:
+        """US dollars that ``cost`` comes to, if tokens have prices."""
+        return None if self.prices is None else float(self.prices.usd(self.cost))
 
     def to_frame(self) -> pl.DataFrame:
         """One row per attempt, as in ``results.parquet``."""
@@ -120,6 +128,7 @@ def run(
         on_attempt=on_attempt or (lambda attempt: None),
         judge_workers=judge_workers,
     )
+    check_priced(budget, generator.capabilities.prices)
     jobs = [
         Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
         for problem in problems
@@ -128,20 +137,24 @@ def run(
         check_oracles(problem, contract)
     before = generator.physical()
     if out is None:
-        return _result(problems, make_attempts(jobs, generator, how), generator.physical() - before)
+        return _result(problems, make_attempts(jobs, generator, how), generator, before)
     config = run_config(bound, problems, generator, contract, budget, seed)
     with RunFolder(out, config, how) as folder:
         made = folder.attempts
         folder.make(jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)]))
-        result = _result(problems, made, generator.physical() - before)
+        result = _result(problems, made, generator, before)
         write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
     return result
 
 
 def _result(
-    problems: Sequence[Problem], made: Mapping[str, Attempt], physical: Physical
+    problems: Sequence[Problem],
+    made: Mapping[str, Attempt],
+    generator: Generator,
+    before: Physical,
 ) -> RunResult:
-    return RunResult([made[p.id] for p in problems if p.id in made], physical)
+    attempts = [made[p.id] for p in problems if p.id in made]
+    return RunResult(attempts, generator.physical() - before, generator.capabilities.prices)
 
 
 def check_run(learner: BoundLearner, contract: Contract, generator: Generator, seed: int) -> None:
@@ -173,6 +186,7 @@ def run_config(
         "learner": learner.identity(),
         "grants": str(contract),
         "budget": budget.to_dict(),
+        **noted(generator.capabilities.prices),
         "seed": int(seed),
         "generator": dict(generator.describe()),
         "problems": sorted(problem.id for problem in problems),
@@ -221,4 +235,5 @@ def summarize_run(result: RunResult) -> dict[str, Any]:
         "abstained": sum(a.abstained for a in attempts),
         "budget_stops": sum(a.stopped == "budget" for a in attempts),
         "cost": result.cost.to_dict(),
+        **({} if result.usd is None else {"usd": result.usd}),
     }

@@ -100,7 +100,7 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
         "unfinished": int((~rows["complete"]).sum()),
         **_mean(rows, "reward", rows["reward"].to_numpy(), place),
         **_mean(rows, "j_beta", j_beta(rows, run.beta), place),
-        "cost": {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES},
+        "cost": _mean_cost(run, rows),
     }
     here = run.results.filter((run.results["task"] == task) & (run.results["horizon"] == horizon))
     granted = set(here["contract"].to_list())
@@ -216,6 +216,15 @@ def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
             tokens += int(rows["cost_tokens"].sum())
             rollouts += int(rows["cost_rollouts"].sum())
     return tokens / rollouts if rollouts and tokens else None
+
+
+def _mean_cost(run: RunData, rows: pl.DataFrame) -> dict[str, float]:
+    """Currency → mean per attempt; US dollars too, where tokens have prices."""
+    cost = {c: float(rows[f"cost_{c}"].to_numpy().mean()) for c in CURRENCIES}
+    if prices := run.config.get("prices"):
+        paid = prices["prompt"] * cost["prefill"] + prices["generated"] * cost["tokens"]
+        cost["usd"] = paid / 1e6
+    return cost
 
 
 def exact_with_budget(run: RunData, task: str, horizon: int) -> float | None:

@@ -79,7 +79,7 @@ def build_workload(
     seeds: int,
     problems: int | Sequence[Problem] | None,
     load: Load = DEFAULT_LOAD,
-    budgets: Mapping[str, int] | None = None,
+    budgets: Mapping[str, float] | None = None,
     value: str | Values | None = None,
     judge_timeout: float | None = None,
     checked: bool = True,

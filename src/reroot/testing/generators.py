@@ -18,12 +18,13 @@ from ..generators.stops import Stop
 from ..generators.wide import WIDE, draw_wide
 from ..randomness import Uniforms, keyed_rng
 from ..types import PAD, FloatArray, IntArray, Physical, Prefix
-from .base import Conformance, check_all, check_shapes, close, expect, fits, refuses, same
+from .base import check_all, check_shapes, close, expect, fits, refuses, same
+from .concurrency import ConcurrentConformance
 from .subject import Subject, Tokens, scoring, stream
 
 
-class GeneratorConformance(Conformance, ABC):
-    """What a generator must honour.
+class GeneratorConformance(ConcurrentConformance, ABC):
+    """What a generator must honour, ``submit`` included where it has one.
 
     Attributes to override:
         prompts: prompts to ask with, as tokens or text; the shorter, the faster.
@@ -363,6 +364,7 @@ def check_generator(
     tolerance: float = 1e-12,
     length: int = 6,
     draws: int = 4000,
+    patience: float = 60.0,
 ) -> None:
     """Run every check of ``GeneratorConformance``; the arguments are its attributes.
 
@@ -373,4 +375,4 @@ def check_generator(
         AssertionError: names every check that failed, with its reason.
     """
     settings = {"prompts": prompts, "tolerance": tolerance, "length": length, "draws": draws}
-    check_all(GeneratorConformance, make, **settings)
+    check_all(GeneratorConformance, make, patience=patience, **settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...checks import check_float
 from ...errors import BackendError
+from ...types.account import Prices
 from .dialects import Call
 from .replies import Read
 
@@ -19,11 +20,15 @@ class Purse:
 
     Raises:
         InvalidInput: an amount is negative or not finite.
+
+    Attributes:
+        prices: those given, if any was.
     """
 
     def __init__(self, price_in: float, price_out: float, most: float | None) -> None:
         self._in = check_float("price_in", price_in, 0.0) / 1e6
         self._out = check_float("price_out", price_out, 0.0) / 1e6
+        self.prices = Prices(price_in, price_out) if price_in or price_out else None
         self._most = None if most is None else check_float("most_usd", most, 0.0)
         self.spent = 0.0
         self._reserved = 0.0

@@ -59,7 +59,8 @@ class Remote:
         window: most calls in flight; by default as many as the server has places.
         choices: most continuations per call.
         requests_per_minute, tokens_per_minute: limits to keep to, besides those that the server states.
-        price_in, price_out: US dollars per million prompt and generated tokens.
+        price_in, price_out: US dollars per million prompt and generated tokens. Where one is given, sessions may
+            have budgets in US dollars too (``Budget(usd=…)``: what the interface charges, not what is billed).
         most_usd: US dollars that all calls together may cost, those of the check too; a call that may pass it
             is not made (``BackendError``). Tries that returned nothing are not counted.
         read_timeout, connect_timeout: seconds.
@@ -171,9 +172,14 @@ class Remote:
             check = Check(self._table, self._ask_calls, odd, vocab)
             seen = check.run()
             self.seeds = check.seeds
+<<<<<<< HEAD
         if self._profile is not None and self._profile.known and self._table.ids:
             self._know_again(*self._profile.known)
         self.granted: Granted = seen if self._profile is None else self._profile.meet(seen)
+=======
+        met = seen if self._profile is None else self._profile.meet(seen)
+        self.granted: Granted = replace(met, prices=self._purse.prices)
+>>>>>>> main
         longest = max(self.granted.longest, 1)
         self._server = replace(self._server, longest=longest)
         missing = unmet(self.granted.claims)

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import BackendError, InvalidInput, need, visible
@@ -116,12 +117,22 @@ class Wire:
         self.loop = Loop("reroot-remote")
         weakref.finalize(self, self.loop.stop)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx2.Timeout(patience.read, connect=patience.connect, pool=None)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        self._transport = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
         self._client = httpx2.AsyncClient(
             base_url=url,
             headers={**headers, "Content-Type": "application/json"},
-            timeout=httpx2.Timeout(patience.read, connect=patience.connect, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            timeout=timeout,
+            transport=self._transport,
             trust_env=False,  # no credentials of a .netrc, no proxy
+        )
+        # calls go to the transport itself: redirects, cookies and events of a client take time
+        self._request = partial(
+            httpx2.Request,
+            "POST",
+            headers=self._client.headers,
+            extensions={"timeout": timeout.as_dict()},
         )
         self._addresses: dict[str, Any] = {}
         self._parse = httpx2.URL
@@ -181,7 +192,7 @@ class Wire:
     async def _try(self, path: str, content: bytes) -> tuple[Any, str, float | None]:
         """(answer, why there is none, seconds to wait where the server says that it is busy)."""
         try:
-            reply = await self._client.post(self._address(path), content=content)
+            reply = await self._sent(path, content)
         except self._transient as error:
             await self._wait_until_up(self._told(error))
             return None, self._told(error), None
@@ -205,6 +216,16 @@ class Wire:
             return None, why, None
         kind = InvalidInput if reply.status_code in (400, 413, 422) else BackendError
         raise kind(f"{self.url}{path} refuses: {why}")
+
+    async def _sent(self, path: str, content: bytes) -> Any:
+        """The whole reply."""
+        request = self._request(url=self._address(path), content=content)
+        reply = await self._transport.handle_async_request(request)
+        try:
+            await reply.aread()
+        finally:
+            await reply.aclose()
+        return reply
 
     def _address(self, path: str) -> Any:
         """The whole address of a path, parsed once: that takes a fifth of a call's time."""

@@ -9,6 +9,7 @@ import numpy as np
 from ...access.learner import Params, learner
 from ...access.session import Session
 from ...contract import Contract, Control, Oracle, Report
+from ...linear.regression import coreset
 from ...types import FloatArray, Prefix
 from ..common import (
     COUNT,
@@ -86,23 +87,3 @@ def projected(features: FloatArray, dims: int | None, rng: np.random.Generator) 
     half = 0.5 / math.sqrt(width)
     signs = rng.choice(3, size=(width, dims), p=[half, 1.0 - 2.0 * half, half]) - 1.0
     return features @ signs * math.sqrt(math.sqrt(width) / dims)
-
-
-def coreset(features: FloatArray, k: int, ridge: float) -> list[int]:
-    """The min(k, n) rows of (n, d) features that the elliptic bonus picks, in that order.
-
-    The first on ties.
-    """
-    inverse = np.eye(features.shape[1]) / ridge
-    bonus = (features**2).sum(axis=1) / ridge
-    left = np.ones(len(features), dtype=bool)
-    picked: list[int] = []
-    while len(picked) < min(k, len(features)):
-        i = int(np.where(left, bonus, -np.inf).argmax())
-        direction = inverse @ features[i]
-        scale = 1.0 + features[i] @ direction
-        bonus = bonus - (features @ direction) ** 2 / scale
-        inverse -= np.outer(direction, direction) / scale
-        picked.append(i)
-        left[i] = False
-    return picked

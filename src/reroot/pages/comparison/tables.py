@@ -31,7 +31,7 @@ _LONGEST = 1500
 def all_cells(summary: Mapping[str, Any], task: str) -> str:
     """Every learner at every horizon of a task, once, with the contracts that permit it."""
     cells = [c for c in summary["cells"] if c["task"] == task]
-    pays = [c for c in CURRENCIES if any(cell["cost"][c] for cell in cells)]
+    pays = [c for c in (*CURRENCIES, "usd") if any(cell["cost"].get(c) for cell in cells)]
     ends = {"unfinished": "incomplete", "budget_stops": "ended by budget"}
     ends |= {"errors": "errors", "abstained": "not judged"}
     ends = {k: v for k, v in ends.items() if k == "unfinished" or any(c[k] for c in cells)}

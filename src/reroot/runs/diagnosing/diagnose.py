@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +13,21 @@ from ...access.attempt import Attempt
 from ...checks import check_int
 from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, Ruling, rule
-from ...diagnosis.intervals import clopper_pearson
-from ...errors import InvalidInput
+from ...errors import InvalidInput, RunFolderError
 from ...generators.base import Generator
 from ...tasks.base import Problem, Task
 from ..attempts import Execution, RunFolder
-from ..folder import RESULTS, read_json, write_json, write_table
+from ..folder import CONFIG, RESULTS, read_json, write_json, write_table
 from ..models import DEFAULT_LOAD, Load
 from ..run import problems_digest
 from ..tables import attempts_table
 from ..workload import build_workload
 from .examination import Examination
 from .forecast import counts, forecast, pass_posterior, reach_of
+from .from_log import diagnose_log, shares
 from .patient import LOOK, Patient
 from .remedies import Remedies
+from .trainer_log import read_trainer_log
 
 DIAGNOSIS = "diagnosis.json"
 _LADDER = (
@@ -62,7 +62,7 @@ class Diagnosis:
 
 
 def diagnose(
-    model: str | Generator,
+    model: str | Generator | None = None,
     task: str | Task | Sequence[Problem] | None = None,
     *,
     group: int = 8,
@@ -73,6 +73,8 @@ def diagnose(
     grants: Contract | str | None = None,
     budget_tokens: int | None = None,
     remedy_tokens: int | None = None,
+    trainer_log: str | Path | None = None,
+    pass_at: float = 1.0,
     seed: int = 0,
     out: str | Path | None = None,
     load: Load = DEFAULT_LOAD,
@@ -94,6 +96,8 @@ def diagnose(
         grants: what the diagnosis may use; ``None``: the strongest that the generator honours.
         budget_tokens: generated tokens in all (default: 200,000; exact families 2,000,000).
         remedy_tokens: B, what a remedy may cost per problem (default: 4·G·H).
+        trainer_log: what a trainer has left (see ``trainer_log``); without a model it is all there is.
+        pass_at: reward from which a completion of that log passes.
         seed: of problems and attempts.
         out: a folder to write and to resume from: ``diagnosis.json``, the attempts, results.parquet.
         load: how to load a language model.
@@ -109,6 +113,12 @@ def diagnose(
     """
     check_int("group", group, 2, 1024)
     check_int("per_step", per_step, 1)
+    log = None if trainer_log is None else read_trainer_log(trainer_log)
+    if model is None:
+        if log is None:
+            raise InvalidInput("name a model, or a trainer_log")
+        summary = diagnose_log(log, group=group, per_step=per_step, pass_at=pass_at, seed=seed)
+        return _kept(summary, out)
     law, count = Sampling.parse(sampling), check_int("problems", problems, 1)
     tasks, given = _given(task)
     horizons = [] if horizon is None else [check_int("horizon", horizon, 1)]
@@ -155,11 +165,28 @@ def diagnose(
             "notes": [*work.notes, *found.notes],
             **_summary(found, per_step, seed),
         }
+        if log is not None:
+            summary["trainer_log"] = log.to_json()
+            summary["notes"] += log.findings()
         if folder is not None:
             made = folder.attempts
             write_table(folder.path / RESULTS, attempts_table([made[k] for k in sorted(made)]))
             write_json(folder.path / DIAGNOSIS, summary)
     return Diagnosis(summary, found.attempts, None if out is None else Path(out))
+
+
+def _kept(summary: dict[str, Any], out: str | Path | None) -> Diagnosis:
+    """A diagnosis without attempts, in its folder; it may be written again."""
+    if out is None:
+        return Diagnosis(summary, {})
+    folder = Path(out)
+    config = folder / CONFIG
+    if config.exists() and read_json(config, f"no configuration in {folder}").get("kind") != "log":
+        raise RunFolderError(f"{folder} holds another run; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(config, {"kind": "log", "version": __version__})
+    write_json(folder / DIAGNOSIS, summary)
+    return Diagnosis(summary, {}, folder)
 
 
 def read_diagnosis(folder: str | Path) -> dict[str, Any]:
@@ -204,7 +231,7 @@ def _folder(
 def _summary(found: Examination, per_step: int, seed: int) -> dict[str, Any]:
     rulings = [rule(p.evidence()) for p in found.patients]
     judged = [p for p in found.patients if p.counted()]
-    told: dict[str, Any] = {"tokens": found.spent, "shares": _shares(rulings)}
+    told: dict[str, Any] = {"tokens": found.spent, "shares": shares(rulings)}
     told["problems"] = [_problem(p, r) for p, r in zip(found.patients, rulings, strict=True)]
     if not judged:
         return {**told, "forecast": None, "remedies": []}
@@ -215,22 +242,6 @@ def _summary(found: Examination, per_step: int, seed: int) -> dict[str, Any]:
         return {**told, "remedies": []}
     remedies = Remedies(found, draws, per_step=per_step, seed=seed)
     return {**told, "remedies": remedies.all()}
-
-
-def _shares(rulings: Sequence[Ruling]) -> dict[str, dict[str, Any]]:
-    """Cause → share of problems, from the lower bound of the definite ones to the upper with all undecided."""
-    count, seen = len(rulings), Counter(r.cause for r in rulings)
-    unknown = seen[Cause.UNDETERMINED]
-    shares: dict[str, dict[str, Any]] = {}
-    for cause in Cause:
-        most = seen[cause] + (0 if cause == Cause.UNDETERMINED else unknown)
-        low, high = clopper_pearson(seen[cause], count).low, clopper_pearson(most, count).high
-        shares[cause] = {
-            "problems": seen[cause],
-            "share": seen[cause] / count,
-            "interval": [low, high],
-        }
-    return shares
 
 
 def _problem(patient: Patient, ruling: Ruling) -> dict[str, Any]:

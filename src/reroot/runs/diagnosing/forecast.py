@@ -80,38 +80,37 @@ def forecast(
         group: G.
         per_step: groups of one step of the trainer.
     """
-    length = mean_tokens(patients)
-    by_group = {g: _at(patients, draws, g, per_step, length) for g in sorted({*GROUPS, group})}
-    here = by_group[group]
-    return {
-        "group": group,
-        "per_step": per_step,
-        "tokens_per_rollout": length,
-        **here,
-        "by_group": {str(g): found for g, found in by_group.items()},
-    }
+    return by_group(*counts(patients), draws, group, per_step, mean_tokens(patients))
 
 
-def _at(
-    patients: Sequence[Patient], draws: Posterior, group: int, per_step: int, length: float
+def by_group(
+    passed: Sequence[int],
+    attempts: Sequence[int],
+    draws: Posterior,
+    group: int,
+    per_step: int,
+    length: float,
 ) -> dict[str, Any]:
-    found = silent_groups(*counts(patients), group)
-    silent = draws.silent(group)
-    predicted = float(silent.mean())
-    share = predicted if math.isnan(found.total.mean) else found.total.mean
-    wrong = float(((1.0 - draws.p) ** group).mean())
-    wrong = wrong if math.isnan(found.wrong.mean) else found.wrong.mean
-    law = first_signal(silent, per_step)
-    return {
-        "zero_variance": share,
-        "zero_variance_interval": list(found.total.interval),
-        "all_wrong": wrong,
-        "all_right": share - wrong,
-        "first_signal": {
-            "steps": quantiles(law),
-            "tokens": tokens_of(law, min(per_step, len(patients)) * group * length),
-        },
-    }
+    """The same, from counts, draws and the length of a rollout."""
+    found: dict[int, dict[str, Any]] = {}
+    for g in sorted({*GROUPS, group}):
+        seen = silent_groups(passed, attempts, g)
+        silent = draws.silent(g)
+        law = first_signal(silent, per_step)
+        unseen = math.isnan(seen.total.mean)
+        share = float(silent.mean()) if unseen else seen.total.mean
+        wrong = float(((1.0 - draws.p) ** g).mean()) if unseen else seen.wrong.mean
+        steps_cost = min(per_step, len(passed)) * g * length
+        found[g] = {
+            "zero_variance": share,
+            "zero_variance_interval": list(seen.total.interval),
+            "all_wrong": wrong,
+            "all_right": share - wrong,
+            "first_signal": {"steps": quantiles(law), "tokens": tokens_of(law, steps_cost)},
+        }
+    sizes = {str(g): row for g, row in found.items()}
+    told = {"group": group, "per_step": per_step, "tokens_per_rollout": length}
+    return {**told, **found[group], "by_group": sizes}
 
 
 def mean_tokens(patients: Sequence[Patient]) -> float:

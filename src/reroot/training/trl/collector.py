@@ -63,6 +63,8 @@ class Collector:
         if strategy.one_session:
             raise InvalidInput(f"{strategy} is for training in one session (tabular_training)")
         check_run(group(strategy=strategy, size=1, scored=scored), contract, generator, seed)
+        if budget is not None and budget.usd is not None:
+            raise InvalidInput("a training run has no budget in usd; limit its tokens and prefill")
         self.scored = scored
         self.generator = generator
         self.strategy = strategy

@@ -12,16 +12,20 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeGuard, TypeVar, overload
+from typing import Any, TypeGuard, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from .contract import Report
-from .errors import InvalidInput
+from ..contract import Report
+from ..errors import InvalidInput
+from .account import CURRENCIES as CURRENCIES
+from .account import LIMITS as LIMITS
+from .account import Budget as Budget
+from .account import Cost as Cost
+from .account import Physical as Physical
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -280,121 +284,3 @@ class Finding:
 
     output: Prefix | None
     metadata: Mapping[str, Any]
-
-
-class Cost(NamedTuple):
-    """Logical cost in every currency: what the interface charges, whatever the backend reuses.
-
-    A tuple, as it is made several times per request; ``+`` and ``-`` work currency by currency.
-
-    Attributes:
-        rollouts: complete outputs drawn from the empty prefix.
-        queries: prefix queries: draws, top-k lists, laws or scored tokens at a chosen start.
-        tokens: generated tokens.
-        prefill: prompt and prefix tokens submitted with the queries (once per query, not per draw).
-        rewards: outcome-reward calls.
-        verifications: process-verifier calls.
-        demonstrations: demonstration tokens revealed.
-        values: prefixes whose value was estimated.
-        hidden_states: prefixes and outputs whose hidden states were shown.
-    """
-
-    rollouts: int = 0
-    queries: int = 0
-    tokens: int = 0
-    prefill: int = 0
-    rewards: int = 0
-    verifications: int = 0
-    demonstrations: int = 0
-    values: int = 0
-    hidden_states: int = 0
-
-    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
-        return Cost(*map(operator.add, self, other))
-
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(*map(operator.sub, self, other))
-
-    @property
-    def calls(self) -> int:
-        """Questions put to the generator: each rollout, draw, list, law and scored token is one."""
-        return self.rollouts + self.queries
-
-    def to_dict(self) -> dict[str, int]:
-        """Currency → amount."""
-        return self._asdict()
-
-
-CURRENCIES: tuple[str, ...] = Cost._fields
-LIMITS: tuple[str, ...] = (*CURRENCIES, "calls")
-"""What a budget can limit: every currency, and rollouts and queries together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most a session may spend, per currency of ``Cost``; ``None`` means unlimited.
-
-    Attributes:
-        calls: rollouts and queries together.
-
-    Raises:
-        InvalidInput: an amount is negative or not an integer.
-    """
-
-    rollouts: int | None = None
-    queries: int | None = None
-    tokens: int | None = None
-    prefill: int | None = None
-    rewards: int | None = None
-    verifications: int | None = None
-    demonstrations: int | None = None
-    values: int | None = None
-    hidden_states: int | None = None
-    calls: int | None = None
-
-    def __post_init__(self) -> None:
-        for currency, value in self.to_dict().items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidInput(
-                    f"budget {currency} must be an integer >= 0 or None, got {value!r}"
-                )
-
-    def to_dict(self) -> dict[str, int]:
-        """The limited currencies and their limits."""
-        return {c: v for c in LIMITS if (v := getattr(self, c)) is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Physical:
-    """What a backend really computed, apart from the logical ``Cost``.
-
-    Attributes:
-        forwards: model (or table) evaluations, batched: one per call whatever its width.
-        computed: token positions computed.
-        cached: token positions that a cache answered instead.
-        recomputed: token positions computed again after eviction (part of ``computed``).
-        peak_bytes: most memory that keys, values and laws have taken at a time.
-    """
-
-    forwards: int = 0
-    computed: int = 0
-    cached: int = 0
-    recomputed: int = 0
-    peak_bytes: int = 0
-
-    def __sub__(self, other: Physical) -> Physical:
-        """Counters since ``other``; the peak stays."""
-        counts = {f: getattr(self, f) - getattr(other, f) for f in _PHYSICAL[:-1]}
-        return Physical(**counts, peak_bytes=self.peak_bytes)
-
-    def __add__(self, other: Physical) -> Physical:
-        """Both together; the higher peak."""
-        counts = {f: getattr(self, f) + getattr(other, f) for f in _PHYSICAL[:-1]}
-        return Physical(**counts, peak_bytes=max(self.peak_bytes, other.peak_bytes))
-
-    def to_dict(self) -> dict[str, int]:
-        """Counter → amount."""
-        return {f: getattr(self, f) for f in _PHYSICAL}
-
-
-_PHYSICAL: tuple[str, ...] = tuple(Physical.__dataclass_fields__)
