@@ -34,11 +34,7 @@ class Rule:
         return below(target, self.never) or not (self.only is None or below(target, self.only))
 
 
-<<<<<<< HEAD
-FOUNDATION = ("contract", "types", "errors", "checks", "limits", "randomness", "specs")
-=======
 FOUNDATION = ("contract", "types", "errors", "checks", "limits", "linear", "randomness", "specs")
->>>>>>> main
 ABOVE = ("probe", "runs", "certify", "testing", "pages", "experiments", "cli")
 BEHIND_THE_DOOR = ("gate", "rules", "coarsen", "meter", "episode", "runner", "learner_thread")
 
@@ -228,11 +224,7 @@ def test_rooms_build_on_rooms_before_them() -> None:
 def test_there_are_few_rooms() -> None:
     """Adding one is a decision about the plan of the house."""
     rooms = {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
-<<<<<<< HEAD
-    assert len(rooms) <= 25
-=======
     assert len(rooms) <= 26
->>>>>>> main
 
 
 def test_an_upward_import_and_a_circle_are_found(tmp_path: Path) -> None:

@@ -172,14 +172,10 @@ class Remote:
             check = Check(self._table, self._ask_calls, odd, vocab)
             seen = check.run()
             self.seeds = check.seeds
-<<<<<<< HEAD
         if self._profile is not None and self._profile.known and self._table.ids:
             self._know_again(*self._profile.known)
-        self.granted: Granted = seen if self._profile is None else self._profile.meet(seen)
-=======
         met = seen if self._profile is None else self._profile.meet(seen)
         self.granted: Granted = replace(met, prices=self._purse.prices)
->>>>>>> main
         longest = max(self.granted.longest, 1)
         self._server = replace(self._server, longest=longest)
         missing = unmet(self.granted.claims)
