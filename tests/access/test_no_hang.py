@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from reroot import Prefix
 from reroot.access import learner_thread
+from reroot.access.learner_thread import LearnerThread
 from reroot.access.session import Session
 from toys import one_rollout, play, problem, problems
 
@@ -215,3 +217,12 @@ def test_no_pending_task_is_complained_about() -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("['None']\n", "")
+
+
+@pytest.mark.slow(2)
+def test_a_thread_that_waits_in_c_is_alive() -> None:
+    """It has no Python frame while it waits; on a busy machine that lasts longer than a look at it."""
+    thread = LearnerThread()
+    slow = (select.select, [], [], [], 1.2)
+    assert thread._call([slow], [60.0]) == [([], [], [])]
+    thread.end([])

@@ -193,6 +193,11 @@ _DIED = Turn(finished=Finished(error=Failure("stalled", "the thread that it ran 
 _STUCK = Turn(seconds=math.inf)
 
 
+def _threads() -> dict[int, Any]:
+    """Every thread there is: one that waits in C has no Python frame, and is in no list of frames."""
+    return sys._current_exceptions()  # pyright: ignore[reportPrivateUsage]
+
+
 class LearnerThread:
     """The thread on which all learners of a run take turns.
 
@@ -207,11 +212,13 @@ class LearnerThread:
     def _begin(self) -> None:
         self._calls: SimpleQueue[list[_Call] | None] = SimpleQueue()
         self._results: deque[Turn | bool | None] = deque()
+        self._begun: list[bool] = []
         self._over = _thread.allocate_lock()
         self._over.acquire()
         calls = itertools.chain.from_iterable(iter(self._calls.get, None))
         made = cast("Iterator[Any]", itertools.starmap(operator.call, calls))
         results = map(self._results.append, made)
+        self._calls.put([(self._begun.append, True)])
         self._ident = _thread.start_new_thread(deque, (results, 0))
 
     def step_all(
@@ -261,7 +268,7 @@ class LearnerThread:
             if done > seen:
                 seen, since = done, now
             pause = max(0.01, since + limits[done] - now) if done < len(limits) else 0.5
-            died = self._ident not in sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+            died = bool(self._begun) and self._ident not in _threads()
             if died or pause <= 0.01:
                 batch.clear()  # nothing more of it is begun
                 self._calls.put(None)
