@@ -51,6 +51,16 @@ class Place:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two tokens that a bias leaves alone, at a prompt; ``odds``: what was written, as 0 and 1 → nats by which the first is
+    more likely than the second."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, int]
+    odds: dict[tuple[int, ...], float]
+
+
 @dataclass(slots=True)
 class Site:
     """One server under probe; claims write down here what later ones build on.
@@ -64,6 +74,7 @@ class Site:
         choices: continuations per call that are asked for here.
         most_choices: what a ``Remote`` must keep to; ``None``: nothing was found that limits it.
         draws: tokens drawn at ``rough`` as a ``Remote`` draws.
+        pair: two tokens that a bias leaves alone; ``None``: none were asked for.
         worded: the list that a server states which speaks in texts.
         lists: (prompt, list) of what was asked on the way, to compare with a reference.
     """
@@ -79,6 +90,7 @@ class Site:
     places: list[Place] = field(default_factory=list[Place])
     choices: int = 1
     most_choices: int | None = None
+    pair: Pair | None = None
     worded: Worded | None = None
     lists: list[tuple[tuple[int, ...], Ranked]] = field(
         default_factory=list[tuple[tuple[int, ...], Ranked]]
