@@ -120,10 +120,10 @@ class Site:
         """How the longest list is asked for."""
         return WHOLE if self.longest and self.longest == self.vocab else self.longest
 
-    def tokens(self, n: int) -> tuple[int, ...]:
+    def tokens(self, n: int, rng: np.random.Generator | None = None) -> tuple[int, ...]:
         """Some tokens: from the middle of the vocabulary, as special ones are at its ends."""
         k = max(self.vocab, 100)
-        return tuple(int(t) for t in self.rng.integers(k // 8, k - k // 8, n))
+        return tuple(int(t) for t in (rng or self.rng).integers(k // 8, k - k // 8, n))
 
     def drawn(
         self,
