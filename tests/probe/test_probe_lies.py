@@ -120,6 +120,7 @@ def test_hidden_settings_are_found_and_estimated(
     if setting:
         low, high = named[setting]["low"], named[setting]["high"]
         assert low <= value <= (value if high is None else high), found.evidence
+        assert ("written alone" in named[setting]["note"]) == setting.startswith(("pres", "freq"))
     elif "penalty" in fault:
         assert "penalty" in found.evidence
     else:
