@@ -12,7 +12,7 @@ from scipy import stats
 from reroot import InvalidInput, Report, Sampling
 from reroot.generators import Request, Tabular
 from reroot.generators.lifted import Bias, Exactness, Held, Lifted, LogitServer, Narrowed, Never
-from reroot.generators.lifted.pricing import price
+from reroot.generators.lifted.pricing import interface_price
 from reroot.generators.lifted.tempering import biased_law, draw_biased, draw_output
 from reroot.randomness import stream_key
 from reroot.testing import check_generator
@@ -118,7 +118,7 @@ def test_rollouts_of_draws_have_the_reports_that_are_held() -> None:
 def test_what_cannot_be_served_is_refused_with_the_pair(serves: str, to: str) -> None:
     with pytest.raises(InvalidInput, match=r"cannot be lifted: .*never; \("):
         Lifted(Narrowed(TREE, serves), to)
-    assert isinstance(price(serves, to), Never)
+    assert isinstance(interface_price(serves, to), Never)
 
 
 def test_outputs_by_rejection_by_enumeration() -> None:

@@ -159,7 +159,7 @@ EXPERIMENT = Experiment(
     statement=(
         "For an interface that is held and one that is wanted there is either a reduction that serves the wanted "
         "answers (exactly, in law, or within ε) at a price in calls or draws, or a pair of generators that look the "
-        "same through the first and not through the second. <code>reroot.generators.price(has, wants)</code> "
+        "same through the first and not through the second. <code>reroot.generators.interface_price(has, wants)</code> "
         "says which, by the cheapest path of reductions, and <code>Lifted(generator, to=…)</code> does it.",
         "Measured: each reduction on exact laws behind a server that takes a logit bias or a narrower contract, its "
         "calls and its total variation beside the price in closed form; expected prices as means; pairs by "

@@ -18,9 +18,9 @@ from ..generators.lifted import (
     by_draws,
     by_lists,
     formulas,
+    interface_prices,
     lattice,
     prefixes,
-    prices,
     tempering,
 )
 from ..generators.lifted.pairs import half_reach, text_prefixes, told_apart
@@ -313,7 +313,7 @@ def matrix_rows(s: Setting) -> list[Row]:
     sizes = Sizes(8, 3, 0.7)
     rows: list[Row] = []
     for has in nodes:
-        found = prices(has, nodes, sizes)
+        found = interface_prices(has, nodes, sizes)
         cells = ["never" if isinstance(one, Never) else str(one.exactness) for one in found]
         least = min((one.pair.tv for one in found if isinstance(one, Never)), default=1.0)
         used = {step.row for one in found if not isinstance(one, Never) for step in one.paid}

@@ -19,7 +19,7 @@ from .decoy_path import DecoyPath
 from .dyck import Dyck, DyckError, ErrorKind
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie
-from .linear_softmax import LinearSoftmax, Needle
+from .linear_optimum import LinearOptimum, Needle
 from .low_rank import LAWS, LowRank, named
 from .noisy_parity import NoisyParity, fidelity
 from .planted import Planted
@@ -37,7 +37,7 @@ __all__ = [
     "Family",
     "HiddenPath",
     "HiddenTrie",
-    "LinearSoftmax",
+    "LinearOptimum",
     "LowRank",
     "Needle",
     "NoisyParity",
@@ -59,7 +59,7 @@ Instance = (
     | Dyck
     | Staircase
     | LowRank
-    | LinearSoftmax
+    | LinearOptimum
     | CombinationLock
 )
 

@@ -17,7 +17,7 @@ from .sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class InterfacePrice:
     """``has`` serves ``wants``.
 
     Attributes:
@@ -79,9 +79,9 @@ class Never:
         return f"{self.has} → {self.wants}: never; {self.pair}"
 
 
-def price(
+def interface_price(
     has: Interface | Contract | str, wants: Interface | Contract | str, sizes: Sizes | None = None
-) -> Price | Never:
+) -> InterfacePrice | Never:
     """How ``has`` can answer as ``wants`` would: at best exactness, then at the least price.
 
     Rows are composed: an answer of one step asks for so many of the step before, and a prefix is built
@@ -96,21 +96,21 @@ def price(
     Raises:
         InvalidInput: a contract with oracles, or raw reports of another law than temperature 1.
     """
-    return next(iter(prices(has, [wants], sizes)))
+    return next(iter(interface_prices(has, [wants], sizes)))
 
 
-def prices(
+def interface_prices(
     has: Interface | Contract | str,
     wants: Sequence[Interface | Contract | str],
     sizes: Sizes | None = None,
-) -> list[Price | Never]:
-    """``price`` of each of ``wants``; paths may pass the interfaces of all of them."""
+) -> list[InterfacePrice | Never]:
+    """``interface_price`` of each of ``wants``; paths may pass the interfaces of all of them."""
     start, goals = _interface(has, scores=True), [_interface(one) for one in wants]
     paths = _paths(start, _space((start, *goals)), sizes or Sizes(), set(goals))
-    found: list[Price | Never] = []
+    found: list[InterfacePrice | Never] = []
     for goal in goals:
         if goal in paths:
-            found.append(Price(start, goal, paths[goal]))
+            found.append(InterfacePrice(start, goal, paths[goal]))
             continue
         pair = unreached(start, goal) or indistinguishable(start, goal)
         if pair is None:
