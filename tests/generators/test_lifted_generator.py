@@ -47,6 +47,8 @@ def test_a_law_made_of_weaker_answers_is_a_generator(serves: str, raw: bool | No
         ("visited/full@T=2", None, "chosen/full", ["redrawing", "retempered law"], None),
         ("chosen/argmax(3)", None, "chosen/full", [], 1),
         ("root/full", None, "chosen/full", ["waiting"], None),
+        ("episode/full@T=2", None, "chosen/full", ["passing", "retempered law"], None),
+        ("episode/topk(2)", Bias(4, 30.0), "chosen/full", ["anchored", "forcing"], None),
     ],
 )
 def test_laws_are_right_at_their_price(
@@ -74,6 +76,7 @@ def test_laws_are_right_at_their_price(
         ("chosen/sample@T=0.5", "chosen/sample", "retempered draws"),
         ("chosen/topk(2)", "chosen/sample@T=1,top_k=2", "retempered law"),
         ("visited/sample", "chosen/sample", "redrawing"),
+        ("episode/sample@T=2", "chosen/sample", "retempered draws"),
     ],
 )
 def test_draws_follow_the_wanted_law(serves: str, to: str, row: str) -> None:

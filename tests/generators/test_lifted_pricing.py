@@ -101,6 +101,11 @@ def test_never_is_closed_under_composition() -> None:
         ("root/full@T=2", "root/sample", Exactness.IN_LAW, ["rejected outputs"]),
         ("root/sample", "visited/sample", Exactness.IN_LAW, ["waiting"]),
         ("root/sample", "root/full", Exactness.WITHIN, ["counts"]),
+        ("root/sample", "episode/sample", Exactness.IN_LAW, ["waiting"]),
+        ("episode/sample", "visited/sample", Exactness.IN_LAW, ["passing"]),
+        ("episode/full", "chosen/full@T=2", Exactness.IN_LAW, ["passing", "retempered law"]),
+        ("visited/sample", "episode/sample", Exactness.EXACT, ["redrawing"]),
+        ("root/argmax(1)@T=0", "episode/argmax(1)@T=0", Exactness.FREE, []),
         ("chosen/sample", "chosen/argmax(1)", Exactness.WITHIN, ["counts"]),
     ],
 )
@@ -109,6 +114,35 @@ def test_some_prices(has: str, wants: str, exactness: Exactness, rows: list[str]
     assert isinstance(found, InterfacePrice)
     assert found.exactness == exactness
     assert [step.row for step in found.paid] == rows
+
+
+def test_a_pass_is_paid_for_by_each_answer() -> None:
+    found = interface_price("episode/logprob", "chosen/full", SMALL)
+    assert isinstance(found, InterfacePrice)
+    answer = 1 + math.exp(0.7) + math.exp(1.4)  # u_1 and u_3 are drawn
+    assert found.value == pytest.approx(answer * formulas.collecting_draws(8))
+    forced = Interface(Contract.parse("episode/topk(2)"), Bias(3, 30.0))
+    found = interface_price(forced, "chosen/topk(2)", SMALL)
+    assert isinstance(found, InterfacePrice)
+    assert found.value == 4
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "where"),
+    [
+        ("root/sample@T=0", "episode/sample@T=0", "(0, 1)"),
+        ("visited/sample@T=0", "episode/sample@T=0", "(0, 1)"),
+        ("episode/sample@T=0", "reset/sample@T=0", "(1)"),
+        ("episode/sample@T=1,top_k=2", "chosen/sample@T=1,top_k=2", "(1)"),
+        ("episode/argmax(1)", "reset/argmax(1)", "(1)"),
+    ],
+)
+def test_what_passes_meet_and_others_do_not(has: str, wants: str, where: str) -> None:
+    """Of a greedy generator whose mode is 0 throughout: 1 is never first, but put in behind what is drawn."""
+    found = interface_price(has, wants, SMALL)
+    assert isinstance(found, Never)
+    assert found.pair.where == where
+    assert found.pair.tv > 0.5
 
 
 def test_prefixes_are_built_once() -> None:

@@ -146,7 +146,15 @@ _draws = setting_of("draws", "row at runs")
 _prefix = setting_of("prefix", "control u runs")
 _users = setting_of("user", "K")
 _matrices = setting_of("matrix", "laws bias")
-_CONTROLS = ("root", "visited", "visited, continuing", "reset", "chosen", "root + constant bias")
+_CONTROLS = (
+    "root",
+    "visited",
+    "visited, continuing",
+    "reset",
+    "chosen",
+    "root + constant bias",
+    "episode",
+)
 
 
 def _user(s: Setting) -> list[Row]:
@@ -195,7 +203,7 @@ EXPERIMENT = Experiment(
         _matrices(("T=1",), True),
         _matrices(("T=1", "T=2", "T=1,top_k=2"), False),
     ),
-    quick=tuple(range(21)),
+    quick=tuple(range(22)),
     measure=by_kind(
         law=law_rows,
         draws=draw_rows,

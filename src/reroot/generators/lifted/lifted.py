@@ -23,7 +23,7 @@ from .rows import greedy, laws_of, whole
 from .sizes import Sizes
 from .tempering import draw_kept, draw_retempered, retempered
 
-_ALREADY = {"coarsen", "waiting", "redrawing", "walking", "forcing"}  # done by ``Place``
+_ALREADY = {"coarsen", "waiting", "passing", "redrawing", "walking", "forcing"}  # done by ``Place``
 _OF_DRAWS = {"retempered draws", "kept draws"}
 _AT_HELD = {
     "scores",

@@ -131,7 +131,7 @@ def lattice(
     for control, report, law, bias in itertools.product(
         Control, reports, map(Sampling.parse, laws), (None, *biases)
     ):
-        greedy = control == Control.ROOT and not report.draws
+        greedy = control in (Control.ROOT, Control.EPISODE) and not report.draws
         raw = bias is not None and bias.raw and not law.is_base
         if bias is None or not (greedy or raw):
             yield Interface(Contract(control, report, law), bias)
@@ -147,7 +147,8 @@ def _interface(one: Interface | Contract | str, scores: bool = False) -> Interfa
         raise InvalidInput("prices are of reports, got none")
     if made.bias is not None and made.bias.raw and contract.sampling != Sampling():
         raise InvalidInput(f"raw reports are of draws at temperature 1 here, got {contract}")
-    if made.bias is not None and contract.control == Control.ROOT and not contract.report.draws:
+    rolls = contract.control in (Control.ROOT, Control.EPISODE)
+    if made.bias is not None and rolls and not contract.report.draws:
         raise InvalidInput(f"greedy rollouts under a constant bias have no price here: {contract}")
     own = contract.control in (Control.RESET, Control.CHOSEN) and contract.report.has_logprob
     return Interface(contract, made.bias, scores and (made.scores or own))
