@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..checks import check_between, check_int
 from ..errors import InvalidInput
-from ..randomness import stream_key
 from .combination_lock import CombinationLock
 from .composed import Mixture
 from .decoy_path import DecoyPath
@@ -40,13 +39,14 @@ Instance = (
 
 
 class Parameter(NamedTuple):
-    """A parameter of a spec: its kind (``str``: one of ``words``), what it means, and its default, if it
-    has one."""
+    """A parameter of a spec: its kind (``str``: one of ``words``, if there are some), what it means, and its
+    default, if it has one. A ``member`` is a spec itself, and ``build`` gets its instance."""
 
     kind: type[int] | type[float] | type[str]
     meaning: str
     default: str = ""
     words: tuple[str, ...] = ()
+    member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +113,22 @@ def _softmax_hard(vocab_size: int, horizon: int, seed: int, **own: Any) -> Softm
     return SoftmaxHard(vocab_size, **own, seed=seed)
 
 
-def _members(first: str, second: str, horizon: int, seed: int) -> list[Instance]:
-    """Two families by their specs; the second has a seed of its own."""
-    from .spec import parse
-
-    other = stream_key(seed, "families", "second member")[0] >> 1
-    return [parse(spec)(at, horizon) for spec, at in ((first, seed), (second, other))]
-
-
 def _mixture(
-    _vocab_size: int, horizon: int, first: str, second: str, weight: float = 0.5, seed: int = 0
+    _vocab_size: int,
+    _horizon: int,
+    first: Instance,
+    second: Instance,
+    weight: float = 0.5,
+    seed: int = 0,
 ) -> Mixture:
     share = check_between("mixture: weight", weight, 0.0, 1.0)
-    return Mixture(_members(first, second, horizon, seed), [share, 1.0 - share])
+    return Mixture([first, second], [share, 1.0 - share])
 
 
-def _product(_vocab_size: int, horizon: int, first: str, second: str, seed: int = 0) -> Product:
-    return Product(_members(first, second, horizon, seed))
+def _product(
+    _vocab_size: int, _horizon: int, first: Instance, second: Instance, seed: int = 0
+) -> Product:
+    return Product([first, second])
 
 
 def _from_logits(_vocab_size: int, horizon: int, file: str, seed: int = 0) -> FromLogits:
@@ -263,8 +262,8 @@ FAMILIES: dict[str, Family] = {
         "one of two families at random, and then a string of it; right for one is right",
         "mixture:first='hidden_path:K=4,p=0.4',second='hidden_path:K=4,p=0.6',H=8",
         {
-            "first": Parameter(str, _MEMBER),
-            "second": Parameter(str, "another one, with the same K"),
+            "first": Parameter(str, _MEMBER, member=True),
+            "second": Parameter(str, "another one, with the same K", member=True),
             "weight": Parameter(float, "probability of the first", "0.5"),
         },
         source="",
@@ -274,7 +273,10 @@ FAMILIES: dict[str, Family] = {
         _product,
         "two families side by side, a token of each in one token; right for both is right",
         "product:first='hidden_path:K=4,p=0.4',second='noisy_parity:alpha=0.1',H=8",
-        {"first": Parameter(str, _MEMBER), "second": Parameter(str, "another one")},
+        {
+            "first": Parameter(str, _MEMBER, member=True),
+            "second": Parameter(str, "another one", member=True),
+        },
         source="",
         vocab_size=0,
     ),

@@ -9,6 +9,7 @@ from typing import Any
 from .. import specs
 from ..checks import check_float, check_int
 from ..errors import InvalidInput, nearest
+from ..randomness import stream_key
 from .registry import FAMILIES, Instance, Parameter
 
 
@@ -58,7 +59,14 @@ class Spec:
             raise InvalidInput(
                 f"{self} needs a horizon: add H=…, as in {FAMILIES[self.family].example!r}"
             )
-        return FAMILIES[self.family].build(self.vocab_size, tokens, **self.parameters, seed=seed)
+        family = FAMILIES[self.family]
+        own: dict[str, Any] = dict(self.parameters)
+        # the first member has the seed of the whole, the others seeds of their own
+        at = seed
+        for name in (name for name, p in family.own.items() if p.member):
+            own[name] = parse(str(own[name]))(at, tokens)
+            at = stream_key(seed, self.family, name)[0] >> 1
+        return family.build(self.vocab_size, tokens, **own, seed=seed)
 
     def __str__(self) -> str:
         fixed = FAMILIES[self.family].vocab_size is not None
