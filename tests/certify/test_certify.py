@@ -51,6 +51,8 @@ def test_the_law_is_what_is_stated(case: Case) -> None:
 
 SAMPLES = {"vgb": 700, "power_sampling": 1_200}
 """Runs unless --nightly: as few as keep half of the interval below 0.1 (0.083 and 0.092)."""
+LEARNING = ("rvfs", "pcr", "pce", "golf", "sim_golf")
+"""Whole runs of reinforcement learning: few of them, and a wide interval."""
 
 
 @pytest.mark.slow(15)
@@ -59,10 +61,11 @@ def test_sampled_laws_are_within_their_interval(case: Sampled, nightly: bool) ->
     """The interval misses with probability at most 1 % over seeds, at every number of runs; the seed is fixed.
     A law that is off by twice its half width is found with probability 99 %."""
     if not nightly:
-        case = dataclasses.replace(case, samples=SAMPLES[case.method])
+        samples = SAMPLES.get(case.method, min(case.samples, 600))
+        case = dataclasses.replace(case, samples=samples)
     found = certify(case)
     assert found.holds
-    assert found.margin < 0.1
+    assert found.margin < (0.4 if case.method in LEARNING else 0.15)
 
 
 def test_every_case_is_about_a_learner_of_the_registry() -> None:

@@ -12,7 +12,7 @@ from scipy import stats
 from reroot import InvalidInput, Report, Sampling
 from reroot.generators import Request, Tabular
 from reroot.generators.lifted import Bias, Exactness, Held, Lifted, LogitServer, Narrowed, Never
-from reroot.generators.lifted.pricing import price
+from reroot.generators.lifted.pricing import interface_price
 from reroot.generators.lifted.tempering import biased_law, draw_biased, draw_output
 from reroot.randomness import stream_key
 from reroot.testing import check_generator
@@ -47,6 +47,8 @@ def test_a_law_made_of_weaker_answers_is_a_generator(serves: str, raw: bool | No
         ("visited/full@T=2", None, "chosen/full", ["redrawing", "retempered law"], None),
         ("chosen/argmax(3)", None, "chosen/full", [], 1),
         ("root/full", None, "chosen/full", ["waiting"], None),
+        ("episode/full@T=2", None, "chosen/full", ["passing", "retempered law"], None),
+        ("episode/topk(2)", Bias(4, 30.0), "chosen/full", ["anchored", "forcing"], None),
     ],
 )
 def test_laws_are_right_at_their_price(
@@ -74,6 +76,7 @@ def test_laws_are_right_at_their_price(
         ("chosen/sample@T=0.5", "chosen/sample", "retempered draws"),
         ("chosen/topk(2)", "chosen/sample@T=1,top_k=2", "retempered law"),
         ("visited/sample", "chosen/sample", "redrawing"),
+        ("episode/sample@T=2", "chosen/sample", "retempered draws"),
     ],
 )
 def test_draws_follow_the_wanted_law(serves: str, to: str, row: str) -> None:
@@ -118,7 +121,7 @@ def test_rollouts_of_draws_have_the_reports_that_are_held() -> None:
 def test_what_cannot_be_served_is_refused_with_the_pair(serves: str, to: str) -> None:
     with pytest.raises(InvalidInput, match=r"cannot be lifted: .*never; \("):
         Lifted(Narrowed(TREE, serves), to)
-    assert isinstance(price(serves, to), Never)
+    assert isinstance(interface_price(serves, to), Never)
 
 
 def test_outputs_by_rejection_by_enumeration() -> None:

@@ -11,7 +11,7 @@ from reroot import InvalidInput, Report
 from reroot.errors import BackendError
 from reroot.families import HiddenPath
 from reroot.generators import Generator, Request, Tabular
-from reroot.generators.lifted import Bias, Held, LogitServer, Narrowed
+from reroot.generators.lifted import Bias, Held, LogitServer, Narrowed, formulas
 from reroot.generators.lifted.prefixes import (
     best_constant_bias,
     draws_without_replacement,
@@ -37,17 +37,18 @@ def token_probabilities(tree: Tabular, u: tuple[int, ...]) -> FloatArray:
 
 
 @pytest.mark.parametrize("report", ["sample", "full"])
-@pytest.mark.parametrize("control", ["root", "visited", "reset", "chosen"])
+@pytest.mark.parametrize("control", ["root", "episode", "visited", "reset", "chosen"])
 def test_a_prefix_is_answered_at_its_price(control: str, report: str) -> None:
     """Calls for m = 2 answers; means in their bands of 4.5 standard errors."""
     p, m = token_probabilities(TREE, U), 2
     price = {
         "root": m / float(p.prod()),
+        "episode": m * (1 + 1 / float(p[0])),  # the second token is put in
         "visited": float((1 / p).sum()) + 1,  # one call of m draws behind the walk
         "reset": len(U) + 1,
         "chosen": 1,
     }[control]
-    runs = 40 if control in ("root", "visited") else 1
+    runs = 40 if control in ("root", "episode", "visited") else 1
     used: list[int] = []
     for seed in range(runs):
         held = Held(Narrowed(TREE, f"{control}/{report}"), seed)
@@ -58,6 +59,56 @@ def test_a_prefix_is_answered_at_its_price(control: str, report: str) -> None:
             assert np.abs(reply.laws[:, 0] - TREE.log_laws((), [U])).max() <= 1e-12
         used.append(held.used.calls)
     assert abs(np.mean(used) - price) <= 4.5 * np.std(used) / math.sqrt(runs)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+def test_expected_calls_of_passes_by_their_chain(length: int) -> None:
+    """From each drawn place a call goes on to the next one with P(u_t), else back to the beginning."""
+    p = np.array([0.5, 0.3, 0.7, 0.2, 0.9])[:length]
+    drawn = p[::2]
+    n = len(drawn)
+    moves = np.zeros((n, n))
+    moves[:, 0] += 1 - drawn
+    moves[np.arange(n - 1), np.arange(1, n)] += drawn[:-1]
+    calls = np.linalg.solve(np.eye(n) - moves, np.ones(n))[0] + 1
+    assert formulas.passed_calls((-np.log(p)).tolist()) == pytest.approx(calls, rel=1e-12)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_passes_meet_a_long_prefix_and_answer_by_its_law(bias: bool) -> None:
+    """Under a contract that enforces it; with a bias every token of the prefix is forced."""
+    tree, u = Tabular.random(2, 6, seed=1, concentration=3.0), (1, 0, 1, 1, 0)
+    server = LogitServer(tree, "episode/full", Bias(2, 60.0))
+    held = Held(server if bias else Narrowed(tree, "episode/full"), seed=1)
+    reply = held.at((), u).ask(3)
+    assert reply.laws is not None
+    np.testing.assert_allclose(
+        reply.laws[:, 0], np.repeat(tree.log_laws((), [u]), 3, 0), atol=1e-12
+    )
+    assert held.used.calls == 18 or not bias
+
+
+def test_episode_control_is_kept() -> None:
+    def at(*prefix: int, n: int = 1, report: Report = Report.SAMPLE) -> Request:
+        return Request((), prefix, n, 1, report)
+
+    held = Narrowed(TREE, "episode/topk(1)")
+    (first,) = held.answer([at()])
+    a = first.continuation(0)[0]
+    other = (a + 1) % 3
+    for wrong in (
+        at(other),  # nothing stands there, and the first token cannot be put in
+        at(a, other, n=2),  # one pass stands at a
+        at(a, other, report=Report.ARGMAX(1)),  # passes draw
+        at(a, 0, 0),
+        Request((), (a,), 1, 1, Report.LOGPROB, forced=(0,)),
+    ):
+        with pytest.raises(InvalidInput, match="episode"):
+            held.answer([wrong])
+    held.answer([at(a, other)])
+    for gone in (at(a), at(a, other)):  # no pass returns, or goes on twice
+        with pytest.raises(InvalidInput, match="episode"):
+            held.answer([gone])
 
 
 def test_continuing_rollouts_waste_nothing() -> None:

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from reroot import Contract, Control, InvalidInput, Report, Sampling
-from reroot.generators import Bias, Interface, Never, Price, Sizes, price, prices
+from reroot.generators import (
+    Bias,
+    Interface,
+    InterfacePrice,
+    Never,
+    Sizes,
+    interface_price,
+    interface_prices,
+)
 from reroot.generators.law import log_normalize, sampling_laws
 from reroot.generators.lifted import Exactness, formulas, lattice
 from reroot.generators.lifted.pairs import told_apart
@@ -33,12 +41,12 @@ def test_every_row_names_a_function_or_a_control() -> None:
     [(("T=1", "T=2", "T=0", "T=1,top_k=2", "T=1,top_p=0.9"), False), (("T=1",), True)],
 )
 def test_every_pair_of_interfaces_has_an_answer(laws: tuple[str, ...], bias: bool) -> None:
-    """``prices`` raises where neither a path nor a pair is found. Each never is enumerated: TV 0 and > 0."""
+    """``interface_prices`` raises where neither a path nor a pair is found. Each never is enumerated: TV 0 and > 0."""
     biases = [Bias(3, 30.0), Bias(3, 30.0, raw=True)] if bias else []
     nodes, used = list(lattice(2, biases, laws)), set[str]()
     for has in nodes:
-        for found in prices(has, nodes, SMALL):
-            if isinstance(found, Price):
+        for found in interface_prices(has, nodes, SMALL):
+            if isinstance(found, InterfacePrice):
                 used |= {step.row for step in found.paid}
                 assert found.value >= 1
                 continue
@@ -55,7 +63,7 @@ def test_every_pair_of_interfaces_has_an_answer(laws: tuple[str, ...], bias: boo
 def test_stronger_contracts_are_free_and_the_order_is_kept() -> None:
     """What serves more is never dearer, and what is wanted less is never dearer."""
     nodes = list(lattice(2))
-    table = {(a, c.wants): c for a in nodes for c in prices(a, nodes, SMALL)}
+    table = {(a, c.wants): c for a in nodes for c in interface_prices(a, nodes, SMALL)}
     rank = {
         key: (4, 0.0) if isinstance(c, Never) else (int(c.exactness), c.value)
         for key, c in table.items()
@@ -74,7 +82,7 @@ def test_never_is_closed_under_composition() -> None:
     rank = {
         (a, c.wants): 4 if isinstance(c, Never) else int(c.exactness)
         for a in nodes
-        for c in prices(a, nodes, SMALL)
+        for c in interface_prices(a, nodes, SMALL)
     }
     for a, b, c in itertools.product(nodes, repeat=3):
         assert rank[a, c] <= max(rank[a, b], rank[b, c])
@@ -93,19 +101,53 @@ def test_never_is_closed_under_composition() -> None:
         ("root/full@T=2", "root/sample", Exactness.IN_LAW, ["rejected outputs"]),
         ("root/sample", "visited/sample", Exactness.IN_LAW, ["waiting"]),
         ("root/sample", "root/full", Exactness.WITHIN, ["counts"]),
+        ("root/sample", "episode/sample", Exactness.IN_LAW, ["waiting"]),
+        ("episode/sample", "visited/sample", Exactness.IN_LAW, ["passing"]),
+        ("episode/full", "chosen/full@T=2", Exactness.IN_LAW, ["passing", "retempered law"]),
+        ("visited/sample", "episode/sample", Exactness.EXACT, ["redrawing"]),
+        ("root/argmax(1)@T=0", "episode/argmax(1)@T=0", Exactness.FREE, []),
         ("chosen/sample", "chosen/argmax(1)", Exactness.WITHIN, ["counts"]),
     ],
 )
 def test_some_prices(has: str, wants: str, exactness: Exactness, rows: list[str]) -> None:
-    found = price(has, wants, SMALL)
-    assert isinstance(found, Price)
+    found = interface_price(has, wants, SMALL)
+    assert isinstance(found, InterfacePrice)
     assert found.exactness == exactness
     assert [step.row for step in found.paid] == rows
 
 
+def test_a_pass_is_paid_for_by_each_answer() -> None:
+    found = interface_price("episode/logprob", "chosen/full", SMALL)
+    assert isinstance(found, InterfacePrice)
+    answer = 1 + math.exp(0.7) + math.exp(1.4)  # u_1 and u_3 are drawn
+    assert found.value == pytest.approx(answer * formulas.collecting_draws(8))
+    forced = Interface(Contract.parse("episode/topk(2)"), Bias(3, 30.0))
+    found = interface_price(forced, "chosen/topk(2)", SMALL)
+    assert isinstance(found, InterfacePrice)
+    assert found.value == 4
+
+
+@pytest.mark.parametrize(
+    ("has", "wants", "where"),
+    [
+        ("root/sample@T=0", "episode/sample@T=0", "(0, 1)"),
+        ("visited/sample@T=0", "episode/sample@T=0", "(0, 1)"),
+        ("episode/sample@T=0", "reset/sample@T=0", "(1)"),
+        ("episode/sample@T=1,top_k=2", "chosen/sample@T=1,top_k=2", "(1)"),
+        ("episode/argmax(1)", "reset/argmax(1)", "(1)"),
+    ],
+)
+def test_what_passes_meet_and_others_do_not(has: str, wants: str, where: str) -> None:
+    """Of a greedy generator whose mode is 0 throughout: 1 is never first, but put in behind what is drawn."""
+    found = interface_price(has, wants, SMALL)
+    assert isinstance(found, Never)
+    assert found.pair.where == where
+    assert found.pair.tv > 0.5
+
+
 def test_prefixes_are_built_once() -> None:
-    found = price("visited/topk(2)", "chosen/full", SMALL)
-    assert isinstance(found, Price)
+    found = interface_price("visited/topk(2)", "chosen/full", SMALL)
+    assert isinstance(found, InterfacePrice)
     build, answers = 3 * math.exp(0.7), formulas.collecting_draws(8)
     assert found.value == pytest.approx(build + answers)
     assert found.questions(2) == pytest.approx(build + 2 * answers)
@@ -114,25 +156,25 @@ def test_prefixes_are_built_once() -> None:
 def test_bias_prices_at_the_sizes_of_a_user() -> None:
     held = Contract.parse("chosen/topk(20)")
     for bias, value in ((Bias(300, 20.0), 2587), (Bias(300, 20.0, raw=True), 49_132)):
-        found = price(Interface(held, bias), "chosen/full")
-        assert isinstance(found, Price)
-        scored = price(held, "chosen/full")
-        assert isinstance(scored, Price)
+        found = interface_price(Interface(held, bias), "chosen/full")
+        assert isinstance(found, InterfacePrice)
+        scored = interface_price(held, "chosen/full")
+        assert isinstance(scored, InterfacePrice)
         assert scored.value == 49_151  # teacher forcing at a chosen prefix
         assert found.value == value
-    ids = price(
+    ids = interface_price(
         Interface(Contract.parse("chosen/sample@T=0"), Bias(300, 64.0)),
         "chosen/full",
         Sizes(epsilon=0.01),
     )
-    assert isinstance(ids, Price)
+    assert isinstance(ids, InterfacePrice)
     assert ids.value == 589_813
 
 
 def test_constant_bias_is_cheaper_than_waiting_where_few_of_many_tokens_are_used() -> None:
     held = Interface(Contract.parse("root/full"), Bias(300, 20.0))
-    found = price(held, "chosen/full", Sizes(surprise=math.log(2)))
-    assert isinstance(found, Price)
+    found = interface_price(held, "chosen/full", Sizes(surprise=math.log(2)))
+    assert isinstance(found, InterfacePrice)
     assert [step.row for step in found.paid] == ["constant bias"]
     assert found.value == pytest.approx(3.76, abs=0.005)
     assert formulas.constant_bias_rollouts(49_152, 256, 0.5, 5) == pytest.approx(20.6, abs=0.05)
@@ -141,15 +183,15 @@ def test_constant_bias_is_cheaper_than_waiting_where_few_of_many_tokens_are_used
 @pytest.mark.parametrize("wrong", ["chosen/full+reward", "chosen/none"])
 def test_what_has_no_price_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidInput, match="prices are of reports"):
-        price("chosen/full", wrong)
+        interface_price("chosen/full", wrong)
 
 
 def test_combinations_without_a_meaning_are_refused() -> None:
     raw = Interface(Contract(Control.CHOSEN, Report.FULL, Sampling(2.0)), Bias(raw=True))
     with pytest.raises(InvalidInput, match="temperature 1"):
-        price(raw, "chosen/full")
+        interface_price(raw, "chosen/full")
     with pytest.raises(InvalidInput, match="constant bias"):
-        price(Interface(Contract.parse("root/argmax(1)"), Bias()), "chosen/full")
+        interface_price(Interface(Contract.parse("root/argmax(1)"), Bias()), "chosen/full")
 
 
 @pytest.mark.parametrize(
@@ -169,4 +211,6 @@ def test_no_constant_bias_meets_the_prefix_of_the_pair(serves: str, u: tuple[int
     for beta in itertools.product(np.linspace(-60, 60, 13), repeat=K):
         kept = sampling_laws(log_normalize(laws + np.array(beta)), sampling)
         assert kept[np.arange(K), list(u)].min() < math.log(0.1)
-    assert isinstance(price(Interface(Contract.parse(serves), Bias(3, 60.0)), "root/sample"), Never)
+    assert isinstance(
+        interface_price(Interface(Contract.parse(serves), Bias(3, 60.0)), "root/sample"), Never
+    )

@@ -12,7 +12,7 @@ import pytest
 import reroot
 from reroot import Budget, InvalidInput
 from reroot.access.runner import Attempt
-from reroot.families import LinearSoftmax, Needle, Rotated, SoftmaxHard, parse
+from reroot.families import LinearOptimum, Needle, Rotated, SoftmaxHard, parse
 from reroot.learners import BoundLearner
 from reroot.learners.spanners.mtss import mtss
 from reroot.learners.spanners.softmax import first_accepted, log_density, normalizer
@@ -25,12 +25,12 @@ def balanced(H: int, K: int = 2) -> float:
     return 1 / (H * math.log(K) + 2)
 
 
-def attempt(learner: BoundLearner, law: LinearSoftmax, **more: Any) -> Attempt:
+def attempt(learner: BoundLearner, law: LinearOptimum, **more: Any) -> Attempt:
     (found,) = reroot.run(learner, [law.problem()], law, grants=learner.requires, **more).attempts
     return found
 
 
-def thetas(law: LinearSoftmax, beta: float) -> list[np.ndarray]:
+def thetas(law: LinearOptimum, beta: float) -> list[np.ndarray]:
     return [law.theta(h, beta) for h in range(1, law.horizon + 1)]
 
 
@@ -49,7 +49,7 @@ def thetas(law: LinearSoftmax, beta: float) -> list[np.ndarray]:
     ids=lambda x: getattr(x, "label", None),
 )
 def test_closed_forms_have_their_check_values(
-    law: LinearSoftmax, beta: float, known: tuple[float, float, float]
+    law: LinearOptimum, beta: float, known: tuple[float, float, float]
 ) -> None:
     found = (law.optimal_value(beta), law.coverage(beta), law.conditional_coverage(beta))
     assert found == pytest.approx(known, rel=5e-4)
@@ -57,7 +57,7 @@ def test_closed_forms_have_their_check_values(
 
 
 @pytest.mark.parametrize("law", [Needle(3, 4, seed=2), Rotated(3, 4, d=4, seed=2)])
-def test_the_optimum_is_linear_in_the_features(law: LinearSoftmax) -> None:
+def test_the_optimum_is_linear_in_the_features(law: LinearOptimum) -> None:
     beta, K = 0.2, law.vocab_size
     values = law.optimal_values(beta)
     assert values[0] == pytest.approx([law.optimal_value(beta)], abs=1e-14)

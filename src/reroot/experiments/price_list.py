@@ -146,7 +146,15 @@ _draws = setting_of("draws", "row at runs")
 _prefix = setting_of("prefix", "control u runs")
 _users = setting_of("user", "K")
 _matrices = setting_of("matrix", "laws bias")
-_CONTROLS = ("root", "visited", "visited, continuing", "reset", "chosen", "root + constant bias")
+_CONTROLS = (
+    "root",
+    "visited",
+    "visited, continuing",
+    "reset",
+    "chosen",
+    "root + constant bias",
+    "episode",
+)
 
 
 def _user(s: Setting) -> list[Row]:
@@ -159,7 +167,7 @@ EXPERIMENT = Experiment(
     statement=(
         "For an interface that is held and one that is wanted there is either a reduction that serves the wanted "
         "answers (exactly, in law, or within ε) at a price in calls or draws, or a pair of generators that look the "
-        "same through the first and not through the second. <code>reroot.generators.price(has, wants)</code> "
+        "same through the first and not through the second. <code>reroot.generators.interface_price(has, wants)</code> "
         "says which, by the cheapest path of reductions, and <code>Lifted(generator, to=…)</code> does it.",
         "Measured: each reduction on exact laws behind a server that takes a logit bias or a narrower contract, its "
         "calls and its total variation beside the price in closed form; expected prices as means; pairs by "
@@ -195,7 +203,7 @@ EXPERIMENT = Experiment(
         _matrices(("T=1",), True),
         _matrices(("T=1", "T=2", "T=1,top_k=2"), False),
     ),
-    quick=tuple(range(21)),
+    quick=tuple(range(22)),
     measure=by_kind(
         law=law_rows,
         draws=draw_rows,

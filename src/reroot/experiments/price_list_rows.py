@@ -18,9 +18,9 @@ from ..generators.lifted import (
     by_draws,
     by_lists,
     formulas,
+    interface_prices,
     lattice,
     prefixes,
-    prices,
     tempering,
 )
 from ..generators.lifted.pairs import half_reach, text_prefixes, told_apart
@@ -157,6 +157,7 @@ def prefix_rows(s: Setting) -> list[Row]:
         "root": formulas.waited_rollouts(surprises),
         "visited": formulas.redrawn_calls(surprises),
         "visited, continuing": formulas.redrawn_calls(surprises, continuing=True) + 1,
+        "episode": formulas.passed_calls(surprises),
         "reset": float(formulas.walked_calls(len(u))),
         "chosen": 1.0,
         "root + constant bias": math.exp(prefixes.best_constant_bias(laws, u, bound).log_rollouts),
@@ -231,6 +232,9 @@ def pair_rows(s: Setting) -> list[Row]:
         ("root", "visited", 0.3, "differ at U, R = .3"),
         ("visited", "reset", 0.3, "differ at (1), P(1|∅) = .3"),
         ("visited", "reset", 0.0, "differ at (1), P(1|∅) = 0"),
+        ("root", "episode", 0.0, "differ at (0, 1), P(1|0) = 0: put in, never drawn"),
+        ("episode", "reset", 0.3, "differ at (1, 0), P(1|∅) = .3: the first token is drawn"),
+        ("episode", "visited", 0.3, "differ at (1), P(1|∅) = .3: a pass does not return"),
         ("text prompts", "chosen", 0.06, "differ at (a, b) only, R = .06"),
         ("root + constant bias", "chosen", 0.36, "K = 2, path (0, 1), p = .6: any β"),
     ):
@@ -313,7 +317,7 @@ def matrix_rows(s: Setting) -> list[Row]:
     sizes = Sizes(8, 3, 0.7)
     rows: list[Row] = []
     for has in nodes:
-        found = prices(has, nodes, sizes)
+        found = interface_prices(has, nodes, sizes)
         cells = ["never" if isinstance(one, Never) else str(one.exactness) for one in found]
         least = min((one.pair.tv for one in found if isinstance(one, Never)), default=1.0)
         used = {step.row for one in found if not isinstance(one, Never) for step in one.paid}

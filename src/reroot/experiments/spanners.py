@@ -9,7 +9,7 @@ import numpy as np
 
 from ..access.attempt import Attempt
 from ..access.learner import BoundLearner
-from ..families.linear_softmax import LinearSoftmax, Needle
+from ..families.linear_optimum import LinearOptimum, Needle
 from ..families.rotated import Rotated
 from ..families.softmax_hard import SoftmaxHard
 from ..learners.registry import get_learner
@@ -72,7 +72,7 @@ def _lengths(s: Setting) -> Iterator[Row]:
         }
 
 
-def _explored(law: LinearSoftmax, beta: float, arm: str, seed: int) -> Row:
+def _explored(law: LinearOptimum, beta: float, arm: str, seed: int) -> Row:
     spec = f"mtss:beta={beta}"
     if arm == "spanner":
         spec = f"spanner_sampling:beta={beta},coverage={law.coverage(beta)}"
@@ -80,7 +80,7 @@ def _explored(law: LinearSoftmax, beta: float, arm: str, seed: int) -> Row:
     return {"gap": gap(law, beta, attempt.metadata), **account(attempt)}
 
 
-def _uniform(law: LinearSoftmax, beta: float, arm: str, seed: int) -> Row:
+def _uniform(law: LinearOptimum, beta: float, arm: str, seed: int) -> Row:
     """Pairs from P with all rewards bought: the first power of two that reaches the gap."""
     pairs = 2
     while True:
@@ -92,7 +92,7 @@ def _uniform(law: LinearSoftmax, beta: float, arm: str, seed: int) -> Row:
             return {"gap": off, **account(attempt)}
 
 
-def _rejection(law: LinearSoftmax, beta: float, arm: str, seed: int) -> Row:
+def _rejection(law: LinearOptimum, beta: float, arm: str, seed: int) -> Row:
     """One draw of the optimum by rejection with rewards, no model of them: no gap to be had cheaper."""
     bound = 2 * law.coverage(beta)
     spec = f"softmax_rejection:beta={beta},bound={bound},n={math.ceil(4 * bound)}"
@@ -111,7 +111,7 @@ def _errors(s: Setting) -> Iterator[Row]:
         yield {"run": i, "gap": gap(law, _BETA, attempt.metadata), **account(attempt)}
 
 
-def _attempt(learner: BoundLearner, law: LinearSoftmax, seed: int) -> Attempt:
+def _attempt(learner: BoundLearner, law: LinearOptimum, seed: int) -> Attempt:
     (attempt,) = run(learner, [law.problem()], law, grants=learner.requires, seed=seed).attempts
     return attempt
 
@@ -122,7 +122,7 @@ def account(attempt: Attempt) -> Row:
     return {"rewards": cost.rewards, "tokens": cost.tokens, "rollouts": cost.rollouts}
 
 
-def gap(law: LinearSoftmax, beta: float, notes: Mapping[str, object]) -> float:
+def gap(law: LinearOptimum, beta: float, notes: Mapping[str, object]) -> float:
     """J* − J of the policy that a finding names, exactly."""
     if "thetas" in notes:
         named = notes["thetas"]

@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 
 from ..types import FloatArray, Output
-from .linear_softmax import LinearSoftmax
+from .linear_optimum import LinearOptimum
 
 
-class Rotated(LinearSoftmax):
+class Rotated(LinearOptimum):
     """r is Bernoulli with mean Σ_h c_h/H, c_h the place of token h in a hidden order at its prefix, out of
     {0, 1/(K − 1), …, 1}; φ_h is (c_h, nuisance) in a hidden rotation.
 

@@ -10,10 +10,10 @@ import numpy as np
 from ..checks import check_between
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
-from .linear_softmax import LinearSoftmax
+from .linear_optimum import LinearOptimum
 
 
-class SoftmaxHard(LinearSoftmax):
+class SoftmaxHard(LinearOptimum):
     """One token: 0 with probability 1 − ε, a secret y* with ε, no other ever; r = 1[y = y*].
 
     φ(y*) is a hidden unit vector and all other features are 0: until y* is drawn, nothing is known of

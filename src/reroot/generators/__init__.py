@@ -11,14 +11,14 @@ from .layered import LayeredTree
 from .lifted import (
     Bias,
     Interface,
+    InterfacePrice,
     Lifted,
     LogitServer,
     Narrowed,
     Never,
-    Price,
     Sizes,
-    price,
-    prices,
+    interface_price,
+    interface_prices,
 )
 from .linear_softmax import LinearSoftmax
 from .ngram import CharNgram
@@ -44,6 +44,7 @@ __all__ = [
     "Generator",
     "IntegerGenerator",
     "Interface",
+    "InterfacePrice",
     "LayeredTree",
     "Lifted",
     "LinearSoftmax",
@@ -52,7 +53,6 @@ __all__ = [
     "Never",
     "Operators",
     "Pieces",
-    "Price",
     "Prices",
     "Remote",
     "Request",
@@ -64,8 +64,8 @@ __all__ = [
     "Stop",
     "Tabular",
     "Transformers",
-    "price",
-    "prices",
+    "interface_price",
+    "interface_prices",
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ...errors import InvalidInput, nearest
 from ...learners import list_learners
 from ..case import Case
-from . import chains, hidden_states, independent, resets, search, weighted
+from . import chains, exploration, hidden_states, independent, laws, resets, search, weighted
 
 _CASES: tuple[Callable[[], Iterable[Case]], ...] = (
     independent.best_of_n_cases,
@@ -33,6 +33,8 @@ _CASES: tuple[Callable[[], Iterable[Case]], ...] = (
     hidden_states.latent_exploration_cases,
     hidden_states.representation_coreset_cases,
     resets.resets_cases,
+    laws.low_rank_cases,
+    exploration.exploration_cases,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .lifted import Lifted
 from .narrowed import Narrowed, Used
 from .place import Held, Interface, Place, interface_of
-from .pricing import Never, Price, lattice, price, prices
+from .pricing import InterfacePrice, Never, interface_price, interface_prices, lattice
 from .rows import Exactness, Step
 from .server import Bias, LogitServer, TakesBias
 from .sizes import Sizes
@@ -15,18 +15,18 @@ __all__ = [
     "Exactness",
     "Held",
     "Interface",
+    "InterfacePrice",
     "Lifted",
     "LogitServer",
     "Narrowed",
     "Never",
     "Place",
-    "Price",
     "Sizes",
     "Step",
     "TakesBias",
     "Used",
     "interface_of",
+    "interface_price",
+    "interface_prices",
     "lattice",
-    "price",
-    "prices",
 ]

@@ -119,6 +119,16 @@ def redrawn_calls(surprises: Sequence[float], m: int = 1, continuing: bool = Fal
     return math.fsum(map(math.exp, surprises)) + m
 
 
+def passed_calls(surprises: Sequence[float], m: int = 1) -> float:
+    """m·(1 + Σ_t 1/Π_{s >= t} P(u_s|u_<s)), t and s odd: calls of passes that put in every second token.
+
+    A pass draws u_1, puts in u_2, draws u_3, …; where it draws another token it is given up. So the
+    draw at t is made as often as those from t on must be tried.
+    """
+    drawn = surprises[::2]
+    return m * (1 + math.fsum(math.exp(math.fsum(drawn[i:])) for i in range(len(drawn))))
+
+
 def walked_calls(length: int, m: int = 1) -> int:
     """|u| + m with resets."""
     return length + m

@@ -18,12 +18,12 @@ from .by_draws import law_by_biased_counts, law_by_collecting, law_by_counts
 from .by_lists import law_anchored, law_fewest, law_from_ids, law_from_scores, law_raw
 from .narrowed import Used
 from .place import MOST, Held, Place
-from .pricing import Never, Price, price
+from .pricing import InterfacePrice, Never, interface_price
 from .rows import greedy, laws_of, whole
 from .sizes import Sizes
 from .tempering import draw_kept, draw_retempered, retempered
 
-_ALREADY = {"coarsen", "waiting", "redrawing", "walking", "forcing"}  # done by ``Place``
+_ALREADY = {"coarsen", "waiting", "passing", "redrawing", "walking", "forcing"}  # done by ``Place``
 _OF_DRAWS = {"retempered draws", "kept draws"}
 _AT_HELD = {
     "scores",
@@ -33,7 +33,7 @@ _AT_HELD = {
 
 
 class Lifted(SteppingGenerator):
-    """Serves ``to`` out of ``generator`` by the reductions of ``price``; laws are asked for once per prefix.
+    """Serves ``to`` out of ``generator`` by the reductions of ``interface_price``; laws are asked for once per prefix.
 
     Draws of a reconstructed law follow from a request's uniforms as everywhere; draws made of draws (another
     temperature, or the held reports at prefixes that are built) follow from its key.
@@ -68,7 +68,7 @@ class Lifted(SteppingGenerator):
         self._gap = gap if gap is not None else (bias.bound if bias else 64.0)
         self._epsilon, self._fewest = epsilon, fewest
         sizes = Sizes(generator.vocab_size, 0, epsilon=epsilon, gap=self._gap)
-        found = price(self._held.interface, to, sizes)
+        found = interface_price(self._held.interface, to, sizes)
         if isinstance(found, Never):
             raise InvalidInput(f"this cannot be lifted: {found}")
         self._price = found
@@ -80,7 +80,7 @@ class Lifted(SteppingGenerator):
         self._law = self._law_route()
 
     @property
-    def price(self) -> Price:
+    def price(self) -> InterfacePrice:
         """Which reductions serve it, and at what price for one answer at a prefix of no length."""
         return self._price
 

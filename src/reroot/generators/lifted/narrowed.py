@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,7 @@ class Narrowed:
         self._inner = generator
         self._serves = contract
         self._known: dict[tuple[int, ...], tuple[set[tuple[int, ...]], set[tuple[int, ...]]]] = {}
+        self._standing: dict[tuple[int, ...], Counter[tuple[int, ...]]] = {}
         self._calls = self._draws = 0
 
     @property
@@ -125,12 +127,26 @@ class Narrowed:
         self._draws += request.n if request.report.draws and request.forced is None else 0
         asked, visited = self._places(request.prompt)
         asked.add(request.prefix)
+        passes = self._passes(request.prompt)
+        if self._serves.control == Control.EPISODE and (left := self._stand(request)):
+            passes[left] -= request.n
         for output in reply.outputs() if request.forced is None else ():
             visited.update(output.tokens[:t] for t in range(len(request.prefix) + 1, len(output)))
             visited.add(output.tokens)
+            passes[output.tokens] += 1
 
     def _places(self, prompt: tuple[int, ...]) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
         return self._known.setdefault(prompt, (set(), {()}))
+
+    def _passes(self, prompt: tuple[int, ...]) -> Counter[tuple[int, ...]]:
+        """How many passes stand where."""
+        return self._standing.setdefault(prompt, Counter())
+
+    def _stand(self, request: Request) -> tuple[int, ...] | None:
+        """Where the passes stand that a request goes on with; () begins some, ``None``: there are none."""
+        at, passes = request.prefix, self._passes(request.prompt)
+        stands = (at, at[:-1]) if len(at) > 1 else (at,)
+        return next((u for u in stands if not u or passes[u] >= request.n), None)
 
     def _check(self, request: Request) -> None:
         said = self._serves
@@ -146,6 +162,9 @@ class Narrowed:
             limit = self.max_length()
             room = None if limit is None else limit - len(request.prompt)
             allowed = at == () and (room is None or request.length == room)
+        elif said.control == Control.EPISODE:
+            greedy = not request.report.draws and at != ()
+            allowed = not greedy and self._stand(request) is not None
         elif said.control == Control.VISITED:
             allowed = at in visited
         elif said.control == Control.RESET:

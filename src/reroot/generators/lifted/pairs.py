@@ -195,7 +195,7 @@ def unreached(has: Interface, wants: Interface) -> Pair | None:
     """Generators that differ at a prefix which ``has`` never meets and ``wants`` asks or meets.
 
     Without a bias: the prefix starts with a token that is never emitted, as it is not the mode, or outside
-    of what truncation keeps. From the root with a constant bias: u = (0, 1, …, k), where at every place t the
+    of what truncation keeps; a pass draws its first token as well, and puts one in behind it. From the root with a constant bias: u = (0, 1, …, k), where at every place t the
     token t is far behind all others: it is kept only if its bias is far above the least one, and the
     token of the least bias has its place too.
     """
@@ -204,11 +204,14 @@ def unreached(has: Interface, wants: Interface) -> Pair | None:
     assert strong.sampling is not None
     if not narrow(weak.report, weak.sampling):
         return None
-    strict = weak.control in (Control.ROOT, Control.VISITED) and has.bias is None
+    asked = weak.control in (Control.ROOT, Control.EPISODE, Control.VISITED)
+    strict = asked and has.bias is None
     constant = weak.control == Control.ROOT and has.bias is not None
-    own = strong.control in (Control.RESET, Control.CHOSEN)
+    steers = strong.control == Control.EPISODE and strong.report.draws
+    steers = steers and not (weak.control == Control.EPISODE and weak.report.draws)
+    own = steers or strong.control in (Control.RESET, Control.CHOSEN)
     meets = not narrow(strong.report, strong.sampling) or (
-        wants.bias is not None and strong.control == Control.VISITED
+        wants.bias is not None and strong.control in (Control.EPISODE, Control.VISITED)
     )
     if not (strict and own) and not (constant and (own or meets)):
         return None
@@ -217,7 +220,10 @@ def unreached(has: Interface, wants: Interface) -> Pair | None:
     one, other = (shown(x, strong.report, strong.sampling) for x in laws)
     tv = total_variation(one, other)
     tokens = weak.sampling.top_k if weak.sampling.temperature and weak.sampling.top_k else 1
-    where = "(1)" if strict else f"({', '.join(map(str, range(tokens + 1)))})"
+    path = ["1"] if strict else [str(token) for token in range(tokens + 1)]
+    if steers and not meets:  # a drawn token before each one that is put in
+        path = [token for each in path for token in ("0", each)]
+    where = f"({', '.join(path)})"
     why = "never emitted" if strict else "met under no constant bias"
     return Pair(first, second, where, f"a prefix that is {why}", tv)
 

@@ -120,6 +120,8 @@ class Place:
     """One prefix of what is held. The first question builds the prefix, once, as the control demands.
 
     * ROOT: nothing is built; each answer waits for a rollout that passes the prefix.
+    * EPISODE: nothing is built; each answer takes a pass of its own, which draws every second token of the
+      prefix and puts in the others, and is given up where it draws another one; with a bias all are forced.
     * VISITED: redraws each token until the generator emits it; with a bias forces it.
     * RESET: asks at each prefix on the way once.
     * CHOSEN: nothing.
@@ -133,7 +135,7 @@ class Place:
         self._calls = 0
         self._drawn: Reply | None = None
         self._next = 0
-        self._built = held.control in (Control.ROOT, Control.CHOSEN) or not prefix
+        self._built = held.control not in (Control.VISITED, Control.RESET) or not prefix
 
     @property
     def vocab_size(self) -> int:
@@ -159,6 +161,8 @@ class Place:
             self.build()
         if self.held.control == Control.ROOT:
             return self._waited(n, bias)
+        if self.held.control == Control.EPISODE and self.prefix:
+            return self._passed(n, bias)
         request = self._request(self.prefix, n, 1)
         if forced is not None:
             request = replace(request, n=1, forced=(forced,))
@@ -167,7 +171,8 @@ class Place:
     def draw(self) -> tuple[Reply, int]:
         """The next draw: a reply, and which of its draws. Only draws that are handed out are counted."""
         if self._drawn is None or self._next == self._drawn.n:
-            n = _AT_ONCE if self.held.control != Control.ROOT and self.held.report.draws else 1
+            waits = (Control.ROOT, Control.EPISODE)
+            n = 1 if self.held.control in waits or not self.held.report.draws else _AT_ONCE
             self._drawn, self._next = self.ask(n), 0
             self.held.used.draws -= n if n > 1 else 0
         if self._drawn.n > 1:
@@ -222,6 +227,23 @@ class Place:
                 if len(found) == n:
                     return _joined(found)
         raise BackendError(f"no rollout passed {Prefix(u)} in {self.held.most:,} calls")
+
+    def _passed(self, n: int, bias: Mapping[int, float] | None) -> Reply:
+        """n answers, each at the end of a pass that met the prefix."""
+        found: list[Reply] = []
+        taken, u = self.held.interface.bias, self.prefix
+        for _ in range(n):
+            at, tries = 0, 0
+            while at < len(u):
+                tries += 1
+                forced = None if taken is None else {u[at]: taken.bound}
+                drawn = self.held.send(self._request(u[:at], 1, 1), forced).continuation(0)
+                met = drawn == u[at : at + 1]
+                at = 0 if not met else at + 1 if taken is not None else at + 2
+                if tries > self.held.most:
+                    raise BackendError(f"no pass met {Prefix(u)} in {self.held.most:,} calls")
+            found.append(self.held.send(self._request(u, 1, 1), bias))
+        return _joined(found)
 
     def _request(self, prefix: tuple[int, ...], n: int, length: int, call: int = 0) -> Request:
         """``call`` numbers what builds the prefix, so that answers do not depend on it."""

@@ -17,7 +17,7 @@ from .sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class InterfacePrice:
     """``has`` serves ``wants``.
 
     Attributes:
@@ -79,9 +79,9 @@ class Never:
         return f"{self.has} → {self.wants}: never; {self.pair}"
 
 
-def price(
+def interface_price(
     has: Interface | Contract | str, wants: Interface | Contract | str, sizes: Sizes | None = None
-) -> Price | Never:
+) -> InterfacePrice | Never:
     """How ``has`` can answer as ``wants`` would: at best exactness, then at the least price.
 
     Rows are composed: an answer of one step asks for so many of the step before, and a prefix is built
@@ -96,21 +96,21 @@ def price(
     Raises:
         InvalidInput: a contract with oracles, or raw reports of another law than temperature 1.
     """
-    return next(iter(prices(has, [wants], sizes)))
+    return next(iter(interface_prices(has, [wants], sizes)))
 
 
-def prices(
+def interface_prices(
     has: Interface | Contract | str,
     wants: Sequence[Interface | Contract | str],
     sizes: Sizes | None = None,
-) -> list[Price | Never]:
-    """``price`` of each of ``wants``; paths may pass the interfaces of all of them."""
+) -> list[InterfacePrice | Never]:
+    """``interface_price`` of each of ``wants``; paths may pass the interfaces of all of them."""
     start, goals = _interface(has, scores=True), [_interface(one) for one in wants]
     paths = _paths(start, _space((start, *goals)), sizes or Sizes(), set(goals))
-    found: list[Price | Never] = []
+    found: list[InterfacePrice | Never] = []
     for goal in goals:
         if goal in paths:
-            found.append(Price(start, goal, paths[goal]))
+            found.append(InterfacePrice(start, goal, paths[goal]))
             continue
         pair = unreached(start, goal) or indistinguishable(start, goal)
         if pair is None:
@@ -131,7 +131,7 @@ def lattice(
     for control, report, law, bias in itertools.product(
         Control, reports, map(Sampling.parse, laws), (None, *biases)
     ):
-        greedy = control == Control.ROOT and not report.draws
+        greedy = control in (Control.ROOT, Control.EPISODE) and not report.draws
         raw = bias is not None and bias.raw and not law.is_base
         if bias is None or not (greedy or raw):
             yield Interface(Contract(control, report, law), bias)
@@ -147,7 +147,8 @@ def _interface(one: Interface | Contract | str, scores: bool = False) -> Interfa
         raise InvalidInput("prices are of reports, got none")
     if made.bias is not None and made.bias.raw and contract.sampling != Sampling():
         raise InvalidInput(f"raw reports are of draws at temperature 1 here, got {contract}")
-    if made.bias is not None and contract.control == Control.ROOT and not contract.report.draws:
+    rolls = contract.control in (Control.ROOT, Control.EPISODE)
+    if made.bias is not None and rolls and not contract.report.draws:
         raise InvalidInput(f"greedy rollouts under a constant bias have no price here: {contract}")
     own = contract.control in (Control.RESET, Control.CHOSEN) and contract.report.has_logprob
     return Interface(contract, made.bias, scores and (made.scores or own))

@@ -77,6 +77,7 @@ REDUCTIONS: dict[str, str] = {
     "biased law": "biased_law",
     "biased draws": "draw_biased",
     "waiting": "Place, at ROOT",
+    "passing": "Place, at EPISODE",
     "redrawing": "Place, at VISITED",
     "walking": "Place, at RESET",
     "forcing": "Place, by bias",
@@ -146,7 +147,23 @@ def laws_of(one: Interface) -> Sampling:
 
 def again(one: Interface) -> bool:
     """Whether a prefix may be asked again at once."""
-    return one.contract.control != Control.ROOT
+    return one.contract.control not in (Control.ROOT, Control.EPISODE)
+
+
+def _steers(one: Interface) -> bool:
+    """Whether tokens may be put in; passes, which may not return, must draw."""
+    passes = one.contract.control == Control.EPISODE
+    return one.contract.report.draws if passes else one.contract.control > Control.EPISODE
+
+
+def _tells(one: Interface, wanted: Sampling) -> bool:
+    """Whether an answer at a prefix says the law there at another sampling law, or what is to be seen of it."""
+    report, held = one.contract.report, laws_of(one)
+    if report.has_law and determines(held, wanted):
+        return True
+    kept = whole(held) or 0 < wanted.top_k <= held.top_k
+    listed = report.top >= wanted.top_k > 0 and wanted.top_p == held.top_p == 1
+    return (listed and kept and held.temperature > 0) or (greedy(wanted) and report.top >= 1)
 
 
 def _with(
@@ -169,6 +186,8 @@ def _again_factor(has: Interface, sizes: Sizes) -> tuple[float, str]:
     """What a further answer at one prefix costs, where it is waited for."""
     if again(has):
         return 1.0, ""
+    if has.contract.control == Control.EPISODE:
+        return formulas.passed_calls(sizes.surprises), "·(1 + Σ_t 1/Π_{s ≥ t} P(u_s))"
     return formulas.waited_rollouts(sizes.surprises), "/P(u)"
 
 
@@ -184,10 +203,17 @@ def free(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
         has, controls=space.controls, reports=space.reports, biases=(has.bias, None)
     ):
         if other != has and other.contract.control <= own.control:
+            if other.contract.control == Control.EPISODE and _steers(other) > _steers(has):
+                continue
             shown = own.report.top >= (sampling.top_k or sizes.vocab_size - 1)
             known = own.report.has_law or (shown and sampling.top_p == 1)
             if other.contract.report <= own.report or known or greedy(sampling):
                 yield Step("coarsen", other, Exactness.FREE, "nothing", 1.0)
+    if not own.report.draws and own.control in (Control.ROOT, Control.EPISODE):
+        # passes draw: without draws there is the rollout of modes alone
+        for control in (Control.ROOT, Control.EPISODE) if has.bias is None else ():
+            other = _made(control, own.report, sampling, None)
+            yield Step("coarsen", other, Exactness.FREE, "nothing", 1.0)
     if not again(has):
         # a rollout of modes is always the same: its prefixes are all that can be visited
         if greedy(sampling) or not own.report.draws:
@@ -197,15 +223,7 @@ def free(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
     kept = (None,) if has.bias is None or has.bias.raw else (None, has.bias)
     for other in space.interfaces(has, samplings=space.samplings, biases=kept):
         wanted = laws_of(other)
-        listed = own.report.top >= wanted.top_k > 0 and wanted.top_p == 1 and sampling.temperature
-        listed = (
-            listed
-            and (whole(sampling) or 0 < wanted.top_k <= sampling.top_k)
-            and sampling.top_p == 1
-        )
-        law = own.report.has_law and determines(sampling, wanted)
-        mode = greedy(wanted) and (own.report.top >= 1)
-        if wanted != sampling and (listed or law or mode):
+        if wanted != sampling and _tells(has, wanted):
             yield Step("retempered law", other, Exactness.FREE, "nothing", 1.0, "τ known")
     for bias in space.biases:
         if own.report.has_law and bias is not None and has.bias is None and whole(sampling):
@@ -293,6 +311,8 @@ def by_sampling(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
 def by_control(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
     """Prefixes: waited for, redrawn, walked to, or forced by a bias."""
     own, sampling = has.contract, laws_of(has)
+    if own.control == Control.EPISODE and own.report.draws:
+        yield from _by_passes(has, space, sizes)
     surprises, length, K = sizes.surprises, sizes.length, sizes.vocab_size
     for other in space.interfaces(has, controls=space.controls, biases=(None,)):
         to = other.contract.control
@@ -322,10 +342,29 @@ def by_control(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
             yield Step("walking", walked, Exactness.EXACT, "|u| + m", 1.0, "", length)
 
 
+def _by_passes(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
+    """A pass of its own for each answer; with a bias all tokens of the prefix are forced."""
+    sampling, value = laws_of(has), formulas.passed_calls(sizes.surprises)
+    price = "1 + Σ_t 1/Π_{s ≥ t} P(u_s|u_<s), t and s odd"
+    for other in space.interfaces(has, controls=space.controls, biases=(has.bias,)):
+        to = other.contract.control
+        if to <= Control.EPISODE:
+            continue
+        if has.bias is not None:
+            paid = float(sizes.length + 1)
+            yield Step("forcing", other, Exactness.IN_LAW, "|u| + 1", paid, "B >= R")
+        elif whole(sampling) or to == Control.VISITED:
+            yield Step("passing", other, Exactness.IN_LAW, price, value, "P > 0 at odd places")
+    for other in space.interfaces(has, samplings=space.samplings, biases=(None,)):
+        wanted = laws_of(other)
+        if wanted != sampling and _covers(sampling, wanted) and _tells(has, wanted):
+            yield Step("passing", other, Exactness.IN_LAW, price, value, "P > 0 at odd places")
+
+
 def by_outputs(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
     """Rollouts from the root under another sampling law or bias, by rejection of whole outputs."""
     own, held = has.contract, laws_of(has)
-    if again(has) or not own.report.has_law:
+    if own.control != Control.ROOT or not own.report.has_law:
         return
     base = sizes.log_law()
     for other in space.interfaces(has, samplings=space.samplings, biases=space.biases):

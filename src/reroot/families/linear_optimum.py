@@ -24,7 +24,7 @@ MAX_LEAVES = 1 << 18
 """Most outputs that are enumerated."""
 
 
-class LinearSoftmax(IntegerGenerator):
+class LinearOptimum(IntegerGenerator):
     """P uniform on K^H, and features φ_h(y_{1:h}) with Q*_h(y_{1:h}) = ⟨θ_h, φ_h⟩ + a constant at each
     prefix: π* = P·e^{⟨θ_h, φ_h⟩/β}, normalized token by token.
 
@@ -205,7 +205,7 @@ class LinearSoftmax(IntegerGenerator):
         return reward
 
 
-class Needle(LinearSoftmax):
+class Needle(LinearOptimum):
     """r = 1[y = y*]; φ_h is u_h on the path of y*, and a vector of norm ½ that is orthogonal to u_h at
     every other prefix. The rotation of each level is hidden.
 
