@@ -392,7 +392,7 @@ def test_specs_that_cannot_be_built():
 def test_the_catalogue_has_examples_that_parse():
     known = {"hidden_path", "decoy_path", "hidden_trie", "noisy_parity", "dyck", "low_rank"}
     known |= {"softmax_hard", "needle", "rotated"}
-    known |= {"combination_lock"}
+    known |= {"combination_lock", "staircase"}
     assert set(catalogue()) == known
     for name, line in catalogue().items():
         example = line.rpartition("(")[2].rstrip(")")
