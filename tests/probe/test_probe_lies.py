@@ -127,6 +127,19 @@ def test_hidden_settings_are_found_and_estimated(
         assert re.search("impossible|none less likely", found.evidence), found.evidence
 
 
+@pytest.mark.slow(4)
+def test_a_repetition_penalty_is_measured_beside_a_told_one(folder: Path) -> None:
+    """Where the server honours what it is told; without that the interval reaches from 1 to far beyond."""
+    defaults = {"repetition_penalty": 1.3}
+    with serve("vllm", defaults=defaults, language={"spread": 3.0}) as server:
+        found = claims(server, folder, "choices", "draws", "draws, no field")
+    assert found["draws"].holds, found["draws"].evidence
+    named = {s["name"]: s for s in found["draws, no field"].settings}
+    one = named["repetition_penalty"]
+    assert 1.07 < one["low"] <= 1.3 <= (one["high"] or 9), found["draws, no field"].evidence
+    assert abs(one["value"] - 1.3) < 0.1
+
+
 def test_every_misbehaviour_is_here() -> None:
     """Or in ``test_probe_faults``, where nobody lies."""
     faults = {"busy", "fails", "cuts", "garbles", "large_replies"}

@@ -21,6 +21,7 @@ from .asking import Ask, Fails, NotAsked, OutOfBudget, lies_fail
 from .repeats import REPEATS, fewer, repeats
 from .sampling_law import Drawn, Finding, Setting, estimate, follows
 from .site import AGREE, EACH, Site, entropy
+from .told import calibrated
 from .written import owned, pairs
 
 NEUTRAL, ALONE, SILENT = "neutral", "alone", "silent"
@@ -160,7 +161,9 @@ def _need_chance(site: Site) -> None:
 def neutral(site: Site) -> str:
     """Do draws follow the stated law where every sampling field is neutral?"""
     _need_chance(site)
-    return _judged(site, NEUTRAL)
+    seen = _judged(site, NEUTRAL)
+    site.honours = True
+    return seen
 
 
 def alone(site: Site) -> str:
@@ -199,6 +202,8 @@ def _judged(site: Site, mode: str) -> str:
     if not all(found.holds for found in judged):
         drawn = drawn + along + twos
         settings = estimate(drawn) or estimate(drawn + _more(site, mode))
+        if site.honours and any(one.name == "repetition_penalty" for one in settings):
+            settings = estimate(calibrated(site, drawn)) or settings
         names = [in_words(setting) for setting in settings]
         if _is_punished(judged, drawn + own, settings):
             names += ["a penalty on tokens that came before"]

@@ -74,6 +74,7 @@ class Site:
         choices: continuations per call that are asked for here.
         most_choices: what a ``Remote`` must keep to; ``None``: nothing was found that limits it.
         draws: tokens drawn at ``rough`` as a ``Remote`` draws.
+        honours: whether draws followed the law where every sampling field was sent.
         pair: two tokens that a bias leaves alone; ``None``: none were asked for.
         worded: the list that a server states which speaks in texts.
         lists: (prompt, list) of what was asked on the way, to compare with a reference.
@@ -90,6 +91,7 @@ class Site:
     places: list[Place] = field(default_factory=list[Place])
     choices: int = 1
     most_choices: int | None = None
+    honours: bool = False
     pair: Pair | None = None
     worded: Worded | None = None
     lists: list[tuple[tuple[int, ...], Ranked]] = field(
