@@ -102,11 +102,11 @@ class Kind:
 
 def _llama(model: Path, port: int) -> list[str]:
     # one thread: two wait for each other on a busy machine, 3 s per token; without --no-repack some
-    # processors end it by an illegal instruction
+    # processors end it by an illegal instruction; with more than 32 tokens computed at once, laws depend on the cache
     return [
         *("-m", str(model), "--host", "127.0.0.1", "--port", str(port)),
         *("-t", "1", "-tb", "1", "-np", "4", "-c", str(4 * CONTEXT)),
-        *("--no-repack", "--metrics", "--slots", "--no-webui"),
+        *("--no-repack", "--metrics", "--slots", "--no-webui", "-ub", "32"),
     ]
 
 

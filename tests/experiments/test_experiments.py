@@ -70,7 +70,8 @@ def test_experiments_are_well_formed(experiment: Experiment) -> None:
     assert experiment.claim
     assert experiment.statement
     assert set(experiment.quick) <= set(range(len(experiment.settings)))
-    assert 0 < len(experiment.quick) <= len(experiment.settings)
+    assert len(experiment.quick) <= len(experiment.settings)
+    assert experiment.quick or experiment.alone
     json.dumps([dict(s) for s in experiment.settings])
     assert all("seed" not in s for s in experiment.settings)
     assert experiment.setting(3 % len(experiment.settings))["seed"] == 3 % len(experiment.settings)

@@ -20,13 +20,14 @@ from reroot import (
     Report,
 )
 from reroot.access.runner import Attempt
-from reroot.families import DecoyPath, HiddenPath, PathFamily
+from reroot.families import CombinationLock, DecoyPath, HiddenPath, PathFamily
 from reroot.generators.layered import LayeredTree
 from reroot.generators.tabular import Tabular
 from reroot.learners import BoundLearner, get_learner, list_learners
 from reroot.tasks.base import Problem
 from reroot.types import CURRENCIES, Output
 
+TINY = "actions=2,goods=2,noise=0,decoders=3"
 SPECS = [
     "best_of_n:n=6",
     "best_of_n:n=6,oracle=verifier",
@@ -92,6 +93,7 @@ SPECS = [
     "low_rank_spanner:k=2,tests=4,report=full,project=false",
     "spanner_sampling:rounds=2,coverage=1.5,pairs=3",
     "mtss:draws=4,visits=1,final=1,passes=2,starts=2",
+    *(f"{name}:{TINY}" for name in ("rvfs", "pcr", "pce", "sim_golf", "golf")),
 ]
 # whatever else is in the registry, as it comes
 SPECS += [
@@ -104,7 +106,13 @@ LAYERED = LayeredTree([Tabular.random(3, 4, seed=5, end=(2,)), ENDING])  # with 
 DECOYS = DecoyPath(4, 5, 1, 0.4, 0.38, seed=1)  # for learners that know of decoys
 
 
-def suited(spec: str, generator: PathFamily | Tabular = PATH) -> PathFamily | Tabular:
+LOCK = CombinationLock(2, 2, 2, 0, decoders=3, seed=1)  # for learners of block MDPs
+Toy = PathFamily | Tabular | CombinationLock
+
+
+def suited(spec: str, generator: PathFamily | Tabular = PATH) -> Toy:
+    if TINY in spec:
+        return LOCK
     if "decoys" in spec:
         return DECOYS
     if Oracle.HIDDEN in get_learner(spec).requires.oracles:
@@ -117,8 +125,8 @@ def _worth(output: Output) -> float:
     return 1.0 + len(output.tokens) % 2
 
 
-def problems(generator: PathFamily | Tabular, count: int = 6) -> list[Problem]:
-    if isinstance(generator, PathFamily):
+def problems(generator: Toy, count: int = 6) -> list[Problem]:
+    if isinstance(generator, (PathFamily, CombinationLock)):
         return [replace(generator.problem(id=f"{i}"), value=_worth) for i in range(count)]
     right = (0, 1, 2)
     return [
@@ -161,8 +169,8 @@ def below(contract: Contract) -> Iterator[Contract]:
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("generator", [PATH, ENDING], ids=["path", "ending"])
 def test_runs_under_exactly_what_it_requires(spec: str, generator: HiddenPath | Tabular) -> None:
-    bound, generator = get_learner(spec), suited(spec, generator)
-    run = reroot.run(bound, problems(generator), generator, grants=bound.requires)
+    bound, toy = get_learner(spec), suited(spec, generator)
+    run = reroot.run(bound, problems(toy), toy, grants=bound.requires)
     for attempt in run.attempts:
         assert attempt.error is None
         assert attempt.output is not None

@@ -107,6 +107,15 @@ def test_single_draws_along_outputs_do_no_harm() -> None:
     assert estimate(everywhere(laws, [*COUNTS, *[1] * 30], 4, 60)) == ()
 
 
+@pytest.mark.slow(1)
+def test_many_single_draws_drown_no_truncation() -> None:
+    """As along rollouts of a probe: 250 draws at few prefixes, and 192 of one draw."""
+    laws = [*shapes(VOCAB)[:4], *shapes(VOCAB, 1) * 32]
+    draws = everywhere(laws, [50, 50, 75, 75, *[1] * 192], 4, 60, **DEFAULTS)
+    assert "top_k" in found(draws)
+    assert covers(found(draws), dict(DEFAULTS)) == []
+
+
 @pytest.mark.slow(12)
 def test_intervals_cover() -> None:
     """95 % intervals over 8 samples of three servers: at most 9 of some 80 miss (a fair 95 %: below 1e-2)."""

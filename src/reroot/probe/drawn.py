@@ -27,8 +27,8 @@ class Drawn:
         tokens: (n,) drawn tokens.
         prefix: all tokens before them, prompt and output.
         vocab: K; a list of K tokens is the whole law.
-        generated: how many tokens at the end of the prefix the server wrote in the same answer; some
-            servers count only those as used.
+        generated: how many tokens at the end of the prefix the server wrote in the same answer, as some
+            servers count only those as used; ``None``: unknown.
         log_partition: what log Σ exp(logits) can be at this prefix, nats, where a reference model or
             ``log_partition`` tells it; nothing: anything.
 
@@ -42,12 +42,13 @@ class Drawn:
     tokens: IntArray
     prefix: tuple[int, ...]
     vocab: int
-    generated: int = 0
+    generated: int | None = None
     log_partition: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_int("vocab", self.vocab, 1)
-        check_int("generated", self.generated, 0, len(self.prefix))
+        if self.generated is not None:
+            check_int("generated", self.generated, 0, len(self.prefix))
         for name in ("ids", "tokens"):
             object.__setattr__(self, name, _tokens(name, getattr(self, name), self.vocab))
         logs = np.asarray(self.logprobs, dtype=np.float64)
@@ -87,7 +88,10 @@ class Drawn:
 
     def used(self, generated: bool = False) -> Counter[int]:
         """Token → how often it stands in the prefix; in its generated part, where that is asked and known."""
-        return Counter(self.prefix[-self.generated :] if generated else self.prefix)
+        known = generated and self.generated is not None
+        return Counter(
+            self.prefix[len(self.prefix) - (self.generated or 0) :] if known else self.prefix
+        )
 
     def take(self, tokens: IntArray) -> Drawn:
         """The same with other draws."""

@@ -21,6 +21,7 @@ from .asking import Ask, Fails, NotAsked, OutOfBudget, lies_fail
 from .repeats import REPEATS, fewer, repeats
 from .sampling_law import Drawn, Finding, Setting, estimate, follows
 from .site import AGREE, EACH, Site, entropy
+from .written import owned, pairs
 
 NEUTRAL, ALONE, SILENT = "neutral", "alone", "silent"
 _TOLD_AS = {
@@ -30,7 +31,7 @@ _TOLD_AS = {
 }
 _DRAWS = {NEUTRAL: 500, ALONE: 300, SILENT: 700}
 """How many draws of one token; most where settings are most likely to hide."""
-_SHARE = {NEUTRAL: 0.2, ALONE: 0.1, SILENT: 0.22}
+_SHARE = {NEUTRAL: 0.2, ALONE: 0.1, SILENT: 0.3}
 """Of the budget, at most."""
 _ROLLOUTS, _LENGTH = 8, 24
 """Outputs whose own tokens may be punished when they come again."""
@@ -176,24 +177,30 @@ def silent(site: Site) -> str:
 
 def _judged(site: Site, mode: str) -> str:
     along: list[Drawn] = []
+    twos: list[Drawn] = []
     if site.table.ids:
         drawn = gathered(site, mode)
         with lies_fail():
             along = _rollouts(site, mode)
+        twos = pairs(
+            site, _told(site, Call(()), mode), 80_000_000 + 100_003 * list(_DRAWS).index(mode)
+        )
     else:
         drawn = worded.gathered(site, mode, 1 + 1_000_000 * list(_DRAWS).index(mode))
     where, said = _TOLD_AS[mode], _shown(site.asker.shown)
+    own = [owned(one) for one in twos]
     # apart: many prefixes with one draw each would drown what few with many draws say
     tests = [(follows, drawn)]
     tests += [(follows, along), (repeats, along)] if along else []
     tests += [(repeats, drawn + along)] if site.table.ids else []
+    tests += [(follows, twos), (repeats, own)] if twos else []
     judged = [test(part, EACH / len(tests)) for test, part in tests]
     seen = "; ".join(found.evidence for found in judged)
     if not all(found.holds for found in judged):
-        drawn = drawn + along
+        drawn = drawn + along + twos
         settings = estimate(drawn) or estimate(drawn + _more(site, mode))
         names = [in_words(setting) for setting in settings]
-        if _is_punished(judged, drawn, settings):
+        if _is_punished(judged, drawn + own, settings):
             names += ["a penalty on tokens that came before"]
         named = ", ".join(names) or "no setting that is known explains it"
         says = f"; the server itself says {said}" if said else ""
@@ -239,7 +246,7 @@ def _written(setting: Setting) -> dict[str, Any]:
     """As JSON has it: numbers without end are left out."""
     numbers = {"value": setting.value, "low": setting.low, "high": setting.high}
     finite = {k: float(v) if np.isfinite(v) else None for k, v in numbers.items()}
-    return {"name": setting.name, **finite}
+    return {"name": setting.name, **finite, "note": setting.note}
 
 
 def sampling_fields(site: Site) -> str:

@@ -79,8 +79,9 @@ def _greedy(ats: Sequence[Ranked]) -> tuple[Setting, ...]:
 
 def _truncation(ats: Sequence[Ranked], heat: Temperature) -> list[tuple[float, Setting]]:
     grid, likely = heat.grid, heat.value if np.isfinite(heat.value) else 1.0
-    nats = _cut_off(ats, grid)
-    if special.chdtrc(2 * len(ats), 2 * nats) > _DETECT:
+    telling = [at for at in ats if len(at.ranks) >= FEW] or ats  # single draws would drown them
+    nats = _cut_off(telling, grid)
+    if special.chdtrc(2 * len(telling), 2 * nats) > _DETECT:
         return []
     fitting = [r for chain in CHAINS if (r := region(ats, chain, grid, likely)) is not None]
     best = min(fitting, key=lambda r: r.lost, default=None)

@@ -45,7 +45,7 @@ _GRIDS: dict[str, FloatArray] = {
     "presence_penalty": np.linspace(-3, 3, 121).round(3),
     "frequency_penalty": np.linspace(-3, 3, 121).round(3),
 }
-ENOUGH = 20
+ENOUGH = 10
 """Draws at a prefix from which on penalties are looked for there."""
 _ALIKE = 3.0
 """Nats within which explanations are about as good; repetition penalties are then named first."""
@@ -65,6 +65,7 @@ class Penalty:
         gain: nats that it adds to the likelihood.
         p_value: of there being none, by χ².
         offsets: per prefix the constant c that goes with ``value``; ``None``: no used token shows there.
+        own: whether only what was written in the same answer counts, not the prompt.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Penalty:
     gain: float
     p_value: float
     offsets: tuple[float | None, ...]
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class _Site:
     top: float
 
     @classmethod
-    def of(cls, drawn: Drawn) -> _Site:
+    def of(cls, drawn: Drawn, own: bool = False) -> _Site:
         law, ranks, known = drawn.law(), drawn.ranks(), drawn.log_partition
         k = len(drawn.ids)
         ranks = ranks[ranks < k]
@@ -113,10 +115,10 @@ class _Site:
         logs = logs - top
         is_used = np.isin(drawn.ids, drawn.prefix)
         used_ids, times = drawn.ids[is_used], np.bincount(ranks, minlength=k).astype(np.float64)
-        everywhere, own = drawn.used(), drawn.used(generated=drawn.generated > 0)
+        everywhere, counted = drawn.used(), drawn.used(generated=own)
         counts = {
             name: np.array([float(count[int(t)]) for t in used_ids])
-            for name, count in zip(KINDS, (everywhere, own, own), strict=True)
+            for name, count in zip(KINDS, (everywhere, counted, counted), strict=True)
         }
         fresh_times = times[~is_used]
         drew = logs[~is_used][fresh_times > 0]
@@ -165,13 +167,20 @@ def penalties(draws: Sequence[Drawn], heat: Temperature) -> list[Penalty]:
         draws: prefixes with draws; those with few say nothing.
         heat: the temperature by the tokens that no penalty touches.
     """
-    sites = [_Site.of(one) if one.n >= ENOUGH else None for one in draws]
-    told = [s for s in sites if s is not None and s.tells]
-    if not told:
-        return []
     spread = heat.grid if np.isfinite(heat.value) else np.array([1.0])
-    likelihood = _Likelihood(told, [float(1 / t) for t in spread])
-    found = [one for name in KINDS if (one := _fit(name, likelihood, sites)) is not None]
+    betas = [float(1 / t) for t in spread]
+    found: list[Penalty] = []
+    for own in (False, True):
+        if own and all(one.generated is None for one in draws):
+            continue
+        sites = [_Site.of(one, own) if one.n >= ENOUGH else None for one in draws]
+        told = [s for s in sites if s is not None and s.tells]
+        if not told:
+            return []
+        likelihood = _Likelihood(told, betas)
+        kinds = [name for name in KINDS if not (own and name == "repetition_penalty")]
+        fitted = (_fit(name, likelihood, sites) for name in kinds)
+        found += [replace(one, own=own) for one in fitted if one is not None]
     most = max((one.gain for one in found), default=0.0)
     return sorted(found, key=lambda one: one.gain < most - _ALIKE)
 
@@ -274,7 +283,7 @@ def applied(drawn: Drawn, penalty: Penalty, offset: float) -> Ranked:
     with np.errstate(divide="ignore"):
         logs = np.log(law[:-1])
     used = np.isin(drawn.ids, drawn.prefix)
-    shift = _Site.of(drawn).shift(penalty.name, penalty.value, np.array([offset]))
+    shift = _Site.of(drawn, penalty.own).shift(penalty.name, penalty.value, np.array([offset]))
     logs[used] += shift[0]
     return by_rank(logs, drawn.ranks(), float(law[-1]), drawn.vocab - len(drawn.ids))
 
@@ -282,7 +291,8 @@ def applied(drawn: Drawn, penalty: Penalty, offset: float) -> Ranked:
 def setting(found: Sequence[Penalty]) -> Setting:
     """The best explanation as a setting; others that would do are in its note."""
     best, *others = found
-    said = [
+    said = ["on what the same answer has written alone"] if best.own else []
+    said += [
         f"or {o.name} {o.low:.3g} to {o.high:.3g}" for o in others if o.gain > best.gain - _ALIKE
     ]
     if best.name == "repetition_penalty" and not (best.high - best.low) < 0.15:

@@ -61,8 +61,6 @@ TESTS: tuple[Test, ...] = (
     Test("sampling fields", draws.sampling_fields, ("draws",), chance=True, carries=True),
     Test("seeds", conduct.seeds, ("continuations",)),
     Test("repeatable", conduct.repeatable, _LISTED, carries=True),
-    Test("draws, no field", draws.silent, _LISTED, chance=True),
-    Test("draws, temperature alone", draws.alone, _LISTED, chance=True),
     Test("stop reasons", conduct.stop_reasons, ("continuations",)),
     Test("cache", conduct.cache, _LISTED, carries=True),
     Test("logit bias", conduct.logit_bias, ("continuations",)),
@@ -71,8 +69,12 @@ TESTS: tuple[Test, ...] = (
     Test("begin token", texts.begin_token, ("continuations",)),
     Test("chat template", texts.chat_template, ("continuations",)),
     Test("last turn", texts.last_turn, ("continuations",)),
+    Test("draws, no field", draws.silent, _LISTED, chance=True),
+    Test("draws, temperature alone", draws.alone, _LISTED, chance=True),
 )
-"""In the order in which a budget is spent."""
+"""In the order in which a budget is spent: what takes many draws, and no contract rests on, last."""
+_AT_PLACES = (draws.choices, draws.neutral, draws.silent, draws.alone)
+"""What needs prompts to draw at, whichever of them comes first."""
 
 
 def probe(
@@ -180,7 +182,7 @@ def _asked(
 
 def _prepare(site: Site, test: Test) -> None:
     """Prompts to draw at, once lists may be relied on."""
-    if test.ask in (draws.choices, draws.neutral) and site.longest and not site.places:
+    if test.ask in _AT_PLACES and site.longest and not site.places:
         laws.find_places(site)
 
 

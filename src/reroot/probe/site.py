@@ -51,6 +51,16 @@ class Place:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two tokens that a bias leaves alone, at a prompt; ``odds``: what was written, as 0 and 1 → nats by which the first is
+    more likely than the second."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, int]
+    odds: dict[tuple[int, ...], float]
+
+
 @dataclass(slots=True)
 class Site:
     """One server under probe; claims write down here what later ones build on.
@@ -64,6 +74,7 @@ class Site:
         choices: continuations per call that are asked for here.
         most_choices: what a ``Remote`` must keep to; ``None``: nothing was found that limits it.
         draws: tokens drawn at ``rough`` as a ``Remote`` draws.
+        pair: two tokens that a bias leaves alone; ``None``: none were asked for.
         worded: the list that a server states which speaks in texts.
         lists: (prompt, list) of what was asked on the way, to compare with a reference.
     """
@@ -79,6 +90,7 @@ class Site:
     places: list[Place] = field(default_factory=list[Place])
     choices: int = 1
     most_choices: int | None = None
+    pair: Pair | None = None
     worded: Worded | None = None
     lists: list[tuple[tuple[int, ...], Ranked]] = field(
         default_factory=list[tuple[tuple[int, ...], Ranked]]
@@ -108,10 +120,10 @@ class Site:
         """How the longest list is asked for."""
         return WHOLE if self.longest and self.longest == self.vocab else self.longest
 
-    def tokens(self, n: int) -> tuple[int, ...]:
+    def tokens(self, n: int, rng: np.random.Generator | None = None) -> tuple[int, ...]:
         """Some tokens: from the middle of the vocabulary, as special ones are at its ends."""
         k = max(self.vocab, 100)
-        return tuple(int(t) for t in self.rng.integers(k // 8, k - k // 8, n))
+        return tuple(int(t) for t in (rng or self.rng).integers(k // 8, k - k // 8, n))
 
     def drawn(
         self,

@@ -37,7 +37,7 @@ def count(site: Site, text: str) -> int:
 
 def _posted(site: Site, path: str, body: Mapping[str, Any], worst: int, name: str) -> Any:
     def cost(answer: Any) -> int:
-        return _prompt_tokens(answer, name) + 1
+        return _prompt_tokens(answer, name) + _generated(answer)
 
     with lies_fail():
         return site.asker.post(path, body, worst, cost)
@@ -50,6 +50,12 @@ def _prompt_tokens(answer: Any, name: str) -> int:
         return int(answer["meta_info"]["prompt_tokens"])
     usage = answer["usage"]
     return int(usage.get("prompt_tokens", usage.get("input_tokens")))
+
+
+def _generated(answer: Any) -> int:
+    """Tokens that came; the responses dialect writes 16 at least."""
+    usage = answer.get("usage") or {}
+    return int(usage.get("completion_tokens", usage.get("output_tokens", 1)))
 
 
 def _chat_count(site: Site, messages: Sequence[tuple[str, str]], **more: Any) -> int:

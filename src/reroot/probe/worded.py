@@ -14,10 +14,10 @@ from ..errors import InvalidInput
 from ..generators.remote.dialects import Call, spelt
 from .asking import LAW_FIELDS, Fails, NotAsked, lies_fail
 from .sampling_law import Drawn
-from .site import Site, Worded, entropy
+from .site import Site, Worded
 
 _TEXTS = ("My", "The", "It is", "1, 7,", "So", "Once upon")
-_DRAWS = 512
+_DRAWS = 1536
 """Draws of one token, in as few calls as the server takes."""
 _MANY = 1 << 17
 """Stands for the size of a vocabulary that nobody tells."""
@@ -38,7 +38,7 @@ def lists(site: Site) -> str:
         found.append(names)
     if not found:
         raise Fails(f"lists of {most} are refused ({refused})")
-    site.worded = max(found, key=_entropy)
+    site.worded = max(found, key=_telling)
     count = len(site.worded.names)
     mass = float(np.exp(site.worded.logprobs).sum())
     if not count:
@@ -46,9 +46,13 @@ def lists(site: Site) -> str:
     return f"{count} tokens by text, which sum to {mass:.4f}; not by id, so that no contract rests on them"
 
 
-def _entropy(listed: Worded) -> float:
+def _telling(listed: Worded) -> float:
+    """What one draw tells of a temperature: the variance of listed log-probabilities, each by its probability."""
     logs = np.array(listed.logprobs)
-    return entropy((np.arange(len(logs)), logs)) if len(logs) else -1.0
+    if not len(logs):
+        return -1.0
+    p = np.exp(logs)
+    return float(p @ (logs - p @ logs / p.sum()) ** 2)
 
 
 def gathered(site: Site, mode: str, seed: int) -> list[Drawn]:

@@ -358,7 +358,8 @@ def _regressed(
     if not rows:
         return np.zeros(shape)
     matrix = np.stack([row.ravel() for row in rows])
-    return np.linalg.lstsq(beta * matrix, np.array(labels))[0].reshape(shape)
+    found = np.linalg.lstsq(beta * matrix, np.array(labels))[0]
+    return np.asarray(found, dtype=np.float64).reshape(shape)
 
 
 def _optimistic(

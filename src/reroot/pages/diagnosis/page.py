@@ -132,31 +132,28 @@ def _problems(problems: list[Mapping[str, Any]]) -> str:
     for p in problems[:_MOST_PROBLEMS]:
         reach, interval = reach_words(p)
         place = ", ".join(f"{t}: {quantity(float(f'{x:.2g}'))}" for t, x in where_lost(p))
+        walks = f"{p['walks'][0]} of {p['walks'][1]}" if p["walks"][1] else "·"
         rows.append(
             [
                 escape(p["id"]),
-                escape(p["cause"]),
-                prose(p["why"]),
+                Html(f"<b>{escape(p['cause'])}</b>{prose(p['why'])}"),
                 f"{p['passed']} of {p['rollouts']}",
-                f"{reach} <small>{interval}</small>",
-                prose(p["how"]),
-                escape(place),
-                f"{p['walks'][0]} of {p['walks'][1]}" if p["walks"][1] else "·",
+                f"{reach} <small>{interval}<br>{escape(p['how'])}</small>",
+                walks,
+                prose(place),
             ]
         )
     head = [
         "problem",
         "limited by",
-        "why",
         "passed",
-        "reach",
-        "found by",
-        "rare tokens of the demonstration",
+        "reach, 95 %",
         "walks",
+        "rare tokens of the demonstration",
     ]
     more = len(problems) - _MOST_PROBLEMS
     rest = note(f"{more:,} more in diagnosis.json") if more > 0 else ""
-    return f"<h2>Each problem</h2>{table(head, rows, text=(0, 1, 2, 5, 6))}{rest}"
+    return f"<h2>Each problem</h2>{table(head, rows, text=(0, 1, 5))}{rest}"
 
 
 def _telling(problems: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

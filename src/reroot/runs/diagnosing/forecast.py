@@ -99,13 +99,13 @@ def by_group(
         law = first_signal(silent, per_step)
         unseen = math.isnan(seen.total.mean)
         share = float(silent.mean()) if unseen else seen.total.mean
-        wrong = float(((1.0 - draws.p) ** g).mean()) if unseen else seen.wrong.mean
+        right = float((draws.p**g).mean()) if unseen else seen.right.mean
         steps_cost = min(per_step, len(passed)) * g * length
         found[g] = {
             "zero_variance": share,
             "zero_variance_interval": list(seen.total.interval),
-            "all_wrong": wrong,
-            "all_right": share - wrong,
+            "all_wrong": share - right,
+            "all_right": right,
             "first_signal": {"steps": quantiles(law), "tokens": tokens_of(law, steps_cost)},
         }
     sizes = {str(g): row for g, row in found.items()}
