@@ -7,6 +7,9 @@ import pytest
 from experiment_rows import failing, rows_of
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
+from reroot.experiments.spanners import balanced
+from reroot.experiments.spanners_xpo import xpo_like
+from reroot.families import Needle
 
 
 @pytest.mark.slow(8)
@@ -24,6 +27,16 @@ def changed(rows: list[Row], name: str, factor: float, **values: object) -> list
     for row in where(rows, **values):
         row[name] *= factor ** (row.get("H", 4) - 4)
     return rows
+
+
+def test_xpo_buys_few_rewards_and_reads_every_output() -> None:
+    law = Needle(2, 4, seed=0)
+    found = xpo_like(law, balanced(4), 0, 0.01)
+    assert found["gap"] <= 0.01
+    assert found["rewards"] <= 20
+    assert found["outputs"] % 16 == 0
+    assert found["tokens"] == 4 * found["outputs"] > 16 * found["rewards"]
+    assert found == xpo_like(Needle(2, 4, seed=0), balanced(4), 0, 0.01)
 
 
 @pytest.mark.slow(8)

@@ -22,6 +22,7 @@ from .base import Check, Experiment, Row, Setting, where
 from .fits import Growth, growth
 from .measuring import by_kind, setting_of
 from .plots import Axes, Line, plot
+from .spanners_xpo import xpo_like
 
 GAP = 0.01
 _TOKENS, _WIDTH = 2, 4  # K and H of the noisy family
@@ -36,10 +37,12 @@ _QUICK = (
     *(_length(arm, H, 1) for arm in ("mtss", "spanner") for H in (4, 6)),
     *(_length(arm, H, 8) for arm in ("uniform", "rejection") for H in (4, 6)),
     *(_error(arm, size, 3) for arm in ("mtss", "spanner") for size in (16, 64)),
+    *(_length("xpo", H, 2) for H in (4, 6)),
 )
 _FULL = (
     *(_length(arm, H, 2) for arm in ("mtss", "spanner") for H in (4, 5, 6, 8, 10)),
     *(_length(arm, H, 8) for arm in ("uniform", "rejection") for H in (4, 5, 6, 8, 10)),
+    *(_length("xpo", H, 4) for H in (4, 5, 6, 8, 10)),
     *(_error("mtss", size, 4) for size in (16, 32, 64, 128, 256)),
     *(_error("spanner", size, 6) for size in (16, 32, 64, 128, 256)),
 )
@@ -63,7 +66,9 @@ def _lengths(s: Setting) -> Iterator[Row]:
     H, beta = s["H"], balanced(s["H"])
     for i in range(s["runs"]):
         law = Needle(2, H, seed=s["seed"] * 100 + i)
-        measure = {"uniform": _uniform, "rejection": _rejection}.get(s["arm"], _explored)
+        measure = {"uniform": _uniform, "rejection": _rejection, "xpo": _xpo}.get(
+            s["arm"], _explored
+        )
         yield {
             "run": i,
             "coverage": law.coverage(beta),
@@ -97,6 +102,10 @@ def _rejection(law: LinearOptimum, beta: float, arm: str, seed: int) -> Row:
     bound = 2 * law.coverage(beta)
     spec = f"softmax_rejection:beta={beta},bound={bound},n={math.ceil(4 * bound)}"
     return {"gap": None, **account(_attempt(get_learner(spec), law, seed))}
+
+
+def _xpo(law: LinearOptimum, beta: float, arm: str, seed: int) -> Row:
+    return xpo_like(law, beta, seed, GAP)
 
 
 def _errors(s: Setting) -> Iterator[Row]:
@@ -206,6 +215,13 @@ def _length_checks(rows: Sequence[Row]) -> Iterator[Check]:
             _meets(fit, 0.7, 1.3),
             f"exponent {_slope(fit)}",
         )
+    known = where(rows, arm="xpo")
+    paid, read = _fit(known, "coverage", "rewards"), _fit(known, "coverage", "outputs")
+    yield Check(
+        "XPO-like, features of all outputs known: few rewards (exponent 0), and reads all outputs (exponent 1, within 0.3)",
+        abs(paid.polynomial.slope) <= 0.25 and _meets(read, 0.7, 1.3),
+        f"exponents {_slope(paid)} and {_slope(read)}; worst gap {max(r['gap'] for r in known):.1e}",
+    )
     steps, paid = _fit(token, "H", "tokens"), _fit(token, "H", "rewards")
     yield Check(
         "MTSS: T_comp and T_data are polynomial in H, with C_cond below 2 throughout",
@@ -247,6 +263,7 @@ _ARMS = (
     ("spanner", "SpannerSampling, root", "root"),
     ("uniform", "pairs of P, root", "muted"),
     ("rejection", "rejection, root", "ink"),
+    ("xpo", "XPO-like, all outputs read", "chosen"),
 )
 
 
@@ -321,7 +338,8 @@ EXPERIMENT = Experiment(
         "from the theorem's constants: with practical ones a round costs the same each time, and T_comp is linear in "
         "T_data.",
         "Baselines at the same gap: the same regression on pairs of P, every reward bought; and rejection sampling of the "
-        "optimum, whose every proposal is judged. Gaps are exact: the returned policy, by enumeration.",
+        "optimum, whose every proposal is judged. XPO-like (arXiv 2405.21046): on-policy pairs and an optimistic regression "
+        "with log Z by enumeration, which no session could give; its T_comp is all that it reads. Gaps are exact: the returned policy, by enumeration.",
     ),
     settings=(*_QUICK, *_FULL),
     quick=tuple(range(len(_QUICK))),

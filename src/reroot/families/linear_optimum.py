@@ -138,6 +138,16 @@ class LinearOptimum(IntegerGenerator):
         """(K^H,) mean rewards of all outputs."""
         return np.array([self.mean_reward(y) for y in self._strings(self.horizon)])
 
+    @property
+    def outputs(self) -> list[tuple[int, ...]]:
+        """All K^H outputs, in lexicographic order (``InvalidInput``: too many to enumerate)."""
+        return self._strings(self.horizon)
+
+    @property
+    def output_features(self) -> FloatArray:
+        """(K^H, d) φ_H of all outputs."""
+        return self._levels[-1]
+
     def _strings(self, length: int) -> list[tuple[int, ...]]:
         count = self.vocab_size**self.horizon
         if count > MAX_LEAVES:
