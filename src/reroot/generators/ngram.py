@@ -13,11 +13,11 @@ from ..checks import check_between, check_int
 from ..errors import InvalidInput
 from ..types import FloatArray, IntArray
 from .base import check_prefix
+from .characters import Characters
 from .stepping import SteppingGenerator
-from .stops import Pieces, Stop, encoded
 
 
-class CharNgram(SteppingGenerator):
+class CharNgram(Characters, SteppingGenerator):
     """Interpolated n-gram model with a Dirichlet prior (MacKay & Peto, 1995) at every order.
 
     P_j(a | last j characters) = (n(c_j a) + s·P_{j−1}(a)) / (n(c_j) + s), down to the uniform law.
@@ -38,7 +38,7 @@ class CharNgram(SteppingGenerator):
     def __init__(
         self, text: str, order: int = 3, smoothing: float = 1.0, separator: str | None = "\n"
     ) -> None:
-        super().__init__()
+        SteppingGenerator.__init__(self)
         self.order = check_int("order", order, 1, 64)
         self.smoothing = check_between("smoothing", smoothing, 0.0, float("inf"))
         if separator == "":
@@ -47,9 +47,7 @@ class CharNgram(SteppingGenerator):
         documents = [piece for piece in pieces if piece]
         if not documents:
             raise InvalidInput("the text to fit has no characters")
-        self.characters = "".join(sorted(set().union(*documents)))
-        self._ids = {character: i for i, character in enumerate(self.characters)}
-        self._pieces = Pieces((*map(encoded, self.characters), b""))
+        Characters.__init__(self, set().union(*documents), "the fitted text")
         # a state is the last order − 1 symbols as digits, the newest lowest: token + 1, 0 for none
         self._base = len(self.characters) + 2
         self._states = self._base ** (self.order - 1)
@@ -78,39 +76,6 @@ class CharNgram(SteppingGenerator):
         except (OSError, ValueError) as error:  # not UTF-8, or NUL in the path
             raise InvalidInput(f"can't read the text file {str(path)!r}: {error}") from None
         return cls(text, order, smoothing, separator)
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.characters) + 1
-
-    @property
-    def end_token(self) -> int:
-        """K − 1."""
-        return len(self.characters)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """One token per character.
-
-        Raises:
-            InvalidInput: a character does not occur in the fitted text.
-        """
-        for position, character in enumerate(text):
-            if character not in self._ids:
-                raise InvalidInput(
-                    f"character {character!r} at position {position} of {text[:40]!r} does not "
-                    f"occur in the fitted text"
-                )
-        return tuple(self._ids[character] for character in text)
-
-    def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return "".join(self.characters[t] for t in tokens if t != self.end_token)
-
-    def stops(self, texts: Sequence[str]) -> Stop:
-        """The end token, and the character with which one of ``texts`` is there."""
-        return Stop.of(self._pieces, texts, {self.end_token})
 
     def describe(self) -> Mapping[str, object]:
         return {

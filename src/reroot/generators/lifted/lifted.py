@@ -12,10 +12,10 @@ from ...errors import InvalidInput
 from ...randomness import keyed_rng, stream_key
 from ...types import PAD, FloatArray, IntArray, Physical, Prefix, Reply, read_only
 from ..base import Capabilities, Generator, Request, check_prefix
-from ..stepping import SteppingGenerator
 from ..stops import Stop
 from .by_draws import law_by_biased_counts, law_by_collecting, law_by_counts
 from .by_lists import law_anchored, law_fewest, law_from_ids, law_from_scores, law_raw
+from .by_prefix import ByPrefix
 from .narrowed import Used
 from .place import MOST, Held, Place
 from .pricing import InterfacePrice, Never, interface_price
@@ -32,7 +32,7 @@ _AT_HELD = {
 }  # the law as it is sampled; other rows give that at T = 1
 
 
-class Lifted(SteppingGenerator):
+class Lifted(ByPrefix):
     """Serves ``to`` out of ``generator`` by the reductions of ``interface_price``; laws are asked for once per prefix.
 
     Draws of a reconstructed law follow from a request's uniforms as everywhere; draws made of draws (another
@@ -74,8 +74,6 @@ class Lifted(SteppingGenerator):
         self._price = found
         self._serves = found.wants.contract
         self._before = generator.physical()
-        self._number: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        self._places: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self._known: dict[int, FloatArray] = {}
         self._law = self._law_route()
 
@@ -212,21 +210,6 @@ class Lifted(SteppingGenerator):
         if len(rest) == 1:  # one token is not listed: it has what is left
             law[rest] = np.log(max(1e-300, 1.0 - float(np.exp(law).sum())))
         return retempered(law, tau)
-
-    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
-        check_prefix((*prompt, *prefix), self.vocab_size, self.max_length())
-        return self._state(tuple(prompt), tuple(prefix))
-
-    def _state(self, prompt: tuple[int, ...], prefix: tuple[int, ...]) -> int:
-        number = self._number.setdefault((prompt, prefix), len(self._places))
-        if number == len(self._places):
-            self._places.append((prompt, prefix))
-        return number
-
-    def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
-        pairs = zip(states.tolist(), tokens.tolist(), strict=True)
-        moved = [self._state(self._places[s][0], (*self._places[s][1], t)) for s, t in pairs]
-        return np.array(moved, dtype=np.int64)
 
     def _laws(self, states: IntArray) -> FloatArray:
         assert self._law is not None

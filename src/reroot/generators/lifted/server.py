@@ -15,9 +15,9 @@ from ...errors import InvalidInput
 from ...types import FloatArray, IntArray, Reply, read_only
 from ..base import Generator, Request
 from ..law import log_normalize, most_likely
-from ..stepping import SteppingGenerator
 from ..stops import Stop
 from ..wide import draw_wide
+from .by_prefix import ByPrefix
 from .narrowed import Narrowed
 
 _RACE = 256  # tokens up to which ``draw_wide`` is one Gumbel race, which bans do not disturb
@@ -153,7 +153,7 @@ class LogitServer(Narrowed):
         return changed
 
 
-class _Shifted(SteppingGenerator):
+class _Shifted(ByPrefix):
     """The law of a generator with β added to its logits, for one call."""
 
     def __init__(self, inner: Generator, bias: Mapping[int, float], sampler: Sampler) -> None:
@@ -162,8 +162,6 @@ class _Shifted(SteppingGenerator):
         self._shift = np.zeros(inner.vocab_size)
         for token, value in bias.items():
             self._shift[token] = value
-        self._number: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-        self._places: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
     @property
     def vocab_size(self) -> int:
@@ -178,20 +176,6 @@ class _Shifted(SteppingGenerator):
 
     def stops(self, texts: Sequence[str]) -> Stop:
         return self._inner.stops(texts)
-
-    def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
-        return self._state(tuple(prompt), tuple(prefix))
-
-    def _state(self, prompt: tuple[int, ...], prefix: tuple[int, ...]) -> int:
-        number = self._number.setdefault((prompt, prefix), len(self._places))
-        if number == len(self._places):
-            self._places.append((prompt, prefix))
-        return number
-
-    def _advance(self, states: IntArray, tokens: IntArray) -> IntArray:
-        pairs = zip(states.tolist(), tokens.tolist(), strict=True)
-        moved = [self._state(self._places[s][0], (*self._places[s][1], t)) for s, t in pairs]
-        return np.array(moved, dtype=np.int64)
 
     def _laws(self, states: IntArray) -> FloatArray:
         places = [self._places[s] for s in states.tolist()]

@@ -9,16 +9,15 @@ import numpy as np
 
 from ...errors import InvalidInput
 from ...generators.base import check_prefix
+from ...generators.characters import Characters
 from ...generators.stepping import SteppingGenerator
-from ...generators.stops import Stop
-from ...generators.token_bytes import Pieces, encoded
 from ...types import FloatArray, IntArray
 
 _LOST = 0
 """The state of every prefix that no text starts with: the output ends there."""
 
 
-class Sayings(SteppingGenerator):
+class Sayings(Characters, SteppingGenerator):
     """Prompt → texts with probabilities, drawn character by character; the token K − 1 ends an output.
 
     Args:
@@ -29,13 +28,11 @@ class Sayings(SteppingGenerator):
     """
 
     def __init__(self, texts: Mapping[str, Mapping[str, float]]) -> None:
-        super().__init__()
+        SteppingGenerator.__init__(self)
         if not texts or not all(said and min(said.values()) > 0 for said in texts.values()):
             raise InvalidInput("every prompt needs texts with weights > 0")
         letters = set("".join(texts)).union(*("".join(said) for said in texts.values()))
-        self.characters = "".join(sorted(letters))
-        self._ids = {c: i for i, c in enumerate(self.characters)}
-        self._pieces = Pieces((*map(encoded, self.characters), b""))
+        Characters.__init__(self, letters, "any text")
         self._digest = hashlib.blake2b(
             repr(sorted(texts.items())).encode(), digest_size=8
         ).hexdigest()
@@ -61,31 +58,6 @@ class Sayings(SteppingGenerator):
         self._next.append({})
         self._mass.append({})
         return len(self._next) - 1
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.characters) + 1
-
-    @property
-    def end_token(self) -> int:
-        return len(self.characters)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """One token per character (``InvalidInput``: one that no text has)."""
-        try:
-            return tuple(self._ids[c] for c in text)
-        except KeyError as error:
-            raise InvalidInput(f"no text has the character {error.args[0]!r}") from None
-
-    def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self.encode(text)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        check_prefix(tokens, self.vocab_size)
-        return "".join(self.characters[t] for t in tokens if t != self.end_token)
-
-    def stops(self, texts: Sequence[str]) -> Stop:
-        return Stop.of(self._pieces, texts, {self.end_token})
 
     def describe(self) -> Mapping[str, object]:
         return {"family": "sayings", "texts": self._digest}
