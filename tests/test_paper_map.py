@@ -41,6 +41,8 @@ def test_tables_are_found() -> None:
 @pytest.mark.parametrize("function", sorted({named(row[2]) for row in ROWS}))
 def test_functions_exist(function: str) -> None:
     module, _, name = function.rpartition(".")
+    if module.startswith("experiments.settle_neural."):  # its inner modules are made of torch
+        pytest.importorskip("torch")
     assert callable(getattr(importlib.import_module(f"reroot.{module}"), name))
 
 
