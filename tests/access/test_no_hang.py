@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import os
@@ -225,4 +226,24 @@ def test_a_thread_that_waits_in_c_is_alive() -> None:
     thread = LearnerThread()
     slow = (select.select, [], [], [], 1.2)
     assert thread._call([slow], [60.0]) == [([], [], [])]
+    thread.end([])
+
+
+@pytest.mark.slow(2)
+def test_a_thread_that_has_not_begun_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may be too busy to start it for longer than a look; until then no list has it."""
+    start = _thread.start_new_thread
+
+    def late(function: Any, arguments: Any) -> int:
+        def begin() -> None:
+            time.sleep(1.2)
+            function(*arguments)
+
+        return start(begin, ())
+
+    monkeypatch.setattr(_thread, "start_new_thread", late)
+    monkeypatch.setattr(learner_thread, "_threads", dict)
+    thread = LearnerThread()
+    assert thread._call([(int, "7")], [60.0]) == [7]
+    monkeypatch.undo()
     thread.end([])

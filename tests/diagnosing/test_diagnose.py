@@ -205,6 +205,35 @@ def test_wrong_settings_are_refused() -> None:
         reroot.diagnose(PATH, "copy")
     with pytest.raises(reroot.InvalidInput, match="needs a task"):
         reroot.diagnose("smollm2")
+    for name in ("budget_tokens", "remedy_tokens", "problems", "per_step", "concurrency"):
+        settings: dict[str, Any] = {name: 0}
+        with pytest.raises(reroot.InvalidInput, match=f"{name} must be an integer"):
+            reroot.diagnose(PATH, **settings)
+    with pytest.raises(reroot.InvalidInput, match="needs rollouts"):
+        reroot.diagnose(PATH, grants="root/argmax(1)")
+    with pytest.raises(reroot.InvalidInput, match="pass_at is for a trainer_log alone"):
+        reroot.diagnose(PATH, pass_at=0.5)
+
+
+def test_problems_without_a_judged_rollout_are_in_no_forecast_and_said() -> None:
+    family = HiddenPath(4, 4, 0.6, seed=0)
+    silent = [replace(family.problem(), reward=lambda output: None)]
+    done = reroot.diagnose(family, silent, budget_tokens=20_000).summary
+    assert (done["forecast"], done["remedies"]) == (None, [])
+    assert any("no judged rollout" in note for note in done["notes"])
+
+
+def test_a_judge_that_is_down_leaves_the_rest_and_says_so() -> None:
+    """More attempts than go on at once: after 16 failures in a row the others are not begun."""
+
+    def reward(output: reroot.Output) -> float:
+        raise RuntimeError("down")
+
+    family = HiddenPath(4, 4, 0.6, seed=0)
+    many = [replace(family.problem(), id=f"p{i}", reward=reward) for i in range(8)]
+    done = reroot.diagnose(family, many, budget_tokens=20_000, concurrency=8).summary
+    assert {p["cause"] for p in done["problems"]} <= {"judge-limited", "undetermined"}
+    assert any("the judge failed 16 times in a row" in note for note in done["notes"])
 
 
 def test_a_judge_that_fails_is_the_cause_and_loses_nothing() -> None:

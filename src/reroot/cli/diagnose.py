@@ -29,6 +29,7 @@ def diagnose(
     budget_tokens: int | None = None,
     remedy_tokens: int | None = None,
     trainer_log: Path | None = None,
+    pass_at: float | None = None,
     seed: int = 0,
     out: Path = Path("runs/why"),
     judge_timeout: float | None = None,
@@ -71,6 +72,7 @@ def diagnose(
         remedy_tokens: What a remedy may cost per problem, in tokens (default: 4·G·H).
         trainer_log: What a trainer has left: a folder of reroot train, TRL's trainer_state.json, its Parquet tables of
             completions, or JSONL of prompt, completion and reward; alone, it is diagnosed without a model.
+        pass_at: Reward from which a completion of such a log passes (default: 1).
         seed: Of problems and attempts.
         out: Folder for diagnosis.json, diagnosis.html and every attempt.
         judge_timeout: Seconds that one call of a judge may take (no limit).
@@ -106,6 +108,7 @@ def diagnose(
         budget_tokens=budget_tokens,
         remedy_tokens=remedy_tokens,
         trainer_log=trainer_log,
+        pass_at=pass_at,
         seed=seed,
         out=out,
         load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),

@@ -11,7 +11,7 @@ so that a session pays for the draws of both laws: a policy serves one session a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -185,13 +185,35 @@ async def pg_or(
     Raises:
         InvalidInput: when bound: a parameter is not what is expected.
     """
-    log = _Account(policy, objective, target, rate)
+    return await _trained(
+        _Account(policy, objective, target, rate),
+        rounds,
+        batch,
+        keep,
+        lambda n: _outcome_rounds(session, policy, n, own, proposals, base, explore),
+        lambda: session.spent.rewards,
+    )
+
+
+async def _trained(
+    log: _Account,
+    rounds: int,
+    batch: int,
+    keep: bool,
+    draw: Callable[[int], Awaitable[list[Credited | None]]],
+    paid: Callable[[], int],
+) -> Finding:
+    """Rounds until there are enough, the target is reached, or the budget ends.
+
+    Args:
+        draw: number of rounds → what each is rewarded for.
+        paid: oracle calls so far, the first column of the curve.
+    """
     log.begin()
     with suppress(BudgetExceeded):
         while log.rounds < rounds and not log.done:
-            n = min(batch, rounds - log.rounds)
-            found = await _outcome_rounds(session, policy, n, own, proposals, base, explore)
-            log.close(found, session.spent.rewards, keep)
+            found = await draw(min(batch, rounds - log.rounds))
+            log.close(found, paid(), keep)
     return log.finding()
 
 
@@ -308,14 +330,14 @@ async def pg_pr(
     Raises:
         InvalidInput: when bound: a parameter is not what is expected.
     """
-    log = _Account(policy, objective, target, rate)
-    log.begin()
-    with suppress(BudgetExceeded):
-        while log.rounds < rounds and not log.done:
-            n = min(batch, rounds - log.rounds)
-            found = await _process_rounds(session, policy, n, tries, base, explore)
-            log.close(found, session.spent.verifications, keep)
-    return log.finding()
+    return await _trained(
+        _Account(policy, objective, target, rate),
+        rounds,
+        batch,
+        keep,
+        lambda n: _process_rounds(session, policy, n, tries, base, explore),
+        lambda: session.spent.verifications,
+    )
 
 
 async def _process_rounds(

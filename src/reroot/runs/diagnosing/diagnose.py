@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..._version import __version__
 from ...access.attempt import Attempt
-from ...checks import check_int
+from ...checks import check_float, check_int
 from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, Ruling, rule
 from ...errors import InvalidInput, RunFolderError
@@ -21,7 +21,7 @@ from ..folder import CONFIG, RESULTS, read_json, write_json, write_table
 from ..models import DEFAULT_LOAD, Load
 from ..run import problems_digest
 from ..tables import attempts_table
-from ..workload import build_workload
+from ..workload import Workload, build_workload
 from .examination import Examination
 from .forecast import counts, forecast, pass_posterior, reach_of
 from .from_log import diagnose_log, shares
@@ -30,6 +30,8 @@ from .remedies import Remedies
 from .trainer_log import read_trainer_log
 
 DIAGNOSIS = "diagnosis.json"
+_BUDGET = {False: 200_000, True: 2_000_000}
+"""Tokens by default: of language models, and of exact families."""
 _LADDER = (
     "chosen/full",
     "chosen/logprob",
@@ -74,7 +76,7 @@ def diagnose(
     budget_tokens: int | None = None,
     remedy_tokens: int | None = None,
     trainer_log: str | Path | None = None,
-    pass_at: float = 1.0,
+    pass_at: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     load: Load = DEFAULT_LOAD,
@@ -97,7 +99,7 @@ def diagnose(
         budget_tokens: generated tokens in all (default: 200,000; exact families 2,000,000).
         remedy_tokens: B, what a remedy may cost per problem (default: 4·G·H).
         trainer_log: what a trainer has left (see ``trainer_log``); without a model it is all there is.
-        pass_at: reward from which a completion of that log passes.
+        pass_at: reward from which a completion of that log passes, where it is all there is (default: 1).
         seed: of problems and attempts.
         out: a folder to write and to resume from: ``diagnosis.json``, the attempts, results.parquet.
         load: how to load a language model.
@@ -113,58 +115,34 @@ def diagnose(
     """
     check_int("group", group, 2, 1024)
     check_int("per_step", per_step, 1)
+    check_int("seed", seed)
     log = None if trainer_log is None else read_trainer_log(trainer_log)
+    if pass_at is not None and (log is None or model is not None):
+        raise InvalidInput(
+            "pass_at is for a trainer_log alone: with a model its task's judge says it"
+        )
     if model is None:
         if log is None:
             raise InvalidInput("name a model, or a trainer_log")
-        summary = diagnose_log(log, group=group, per_step=per_step, pass_at=pass_at, seed=seed)
+        least = check_float("pass_at", 1.0 if pass_at is None else pass_at)
+        summary = diagnose_log(log, group=group, per_step=per_step, pass_at=least, seed=seed)
         return _kept(summary, out)
-    law, count = Sampling.parse(sampling), check_int("problems", problems, 1)
     tasks, given = _given(task)
+    count = check_int("problems", problems, 1) if given is None else given
     horizons = [] if horizon is None else [check_int("horizon", horizon, 1)]
-    work = build_workload(
-        model, tasks, horizons, 1, count if given is None else given, load, checked=False
-    )
-    family = not tasks and given is None
-    budget = check_int("budget_tokens", budget_tokens or (2_000_000 if family else 200_000), 1)
-    episodes = [e for cell in work.cells for e in cell.episodes]
-    granted = _granted(work.generator, grants, law)
-    config = {
-        "kind": "diagnose",
-        "version": __version__,
-        "model": work.model,
-        "generator": dict(work.generator.describe()),
-        "tasks": list(work.tasks),
-        "horizons": list(work.horizons),
-        "grants": str(granted),
-        "group": group,
-        "per_step": per_step,
-        "budget_tokens": budget,
-        "remedy_tokens": remedy_tokens,
-        "seed": check_int("seed", seed),
-        "problems": len(episodes),
-        "digest": problems_digest(e.problem for e in episodes),
-    }
+    work = build_workload(model, tasks, horizons, 1, count, load, checked=False)
+    budget = _BUDGET[not tasks and given is None] if budget_tokens is None else budget_tokens
+    config = _config(work, _granted(work.generator, grants, Sampling.parse(sampling)))
+    config |= {"group": group, "per_step": per_step, "seed": seed}
+    config |= {"budget_tokens": check_int("budget_tokens", budget, 1)}
+    if remedy_tokens is not None:
+        check_int("remedy_tokens", remedy_tokens, 1)
+    config |= {"remedy_tokens": remedy_tokens}
     how = Execution(concurrency, None, judge_timeout, keep_errors=True, judge_workers=judge_workers)
     with _folder(out, config, how) as folder:
-        found = Examination(
-            episodes,
-            work.generator,
-            granted,
-            group=group,
-            budget=budget,
-            remedy=remedy_tokens,
-            how=how,
-            folder=folder,
-            told=on_progress,
-            seed=seed,
-        )
-        found.run()
-        summary = {
-            **config,
-            "notes": [*work.notes, *found.notes],
-            **_summary(found, per_step, seed),
-        }
+        found = _examine(work, config, how, folder, on_progress)
+        told = _summary(found, per_step, seed)
+        summary = {**config, "notes": [*work.notes, *found.notes], **told}
         if log is not None:
             summary["trainer_log"] = log.to_json()
             summary["notes"] += log.findings()
@@ -173,6 +151,45 @@ def diagnose(
             write_table(folder.path / RESULTS, attempts_table([made[k] for k in sorted(made)]))
             write_json(folder.path / DIAGNOSIS, summary)
     return Diagnosis(summary, found.attempts, None if out is None else Path(out))
+
+
+def _config(work: Workload, granted: Contract) -> dict[str, Any]:
+    """What is examined: the identity of a folder, with the settings."""
+    episodes = [e for cell in work.cells for e in cell.episodes]
+    return {
+        "kind": "diagnose",
+        "version": __version__,
+        "model": work.model,
+        "generator": dict(work.generator.describe()),
+        "tasks": list(work.tasks),
+        "horizons": list(work.horizons),
+        "grants": str(granted),
+        "problems": len(episodes),
+        "digest": problems_digest(e.problem for e in episodes),
+    }
+
+
+def _examine(
+    work: Workload,
+    config: Mapping[str, Any],
+    how: Execution,
+    folder: RunFolder | None,
+    told: Callable[[str], object],
+) -> Examination:
+    found = Examination(
+        [e for cell in work.cells for e in cell.episodes],
+        work.generator,
+        Contract.parse(config["grants"]),
+        group=config["group"],
+        budget=config["budget_tokens"],
+        remedy=config["remedy_tokens"],
+        how=how,
+        folder=folder,
+        told=told,
+        seed=config["seed"],
+    )
+    found.run()
+    return found
 
 
 def _kept(summary: dict[str, Any], out: str | Path | None) -> Diagnosis:
@@ -213,6 +230,8 @@ def _granted(generator: Generator, grants: Contract | str | None, law: Sampling)
     wanted = [Contract.parse(x) for x in (_LADDER if grants is None else (grants,))]
     refused = ""
     for contract in (replace(c, sampling=law).resolved for c in wanted):
+        if not contract.report.draws:
+            raise InvalidInput(f"a diagnosis needs rollouts, and {contract} draws none")
         refused = generator.capabilities.refusal(contract)
         if refused is None:
             return contract
@@ -233,12 +252,14 @@ def _summary(found: Examination, per_step: int, seed: int) -> dict[str, Any]:
     judged = [p for p in found.patients if p.counted()]
     told: dict[str, Any] = {"tokens": found.spent, "shares": shares(rulings)}
     told["problems"] = [_problem(p, r) for p, r in zip(found.patients, rulings, strict=True)]
+    if len(judged) < len(found.patients):
+        left = len(found.patients) - len(judged)
+        found.notes.append(f"{left} problems have no judged rollout, and are in no forecast")
     if not judged:
         return {**told, "forecast": None, "remedies": []}
     draws = pass_posterior(judged, seed)
     told["forecast"] = forecast(judged, draws, group=found.group, per_step=per_step)
     if len(judged) < len(found.patients):
-        found.notes.append(f"{len(found.patients) - len(judged)} problems have no judged rollout")
         return {**told, "remedies": []}
     remedies = Remedies(found, draws, per_step=per_step, seed=seed)
     return {**told, "remedies": remedies.all()}

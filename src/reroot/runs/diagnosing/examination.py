@@ -24,7 +24,7 @@ from ...learners.verified import tokenwise_rejection
 from ...tasks.judges import check
 from ...tasks.self_check import self_check
 from ...types import Budget
-from ..attempts import Execution, RunFolder, make_attempts
+from ..attempts import JUDGE_DOWN, Execution, RunFolder, make_attempts
 from .patient import LOOK, WALK_TEST, Patient, group_test
 
 _MORE_ROOM = 4
@@ -80,7 +80,9 @@ class Examination:
         answers: Sequence[str] = (),
     ) -> None:
         test = group_test(group)
-        self.patients = [Patient(e, test, remedy or 4 * group * e.horizon) for e in episodes]
+        self.patients = [
+            Patient(e, test, 4 * group * e.horizon if remedy is None else remedy) for e in episodes
+        ]
         self.generator, self.group, self.budget, self.granted = generator, group, budget, granted
         self.spent, self.notes = 0, list[str]()
         self._how, self._folder, self._told, self._seed = how or Execution(), folder, told, seed
@@ -194,7 +196,7 @@ class Examination:
         made = self._make(
             shown, "forced", demonstration_law(), range(1), lambda p: p.episode.horizon
         )
-        for p, (attempt,) in made.items():
+        for p, attempt in _firsts(made):
             logs = attempt.metadata.get("logprobs")
             p.forced = None if logs is None else [-math.inf if x is None else x for x in logs]
 
@@ -220,7 +222,7 @@ class Examination:
             self.notes.append(f"no tokens are left for the reach of {len(able)} silent problems")
             return
         made = self._make(able, "reach", reach_clouds(), range(1), lambda p: each)
-        for p, (attempt,) in made.items():
+        for p, attempt in _firsts(made):
             p.clouds = attempt.metadata.get("log_estimates")
             p.stuck = attempt.metadata.get("stuck")
 
@@ -290,6 +292,11 @@ class Examination:
         found = {
             p: [self.attempts[j.key] for j in jobs[p] if j.key in self.attempts] for p in carried
         }
+        missing = sum(job.key not in self.attempts for p in carried for job in jobs[p])
+        if missing:
+            self.notes.append(
+                f"{phase}: the judge failed {JUDGE_DOWN} times in a row, so {missing} attempts were left"
+            )
         self._tell(f"{phase}: {sum(map(len, found.values()))} attempts")
         return found
 
@@ -311,3 +318,8 @@ class Examination:
             return True
         self.notes.append(f"{phase} was not tried: it needs {needed}, granted is {granted}")
         return False
+
+
+def _firsts(made: Mapping[Patient, Sequence[Attempt]]) -> list[tuple[Patient, Attempt]]:
+    """The attempt of each problem, where there is one: the judge may have been down."""
+    return [(patient, attempts[0]) for patient, attempts in made.items() if attempts]
