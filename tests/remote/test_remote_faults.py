@@ -253,3 +253,12 @@ def test_dollars_are_never_overspent(server: Server, folder: Path) -> None:
     remote.close()
     with pytest.raises(InvalidInput, match="price_in must be a finite number >= 0"):
         Remote(server.url, tokenizer=folder, price_in=-1.0)
+
+
+def test_idle_connections_are_given_up_before_servers_close_them() -> None:
+    """vLLM and SGLang run on uvicorn; a request on a connection that it is closing comes to nothing."""
+    import uvicorn
+
+    from reroot.generators.remote.wire import IDLE
+
+    assert uvicorn.Config(app=lambda: None).timeout_keep_alive / 2 >= IDLE

@@ -33,6 +33,10 @@ _BACKOFF = 0.25
 """Seconds before the second try; doubled, up to ``_MOST_BACKOFF``, and between half and all of it."""
 _MOST_BACKOFF = 8.0
 
+IDLE = 2.0
+"""Seconds after which an idle connection is not used again: servers close theirs (uvicorn and llama.cpp after 5),
+and a request that meets that is lost."""
+
 
 class Fault(BackendError):
     """A call that has no answer: the server failed, was busy, late or down. What it would say, nobody knows."""
@@ -118,7 +122,9 @@ class Wire:
         weakref.finalize(self, self.loop.stop)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx2.Timeout(patience.read, connect=patience.connect, pool=None)
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        limits = httpx2.Limits(
+            max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE
+        )
         self._transport = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
         self._client = httpx2.AsyncClient(
             base_url=url,
