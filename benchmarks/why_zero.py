@@ -1,9 +1,9 @@
 """The four cases of docs/why_zero.md on SmolLM2: diagnosed, trained a few steps, mended, diagnosed and trained again.
 
-    python benchmarks/why_zero.py [--case boxed] [--out runs/why-zero]
+    python benchmarks/why_zero.py [--only sums] [--out runs/why-zero]
 
-A line is added to docs/results/why-zero.jsonl for each case, before and after its remedy, as soon as it has been
-diagnosed and trained; lines that are there are not made again. The case that AdaBack solves is trained in benchmarks/curves.py.
+A line is added to docs/results/why-zero.jsonl for each as soon as it has been diagnosed and trained; lines that are
+there are not made again.
 """
 
 from __future__ import annotations
@@ -41,22 +41,17 @@ class Setting(NamedTuple):
     strategy: str = "root"
 
 
-CASES = {
-    "words": [
-        Setting("words.jsonl:max_tokens=40", True),
-        Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
-    ],
-    "boxed": [
-        Setting("sums.jsonl:answer=judge.py:behind_marks,max_tokens=32", True),
-        Setting("sums.jsonl:answer=number,max_tokens=32", True),
-    ],
-    "truncated": [
-        Setting("sums.jsonl:answer=number,max_tokens=4", True),
-        Setting("sums.jsonl:answer=number,max_tokens=32", True),
-    ],
-    "access": [Setting("copy", horizon=16)],
+_SUMS = "sums.jsonl:answer=number,max_tokens="
+SETTINGS = {
+    "words": Setting("words.jsonl:max_tokens=32", True),
+    "words-r3": Setting("words.jsonl:max_tokens=32", True, strategy="r3"),
+    "marks": Setting("sums.jsonl:answer=judge.py:behind_marks,max_tokens=24", True),
+    "truncated": Setting(f"{_SUMS}3", True),
+    "sums": Setting(f"{_SUMS}24", True),
+    "copy": Setting("copy", horizon=16),
 }
-"""Case → what was first, and what its remedy made of it."""
+"""Cases, and what their remedies made of them: ``words`` with demonstrations; ``marks`` with another judge
+and ``truncated`` with more room are both ``sums``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
 
 
 def words(count: int, seed: int) -> Iterator[dict[str, str]]:
@@ -160,35 +155,34 @@ def trained(setting: Setting, out: Path, problems: int, steps: int) -> dict[str,
     }
 
 
-def recorded() -> set[tuple[str, int]]:
-    """(case, stage) of the lines that are there."""
+def recorded() -> set[str]:
+    """Settings whose lines are there."""
     lines = RECORD.read_text(encoding="utf-8").splitlines() if RECORD.is_file() else []
-    return {(row["case"], row["stage"]) for row in map(json.loads, lines)}
+    return {row["name"] for row in map(json.loads, lines)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--problems", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--budget-tokens", type=int, default=60_000)
+    parser.add_argument("--only", action="append", choices=SETTINGS)
+    parser.add_argument("--problems", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--budget-tokens", type=int, default=16_000)
     parser.add_argument("--out", type=Path, default=Path("runs/why-zero"))
     chosen = parser.parse_args()
     files(chosen.out)
     os.chdir(chosen.out)
-    for case in chosen.case or CASES:
-        for stage, setting in enumerate(CASES[case]):
-            if (case, stage) in recorded():
-                continue
-            print(f"{case}, stage {stage}: {setting}", flush=True)
-            name = Path(f"{case}-{stage}")
-            row = {"case": case, "stage": stage, "setting": setting._asdict()}
-            row |= diagnosed(setting, name / "why", chosen.problems, chosen.budget_tokens)
-            if case != "access":
-                row["trained"] = trained(setting, name / "train", chosen.problems, chosen.steps)
-            with RECORD.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps({k: row.get(k) for k in ("causes", "trained")}), flush=True)
+    for name in chosen.only or SETTINGS:
+        if name in recorded():
+            continue
+        setting, folder = SETTINGS[name], Path(name)
+        print(f"{name}: {setting}", flush=True)
+        row = {"name": name, "setting": setting._asdict()}
+        row |= diagnosed(setting, folder / "why", chosen.problems, chosen.budget_tokens)
+        if name != "copy":
+            row["trained"] = trained(setting, folder / "train", chosen.problems, chosen.steps)
+        with RECORD.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps({k: row.get(k) for k in ("causes", "trained")}), flush=True)
 
 
 if __name__ == "__main__":
