@@ -156,7 +156,9 @@ class PrefixTree:
         return node
 
 
-def read_tree(path: Path, prompt_tokens: int = 0, output: Sequence[int] | None = None) -> PrefixTree:
+def read_tree(
+    path: Path, prompt_tokens: int = 0, output: Sequence[int] | None = None
+) -> PrefixTree:
     """The tree of a transcript file.
 
     Args:
@@ -268,7 +270,9 @@ class _Builder:
     def _lists(self, node: Node, reply: Reply, i: int, t: int) -> None:
         """What a reply says of the children of a prefix, drawn or not."""
         if reply.top_tokens is not None and reply.top_logprobs is not None:
-            for token, logprob in zip(reply.top_tokens[i, t], reply.top_logprobs[i, t], strict=True):
+            for token, logprob in zip(
+                reply.top_tokens[i, t], reply.top_logprobs[i, t], strict=True
+            ):
                 node.child(int(token)).logprob = float(logprob)
         if reply.laws is not None and not (i and reply.laws.strides[0] == 0):
             law = reply.laws[i, t]

@@ -157,6 +157,10 @@ class TextLog:
         self._known.problems[problem.id] = line
         self._waiting.append(line)
 
+    def name(self, tokens: Iterable[int]) -> None:
+        """Tokens that are kept somewhere: they get their texts."""
+        self._named.update(tokens)
+
     def transcript(self, lines: Iterable[dict[str, Any]]) -> None:
         """The lines of a transcript that is kept: the tokens that they name get their texts."""
         self._named.update(named_tokens(lines))
@@ -188,7 +192,9 @@ class TextLog:
             return
         new = sorted(self._named.difference(self._known.tokens))
         self._named.clear()
-        texts = {token: text for token in new if (text := _text(self._generator, (token,))) is not None}
+        texts = {
+            token: text for token in new if (text := _text(self._generator, (token,))) is not None
+        }
         if texts:
             self._known.tokens.update(texts)
             shown = {str(token): readable(text) for token, text in texts.items()}
@@ -268,6 +274,8 @@ def _pieces(generator: Generator, tokens: Sequence[int], between: str) -> list[s
     for i in range(1, len(tokens) + 1):
         text = whole if i == len(tokens) else _text(generator, tokens[:i]) or ""
         half = i < len(tokens) and (text.endswith("\ufffd") or not text.startswith(before))
-        pieces.append("" if half else text[len(before) :])  # half a character is said when it is whole
+        pieces.append(
+            "" if half else text[len(before) :]
+        )  # half a character is said when it is whole
         before = before if half else text
     return pieces
