@@ -53,8 +53,10 @@ def test_json_has_every_attempt_with_stable_keys(
     assert len(found) == 12 == len({line["id"] for line in found})
     for line in found:
         assert set(line) == KEYS
-        assert line["task"] == "hidden_path" and line["horizon"] == 3
-        assert line["prompt"] and line["answer"]
+        assert line["task"] == "hidden_path"
+        assert line["horizon"] == 3
+        assert line["prompt"]
+        assert line["answer"]
         assert "".join(line["pieces"]) == line["output"]
         assert Path(line["transcript"]).is_file()
         assert line["passed"] == (line["output"] == line["answer"])
@@ -75,7 +77,8 @@ def test_filters(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines(capsys, str(compared), "--learner", "best_of_n(n=4)")) == 3
     passed = lines(capsys, str(compared), "--passed")
     failed = lines(capsys, str(compared), "--failed")
-    assert len(passed) + len(failed) == 12 and all(line["passed"] for line in passed)
+    assert len(passed) + len(failed) == 12
+    assert all(line["passed"] for line in passed)
     assert lines(capsys, str(compared), "--error") == []
     reset = lines(capsys, str(compared), "--contract", "reset/sample")
     assert {line["learner"] for line in reset} == {line["learner"] for line in every} - {
@@ -97,7 +100,8 @@ def test_unknown_names_are_told_with_those_that_are_known(
     ):
         assert call("show", str(compared), option, "nonesuch") == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert "'nonesuch'" in said and known in said
+        assert "'nonesuch'" in said
+        assert known in said
     assert call("show", str(compared), "--search", "nowhere to be found") == 0
     assert "nothing found" in capsys.readouterr().out
     assert call("show", str(compared), "--failed", "--passed") == 2
@@ -126,7 +130,9 @@ def test_hostile_text_reaches_the_terminal_as_its_escape(
     play(one_rollout, task=task, out=tmp_path)
     assert call("show", str(tmp_path)) == 0
     said = capsys.readouterr().out
-    assert "\x1b[2J" not in said and "\x1b[31m" not in said and "\u202e" not in said
+    assert "\x1b[2J" not in said
+    assert "\x1b[31m" not in said
+    assert "\u202e" not in said
     assert "\\x1b[2J\\u202e</script>" in said
 
 
@@ -135,7 +141,8 @@ def test_old_folders_open_without_texts(tmp_path: Path, capsys: pytest.CaptureFi
     folder = write_fixture(tmp_path / "old", SMALL)
     assert call("show", str(folder), "--limit", "1") == 0
     said = capsys.readouterr().out
-    assert "before token texts were kept" in said and "token ids" in said
+    assert "before token texts were kept" in said
+    assert "token ids" in said
     found = lines(capsys, str(folder))
     assert len(found) == 2 * 3 * 8 * len(SMALL.learners)
     assert all(line["pieces"] is None and line["tokens"] and line["prompt"] for line in found)

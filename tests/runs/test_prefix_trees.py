@@ -74,14 +74,21 @@ def test_the_totals_are_the_account(tmp_path: Path) -> None:
 def test_what_oracles_said_and_what_was_returned(tmp_path: Path) -> None:
     attempt, found = built(tmp_path, everything, budget=Budget(tokens=2000))
     one, zero = found.find((1,)), found.find((0,))
-    assert one and one.verified is True and one.asked == [1, 5, 6]
-    assert zero and zero.verified is False
+    assert one
+    assert one.verified is True
+    assert one.asked == [1, 5, 6]
+    assert zero
+    assert zero.verified is False
     two = found.find((1, 2))
-    assert two and two.value == 2.0 and two.revealed and not found.root.revealed
+    assert two
+    assert two.value == 2.0
+    assert two.revealed
+    assert not found.root.revealed
     returned = [node.prefix for node in found.nodes() if node.returned]
     assert returned == [attempt.output.tokens[: i + 1] for i in range(len(attempt.output))]
     last = found.find(attempt.output.tokens)
-    assert last and last.reward == float(0 not in attempt.output.tokens)
+    assert last
+    assert last.reward == float(0 not in attempt.output.tokens)
 
 
 def test_probabilities_are_the_generators_law(tmp_path: Path) -> None:
@@ -97,13 +104,13 @@ def test_probabilities_are_the_generators_law(tmp_path: Path) -> None:
             right = base[node.token] - np.logaddexp.reduce(base)
             assert node.logprob == pytest.approx(right, abs=1e-9)
         law_at = found.find((1, 2))
-        assert (
-            law_at and len(law_at.children) == K
-        )  # a whole law of a small vocabulary is all there
+        assert law_at
+        assert len(law_at.children) == K
         total = sum(math.exp(c.logprob) for c in law_at.children.values() if c.logprob is not None)
         assert total == pytest.approx(1.0)
         unknown = found.find((1,))
-        assert unknown and any(child.logprob is None for child in unknown.children.values())
+        assert unknown
+        assert any(child.logprob is None for child in unknown.children.values())
 
 
 def test_counts_are_those_of_the_replies(tmp_path: Path) -> None:
@@ -137,7 +144,8 @@ def test_hidden_states_and_failing_judges_are_paid_as_the_session_pays(tmp_path:
     )
     assert attempt.error is None
     assert found.cost == attempt.cost
-    assert attempt.cost.verifications == 2 and attempt.cost.hidden_states == 2
+    assert attempt.cost.verifications == 2
+    assert attempt.cost.hidden_states == 2
 
 
 @pytest.mark.slow(3)

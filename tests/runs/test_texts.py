@@ -38,7 +38,7 @@ class Lettered(Tabular):
         return text
 
 
-def lettered() -> Lettered:
+def lettered() -> Tabular:
     return Lettered.random(K, H, seed=1, end=(END,))
 
 
@@ -59,7 +59,8 @@ def test_a_folder_holds_the_text_of_what_it_names(tmp_path: Path) -> None:
     assert {token: found.tokens[token] for token in (0, 1)} == {0: "a", 1: "\u00e9"}
     (attempt,) = attempts_of(tmp_path).values()
     pieces = found.pieces(attempt.key, attempt.output.tokens if attempt.output else ())
-    assert pieces is not None and "".join(pieces) == lettered().decode(attempt.output or ())
+    assert pieces is not None
+    assert "".join(pieces) == lettered().decode(attempt.output or ())
 
 
 def test_half_characters_are_said_when_they_are_whole(tmp_path: Path) -> None:
@@ -139,6 +140,8 @@ def test_a_verifier_is_not_charged_for_the_mark(tmp_path: Path) -> None:
 
     wrong = problem(verifier=verifier, reward=lambda output: 0.0)
     (attempt,) = play(returning(1, 0, 1, 1, 1), "chosen/sample", task=wrong, out=tmp_path)
-    assert attempt.cost.verifications == 0 and len(calls) <= 6
+    assert attempt.cost.verifications == 0
+    assert len(calls) <= 6
     (record,) = read_records(tmp_path).records
-    assert record.mark is not None and (record.mark.token, record.mark.by) == (1, "verifier")
+    assert record.mark is not None
+    assert (record.mark.token, record.mark.by) == (1, "verifier")

@@ -26,7 +26,9 @@ function plural(count, name) {
 }
 
 function costText(cost) {
-  const parts = Object.entries(cost || {}).map(([name, n]) => `${n.toLocaleString("en")} ${name.replace("_", " ")}`);
+  const one = (name) => (name === "queries" ? "query" : name.replace(/s$/, ""));
+  const parts = Object.entries(cost || {}).map(([name, n]) =>
+    `${n.toLocaleString("en")} ${(n === 1 ? one(name) : name).replace("_", " ")}`);
   return parts.join(", ") || "nothing";
 }
 
@@ -141,7 +143,7 @@ class TreeView {
   prefixText(node) {
     const parts = [];
     for (let i = node; i > 0; i = this.tree.parent[i]) parts.push(this.tree.text[i]);
-    const text = parts.reverse().join("");
+    const text = parts.reverse().join(this.tree.between);
     return node === 0 ? "∅" : node < 0 ? "(left out)" : JSON.stringify(text.length > 60 ? `…${text.slice(-60)}` : text);
   }
 
