@@ -14,7 +14,7 @@ function element(name, attributes, ...children) {
 }
 
 const RETURNED = 1, REVEALED = 2, ACCEPTED = 4, REJECTED = 8;
-const SIBLINGS = 60, FIRST_OPEN = 250;
+const SIBLINGS = 40, FIRST_OPEN = 120;
 
 function probability(logprob) {
   const p = Math.exp(logprob);
@@ -42,7 +42,7 @@ class TreeView {
     const order = (a, b) => (tree.flags[b] & RETURNED) - (tree.flags[a] & RETURNED)
       || tree.draws[b] - tree.draws[a] || (tree.logprob[b] ?? -1e9) - (tree.logprob[a] ?? -1e9);
     for (const list of this.children) if (list.length > 1) list.sort(order);
-    this.box = element("div", { class: "tree", tabindex: "0", role: "region", "aria-label": "Tree of prefixes" });
+    this.box = element("div", { class: "tree", tabindex: "0", role: "group", "aria-label": "Tree of prefixes" });
   }
 
   // A run of nodes of which each but the last has one child is one line.
@@ -82,7 +82,7 @@ class TreeView {
 
   line(chain) {
     const last = chain[chain.length - 1], t = this.tree, parts = [];
-    const shown = chain.length > 40 ? [...chain.slice(0, 39), last] : chain;
+    const shown = chain.length > 32 ? [...chain.slice(0, 31), last] : chain;
     for (const node of shown) {
       parts.push(this.token(node));
       if (node !== last && (t.flags[node] & (ACCEPTED | REJECTED))) {
