@@ -32,11 +32,9 @@ def test_killed_reported_and_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, here = tmp_path / "run", Path(__file__).parent
-    imports = "from pathlib import Path\nimport reroot.runs.summary, polars\n"
-    with Forks(
-        imports + "from test_killed_comparison import compare", (here, here.parent)
-    ) as forks:
-        forks.start(f"compare(Path({str(folder)!r}), wait=0.05)")
+    imports = "from pathlib import Path\nfrom test_killed_comparison import compare\n"
+    with Forks(f"{imports}import reroot.runs.summary, polars", (here, here.parent)) as forks:
+        forks.start(f"{imports}compare(Path({str(folder)!r}), wait=0.05)")
         seen = new_attempts(folder)
         while len(seen.lines) < 5 and forks.poll() is None:
             time.sleep(0.01)
