@@ -64,6 +64,6 @@ def test_a_block_that_fails_is_seen(
         "```python\n1 / 0\n```\n```sh\nfalse\n```\n```console\n$ reroot --version\n9.9\n```\n"
     )
     monkeypatch.setattr("docs_blocks.ROOT", tmp_path)
-    for block, error in zip(blocks_of(page), (ZeroDivisionError, Exception, AssertionError)):
+    for block, error in zip(blocks_of(page), (ZeroDivisionError, Exception, AssertionError), strict=True):
         with pytest.raises(error):
             run_block(block, {}, capsys)
