@@ -79,3 +79,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         flags=re.MULTILINE,
     )
     return markdown.replace("](../CONTRIBUTING.md", "](contributing.md")
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The search dialog of the theme has no name for screen readers."""
+    return output.replace(
+        'data-md-component="search" role="dialog"',
+        'data-md-component="search" role="dialog" aria-label="Search"',
+    )

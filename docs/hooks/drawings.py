@@ -154,8 +154,14 @@ def write_picture(path: Path) -> None:
     """The picture of the README: the same drawing in fixed colours, on paper of its own."""
     drawn = re.sub(r"var\(--(\w+)\)", lambda m: COLORS[m[1]][0], curves("copy"))
     head, _, rest = drawn.partition(">")
-    head = head if "xmlns=" in head else head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
-    path.write_text(f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n', encoding="utf-8")
+    head = (
+        head
+        if "xmlns=" in head
+        else head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
+    )
+    path.write_text(
+        f'{head}><rect width="100%" height="100%" fill="#ffffff"/>{rest}\n', encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
