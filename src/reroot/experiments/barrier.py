@@ -11,9 +11,9 @@ import numpy as np
 from ..access.transcript import transcript_text, weaken
 from ..diagnosis.intervals import clopper_pearson
 from ..limits import barrier_error, barrier_rollouts, barrier_tv
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import from_log
 from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
 from ..randomness import keyed_rng, stream_key
 from ..runs.enumerated import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..tasks.base import Problem

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..diagnosis.likelihood_quantile import explored, likelihood_quantile, token_likelihood_quantile
 from ..families.staircase import Staircase
+from ..pages.kit.cells import table_of
 from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
 from ..randomness import keyed_rng, stream_key
 from ..runs.run import run
 from ..training.likelihood_gradient import pg_or, pg_pr

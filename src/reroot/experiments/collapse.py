@@ -14,8 +14,8 @@ from ..access.session import Facts, Session
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import listing
-from ..pages.kit.table import table_of
 from ..runs.enumerated import (
     EnumeratedRun,
     enumerate_runs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..diagnosis.intervals import clopper_pearson
-from ..pages.kit.table import Html
+from ..pages.kit.cells import Html
 from .base import Check, Row
 from .formulas import at_most, inside
 

@@ -12,8 +12,8 @@ from .. import limits
 from ..access.learner import BoundLearner
 from ..families.decoy_path import DecoyPath
 from ..learners.registry import get_learner
+from ..pages.kit.cells import dot, table, table_of
 from ..pages.kit.formatting import from_log, quantity
-from ..pages.kit.table import dot, table, table_of
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import ask_all, guesses, root_plurality, root_reading

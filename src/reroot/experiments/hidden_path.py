@@ -13,9 +13,9 @@ from scipy import stats
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..learners.registry import get_learner
+from ..pages.kit.cells import Html, table_of
 from ..pages.kit.formatting import from_log
 from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
 from ..randomness import keyed_rng, stream_key
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, banded, rate

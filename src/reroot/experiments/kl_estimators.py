@@ -11,7 +11,7 @@ from ..generators.tabular import Tabular
 from ..objective.estimators import bias_table
 from ..objective.exact import gibbs_policy, gradient, kl, soft_values, value
 from ..objective.tree import Tree
-from ..pages.kit.table import table
+from ..pages.kit.cells import table
 from ..randomness import keyed_rng, stream_key
 from .base import Check, Experiment, Row, Setting, where
 

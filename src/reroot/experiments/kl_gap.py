@@ -11,8 +11,8 @@ import numpy as np
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
 from ..types import FloatArray
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, banded, rarely

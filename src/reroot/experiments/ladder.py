@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..generators.base import Generator
+from ..pages.kit.cells import dot, note, table, table_of
 from ..pages.kit.formatting import from_log, quantity
-from ..pages.kit.table import dot, note, table, table_of
 from ..runs.run import RunResult, run
 from ..types import CURRENCIES
 from .base import Check, Experiment, Row, Setting, where

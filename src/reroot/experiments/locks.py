@@ -13,8 +13,8 @@ from .. import limits
 from ..access.runner import Attempt
 from ..families.combination_lock import CombinationLock
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
 from ..randomness import stream_key
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where

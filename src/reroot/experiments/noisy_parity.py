@@ -11,9 +11,9 @@ from .. import limits
 from ..access.learner import BoundLearner
 from ..families.noisy_parity import NoisyParity, fidelity
 from ..learners.registry import get_learner
+from ..pages.kit.cells import Html, table_of
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, counted, rarely
 from .formulas import at_most, elimination_success, inside, likelihood_draws

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from ..pages.kit.cells import mark, prose, table
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import document
 from ..pages.kit.html import write_page as write
-from ..pages.kit.table import mark, prose, table
 from .base import Experiment
 from .runner import Reproduction, command
 from .suite import get_experiment

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..generators.lifted.rows import REDUCTIONS
-from ..pages.kit.table import table, table_of
+from ..pages.kit.cells import table, table_of
 from .base import Check, Experiment, Row, Setting, where
 from .measuring import by_kind, setting_of
 from .price_list_rows import (

@@ -10,9 +10,9 @@ from html import escape
 import numpy as np
 
 from .. import limits
+from ..pages.kit.cells import Html, table_of
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
 from . import waits
 from .base import Row, where
 from .plots import Axes, Line, plot

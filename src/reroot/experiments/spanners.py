@@ -13,9 +13,9 @@ from ..families.linear_optimum import LinearOptimum, Needle
 from ..families.rotated import Rotated
 from ..families.softmax_hard import SoftmaxHard
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import quantity
 from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
 from ..randomness import stream_key
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, where

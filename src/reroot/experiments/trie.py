@@ -11,7 +11,7 @@ from .. import limits
 from ..families.hidden_trie import HiddenTrie
 from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import found_leaves

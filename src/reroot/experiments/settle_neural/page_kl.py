@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
+from ...pages.kit.cells import Html, table_of
 from ...pages.kit.html import grid
-from ...pages.kit.table import Html, table_of
 from ..base import Row, where
 from ..plots import Axes, Line, plot
 from ..settle_rows import records

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...pages.kit.cells import Html, table_of
 from ...pages.kit.formatting import quantity
-from ...pages.kit.table import Html, table_of
 from .. import waits
 from ..base import Row, total, where
 from ..fits import Growth

@@ -10,10 +10,10 @@ from typing import Any
 from ...contract import Contract
 from ...runs.folder import read_json, write_json
 from ...types import CURRENCIES
+from ..kit.cells import Html, dot, facts, mark, note, prose, table, table_of
 from ..kit.contracts import SHORT, allowed
 from ..kit.formatting import listing, quantity, rounded
 from ..kit.html import document, figure, grid, legend, write_page
-from ..kit.table import Html, dot, facts, mark, note, prose, table, table_of
 from .chart import law_chart, law_legend
 from .formatting import (
     aimed_name,

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..kit.cells import MARKS, terminal_table
 from ..kit.formatting import plural
-from ..kit.table import MARKS, terminal_table
 from .formatting import aimed_name, cost_words, distance_words, how_words, methods_in_short
 
 _STYLES = {True: "green", False: "bold red", None: "dim"}

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..kit.cells import fitting, named, table, terminal_table, with_interval
 from ..kit.formatting import listing, percent, shares
-from ..kit.table import fitting, named, table, terminal_table, with_interval
 
 
 def macro_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:

@@ -10,6 +10,7 @@ from typing import Any
 from ...contract import Contract, Oracle
 from ...runs.compare import Comparison
 from ...runs.results import RunData
+from ..kit.cells import configuration, dot, facts, named, note, warning
 from ..kit.contracts import WHERE
 from ..kit.formatting import (
     at_horizon,
@@ -26,7 +27,6 @@ from ..kit.formatting import (
     verifier_warning,
 )
 from ..kit.html import document, write_page
-from ..kit.table import configuration, dot, facts, named, note, warning
 from . import sections, tables
 from .figures import series_of
 from .macro import macro_section

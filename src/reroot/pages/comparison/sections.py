@@ -8,10 +8,10 @@ from typing import Any
 
 from ...contract import Control
 from ...runs.results import RunData
+from ..kit.cells import dot, note
 from ..kit.contracts import PAYS
 from ..kit.formatting import at_horizon, clustered, from_log, rounded
 from ..kit.html import figure, grid, legend, line_swatch
-from ..kit.table import dot, note
 from . import figures, tables
 from .figures import Curve, Series
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from ...runs.results import RunData
 from ...types import CURRENCIES
+from ..kit.cells import Html, mark, named, note, table, table_of, with_interval
 from ..kit.contracts import SHORT
 from ..kit.formatting import (
     at_horizon,
@@ -23,7 +24,6 @@ from ..kit.formatting import (
     share,
     shares,
 )
-from ..kit.table import Html, mark, named, note, table, table_of, with_interval
 
 _LONGEST = 1500
 

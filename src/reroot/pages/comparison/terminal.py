@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..kit.cells import fitting
+from ..kit.cells import terminal_table as new_table
 from ..kit.formatting import (
     at_horizon,
     counting,
@@ -19,8 +21,6 @@ from ..kit.formatting import (
     unfinished,
     verifier_warning,
 )
-from ..kit.table import fitting
-from ..kit.table import terminal_table as new_table
 
 _LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
 _RARE = {"value": "E value estimate", "hidden": "H hidden states"}  # explained where they are used

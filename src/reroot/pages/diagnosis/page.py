@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..kit.cells import Html, configuration, facts, note, prose, table, table_of
 from ..kit.formatting import percent, plural, quantity, shares
 from ..kit.html import document, write_page
-from ..kit.table import Html, configuration, facts, note, prose, table, table_of
 from .words import MEANINGS, NEXT, headline, reach_words, tokens_words, where_lost
 
 PAGE = "diagnosis.html"

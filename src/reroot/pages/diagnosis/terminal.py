@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..kit.cells import terminal_table
 from ..kit.formatting import listing, percent, quantity, shares
-from ..kit.table import terminal_table
 from .words import NEXT, headline, tokens_words
 
 

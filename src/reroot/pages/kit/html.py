@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
-from pathlib import Path
 
-from ...errors import visible
-from ...runs.folder import write_atomically
-from .style import CSS
+from . import page
+from .page import write_page
+
+__all__ = ["document", "figure", "grid", "legend", "line_swatch", "write_page"]
 
 
 def figure(caption: str, drawing: str, items: Iterable[str] = ()) -> str:
@@ -35,20 +34,5 @@ def grid(drawings: Sequence[str]) -> str:
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """A self-contained page; whatever text is in it, no control or bidi character is."""
-    body = "\n".join(parts)
-    return visible(
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
-
-
-def write_page(path: Path, page: str) -> Path:
-    """Write a page, whole or not at all; its path.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    write_atomically(path, page)
-    return path
+    """The page around some parts of HTML."""
+    return page.document(title, "\n".join(parts))

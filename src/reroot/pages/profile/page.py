@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Report
+from ..kit.cells import Html, dot, facts, mark, prose, table, warning
 from ..kit.contracts import allowed
 from ..kit.formatting import plural, quantity
 from ..kit.html import document, write_page
-from ..kit.table import Html, dot, facts, mark, prose, table, warning
 from .settings import settings_section
 
 PAGE = "profile.html"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..kit.table import Html, note, prose, table
+from ..kit.cells import Html, note, prose, table
 
 _NEUTRAL = {
     "temperature": 1.0,

@@ -11,6 +11,7 @@ from ...contract import Contract
 from ...runs.suite import SuiteRun
 from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
+from ..kit.cells import facts, named, note, prose, table, table_of, warning, with_interval
 from ..kit.contracts import SHORT, allowed
 from ..kit.formatting import (
     counting,
@@ -25,7 +26,6 @@ from ..kit.formatting import (
     verifier_warning,
 )
 from ..kit.html import document, write_page
-from ..kit.table import facts, named, note, prose, table, table_of, warning, with_interval
 
 _MOST_NAMED = 3
 _AT = {"tokens": "equal tokens", "calls": "equal calls"}

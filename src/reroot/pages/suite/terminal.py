@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..kit.cells import terminal_table
 from ..kit.formatting import listing, percent, rounded
-from ..kit.table import terminal_table
 from .page import disagreements, errors, ordered, task_name
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RunFolderError
+from ..kit.cells import facts, named
 from ..kit.formatting import listing, percent, plural, points, quantity, rounded
 from ..kit.html import document, grid, legend, line_swatch, write_page
-from ..kit.table import facts, named
 from .data import (
     TAIL,
     Passes,

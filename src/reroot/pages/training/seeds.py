@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 from scipy import stats
 
+from ..kit.cells import note, table
 from ..kit.formatting import percent, quantity
-from ..kit.table import note, table
 from .data import last_passes
 from .figures import Series, variant
 from .tables import common_tokens

@@ -8,9 +8,9 @@ from html import escape
 from typing import Any
 
 from ...types import CURRENCIES
+from ..kit.cells import configuration, note, prose, table
 from ..kit.contracts import PAYS, may
 from ..kit.formatting import percent, points, quantity, rounded, share
-from ..kit.table import configuration, note, prose, table
 from .data import TAIL, Passes, TrainingRun, differing, last_passes, state
 from .figures import Series
 

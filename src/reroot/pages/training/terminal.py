@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..kit.cells import fitting, terminal_table
 from ..kit.formatting import listing, percent, points, quantity, rounded
-from ..kit.table import fitting, terminal_table
 from .data import TAIL, TrainingRun, labels, last_passes, model_of
 
 _LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
