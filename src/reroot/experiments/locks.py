@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..learners.registry import get_learner
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from ..randomness import stream_key
 from .base import Check, Experiment, Row, total, where
 from .fits import Growth, beside, growth
@@ -167,7 +168,7 @@ def _control(name: str) -> str:
     return str(get_learner(LADDERS[name][0]).requires.control)
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     sizes, noise = where(rows, kind="horizon"), where(rows, kind="noise")
     contexts = where(rows, kind="separation") or where(rows, kind="contexts")
     growing = Axes("layers H", "observations drawn", True, True, x_ticks=(1, 2, 3, 4, 6, 8))
@@ -197,7 +198,7 @@ def _show(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> str:
+def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> Table:
     shown: list[Row] = []
     for rows, x in ((sizes, "H"), (noise, "n")):
         for name in sorted({r["learner"] for r in rows}):
@@ -217,10 +218,10 @@ def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> str:
             )
     head = "learner | control | power | nats per step | AIC, exponential and power | smaller"
     cells = "{what} | {control} | {power} | {rate} | {aic} | {preferred}"
-    return table_of(head, cells, shown, text=2) if shown else ""
+    return table_of(head, cells, shown, text=2)
 
 
-def _rows_table(rows: Sequence[Row]) -> str:
+def _rows_table(rows: Sequence[Row]) -> Table:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for r in rows:
         groups[r["kind"], r["learner"], r["A"], r["G"], r["H"], r["n"]].append(r)
