@@ -47,5 +47,5 @@ def test_the_separation_holds_where_budgets_grow_and_only_there() -> None:
     assert [c.holds for c in separation_checks(rows_with(1.0))] == [True, True, True]
     assert [c.holds for c in separation_checks(rows_with(0.0))] == [True, True, False]
     assert [c.holds for c in separation_checks(rows_with(2.0))] == [True, True, False]
-    assert separation_table(rows_with(1.0)).count("<tr") == 7
+    assert len(separation_table(rows_with(1.0)).rows) == 6
     assert not list(separation_checks(rows_with(1.0)[:3]))

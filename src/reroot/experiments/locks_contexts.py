@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.table import Table
 from ..randomness import stream_key
 from .base import Check, Row, total, where
 from .fits import Growth, beside, growth
@@ -68,8 +69,8 @@ def _mean(rows: Sequence[Row], learner: str, H: int) -> float:
     return float(np.mean([r["budget"] for r in where(rows, learner=learner, H=H)]))
 
 
-def separation_table(rows: Sequence[Row]) -> str:
-    """The fits of draws and of N_p; empty without five sizes."""
+def separation_table(rows: Sequence[Row]) -> Table:
+    """The fits of draws and of N_p; no rows without five sizes."""
     shown: list[Row] = []
     for name, label in NAMES.items():
         for what, said in (("draws", "draws"), ("budget", "N_p")):
@@ -86,7 +87,7 @@ def separation_table(rows: Sequence[Row]) -> str:
                 )
     head = "G = A = 3 | power of H | nats a layer | AIC, exponential and power | smaller"
     cells = "{what} | {power} | {rate} | {aic} | {preferred}"
-    return table_of(head, cells, shown, text=1) if shown else ""
+    return table_of(head, cells, shown, text=1)
 
 
 def between(slope: float, interval: tuple[float, float]) -> str:
