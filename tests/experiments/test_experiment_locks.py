@@ -9,11 +9,12 @@ from scipy import stats
 from reroot.experiments.base import Row
 from reroot.experiments.fits import beside, growth
 from reroot.experiments.locks_contexts import separation_checks, separation_table
+from reroot.randomness import stream_key
 
 
 def test_the_interval_by_scatter_is_that_of_the_textbook() -> None:
     costs = {2: [3.0, 4.0], 3: [7.0], 5: [20.0, 35.0], 8: [90.0]}
-    line = growth(costs, (0,)).exponential
+    line = growth(costs, stream_key(0, "fit", "costs")).exponential
     x = [H for H, some in costs.items() for _ in some]
     known = stats.linregress(x, np.log(np.concatenate([*costs.values()])))
     away = known.stderr * stats.t.ppf(0.975, len(x) - 2)
