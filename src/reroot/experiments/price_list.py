@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..generators.lifted.rows import REDUCTIONS
+from ..generators.lifted.steps import REDUCTIONS
 from ..pages.kit.table import table, table_of
 from .base import Check, Experiment, Row, Setting, where
 from .measuring import by_kind, setting_of

@@ -19,7 +19,7 @@ from ..law import log_normalize
 from .place import Place
 
 
-def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
+def law_anchored(place: Place, first: Sequence[int] = (), lift: float | None = None) -> FloatArray:
     """From lists with processed bias, stably: 1 + ⌈(K - k)/r⌉ calls, r = min(b, k - 1).
 
     A plain call, then +B on r unseen tokens at a time; the top token a stays in the list:
@@ -28,6 +28,7 @@ def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
 
     Args:
         first: tokens to bias before all others, where only some are of interest.
+        lift: the bias, by default B.
 
     Raises:
         InvalidInput: lists of one token, or raw reports.
@@ -42,17 +43,18 @@ def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
             f"an anchor needs processed lists of two tokens or more without top-p, "
             f"got {place.held.interface}"
         )
+    up = bias.bound if lift is None else lift
     listed = _listed(place.ask())
     anchor, top = next(iter(listed.items()))
     gap = {token: tau * (value - top) for token, value in listed.items()}
     for batch in _batches(_unseen(place, gap, first), r):
-        listed = _listed(place.ask(bias=dict.fromkeys(batch, bias.bound)))
+        listed = _listed(place.ask(bias=dict.fromkeys(batch, up)))
         for token in batch:
             if token not in listed or anchor not in listed:
                 raise BackendError(
-                    f"a bias of {bias.bound:g} nats does not list token {token} beside the top token {anchor}"
+                    f"a bias of {up:g} nats does not list token {token} beside the top token {anchor}"
                 )
-            gap[token] = tau * (listed[token] - listed[anchor]) - bias.bound
+            gap[token] = tau * (listed[token] - listed[anchor]) - up
     law = np.array([gap[token] for token in range(place.vocab_size)])
     return law + top if place.held.sampling.is_base else log_normalize(law)
 
