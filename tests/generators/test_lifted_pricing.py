@@ -27,7 +27,7 @@ from reroot.generators.lifted.unmet import unmet_path
 from reroot.types import FloatArray
 
 SMALL = Sizes(8, 3, 0.7)
-PLACES = ("by_lists", "by_root", "by_draws", "tempering", "prefixes")
+PLACES = ("by_lists", "by_root", "together", "by_draws", "tempering", "prefixes")
 
 
 def test_every_row_names_a_function_or_a_control() -> None:
@@ -37,7 +37,7 @@ def test_every_row_names_a_function_or_a_control() -> None:
             assert any(callable(getattr(module, function, None)) for module in modules), row
 
 
-@pytest.mark.slow(20)
+@pytest.mark.slow(12)
 @pytest.mark.parametrize(
     "laws",
     [

@@ -139,8 +139,8 @@ def outputs_law(sampling: Sampling) -> dict[tuple[int, ...], float]:
     [
         ("T=2", "T=1"),
         ("T=1", "T=1,top_k=2"),
-        ("T=1", "T=1,top_p=0.6"),
-        ("T=1,top_k=3", "T=0.5,top_k=2,top_p=0.9"),
+        pytest.param("T=1", "T=1,top_p=0.6", marks=pytest.mark.slow(1)),
+        pytest.param("T=1,top_k=3", "T=0.5,top_k=2,top_p=0.9", marks=pytest.mark.slow(2)),
     ],
 )
 def test_outputs_by_rejection_follow_the_wanted_law(held: str, wanted: str) -> None:

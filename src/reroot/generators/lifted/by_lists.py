@@ -248,6 +248,29 @@ def law_from_scores(place: Place) -> FloatArray:
     return _log(law)
 
 
+def draw_by_scores(place: Place, log_bound: float, rng: np.random.Generator) -> int:
+    """One token by rejection of uniform proposals that are scored: K·e^bound expected scores.
+
+    Args:
+        log_bound: log of a bound on the largest probability, nats; 0 always holds.
+        rng: of proposals and acceptances.
+
+    Raises:
+        InvalidInput: a score is above the bound.
+        BackendError: nothing was accepted in the calls allowed.
+    """
+    for _ in range(place.held.most):
+        token = int(rng.integers(place.vocab_size))
+        reply = place.ask(forced=token)
+        assert reply.logprobs is not None
+        over = float(reply.logprobs[0, 0]) - log_bound
+        if over > 1e-9:
+            raise InvalidInput(f"log P({token}) is {over:.3g} nats above the bound {log_bound:.6g}")
+        if rng.random() < math.exp(over):
+            return token
+    raise BackendError(f"no token was accepted in {place.held.most:,} scores")
+
+
 def _listed(reply: Reply) -> dict[int, float]:
     """Token → reported log-probability, most likely first; impossible tokens left out."""
     if reply.top_tokens is None or reply.top_logprobs is None:

@@ -34,6 +34,7 @@ from .pricing import InterfacePrice, Never, interface_price
 from .rows import greedy, laws_of, whole
 from .sizes import Sizes
 from .tempering import draw_kept, draw_retempered, retempered
+from .together import law_from_ids_together
 from .told import Told, told_by, told_of
 
 _ALREADY = {"coarsen", "waiting", "passing", "redrawing", "walking", "forcing"}  # done by ``Place``
@@ -57,7 +58,7 @@ class Lifted(ByPrefix):
         epsilon: ε: total variation of laws from counts, nats of gaps by bisection and of biased counts.
         gap: R, for bisection: at least the largest log-odds; by default the bound of the bias.
         by: the reduction to use in place of the one that makes laws by a bias: ``fewest`` calls where that is not
-            the stable one, ``masks``, ``image``, or ``bans`` for longer lists.
+            the stable one, ``masks``, ``image``, ``bans`` for longer lists, or ``together``: b tokens bisected at once.
         image: (K, d), W where logits are W·h; with it ``by`` is ``image``.
         log_bound: for outputs by rejection: log of a bound on the ratio of the wanted probability of an output
             to the held one, nats; by default the one that holds for all laws, which there is not
@@ -96,7 +97,7 @@ class Lifted(ByPrefix):
             raise InvalidInput(f"this cannot be lifted: {found}")
         if self._by is not None:
             width = 0 if image is None else image.shape[1]
-            found = replaced(found, self._by, generator.vocab_size, width)
+            found = replaced(found, self._by, sizes, width)
         self._price = found
         self._serves = found.wants.contract
         self._before = generator.physical()
@@ -220,6 +221,7 @@ class Lifted(ByPrefix):
             "collecting": lambda: law_by_collecting(place),
             "counts": lambda: law_by_counts(place, counts),
             "biased counts": lambda: law_by_biased_counts(place, per_token),
+            "together": lambda: law_from_ids_together(place, self._gap, epsilon),
             "masks": lambda: law_from_masks(place),
             "constant bias": lambda: law_by_constant_bias(place, self._along(place)),
             "lifting": lambda: law_by_lifting(place, self._gap, epsilon),

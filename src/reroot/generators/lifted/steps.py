@@ -72,6 +72,7 @@ REDUCTIONS: dict[str, str] = {
     "masks": "law_from_masks",
     "image": "law_from_image",
     "bans": "longer_list",
+    "together": "law_from_ids_together",
     "lifting": "law_by_lifting",
 }
 """Row → the function, in this package, that serves it."""

@@ -161,18 +161,6 @@ def flat_tail(ids: Sequence[int], listed: FloatArray, vocab_size: int) -> FloatA
     return log_normalize(law)
 
 
-def truncation_diameter(least: float, vocab_size: int, kept: int) -> float:
-    """Largest TV between two laws of which top-k sampling shows the same: nq/(1 + nq).
-
-    Args:
-        least: q, the least probability that is kept, after renormalization.
-        vocab_size: K.
-        kept: tokens that are kept, n = K - kept are not.
-    """
-    scaled = (vocab_size - kept) * least
-    return scaled / (1 + scaled)
-
-
 def _tail(listed: FloatArray, vocab_size: int) -> tuple[int, float, float]:
     """(n, m, c): how many tokens are not listed, their mass, the least listed probability."""
     p = np.exp(listed)
