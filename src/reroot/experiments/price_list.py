@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from ..generators.lifted.steps import REDUCTIONS
-from ..pages.kit.table import table, table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.table import Part, Table, columns
 from .base import Check, Experiment, Row, Setting, where
 from .measuring import by_kind, setting_of
 from .price_list_rows import (
@@ -99,7 +100,7 @@ def _agrees(row: Row) -> bool:
     return abs(row["price"] - stated) <= tolerance
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     laws = table_of(
         "held | reduction | K | k | b | price, calls | measured | TV",
         "{has} | {row} | {K} | {k} | {b} | {price:,.0f} | {calls:,} | {tv:.1e}",
@@ -110,7 +111,7 @@ def _show(rows: Sequence[Row]) -> list[str]:
         {**r, "what": r.get("row") or r["control"], "size": r.get("at") or r.get("u"), "left": abs(r["mean"] - r["price"]) / max(r["se"], 1e-12) if r["se"] else 0.0}
         for r in _means(rows)
     ]  # fmt: skip
-    parts = [
+    parts: list[Part] = [
         "<h3>Laws out of weaker reports</h3>",
         laws,
         "<h3>Draws out of draws, and prefixes</h3>",
@@ -152,7 +153,7 @@ def _counts(rows: Sequence[Row]) -> str:
     return f"<p>{len(rows)} interfaces, {len(cells):,} ordered pairs: {said}.</p>"
 
 
-def _kinds(rows: Sequence[Row]) -> str:
+def _kinds(rows: Sequence[Row]) -> Table:
     """Held laws against wanted laws, with and without bias: how often which answer, all controls and reports together."""
     counts: dict[str, dict[str, list[str]]] = {}
     for r in rows:
@@ -161,7 +162,7 @@ def _kinds(rows: Sequence[Row]) -> str:
             inner.setdefault(_law_of(wanted), []).append(cell)
     names = list(counts)
     body = [[name, *(_shares(counts[name][other]) for other in names)] for name in names]
-    return table(["held \\ wanted", *(f"<small>{name}</small>" for name in names)], body)
+    return Table(columns(" | ".join(["held \\ wanted", *names])), body, style="dense")
 
 
 def _law_of(interface: str) -> str:
@@ -175,10 +176,10 @@ def _shares(cells: list[str]) -> str:
     return " ".join(f"{sign} {100 * n / len(cells):.0f}" for sign, n in found if n)
 
 
-def _matrix(rows: Sequence[Row]) -> str:
+def _matrix(rows: Sequence[Row]) -> Table:
     """Held interfaces against wanted ones, one sign each."""
-    head = ["held \\ wanted", *(f"<small>{name}</small>" for name in rows[0]["wants"])]
-    return table(head, [[r["has"], *(_SIGNS[c] for c in r["cells"])] for r in rows])
+    heads = columns(" | ".join(["held \\ wanted", *rows[0]["wants"]]))
+    return Table(heads, [[r["has"], *(_SIGNS[c] for c in r["cells"])] for r in rows], style="dense")
 
 
 _law = setting_of("law", "row K k b", spread=1.0, B=30.0)
