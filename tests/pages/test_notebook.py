@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reroot.certify.methods import cases_of
 
 import reroot
 from html_checks import Reader
 from reroot import Contract, Problem
-from reroot.certify import cases_of, certify
+from reroot.certify import Certificate, cases_of
 from reroot.families import HiddenPath
 from reroot.pages.notebook import Progress, html_of
 
@@ -79,9 +79,35 @@ def test_hostile_text_is_shown_and_does_nothing() -> None:
     assert len(repr(problem)) < 200
 
 
-@pytest.mark.slow(1)
 def test_a_certificate() -> None:
-    found = certify(cases_of("best_of_n")[0])
+    case = cases_of("best_of_n")[0]
+    found = Certificate(case, {}, {"tokens": 4.0}, 0, holds=True)
     assert repr(found).startswith("Certificate(best_of_n")
     assert repr(found).endswith("enumerated: holds)")
-    assert found.case.states in found._repr_html_()
+    assert case.states in found._repr_html_().replace("&#x27;", "'")
+    assert "4 tokens" in found._repr_html_()
+
+
+def masked(text: str) -> str:
+    """Without seconds and folders."""
+    return re.sub(r"'/[^']*'|[\d.]+ s\b", "…", text)
+
+
+@pytest.mark.slow(15)
+def test_the_example_notebook_shows_what_it_shows_when_it_is_run(tmp_path: Path) -> None:
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    pytest.importorskip("ipykernel")
+    file = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
+    assert file.stat().st_size < 200_000
+    kept = nbformat.read(file, as_version=4)
+    run = copy.deepcopy(kept)
+    nbclient.NotebookClient(
+        run, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+
+    def texts(notebook: Any) -> list[str]:
+        outputs = [o for c in notebook.cells for o in c.get("outputs", ())]
+        return [masked(o.get("text") or o["data"]["text/plain"]) for o in outputs]
+
+    assert len(texts(kept)) == 6
+    assert texts(run) == texts(kept)

@@ -36,6 +36,9 @@ _STYLE = (
 _MOST = 8
 """Attempts of a run that are shown."""
 
+_WORTH = 30.0
+"""Seconds from which an estimate is told."""
+
 _AGAIN = 0.5
 """Seconds between two lines of progress."""
 
@@ -186,7 +189,7 @@ class Progress:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._show(f"{self._line()}, {time.monotonic() - self._since:.1f} s")
+        self._show(self._line(f", {time.monotonic() - self._since:.1f} s"))
 
     def _start(self, total: int, done: int) -> None:
         self._total, self._done = total, done
@@ -200,13 +203,14 @@ class Progress:
             self._show(self._line())
 
     def _estimated(self, estimate: Estimate) -> None:
-        self._estimate = str(estimate)
-        self._show(self._line())
+        if estimate.seconds.high >= _WORTH:
+            self._estimate = str(estimate)
+            self._show(self._line())
 
-    def _line(self) -> str:
+    def _line(self, end: str = "") -> str:
         counts = f"{self._done:,} of {plural(self._total, 'attempt')}, {self._passed:,} passed"
         told = f"\n{self._estimate}" if self._estimate else ""
-        return f"{counts}, {self._tokens:,} tokens{told}"
+        return f"{counts}, {self._tokens:,} tokens{end}{told}"
 
     def _show(self, text: str) -> None:
         self._said = time.monotonic()
