@@ -185,8 +185,8 @@ def split_integers(text: str) -> list[int]:
 def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool = False) -> None:
     """Print the tables of a comparison, or its summary as JSON, and write its page."""
     from ..pages import terminal_table
-    from ..pages.comparison.macro import macro_table
     from ..pages.comparison.page import write_report
+    from ..pages.comparison.terminal import macro_screen
 
     if json:
         print_json(comparison.summary)
@@ -195,7 +195,7 @@ def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool =
             console.say(note)
         console.print(terminal_table(comparison.summary, console.width))
     if macro:
-        console.print(macro_table(comparison.summary, console.width))
+        console.print(macro_screen(comparison.summary, console.width))
     say_page(comparison.folder, lambda: write_report(comparison))
 
 

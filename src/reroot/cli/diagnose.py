@@ -150,7 +150,7 @@ def tell_diagnosis(summary: dict[str, Any]) -> None:
     """Print a diagnosis on one screen."""
     from ..pages.diagnosis.terminal import diagnosis_screen
 
-    console.print(diagnosis_screen(summary))
+    console.print(diagnosis_screen(summary, console.width))
 
 
 def tell_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ results.parquet  the journal as a table, rewritten atomically
 usage.jsonl      what each process that worked on it has computed
 inflight/        messages of attempts that have not finished
 transcripts/     messages of finished attempts, when transcripts are kept
+texts.jsonl      the text beside the token ids of all of this (``texts``)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
+from .texts import TextLog
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,6 +86,7 @@ class RunFolder(JournalFolder):
 
     Attributes:
         messages: of attempts that have not finished.
+        texts: what is asked and said, as text.
 
     Raises:
         RunFolderError: see ``JournalFolder``.
@@ -94,7 +97,10 @@ class RunFolder(JournalFolder):
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
         super().__init__(path, config, _key, parts, attempt_from_json)
         kept = self.path / "transcripts" if self._how.transcripts else None
-        self.messages = InFlight(self.path / "inflight", kept, self._safe)
+        self.texts = TextLog(self.path, self._safe)
+        self.messages = InFlight(
+            self.path / "inflight", kept, self._safe, told=self.texts.transcript
+        )
         self._unwritten: list[bytes] = []
         self._writing = 0
         self._next_flush = 0.0
@@ -123,6 +129,7 @@ class RunFolder(JournalFolder):
 
     def _load(self) -> None:
         super()._load()
+        self.texts.load()
         keep = self._how.keep_errors
         self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
 
@@ -136,11 +143,13 @@ class RunFolder(JournalFolder):
             self._usage_file.sync()
         finally:
             self._usage_file.close()
+            self.texts.close()
             super().__exit__(*raised)
 
     def record(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk after ``flush``."""
         self._unwritten.append(sealed(attempt_to_json(attempt)))
+        self.texts.attempt(attempt)
         self.lines[attempt.key] = attempt
 
     def flush(self) -> None:
@@ -148,6 +157,7 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
+            self.texts.flush()
             self.messages.flush()
         finally:
             if unwritten:
@@ -223,6 +233,8 @@ def make_attempts(
     """
     found = {} if folder is None else folder.attempts
     left = list(jobs) if folder is None else folder.left(jobs)
+    if folder is not None:
+        folder.texts.know(jobs, generator, folder.attempts)
     raised: list[BaseException] = []
     failed_judges, at_once = 0, isinstance(generator, ConcurrentGenerator)
     before, started = generator.physical(), time.perf_counter()
