@@ -168,7 +168,7 @@ def test_the_command_writes_every_table_and_says_where(
     names = {"runs", "settings", "pass_rates", "differences", "costs", "cells"}
     assert {p.stem for p in (tmp_path / "csv").iterdir()} == names
     assert {p.stem for p in (tmp_path / "tex").iterdir()} == names
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "Difference of pass rates in points" in shown
     assert "Settings that differ" in page.read_text()
     before = page.read_bytes()
