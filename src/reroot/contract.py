@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
-from .errors import InvalidInput, nearest
+from .errors import InvalidInput, Shown, nearest
 from .specs import check_text, parse_settings
 
 _Named = TypeVar("_Named", bound=enum.Enum)
@@ -295,8 +295,8 @@ class Oracle(enum.Enum):
         return _member(cls, "an oracle", text)
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
+@dataclass(frozen=True, slots=True, repr=False)
+class Contract(Shown):
     """What a learner may ask: control, report, sampling law and oracles.
 
     The same type states what a learner *requires* and what a session *grants*; a learner may be
@@ -392,6 +392,9 @@ class Contract:
         oracles = "".join(f"+{o}" for o in Oracle if o in self.oracles)
         law = f"@{self.sampling}" if self.sampling is not None else ""
         return f"{self.control}/{self.report}{oracles}{law}"
+
+    def __repr__(self) -> str:
+        return f"Contract({str(self)!r})"
 
     @classmethod
     def parse(cls, text: Contract | str) -> Contract:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import unicodedata
 from collections.abc import Iterable
@@ -116,3 +117,12 @@ def need(group: str, *packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"this needs {', '.join(missing)}: pip install 'reroot[{group}]'")
+
+
+class Shown:
+    """What a notebook shows as HTML. Who draws it, a page, builds on all there is, so it is found by name."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return importlib.import_module("reroot.pages.notebook").html_of(self)

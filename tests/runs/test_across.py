@@ -137,10 +137,14 @@ def coverage(rng: np.random.Generator, trials: int, correlated: bool) -> float:
 
 
 @pytest.mark.slow(4)
-@pytest.mark.parametrize("correlated", [True, False])
-def test_the_intervals_hold_as_often_as_they_say(correlated: bool) -> None:
-    """95 % nominal over 400 trials: below 92 % would be three standard errors off."""
-    assert coverage(np.random.default_rng(11), 400, correlated) >= 0.92
+@pytest.mark.parametrize(
+    ("correlated", "trials", "least"), [(True, 400, 0.917), (False, 80, 0.877)]
+)
+def test_the_intervals_hold_as_often_as_they_say(
+    correlated: bool, trials: int, least: float
+) -> None:
+    """95 % nominal; ``least`` is three standard errors below."""
+    assert coverage(np.random.default_rng(11), trials, correlated) >= least
 
 
 def test_independent_differences_in_closed_form() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from ..access.learner import BoundLearner
 from ..access.runner import Attempt
 from ..contract import Contract, Control, Report, Sampling
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Shown
 from ..runs.run import run
 from ..testing import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..types import CURRENCIES
@@ -50,8 +50,8 @@ class Distances:
         return cls(*(measure(found, law) for measure in measures))
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Shown):
     """What was found about a case.
 
     Attributes:
@@ -85,6 +85,10 @@ class Certificate:
     def how(self) -> str:
         """``"enumerated"``, ``"per step"``, ``"weighted"`` or ``"sampled"``."""
         return self.case.how
+
+    def __repr__(self) -> str:
+        said = {None: "nothing stated", True: "holds", False: "fails"}[self.holds]
+        return f"Certificate({self.case.learner.label}, {self.case.states!r}, {self.how}: {said})"
 
 
 def certify(case: Case) -> Certificate:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import RunFolderError
 from ..runs.folder import read_config
 from .comparison.terminal import terminal_table
+from .notebook import Progress
 
-__all__ = ["report", "terminal_table"]
+if TYPE_CHECKING:
+    from ..runs.compare import Comparison
+    from .kit.table import Table
+
+__all__ = ["Progress", "report", "tables", "terminal_table"]
+
+
+def tables(comparison: Comparison) -> dict[str, Table]:
+    """Every table of a comparison by name, to be had as HTML, Markdown, CSV, LaTeX, JSON and in a terminal."""
+    from .across.single import tables_of
+
+    return tables_of(comparison.summary)
 
 
 def report(folder: str | Path) -> Path:

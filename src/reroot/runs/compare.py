@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..access.runner import Attempt, Job
 from ..checks import check_float
 from ..contract import Contract
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Shown
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Shown):
     """A comparison.
 
     Attributes:
@@ -54,6 +54,13 @@ class Comparison:
     attempts: tuple[Attempt, ...] = ()
     planned: int | None = None
     estimate: Estimate | None = None
+
+    def __repr__(self) -> str:
+        done, planned = self.data.made
+        kinds = [v["kind"] for v in self.summary.get("verdicts", ()) if v["main"]]
+        model, tasks = self.data.config.get("model"), ", ".join(self.data.tasks)
+        said = f"{done:,} of {planned:,} attempts; {'; '.join(kinds)}; {str(self.folder)!r}"
+        return f"Comparison({model} on {tasks}: {said})"
 
     @property
     def results(self) -> pl.DataFrame:

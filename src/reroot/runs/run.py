@@ -17,7 +17,7 @@ from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job
 from ..checks import check_int
 from ..contract import Contract
-from ..errors import AccessDenied, InvalidInput
+from ..errors import AccessDenied, InvalidInput, Shown
 from ..generators.base import Generator
 from ..learners import get_learner
 from ..tasks.base import Problem
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunResult(Shown):
     """The attempts of a run, in the order of the problems.
 
     Attributes:
@@ -61,6 +61,12 @@ class RunResult:
     def usd(self) -> float | None:
         """US dollars that ``cost`` comes to, if tokens have prices."""
         return None if self.prices is None else float(self.prices.usd(self.cost))
+
+    def __repr__(self) -> str:
+        passed = sum(a.passed for a in self.attempts)
+        learners = ", ".join(dict.fromkeys(a.learner for a in self.attempts))
+        tokens = f"{self.cost.tokens:,} tokens"
+        return f"RunResult({learners}: {passed} of {len(self.attempts)} passed, {tokens})"
 
     def to_frame(self) -> pl.DataFrame:
         """One row per attempt, as in ``results.parquet``."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..checks import check_int
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Shown
 from ..types import Chat, Output, as_tokens
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ MOST = 1_000_000_000
 """Tokens of an output, or units of a horizon."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+@dataclass(frozen=True, slots=True, repr=False)
+class Problem(Shown):
     """One prompt with its judge.
 
     Reward, verifier and value function may be ``async def``: they are awaited together, on one event
@@ -111,6 +111,13 @@ class Problem:
             raise InvalidInput(f"{at}: pass_at must be a finite number, got {self.pass_at!r}")
         if not isinstance(self.answer, str):
             raise InvalidInput(f"{at}: answer must be text, got {self.answer!r}")
+
+    def __repr__(self) -> str:
+        shown = repr(self.prompt)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
+        more = [n for n in ("verifier", "demonstration", "value") if getattr(self, n) is not None]
+        has = f", with {' and '.join(more)}" if more else ""
+        return f"Problem({self.id!r}, {shown}, max_tokens={self.max_tokens}{has})"
 
 
 class Task(Protocol):

@@ -62,17 +62,22 @@ def to_tensorboard(run: Logged, place: str) -> str:
 def to_wandb(run: Logged, place: str) -> str:
     """A run of a project; offline unless ``WANDB_MODE`` says otherwise, then ``wandb sync FOLDER`` uploads it."""
     wandb = _imported("wandb", "wandb", "reroot[track]")
+    if wandb.run is not None:
+        raise InvalidInput("a run of wandb is going on in this process; finish it first")
     mode = os.environ.get("WANDB_MODE", "offline")
     settings = wandb.Settings(console="off", silent=True)
-    with wandb.init(
-        project=place, name=run.name, config=dict(run.config), mode=mode, settings=settings
-    ) as made:
-        for step, numbers in run.scalars:
-            made.log(numbers, step=step)
-        for name, table in run.tables.items():
-            columns, rows = _columns(table)
-            made.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
-        return str(Path(made.dir).parent)
+    try:
+        with wandb.init(
+            project=place, name=run.name, config=dict(run.config), mode=mode, settings=settings
+        ) as made:
+            for step, numbers in run.scalars:
+                made.log(numbers, step=step)
+            for name, table in run.tables.items():
+                columns, rows = _columns(table)
+                made.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
+            return str(Path(made.dir).parent)
+    finally:
+        wandb.teardown()  # its service writes on after a run has finished; this waits for it
 
 
 def to_trackio(run: Logged, place: str) -> str:
