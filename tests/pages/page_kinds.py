@@ -17,7 +17,9 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def comparison(folder: Path) -> str:
-    return report(write_fixture(folder, replace(SMALL, horizons=(2, 4)))).read_text(encoding="utf-8")
+    return report(write_fixture(folder, replace(SMALL, horizons=(2, 4)))).read_text(
+        encoding="utf-8"
+    )
 
 
 def training(folder: Path) -> str:

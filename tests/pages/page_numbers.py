@@ -45,9 +45,7 @@ def numbers(page: str) -> dict[str, Any]:
     reader = Numbers()
     reader.feed(page)
     squeeze = re.compile(r"\s+")
-    tables = [
-        [[squeeze.sub("", cell) for cell in row] for row in table] for table in reader.tables
-    ]
+    tables = [[[squeeze.sub("", cell) for cell in row] for row in table] for table in reader.tables]
     texts = [squeeze.sub("", text) for text in reader.texts]
     return {"tables": tables, "texts": texts, "drawn": sorted(map(drawn, figures(page)))}
 
@@ -61,6 +59,10 @@ def drawn(svg: str) -> str:
     """A digest of the coordinates and texts of a drawing, the names of its parts left out."""
     paths = re.findall(r'\bd="([^"]*)"', svg)
     uses = re.findall(r'\b[xy]="([^"]*)"', svg)
-    texts = [squeezed for t in re.findall(r"<text[^>]*>(.*?)</text>", svg, re.DOTALL) if (squeezed := "".join(t.split()))]
+    texts = [
+        squeezed
+        for t in re.findall(r"<text[^>]*>(.*?)</text>", svg, re.DOTALL)
+        if (squeezed := "".join(t.split()))
+    ]
     told = "|".join([*("".join(p.split()) for p in paths), *uses, *texts])
     return hashlib.sha256(told.encode()).hexdigest()[:12]

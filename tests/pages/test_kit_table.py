@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from html_checks import Reader
 from reroot.pages.kit.cells import table_of
 from reroot.pages.kit.markup import Html

@@ -56,7 +56,7 @@ def plain(text: str) -> str:
     """
     if not isinstance(text, Html):
         return text
-    text = re.sub(r'<(svg|span class="key").*?</(svg|span)>', "", text, flags=re.DOTALL)
+    text = re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
     text = re.sub(r"<br ?/?>|</(p|li|div|dt|dd)>", "\n", text)
     text = re.sub(r"<su([pb])>", lambda m: "^" if m[1] == "p" else "_", text)
     return unescape(re.sub(r"<[^>]*>", "", text)).strip("\n")

@@ -140,7 +140,7 @@ def _adapt(svg: str, name: str, description: str) -> str:
 
 
 def swatch(tone: object, style: int, *, line: bool = True, hollow: bool = False) -> Html:
-    """The line and marker of a series in a legend, as characters."""
+    """The line and marker of a series in a legend, drawn by the style sheet."""
     glyph = _GLYPHS[style % len(MARKERS)][hollow]
     return line_swatch(tone, style if line else None, glyph)
 
@@ -148,9 +148,8 @@ def swatch(tone: object, style: int, *, line: bool = True, hollow: bool = False)
 def line_swatch(tone: object, dash: int | None = 0, glyph: str = "") -> Html:
     """A line of a legend, and what lies on it."""
     line = "" if dash is None else f'<i class="dash{dash % len(DASHES)}"></i>'
-    return Html(
-        f'<span class="key" style="color: var(--{tone})" aria-hidden="true">{line}{glyph}</span>'
-    )
+    look = f'style="color: var(--{tone})" data-mark="{glyph}" aria-hidden="true"'
+    return Html(f'<span class="key" {look}>{line}</span>')
 
 
 def band(text: str, tone: object = "muted") -> Html:
