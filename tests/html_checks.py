@@ -15,7 +15,7 @@ class Reader(HTMLParser):
         self._open = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.outside += [v for k, v in attrs if k in ("src", "href") and v]
+        self.outside += [v for k, v in attrs if k in ("src", "href") and v and v[0] != "#"]
         if tag == "table":
             self.tables.append([])
         elif tag == "tr":

@@ -60,7 +60,7 @@ def test_it_stands_alone_and_is_escaped(tmp_path: Path) -> None:
     checker.feed(text)
     assert checker.open == []
     assert "script" not in checker.tags
-    assert checker.links == []
+    assert [x for x in checker.links if not x.startswith("#")] == []
     assert "\u202e" not in text
     assert "prefers-color-scheme: dark" in text
 

@@ -181,7 +181,7 @@ def test_terminal_table(full: tuple[Path, dict[str, Any]]) -> None:
     text = printed(summary, 100)
     assert "running_sum, horizon 8: root-start access is the limit" in text
     passed = cell(summary, "running_sum", 8, "tokenwise_rejection")["passed"]
-    assert re.search(rf"tokenwise_rejection  V .* {100 * passed / 24:.0f} ", text)
+    assert re.search(rf"tokenwise_rejection +V .* {100 * passed / 24:.0f} ", text)
     assert "Budget per attempt: 25,000 tokens. 8 problems x 3 seeds" in text
     assert "Other horizons: 6:" in text
     assert "95 % interval, by horizon" in text

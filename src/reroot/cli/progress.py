@@ -63,7 +63,7 @@ def _shown(what: str, waiting: str) -> Iterator[_Shown]:
         return
     progress = _Bar(
         TextColumn(what, style="bold", markup=False),
-        BarColumn(bar_width=None),
+        BarColumn(bar_width=max(4, min(40, shown.width - 44))),  # what numbers leave
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("left"),

@@ -88,9 +88,7 @@ def next_cut(cuts: Mapping[int, tuple[int, int]], length: int) -> int | None:
     known = [(k, np.log((c + 0.5) / (n + 1.0))) for k, (c, n) in sorted(cuts.items())]
     known.append((length, 0.0))
     falls = [
-        (after - before, -(a + b))
-        for (a, before), (b, after) in pairwise(known)
-        if b - a >= 2
+        (after - before, -(a + b)) for (a, before), (b, after) in pairwise(known) if b - a >= 2
     ]
     return -max(falls)[1] // 2 if falls else None
 

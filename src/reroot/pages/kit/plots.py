@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = {
-    "root": ("#d55e00", "#ff8c42"),
+    "root": ("#b85000", "#ff8c42"),
     "episode": ("#7a5c00", "#c9a53a"),
-    "visited": ("#a8519a", "#e296d6"),
-    "reset": ("#0072b2", "#5cb8f2"),
-    "chosen": ("#00896b", "#35d0a4"),
-    "heat": ("#d9a400", "#a67c00"),
+    "visited": ("#9c4a8f", "#e296d6"),
+    "reset": ("#0068a3", "#5cb8f2"),
+    "chosen": ("#00775d", "#35d0a4"),
+    "heat": ("#8a6900", "#a67c00"),
     "ink": ("#1c1c1e", "#ececee"),
-    "muted": ("#6b6b70", "#a0a0a8"),
+    "muted": ("#65656a", "#a0a0a8"),
     "line": ("#dededf", "#3a3a3f"),
     "paper": ("#fffffe", "#161618"),
 }
 """Name → colour on a light page (as drawn) and on a dark one. The control colours come from
-the Okabe-Ito palette, darkened where needed for contrast on white."""
+the Okabe-Ito palette, darkened until text in them is read on a panel (contrast 4.5)."""
 
 MARKERS = ("o", "s", "D", "P", "X", "v", "^", "*", "<", ">")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (0, (3, 1.5)))
@@ -140,7 +140,7 @@ def _adapt(svg: str, name: str, description: str) -> str:
 
 
 def swatch(tone: object, style: int, *, line: bool = True, hollow: bool = False) -> Html:
-    """The line and marker of a series in a legend, as characters."""
+    """The line and marker of a series in a legend, drawn by the style sheet."""
     glyph = _GLYPHS[style % len(MARKERS)][hollow]
     return line_swatch(tone, style if line else None, glyph)
 
@@ -148,9 +148,8 @@ def swatch(tone: object, style: int, *, line: bool = True, hollow: bool = False)
 def line_swatch(tone: object, dash: int | None = 0, glyph: str = "") -> Html:
     """A line of a legend, and what lies on it."""
     line = "" if dash is None else f'<i class="dash{dash % len(DASHES)}"></i>'
-    return Html(
-        f'<span class="key" style="color: var(--{tone})" aria-hidden="true">{line}{glyph}</span>'
-    )
+    look = f'style="color: var(--{tone})" data-mark="{glyph}" aria-hidden="true"'
+    return Html(f'<span class="key" {look}>{line}</span>')
 
 
 def band(text: str, tone: object = "muted") -> Html:

@@ -59,6 +59,7 @@ figcaption {{ color: var(--ink); font-weight: 600; margin-bottom: .3rem; }}
   gap: .1rem 1.1rem; }}
 .legend li {{ display: flex; align-items: center; gap: .4rem; overflow-wrap: anywhere; }}
 .key {{ position: relative; flex: none; display: inline-block; min-width: 32px; line-height: 1; text-align: center; margin-right: .4em; }}
+.key::after {{ content: attr(data-mark); }} .key:not(:has(i)) {{ min-width: 1em; }}
 .key i {{ position: absolute; left: 0; right: 0; top: 50%; border-top: 2px solid; }}
 .key .dash1, .key .dash3 {{ border-top-style: dashed; }} .key .dash2, .key .dash4 {{ border-top-style: dotted; }}
 .dot {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; background: var(--muted); }}

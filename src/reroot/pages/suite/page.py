@@ -30,7 +30,7 @@ def write_suite_page(run: SuiteRun) -> Path:
 
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
-    groups = [group for group in summary["groups"]]
+    groups = summary["groups"]
     return kit.render(
         f"reroot compare: {summary['suite']} methods on {summary['model']}",
         "suite/page.html",
