@@ -212,19 +212,11 @@ def pit(law: FirstSignal, step: int | None, seed: int, most: int = _MOST_STEPS) 
 # ---- recorded runs of SmolLM2 ---------------------------------------------------------------------
 
 SMOLLM2 = {
-    "increment": ("increment", 3, (0, 1, 2), "curves-increment"),
     "increment-tuning": ("increment", 2, (0,), "curves-increment-tuning"),
     "copy-tuning": ("copy", 6, (0,), "curves-copy-tuning"),
-    "copy": ("copy", 16, (0, 1, 2), "curves-copy"),
+    "increment": ("increment", 3, (0, 1, 2), "curves-increment"),
 }
 """Name → task, horizon, seeds and record of what ``benchmarks/curves.py`` has trained."""
-
-_ARMS = {
-    "r3": "demonstration prefixes (R3)",
-    "adaback": "AdaBack",
-    "verified": "verifier-guided prefixes",
-    "plurality": "own plurality prefixes",
-}
 
 
 def smollm2_runs() -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -237,18 +229,19 @@ def smollm2_runs() -> Iterator[tuple[str, Callable[[], Row]]]:
 
 
 def smollm2_row(task: str, horizon: int, seed: int, record: str) -> Row:
-    """One diagnosis, and all recorded runs on its problems."""
+    """One diagnosis from 16 rollouts of 16 problems, and the recorded root runs on all 64 of that seed."""
     from reroot.tasks.registry import get_task
 
     problems = list(get_task(task).problems(horizon, 64, seed))
-    looked = problems[:: 4 if horizon > 8 else 2]
+    looked = problems[::4]
     out = Path("runs") / "forecasts" / f"{task}-{horizon}-{seed}"
     found = reroot.diagnose(
         "smollm2",
         looked,
         group=8,
         per_step=4,
-        budget_tokens=60_000,
+        grants="root/sample",
+        budget_tokens=sum(16 * p.max_tokens for p in looked),
         seed=seed,
         out=out,
         on_progress=lambda line: print(f"  {line}", flush=True),
@@ -270,10 +263,6 @@ def smollm2_row(task: str, horizon: int, seed: int, record: str) -> Row:
             key = stream_key(seed, "forecasts", run.folder.name)[0] >> 1
             one["pit"] = pit(law, step, key, most=len(silent))
             row["runs"][run.folder.name] = one
-        else:
-            told = next(r for r in found["remedies"] if r["name"] == _ARMS[run.arm])
-            spent = None if signal is None else int(run.steps[signal]["tokens"])
-            row["remedies"][run.folder.name] = [told["tokens"], spent]
     return row
 
 
@@ -288,7 +277,7 @@ _NEURAL = {
 
 
 def neural_runs() -> Iterator[tuple[str, Callable[[], Row]]]:
-    for horizon in (4, 6, 8, 10, 12, 16, 20, 22, 32):
+    for horizon in (16, 4, 12, 32, 8, 20, 10, 6, 22):
         yield f"neural/running_parity/{horizon}", lambda h=horizon: neural_row(h)
 
 
@@ -360,7 +349,7 @@ def table() -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     for name in REMEDIES:
-        short = {v: k for k, v in (_ARMS | _NEURAL).items()}.get(name, name)
+        short = {v: k for k, v in _NEURAL.items()}.get(name, name)
         told = [
             x
             for r in rows

@@ -110,7 +110,12 @@ def _forecast(found: Mapping[str, Any]) -> str:
     ]
     of = plural(found["per_step"], "group")
     length = quantity(found["tokens_per_rollout"])
-    said = note(f"Median and 95 % of the wait, with {of} per step and {length} tokens per rollout.")
+    run = found["zero_variance_prediction"]
+    said = note(
+        f"Median and 95 % of the wait, with {of} per step and {length} tokens per rollout. In {run['groups']} groups of "
+        f"{found['group']}, one of each problem, an untrained policy will see {shares(run['these'])} % of zero variance, "
+        f"and {shares(run['others'])} % in as many of other problems like these (95 %)."
+    )
     return f"<h2>What a trainer will see from the root</h2>{table(head, rows)}{said}"
 
 
