@@ -333,11 +333,12 @@ class Contract:
     def resolved(self) -> Contract:
         """This contract as a grant: with no sampling law named, draws are at temperature 1.
 
-        Root-start ARGMAX reports are greedy rollouts: those of the law at temperature 0.
+        Where ARGMAX reports show nothing but greedy rollouts, from the root and in passes, which draw,
+        they are those of the law at temperature 0: at any other such a grant would permit no question.
         """
         if self.sampling is not None:
             return self
-        greedy = self.control == Control.ROOT and self.report.kind == _Kind.ARGMAX
+        greedy = self.control <= Control.EPISODE and self.report.kind == _Kind.ARGMAX
         return replace(self, sampling=Sampling(0.0 if greedy else 1.0))
 
     def with_oracles(self, oracles: Iterable[Oracle]) -> Contract:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rules import HORIZON, TREE, VOCAB, desk_for, put
 
-from reroot import AccessDenied, Contract, Control, Prefix, Query, Report
+from reroot import AccessDenied, Contract, Control, Prefix, Query, Report, Sampling
 from reroot.access.gate import Gate
 from reroot.access.session import Ask
 from toys import Failing
@@ -70,8 +70,24 @@ def test_looks_without_a_draw_and_scores_are_no_passes() -> None:
     assert refused(gate, draw(*here, report=Report.ARGMAX(1)))
     assert refused(gate, Query(Prefix(here), 1, None, Report.LOGPROB, (0,)))
     assert not refused(gate, draw(*here, report=Report.FULL))
-    greedy = desk_for(Contract.parse("episode/argmax(1)@T=0"))
-    assert not refused(greedy, draw(report=Report.ARGMAX(1)))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_passes_of_argmax_reports_are_greedy_rollouts_and_no_more(k: int) -> None:
+    """episode/argmax(k) grants what root/argmax(k) does: at temperature 1 it would grant nothing."""
+    report = Report.ARGMAX(k)
+    root, passes = (Contract.parse(f"{at}/{report}").resolved for at in ("root", "episode"))
+    assert root < passes
+    assert passes.sampling == Sampling(0.0)
+    for contract in (root, passes):
+        gate = desk_for(contract)
+        (reply,) = put(gate, [Query(report=report)])  # type: ignore[misc]
+        seen = reply.outputs()[0].tokens
+        for prefix in ((), seen[:1], ((seen[0] + 1) % VOCAB,)):
+            assert refused(gate, draw(*prefix, report=report))
+    steering = desk_for(Contract.parse("episode/sample@T=0"))
+    assert not refused(steering, draw())
+    assert refused(desk_for(Contract.parse(f"episode/{report}@T=1")), Query(report=report))
 
 
 def test_rollouts_are_always_permitted_and_leave_no_pass() -> None:

@@ -27,6 +27,7 @@ from reroot.generators.lifted.by_draws import (
     logprobs_by_bias,
     logprobs_by_search,
 )
+from reroot.generators.lifted.certificates import truncation_diameter
 from reroot.generators.lifted.tempering import (
     draw_kept,
     draw_retempered,
@@ -37,7 +38,6 @@ from reroot.generators.lifted.tempering import (
     normalizer_interval,
     power_coin,
     retempered,
-    truncation_diameter,
 )
 from reroot.types import FloatArray
 

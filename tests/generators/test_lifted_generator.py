@@ -12,8 +12,9 @@ from scipy import stats
 from reroot import InvalidInput, Report, Sampling
 from reroot.generators import Request, Tabular
 from reroot.generators.lifted import Bias, Exactness, Held, Lifted, LogitServer, Narrowed, Never
+from reroot.generators.lifted.by_root import draw_output
 from reroot.generators.lifted.pricing import interface_price
-from reroot.generators.lifted.tempering import biased_law, draw_biased, draw_output
+from reroot.generators.lifted.tempering import biased_law, draw_biased
 from reroot.randomness import stream_key
 from reroot.testing import check_generator
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_served_is_refused_with_the_pair(serves: str, to: str) ->
 
 def test_outputs_by_rejection_by_enumeration() -> None:
     """P_τ(y)·min(1, ratio/bound) is P(y)/bound at every y, and the price is the bound."""
-    tau, sampling = 2.0, Sampling(2.0)
+    sampling = Sampling(2.0)
     hot = [TREE.answer([Request((), u, 1, 1, Report.FULL, sampling)])[0] for u in PREFIXES]
     assert all(reply.laws is not None for reply in hot)
     law = dict(TREE.enumerate_outputs())
@@ -143,11 +144,11 @@ def test_outputs_by_rejection_by_enumeration() -> None:
     assert max(abs(accepted[y] / total - math.exp(law[y])) for y in law) <= 1e-12
     held = Held(Narrowed(TREE, "root/full@T=2"))
     rng = np.random.default_rng(0)
-    drawn = [draw_output(held, (), tau, bound + 1e-12, rng) for _ in range(100)]
+    drawn = [draw_output(held, (), Sampling(), bound + 1e-12, rng, (0, i)) for i in range(100)]
     assert abs(held.used.calls / 100 - math.exp(bound)) <= 4.5 * math.exp(bound) / 10
-    assert all(y in law for y in drawn)
+    assert all(y.tokens in law for y in drawn)
     with pytest.raises(InvalidInput, match="above"):
-        [draw_output(held, (), tau, 0.01, rng) for _ in range(50)]
+        [draw_output(held, (), Sampling(), 0.01, rng, (1, i)) for i in range(50)]
 
 
 def test_biased_draws_by_rejection() -> None:

@@ -169,8 +169,11 @@ class PrefixRules:
 
     def _pass(self, query: Query, gone: Counter[bytes]) -> tuple[bool, bytes | None]:
         """Whether the query begins passes or goes on with some, and where those stood."""
-        if query.forced is not None or not self._draws(query):
-            return False, None
+        if query.forced is not None or not query.report.draws:
+            return (
+                False,
+                None,
+            )  # a pass is drawn: modes, which are the same at any temperature, are none
         if not query.prefix.tokens:
             return True, None
         left = None if self._passes is None else self._passes.place(query, gone)
@@ -253,7 +256,7 @@ class PrefixRules:
         if query.forced is not None:
             return
         drawn = self._draws(query)
-        if self._passes is not None and drawn:
+        if self._passes is not None and query.report.draws:
             self._passes.arrived(query, reply)
         if reply.tokens.shape[1] > 1:
             self._unread.append(_Paths(query, reply, drawn))

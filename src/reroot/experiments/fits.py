@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from ..errors import InvalidInput
 from ..randomness import Key, keyed_rng
@@ -24,6 +25,7 @@ class Line:
         low, high: interval of the slope, by resampling the runs at each x.
         residual: root mean square of the residuals, nats.
         aic, bic: information criteria under normal residuals; smaller is better.
+        error: standard error of the slope by the residuals, with ``freedom`` degrees of freedom.
     """
 
     intercept: float
@@ -33,6 +35,16 @@ class Line:
     residual: float
     aic: float
     bic: float
+    error: float
+    freedom: int
+
+    def scattered(self, level: float = 0.95) -> tuple[float, float]:
+        """The interval of the slope by the scatter about the line (Student's t): wider than ``low`` …
+        ``high`` where there are few runs at each x, or the line is not the law."""
+        if self.freedom < 1:
+            return -math.inf, math.inf
+        away = self.error * float(special.stdtrit(self.freedom, (1 + level) / 2))
+        return self.slope - away, self.slope + away
 
     def at(self, x: float) -> float:
         """N at x: e^(a + b·x)."""
@@ -122,7 +134,20 @@ def _line(x: FloatArray, logs: Sequence[FloatArray], means: FloatArray, level: f
     n = int(sizes.sum())
     fit = n * math.log(max(squares / n, 1e-300))
     criteria = fit + 2 * 3, fit + 3 * math.log(n)  # three parameters: a, the slope, the variance
-    return Line(intercept, slope, float(low), float(high), math.sqrt(squares / n), *criteria)
+    spread = float((sizes * (x - (sizes * x).sum() / n) ** 2).sum())
+    error = math.sqrt(squares / max(n - 2, 1) / spread)
+    residual = math.sqrt(squares / n)
+    return Line(intercept, slope, float(low), float(high), residual, *criteria, error, n - 2)
+
+
+def beside(slope: float, interval: tuple[float, float], stated: float) -> str:
+    """A measured exponent, its interval, and how far that is from the exponent that is stated."""
+    low, high = interval
+    found = f"{slope:.2f} ({low:.2f} to {high:.2f}), stated {stated:.2f}"
+    if low <= stated <= high:
+        return found
+    off = low - stated if stated < low else stated - high
+    return f"{found}, {off:.2f} {'below' if stated < low else 'above'} the interval"
 
 
 def geometric_score(wait: int | None, before: int, chance: float, uniform: float) -> float:

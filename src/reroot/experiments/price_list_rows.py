@@ -12,20 +12,22 @@ from ..generators.law import log_normalize
 from ..generators.lifted import (
     Bias,
     Held,
+    InterfacePrice,
     LogitServer,
     Narrowed,
     Never,
     by_draws,
     by_lists,
     formulas,
-    interface_prices,
     lattice,
     prefixes,
+    settled,
     tempering,
 )
 from ..generators.lifted.pairs import half_reach, text_prefixes, told_apart
 from ..generators.lifted.place import Place
 from ..generators.lifted.sizes import Sizes
+from ..generators.lifted.together import law_from_ids_together
 from ..generators.tabular import Tabular
 from ..limits.barrier import barrier_tv
 from ..randomness import keyed_rng, stream_key
@@ -69,6 +71,11 @@ def law_rows(s: Setting) -> list[Row]:
             lambda place: by_lists.law_from_ids(place, gap, epsilon),
             formulas.bisection_calls(K, gap, epsilon),
         ),
+        "together": (
+            "chosen/argmax(1)",
+            lambda place: law_from_ids_together(place, gap, epsilon),
+            formulas.bisection_floor(K, gap, epsilon, b),
+        ),
         "image": (
             f"chosen/topk({k})",
             lambda place: by_lists.law_from_image(place, image),
@@ -83,7 +90,7 @@ def law_rows(s: Setting) -> list[Row]:
         {
             "has": str(held.interface),
             "tv": 0.5 * float(np.abs(np.exp(law) - p).sum()),
-            "bound": math.tanh(epsilon / 2) if s["row"] == "bisection" else 1e-10,
+            "bound": math.tanh(epsilon / 2) if s["row"] in ("bisection", "together") else 1e-10,
             "calls": held.used.calls,
             "price": float(price),
         }
@@ -317,18 +324,25 @@ def matrix_rows(s: Setting) -> list[Row]:
     sizes = Sizes(8, 3, 0.7)
     rows: list[Row] = []
     for has in nodes:
-        found = interface_prices(has, nodes, sizes)
-        cells = ["never" if isinstance(one, Never) else str(one.exactness) for one in found]
+        found = settled(has, nodes, sizes)
+        cells = [_cell(one) for one in found]
         least = min((one.pair.tv for one in found if isinstance(one, Never)), default=1.0)
-        used = {step.row for one in found if not isinstance(one, Never) for step in one.paid}
+        used = {step.row for one in found if isinstance(one, InterfacePrice) for step in one.paid}
         rows.append(
             {
                 "has": str(has),
                 "wants": [str(one) for one in nodes],
                 "cells": cells,
                 "never": cells.count("never"),
+                "open": cells.count("open"),
                 "least_tv": least,
                 "rows": sorted(used),
             }
         )
     return rows
+
+
+def _cell(one: InterfacePrice | Never | None) -> str:
+    if one is None:
+        return "open"
+    return "never" if isinstance(one, Never) else str(one.exactness)

@@ -20,7 +20,7 @@ from ..pages.kit.table import Part
 from ..randomness import stream_key
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, where
-from .fits import Growth, growth
+from .fits import Growth, beside, growth
 from .measuring import by_kind, setting_of
 from .plots import Axes, Line, plot
 from .spanners_xpo import xpo_like
@@ -167,8 +167,10 @@ def _sizes(rows: Sequence[Row]) -> list[int]:
     return sorted({r["size"] for r in rows})
 
 
-def _slope(fit: Growth) -> str:
+def _slope(fit: Growth, stated: float | None = None) -> str:
     line = fit.polynomial
+    if stated is not None:
+        return beside(line.slope, (line.low, line.high), stated)
     return f"{line.slope:.2f} ({line.low:.2f} to {line.high:.2f})"
 
 
@@ -201,27 +203,27 @@ def _length_checks(rows: Sequence[Row]) -> Iterator[Check]:
     yield Check(
         "SpannerSampling: rollouts grow like C_cov (exponent 1)",
         0.9 <= comp.polynomial.slope <= 1.1,
-        f"exponent {_slope(comp)}",
+        f"exponent {_slope(comp, 1.0)}",
     )
     data = _fit(whole, "coverage", "rewards")
     yield Check(
         "… and its rewards do not (exponent 0)",
         abs(data.polynomial.slope) <= 0.15,
-        f"exponent {_slope(data)}",
+        f"exponent {_slope(data, 0.0)}",
     )
     for arm, name in (("uniform", "pairs of P"), ("rejection", "rejection with rewards")):
         fit = _fit(where(rows, arm=arm), "coverage", "rewards")
         yield Check(
             f"{name}: rewards grow like C_cov (exponent 1, within 0.3)",
             _meets(fit, 0.7, 1.3),
-            f"exponent {_slope(fit)}",
+            f"exponent {_slope(fit, 1.0)}",
         )
     known = where(rows, arm="xpo")
     paid, read = _fit(known, "coverage", "rewards"), _fit(known, "coverage", "outputs")
     yield Check(
         "XPO-like, features of all outputs known: few rewards (exponent 0), and reads all outputs (exponent 1, within 0.3)",
         abs(paid.polynomial.slope) <= 0.25 and _meets(read, 0.7, 1.3),
-        f"exponents {_slope(paid)} and {_slope(read)}; worst gap {max(r['gap'] for r in known):.1e}",
+        f"exponents {_slope(paid, 0.0)} and {_slope(read, 1.0)}; worst gap {max(r['gap'] for r in known):.1e}",
     )
     steps, paid = _fit(token, "H", "tokens"), _fit(token, "H", "rewards")
     yield Check(
@@ -253,7 +255,7 @@ def _error_checks(rows: Sequence[Row]) -> Iterator[Check]:
         yield Check(
             f"{name}: the gap falls like 1/T_data (exponent −1, within 0.4)",
             _meets(fit, -1.4, -0.6),
-            f"exponent {_slope(fit)}; T_comp grows like T_data^{comp.polynomial.slope:.2f}",
+            f"exponent {_slope(fit, -1.0)}; T_comp grows like T_data^{comp.polynomial.slope:.2f}",
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,8 @@ from ..tasks.base import Problem
 from ..types import FloatArray, IntArray, Output, Reply
 
 Tokens = tuple[int, ...]
+Judge = Callable[[Output], object]
+"""A member's verifier."""
 _MOST_STORED = 1 << 17
 _SUM = 1e-9  # most that given weights may miss 1 by
 
@@ -101,6 +104,33 @@ class Composed(IntegerGenerator):
         """The members' problems."""
         return [cast("_Posed", member).problem() for member in self.members]
 
+    def _posed(
+        self,
+        id: str | None,
+        reward: Callable[[Output], float],
+        verifier: Callable[[Sequence[Judge], Output], bool],
+        **shown: Any,
+    ) -> Problem:
+        """The task whose outputs are judged by all members' judges; it has a verifier where all have one.
+
+        Args:
+            id: ``None``: ``label``.
+            reward: of an output.
+            verifier: (the members' verifiers, output) → whether it can become right.
+            shown: further fields of the problem: its demonstration, answer, uniqueness.
+        """
+        problems = self.problems()
+        judges = [p.verifier for p in problems if p.verifier is not None]
+        return Problem(
+            id=self.label if id is None else id,
+            prompt=(),
+            max_tokens=self.horizon,
+            reward=reward,
+            verifier=partial(verifier, judges) if len(judges) == len(problems) else None,
+            horizon=self.horizon,
+            **shown,
+        )
+
 
 class Mixture(Composed):
     """One of the members, drawn with its weight, and then a string of it: P = Σ_i w_i·P_i.
@@ -161,7 +191,6 @@ class Mixture(Composed):
             id: the problem's id; ``None``: ``label``.
         """
         problems = self.problems()
-        judges = [p.verifier for p in problems if p.verifier is not None]
         shown = next((p for p in problems if p.demonstration is not None), problems[0])
 
         def seen(output: Output, i: int) -> Output:
@@ -170,18 +199,11 @@ class Mixture(Composed):
         def reward(output: Output) -> float:
             return max(plain(p.reward(seen(output, i))) for i, p in enumerate(problems))
 
-        def verifier(output: Output) -> bool:
+        def verifier(judges: Sequence[Judge], output: Output) -> bool:
             return any(bool(judge(seen(output, i))) for i, judge in enumerate(judges))
 
-        return Problem(
-            id=self.label if id is None else id,
-            prompt=(),
-            max_tokens=self.horizon,
-            reward=reward,
-            verifier=verifier if len(judges) == len(problems) else None,
-            demonstration=shown.demonstration,
-            horizon=self.horizon,
-            answer=shown.answer,
+        return self._posed(
+            id, reward, verifier, demonstration=shown.demonstration, answer=shown.answer
         )
 
     def _forget(self) -> None:

@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..generators.tabular import MAX_VOCABULARY, IntegerGenerator
 from ..tasks.base import Problem
 from ..types import FloatArray, Output
-from .composed import Composed, Tokens, checked_members, plain
+from .composed import Composed, Judge, Tokens, checked_members, plain
 
 
 class Product(Composed):
@@ -63,7 +63,6 @@ class Product(Composed):
             id: the problem's id; ``None``: ``label``.
         """
         problems = self.problems()
-        judges = [p.verifier for p in problems if p.verifier is not None]
         shown = [p.demonstration for p in problems if p.demonstration is not None]
         strings = [
             m.encode_continuation(s) if isinstance(s, str) else s
@@ -80,18 +79,15 @@ class Product(Composed):
             views = zip(problems, seen(output), strict=True)
             return math.prod(plain(p.reward(view)) for p, view in views)
 
-        def verifier(output: Output) -> bool:
+        def verifier(judges: Sequence[Judge], output: Output) -> bool:
             return all(bool(j(view)) for j, view in zip(judges, seen(output), strict=True))
 
-        return Problem(
-            id=self.label if id is None else id,
-            prompt=(),
-            max_tokens=self.horizon,
-            reward=reward,
-            verifier=verifier if len(judges) == len(problems) else None,
+        return self._posed(
+            id,
+            reward,
+            verifier,
             demonstration=joined,
             unique=joined is not None and all(p.unique for p in problems),
-            horizon=self.horizon,
             answer="" if joined is None else self.decode(joined),
         )
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 from .lifted import Lifted
 from .narrowed import Narrowed, Used
 from .place import Held, Interface, Place, interface_of
-from .pricing import InterfacePrice, Never, interface_price, interface_prices, lattice
-from .rows import Exactness, Step
+from .pricing import (
+    InterfacePrice,
+    Never,
+    interface_price,
+    interface_prices,
+    lattice,
+    open_pairs,
+    settled,
+)
 from .server import Bias, LogitServer, TakesBias
 from .sizes import Sizes
+from .steps import Exactness, Step
 
 __all__ = [
     "Bias",
@@ -29,4 +37,6 @@ __all__ = [
     "interface_price",
     "interface_prices",
     "lattice",
+    "open_pairs",
+    "settled",
 ]

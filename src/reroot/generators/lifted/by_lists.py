@@ -19,7 +19,7 @@ from ..law import log_normalize
 from .place import Place
 
 
-def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
+def law_anchored(place: Place, first: Sequence[int] = (), lift: float | None = None) -> FloatArray:
     """From lists with processed bias, stably: 1 + ⌈(K - k)/r⌉ calls, r = min(b, k - 1).
 
     A plain call, then +B on r unseen tokens at a time; the top token a stays in the list:
@@ -28,6 +28,7 @@ def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
 
     Args:
         first: tokens to bias before all others, where only some are of interest.
+        lift: the bias, by default B.
 
     Raises:
         InvalidInput: lists of one token, or raw reports.
@@ -42,17 +43,18 @@ def law_anchored(place: Place, first: Sequence[int] = ()) -> FloatArray:
             f"an anchor needs processed lists of two tokens or more without top-p, "
             f"got {place.held.interface}"
         )
+    up = bias.bound if lift is None else lift
     listed = _listed(place.ask())
     anchor, top = next(iter(listed.items()))
     gap = {token: tau * (value - top) for token, value in listed.items()}
     for batch in _batches(_unseen(place, gap, first), r):
-        listed = _listed(place.ask(bias=dict.fromkeys(batch, bias.bound)))
+        listed = _listed(place.ask(bias=dict.fromkeys(batch, up)))
         for token in batch:
             if token not in listed or anchor not in listed:
                 raise BackendError(
-                    f"a bias of {bias.bound:g} nats does not list token {token} beside the top token {anchor}"
+                    f"a bias of {up:g} nats does not list token {token} beside the top token {anchor}"
                 )
-            gap[token] = tau * (listed[token] - listed[anchor]) - bias.bound
+            gap[token] = tau * (listed[token] - listed[anchor]) - up
     law = np.array([gap[token] for token in range(place.vocab_size)])
     return law + top if place.held.sampling.is_base else log_normalize(law)
 
@@ -244,6 +246,29 @@ def law_from_scores(place: Place) -> FloatArray:
         law[token] = np.exp(reply.logprobs[0, 0])
     law[-1] = 1.0 - math.fsum(law[:-1].tolist())
     return _log(law)
+
+
+def draw_by_scores(place: Place, log_bound: float, rng: np.random.Generator) -> int:
+    """One token by rejection of uniform proposals that are scored: K·e^bound expected scores.
+
+    Args:
+        log_bound: log of a bound on the largest probability, nats; 0 always holds.
+        rng: of proposals and acceptances.
+
+    Raises:
+        InvalidInput: a score is above the bound.
+        BackendError: nothing was accepted in the calls allowed.
+    """
+    for _ in range(place.held.most):
+        token = int(rng.integers(place.vocab_size))
+        reply = place.ask(forced=token)
+        assert reply.logprobs is not None
+        over = float(reply.logprobs[0, 0]) - log_bound
+        if over > 1e-9:
+            raise InvalidInput(f"log P({token}) is {over:.3g} nats above the bound {log_bound:.6g}")
+        if rng.random() < math.exp(over):
+            return token
+    raise BackendError(f"no token was accepted in {place.held.most:,} scores")
 
 
 def _listed(reply: Reply) -> dict[int, float]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 Z = 1.959963984540054
 """Normal quantile of 95 %."""
 
@@ -45,6 +47,11 @@ def raw_draws_of_one(p: float, B: float) -> float:
 def raw_calls_with_choices(K: int, k: int, b: int, n: int) -> float:
     """About (K - 1 - k)/(b(1 - (1 - 1/b)^n)) expected; at least ⌈(K - 1 - k)/n⌉."""
     return (K - 1 - k) / (b * -math.expm1(n * math.log1p(-1 / b)))
+
+
+def masked_calls(K: int, k: int) -> int:
+    """⌈(K - 1)/(k - 1)⌉ for lists of allowed tokens, which share one."""
+    return math.ceil((K - 1) / max(1, k - 1))
 
 
 def image_calls(d: int, k: int) -> int:
@@ -132,6 +139,16 @@ def passed_calls(surprises: Sequence[float], m: int = 1) -> float:
 def walked_calls(length: int, m: int = 1) -> int:
     """|u| + m with resets."""
     return length + m
+
+
+def lifted_rollouts(K: int, k: int, length: int, R: float) -> float:
+    """At most (K - 1)(k - 1 + e^R)^(|u| + 1) rollouts that pass u, a path of modes, and draw the mode once more.
+
+    One token is put ahead by R nats, of k that are kept.
+    """
+    return math.exp(
+        min(700.0, math.log(K - 1) + (length + 1) * float(np.logaddexp(math.log(k - 1), R)))
+    )
 
 
 def constant_bias_rollouts(K: int, length: int, p: float, B: float) -> float:

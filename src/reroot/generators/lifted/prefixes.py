@@ -28,22 +28,31 @@ class Wait(NamedTuple):
     log_rollouts: float
 
 
-def best_constant_bias(laws: FloatArray, prefix: Sequence[int], bound: float) -> Wait:
+def best_constant_bias(
+    laws: FloatArray,
+    prefix: Sequence[int],
+    bound: float,
+    tokens: Sequence[int] | None = None,
+    temperature: float = 1.0,
+) -> Wait:
     """The least wait for u under one bias at every position, |β_i| <= B: a convex program.
 
     min_β Σ_t [log Σ_a P(a|u_<t)·e^(β_a) - log P(u_t|u_<t) - β(u_t)]. At an inner optimum the expected
     counts of tokens along u equal the actual ones.
 
     Args:
-        laws: (|u|, K) nats, the laws along the prefix.
+        laws: (|u|, K) nats, the laws along the prefix, at temperature 1.
         prefix: u.
         bound: B, nats.
+        tokens: those that are biased; by default all.
+        temperature: of the rollouts, which comes after the bias.
     """
     from scipy import optimize
 
     u = np.array(prefix, dtype=np.int64)
     if laws.shape[:1] != u.shape:
         raise InvalidInput(f"{len(u)} tokens need as many laws, got shape {laws.shape}")
+    laws = laws / temperature
     counts = np.bincount(u, minlength=laws.shape[1]).astype(np.float64)
     own = float(laws[np.arange(len(u)), u].sum())
 
@@ -56,15 +65,18 @@ def best_constant_bias(laws: FloatArray, prefix: Sequence[int], bound: float) ->
         return value, (weights / total).sum(axis=0) - counts
 
     start = np.zeros(laws.shape[1])
+    most = np.full(len(start), bound / temperature)
+    if tokens is not None:
+        most[[token for token in range(len(start)) if token not in set(tokens)]] = 0.0
     found = optimize.minimize(
         wait,
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-bound, bound)] * len(start),
+        bounds=[(-x, x) for x in most.tolist()],
         options={"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-10},
     )
-    return Wait(np.asarray(found.x), float(found.fun))
+    return Wait(temperature * np.asarray(found.x), float(found.fun))
 
 
 def replay(held: Held, request: Request) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 
 from ...contract import Contract, Control, Report, Sampling
 from ...errors import InvalidInput
-from .pairs import Pair, indistinguishable, unreached
+from .candidates import indistinguishable
+from .pairs import Pair
 from .place import Interface
-from .rows import RULES, Exactness, Space, Step, laws_of
+from .rows import RULES, Space, laws_of
 from .server import Bias
 from .sizes import Sizes
+from .steps import Exactness, Step
+from .unmet import unreached
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +109,42 @@ def interface_prices(
     sizes: Sizes | None = None,
 ) -> list[InterfacePrice | Never]:
     """``interface_price`` of each of ``wants``; paths may pass the interfaces of all of them."""
+    found: list[InterfacePrice | Never] = []
+    for goal, one in zip(wants, settled(has, wants, sizes), strict=True):
+        if one is None:
+            raise InvalidInput(f"no row leads from {has} to {goal}, and no pair forbids one")
+        found.append(one)
+    return found
+
+
+def settled(
+    has: Interface | Contract | str,
+    wants: Sequence[Interface | Contract | str],
+    sizes: Sizes | None = None,
+) -> list[InterfacePrice | Never | None]:
+    """As ``interface_prices``; ``None`` where there is neither a path nor a pair."""
     start, goals = _interface(has, scores=True), [_interface(one) for one in wants]
     paths = _paths(start, _space((start, *goals)), sizes or Sizes(), set(goals))
-    found: list[InterfacePrice | Never] = []
+    found: list[InterfacePrice | Never | None] = []
     for goal in goals:
         if goal in paths:
             found.append(InterfacePrice(start, goal, paths[goal]))
             continue
         pair = unreached(start, goal) or indistinguishable(start, goal)
-        if pair is None:
-            raise InvalidInput(f"no row leads from {start} to {goal}, and no pair forbids one")
-        found.append(Never(start, goal, pair))
+        found.append(None if pair is None else Never(start, goal, pair))
     return found
+
+
+def open_pairs(
+    nodes: Sequence[Interface], sizes: Sizes | None = None
+) -> list[tuple[Interface, Interface]]:
+    """(has, wants) of all ordered pairs that have neither a path nor a pair: what the price list leaves open."""
+    return [
+        (has, goal)
+        for has in nodes
+        for goal, one in zip(nodes, settled(has, nodes, sizes), strict=True)
+        if one is None
+    ]
 
 
 def lattice(
@@ -158,12 +186,19 @@ def _space(ends: Sequence[Interface]) -> Space:
     """What a path between interfaces may pass."""
     reports = (one.contract.report for one in ends)
     usual = (Report.ARGMAX(1), Report.SAMPLE, Report.LOGPROB, Report.FULL)
+    # sorted, so that all ends of a table have the same space, and share its edges
     return Space(
         tuple(Control),
-        tuple(dict.fromkeys((*reports, *usual))),
-        tuple(dict.fromkeys((*map(laws_of, ends), Sampling(), Sampling(0.0)))),
-        tuple(dict.fromkeys((None, *(one.bias for one in ends)))),
+        tuple(sorted({*reports, *usual}, key=str)),
+        tuple(sorted({*map(laws_of, ends), Sampling(), Sampling(0.0)}, key=str)),
+        tuple(sorted({None, *(one.bias for one in ends)}, key=str)),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _edges(space: Space, sizes: Sizes) -> dict[Interface, tuple[Step, ...]]:
+    """Interface → the steps from it, as far as they were asked for."""
+    return {}
 
 
 def _paths(
@@ -172,7 +207,7 @@ def _paths(
     """The best paths from ``start``, until all goals are met (Dijkstra; exactness first, then price)."""
     done: dict[Interface, tuple[Step, ...]] = {}
     best: dict[Interface, tuple[float, float]] = {}
-    left, tie = set(goals), itertools.count()
+    left, tie, edges = set(goals), itertools.count(), _edges(space, sizes)
     # (exactness, questions for one answer, steps, tie, questions before the first, interface, path)
     queue: list[tuple[int, float, int, int, float, Interface, tuple[Step, ...]]] = [
         (0, 1.0, 0, next(tie), 0.0, start, ())
@@ -183,7 +218,11 @@ def _paths(
             continue
         done[here] = steps
         left.discard(here)
-        for step in itertools.chain.from_iterable(rule(here, space, sizes) for rule in RULES):
+        if here not in edges:
+            edges[here] = tuple(
+                itertools.chain.from_iterable(rule(here, space, sizes) for rule in RULES)
+            )
+        for step in edges[here]:
             if step.wants not in done:
                 before = built + (value - built) * step.build
                 after = before + (value - built) * step.value

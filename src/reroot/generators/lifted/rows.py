@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import itertools
 import math
@@ -19,72 +18,8 @@ from .pairs import narrow
 from .place import Interface
 from .server import Bias
 from .sizes import Sizes
+from .steps import Exactness, Step
 from .tempering import draws_expected, retempered
-
-
-class Exactness(enum.IntEnum):
-    """How well a served answer is that of the stronger interface, best first."""
-
-    FREE = 0
-    """A function of what is held."""
-    EXACT = 1
-    """The same values."""
-    IN_LAW = 2
-    """Another answer with the same law."""
-    WITHIN = 3
-    """Within ε, as small as one pays for."""
-
-    def __str__(self) -> str:
-        return ("free", "exact", "in law", "within ε")[self]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One reduction, from one interface to another.
-
-    Attributes:
-        row: its name; ``REDUCTIONS`` says what serves it.
-        wants: what it serves.
-        exactness: how well.
-        price: in words and symbols, for one answer.
-        value: the price at given sizes: questions to what is held for each answer (expected).
-        assumes: what must hold.
-        build: questions before the first answer.
-    """
-
-    row: str
-    wants: Interface
-    exactness: Exactness
-    price: str
-    value: float
-    assumes: str = ""
-    build: float = 0.0
-
-
-REDUCTIONS: dict[str, str] = {
-    "coarsen": "what is shown already",
-    "anchored": "law_anchored",
-    "fewest": "law_fewest",
-    "raw": "law_raw",
-    "bisection": "law_from_ids",
-    "scores": "law_from_scores",
-    "collecting": "law_by_collecting",
-    "counts": "law_by_counts",
-    "biased counts": "law_by_biased_counts",
-    "retempered law": "retempered",
-    "retempered draws": "draw_retempered",
-    "kept draws": "draw_kept",
-    "biased law": "biased_law",
-    "biased draws": "draw_biased",
-    "waiting": "Place, at ROOT",
-    "passing": "Place, at EPISODE",
-    "redrawing": "Place, at VISITED",
-    "walking": "Place, at RESET",
-    "forcing": "Place, by bias",
-    "constant bias": "best_constant_bias",
-    "rejected outputs": "draw_output",
-}
-"""Row → the function, in this package, that serves it."""
 
 Rule = Callable[[Interface, "Space", Sizes], Iterator[Step]]
 
@@ -134,7 +69,7 @@ def determines(held: Sampling, wanted: Sampling) -> bool:
     """Whether the law at one sampling law fixes that at another one."""
     if held == wanted or whole(held) or greedy(wanted):
         return True
-    nested = held.top_p == 1 and wanted.top_p == 1 and 0 < wanted.top_k <= held.top_k
+    nested = held.top_p == 1 and 0 < wanted.top_k <= held.top_k
     return nested and held.temperature > 0
 
 
@@ -269,17 +204,18 @@ def by_draws(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
     own, K = has.contract, sizes.vocab_size
     if not own.report.draws or own.report.has_law or greedy(laws_of(has)):
         return
-    full = _with(has, Report.FULL)
     factor, unit = _again_factor(has, sizes)
     raw = has.bias is not None and has.bias.raw
-    if has.scores and not raw:
-        yield Step("scores", full, Exactness.EXACT, "K − 1", K - 1, "ids accepted")
-    if own.report.has_logprob and not raw:
-        value = formulas.collecting_draws(K) * factor
-        price = f"until one token is unseen: about K(H_K − 1){unit} where tokens are even"
-        yield Step("collecting", full, Exactness.EXACT, price, value, "random price")
-    value = formulas.frequency_draws(K, sizes.epsilon) * factor
-    yield Step("counts", full, Exactness.WITHIN, f"(K − 1)/(2πε²){unit}", value)
+    for bias in (None,) if has.bias is None or raw else (None, has.bias):  # at each β its own law
+        full = _with(has, Report.FULL, bias=bias)
+        if has.scores and not raw:
+            yield Step("scores", full, Exactness.EXACT, "K − 1", K - 1, "ids accepted")
+        if own.report.has_logprob and not raw:
+            value = formulas.collecting_draws(K) * factor
+            price = f"until one token is unseen: about K(H_K − 1){unit} where tokens are even"
+            yield Step("collecting", full, Exactness.EXACT, price, value, "random price")
+        value = formulas.frequency_draws(K, sizes.epsilon) * factor
+        yield Step("counts", full, Exactness.WITHIN, f"(K − 1)/(2πε²){unit}", value)
 
 
 def by_sampling(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
@@ -317,15 +253,16 @@ def by_control(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
     for other in space.interfaces(has, controls=space.controls, biases=(None,)):
         to = other.contract.control
         if own.control == Control.ROOT and to != Control.ROOT:
-            if own.report.draws and (whole(sampling) or to == Control.VISITED):
-                value = formulas.waited_rollouts(surprises)
-                yield Step("waiting", other, Exactness.IN_LAW, "1/P(u)", value, "P(u) > 0")
-            if own.report.has_law and has.bias is not None and whole(sampling):
+            taken = has.bias if has.bias is not None and not has.bias.raw else None
+            if own.report.has_law and taken is not None and whole(sampling):
                 p = math.exp(-sizes.surprise)
-                value = formulas.constant_bias_rollouts(K, sizes.length, p, has.bias.bound)
+                value = formulas.constant_bias_rollouts(K, sizes.length, p, taken.bound)
                 price = "min_β Π_t Σ_a P(a|u_<t)e^β(a)/(P(u_t|u_<t)e^β(u_t))"
                 needs = "laws along u known; at these sizes: all tokens of u distinct"
                 yield Step("constant bias", other, Exactness.IN_LAW, price, value, needs)
+            if own.report.draws and (whole(sampling) or to == Control.VISITED):
+                value = formulas.waited_rollouts(surprises)
+                yield Step("waiting", other, Exactness.IN_LAW, "1/P(u)", value, "P(u) > 0")
         if own.control == Control.VISITED and to in (Control.RESET, Control.CHOSEN):
             with_bias = _with(other, bias=has.bias)
             if own.report.draws and whole(sampling):
@@ -340,6 +277,28 @@ def by_control(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
             with_bias = _with(other, bias=has.bias)
             walked = Interface(with_bias.contract, with_bias.bias, has.scores)
             yield Step("walking", walked, Exactness.EXACT, "|u| + m", 1.0, "", length)
+
+
+def by_lifting(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
+    """Lists along the modes from the root: one token put ahead leaves the mode in a list of two or more."""
+    own, sampling = has.contract, laws_of(has)
+    if own.control != Control.ROOT or has.bias is None or not own.report.draws:
+        return
+    if sampling.top_k < 2 or sampling.top_p < 1 or not sampling.temperature:
+        return
+    each = 1.0 if own.report.has_logprob else formulas.biased_draws(sizes.epsilon)
+    value = each * formulas.lifted_rollouts(
+        sizes.vocab_size, sampling.top_k, sizes.length, sizes.gap / sampling.temperature
+    )
+    price = "(K − 1)(k − 1 + e^(R/τ))^(|u| + 1)" + ("" if own.report.has_logprob else "·4z²/ε²")
+    exactness = Exactness.EXACT if own.report.has_logprob else Exactness.WITHIN
+    for other in space.interfaces(
+        has,
+        reports=[r for r in space.reports if not r.draws],
+        samplings=space.samplings,
+        biases=(None,),
+    ):
+        yield Step("lifting", other, exactness, price, value, "B >= R")
 
 
 def _by_passes(has: Interface, space: Space, sizes: Sizes) -> Iterator[Step]:
@@ -392,4 +351,4 @@ def _sampled(law: FloatArray, sampling: Sampling) -> FloatArray:
     return sampling_laws(law[None], sampling)[0]
 
 
-RULES: tuple[Rule, ...] = (free, by_bias, by_draws, by_sampling, by_control, by_outputs)
+RULES: tuple[Rule, ...] = (free, by_bias, by_draws, by_sampling, by_control, by_lifting, by_outputs)

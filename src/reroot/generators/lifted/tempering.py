@@ -12,9 +12,8 @@ import numpy as np
 
 from ...errors import BackendError, InvalidInput
 from ...types import FloatArray
-from ..base import Request
 from ..law import log_normalize
-from .place import Held, Place
+from .place import Place
 
 
 def retempered(law: FloatArray, tau: float) -> FloatArray:
@@ -103,42 +102,6 @@ def draw_biased(place: Place, bias: Mapping[int, float], rng: np.random.Generato
     raise BackendError(f"no token was accepted in {place.held.most:,} draws")
 
 
-def draw_output(
-    held: Held, prompt: Sequence[int], tau: float, log_bound: float, rng: np.random.Generator
-) -> tuple[int, ...]:
-    """One output y from P, by rejection of whole rollouts with FULL reports from P_τ: bound expected rollouts.
-
-    Args:
-        tau: the temperature held over the one wanted.
-        log_bound: log of a bound on sup_y P(y)/P_τ(y), nats; for τ > 1 H·(1 - 1/τ)·log K is one.
-        rng: of the acceptances.
-
-    Raises:
-        InvalidInput: reports without laws, or the bound is exceeded by a rollout.
-        BackendError: nothing was accepted in the rollouts allowed.
-    """
-    room = held.generator.max_length()
-    if room is None or not held.report.has_law:
-        raise InvalidInput(f"this needs rollouts with FULL reports, got {held.interface}")
-    for i in range(held.most):
-        key = held.key(prompt, (), i, (int(rng.integers(2**62)), 1))
-        stop, length = held.generator.stops(()), room - len(prompt)
-        request = Request(tuple(prompt), (), 1, length, held.report, held.sampling, stop, key)
-        reply = held.send(request)
-        assert reply.laws is not None
-        tokens = reply.continuation(0)
-        at = np.arange(len(tokens)), list(tokens)
-        laws = reply.laws[0, : len(tokens)]
-        log_ratio = float((retempered(laws, tau)[at] - laws[at]).sum())
-        if log_ratio > log_bound + 1e-9:
-            raise InvalidInput(
-                f"the log-ratio of {tokens} is {log_ratio:.6g}, above {log_bound:.6g}"
-            )
-        if rng.random() < math.exp(log_ratio - log_bound):
-            return tokens
-    raise BackendError(f"no rollout was accepted in {held.most:,}")
-
-
 def draws_expected(law: FloatArray, tau: float) -> float:
     """Expected draws of ``draw_retempered`` from x = exp(``law``), (K,) nats."""
     x = law[law > -np.inf]
@@ -196,18 +159,6 @@ def flat_tail(ids: Sequence[int], listed: FloatArray, vocab_size: int) -> FloatA
     law = np.full(vocab_size, math.log(m / n) if n and m > 0 else -np.inf)
     law[list(ids)] = listed
     return log_normalize(law)
-
-
-def truncation_diameter(least: float, vocab_size: int, kept: int) -> float:
-    """Largest TV between two laws of which top-k sampling shows the same: nq/(1 + nq).
-
-    Args:
-        least: q, the least probability that is kept, after renormalization.
-        vocab_size: K.
-        kept: tokens that are kept, n = K - kept are not.
-    """
-    scaled = (vocab_size - kept) * least
-    return scaled / (1 + scaled)
 
 
 def _tail(listed: FloatArray, vocab_size: int) -> tuple[int, float, float]:
