@@ -3,10 +3,11 @@
     python benchmarks/forecasts.py [--kind exact] [--seeds 24]
     python benchmarks/forecasts.py --table         # of what is recorded, for docs/why_zero.md
 
-Each run is diagnosed first, on its problems and its untrained model; then it is trained, or was trained before
-(``docs/results/curves-*.parquet``, ``settle-neural.parquet``). Rows go to ``docs/results/forecasts.jsonl`` as they come, and
-what is there is not run again. What is compared: the share of zero-variance groups in the first step and in the first
-pass over the problems, the step of the first signal, and tokens to it for each remedy.
+Runs on exact families are diagnosed first, on their problems and their untrained policy, and then trained; of recorded runs
+(``docs/results/curves-*.parquet``, ``settle-neural.parquet``) what they measured before their first step takes the place of a diagnosis's
+rollouts, and the same laws forecast the rest. Rows go to ``docs/results/forecasts.jsonl`` as they come, and what is there is not run again.
+What is compared: the share of zero-variance groups in the first step and in the first pass over the problems, the step
+of the first signal (of ``settle-neural``: of the first pass), and tokens to it for each remedy.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from reroot.families import HiddenPath
 from reroot.families.dyck import Dyck
 from reroot.generators.ensemble import Ensemble
 from reroot.generators.softmax_policy import SoftmaxPolicy
+from reroot.pages.training.data import TrainingRun
 from reroot.pages.training.record import read_record
 from reroot.randomness import keyed_rng, stream_key
 from reroot.tasks.base import Problem
@@ -145,7 +147,9 @@ def exact_row(kind: str, seed: int, grants: str | None) -> Row:
     steps = problems // PER_STEP
     then_seed = 2 * seed + (grants is None) + 1000  # of training: no two runs share theirs
     seen = train(kind, seed, "root", GROUP, steps=steps, at=then_seed)
-    row = shares(found, seen["silent"], [PER_STEP] * len(seen["silent"]), problems)
+    draws, silent = drawn(found), seen["silent"]
+    row = {"zero_variance": found["forecast"]["zero_variance"]}
+    row |= windows(draws, GROUP, silent, [PER_STEP] * len(silent), problems)
     row |= first_step(found, seen["first"] and seen["first"]["step"], then_seed)
     row["remedies"] = {}
     if grants is None:
@@ -172,21 +176,22 @@ def drawn(found: Row) -> Posterior:
     return posterior([c for c, _ in seen], [n for _, n in seen], rng, reach=exact)
 
 
-def shares(found: Row, silent: list[int], groups: list[int], problems: int) -> Row:
+def windows(
+    draws: Posterior,
+    size: int,
+    silent: list[int],
+    groups: list[int],
+    problems: int,
+    kinds: Sequence[str] = ("these", "others"),
+) -> Row:
     """Predicted and measured share in the first step, and in a first pass over the problems."""
-    draws, rng = drawn(found), np.random.default_rng(0)
-    size = found["group"]
+    rng, row = np.random.default_rng(0), dict[str, Any]()
     passes = next((i for i in range(len(groups)) if sum(groups[: i + 1]) >= problems), None)
-    row: Row = {"zero_variance": found["forecast"]["zero_variance"]}
-    windows = {"step": 1} if passes is None else {"step": 1, "pass": passes + 1}
-    for name, steps in windows.items():
+    for name, steps in ({"step": 1} | ({} if passes is None else {"pass": passes + 1})).items():
         count = sum(groups[:steps])
-        row[name] = {
-            "groups": count,
-            "these": list(draws.share(size, count, rng)),
-            "others": list(draws.share_of_others(size, count, rng)),
-            "measured": sum(silent[:steps]) / count,
-        }
+        told = {"these": draws.share, "others": draws.share_of_others}
+        row[name] = {k: list(told[k](size, count, rng)) for k in kinds}
+        row[name] |= {"groups": count, "measured": sum(silent[:steps]) / count}
     return row
 
 
@@ -209,119 +214,52 @@ def pit(law: FirstSignal, step: int | None, seed: int, most: int = _MOST_STEPS) 
     return before + u * (after - before)
 
 
-# ---- recorded runs of SmolLM2 ---------------------------------------------------------------------
+# ---- recorded runs: what they measured before their first step stands for the rollouts of a diagnosis --------
 
-SMOLLM2 = {
-    "increment": ("increment", 3, (0, 1, 2), "curves-increment"),
-    "increment-tuning": ("increment", 2, (0,), "curves-increment-tuning"),
-    "copy-tuning": ("copy", 6, (0,), "curves-copy-tuning"),
-    "copy": ("copy", 16, (0, 1, 2), "curves-copy"),
-}
-"""Name → task, horizon, seeds and record of what ``benchmarks/curves.py`` has trained."""
-
-_ARMS = {
-    "r3": "demonstration prefixes (R3)",
-    "adaback": "AdaBack",
-    "verified": "verifier-guided prefixes",
-    "plurality": "own plurality prefixes",
-}
+SMOLLM2 = ("curves-increment-tuning", "curves-copy-tuning", "curves-increment", "curves-copy")
+"""Records of what ``benchmarks/curves.py`` has trained."""
 
 
 def smollm2_runs() -> Iterator[tuple[str, Callable[[], Row]]]:
-    for name, (task, horizon, seeds, record) in SMOLLM2.items():
-        for seed in seeds:
-            yield (
-                f"smollm2/{name}/{seed}",
-                lambda t=task, h=horizon, s=seed, r=record: smollm2_row(t, h, s, r),
-            )
+    for record in SMOLLM2:
+        for run in read_record(RECORDS / f"{record}.parquet"):
+            if run.arm == "root":
+                yield f"smollm2/{run.folder.name}", lambda r=run: smollm2_row(r)
 
 
-def smollm2_row(task: str, horizon: int, seed: int, record: str) -> Row:
-    """One diagnosis, and all recorded runs on its problems."""
-    from reroot.tasks.registry import get_task
-
-    problems = list(get_task(task).problems(horizon, 64, seed))
-    looked = problems[:: 4 if horizon > 8 else 2]
-    out = Path("runs") / "forecasts" / f"{task}-{horizon}-{seed}"
-    found = reroot.diagnose(
-        "smollm2",
-        looked,
-        group=8,
-        per_step=4,
-        budget_tokens=60_000,
-        seed=seed,
-        out=out,
-        on_progress=lambda line: print(f"  {line}", flush=True),
-    ).summary
-    row: Row = {"runs": {}, "remedies": {}}
-    for run in read_record(RECORDS / f"{record}.parquet"):
-        if run.config["seed"] != seed:
-            continue
-        silent = [int(s["zero_variance"]) for s in run.steps]
-        groups = [int(s["groups"]) for s in run.steps]
-        signal = next(
-            (i for i, (z, g) in enumerate(zip(silent, groups, strict=True)) if z < g), None
-        )
-        if run.arm == "root":
-            one = shares(found, silent, groups, len(problems))
-            step = None if signal is None else signal + 1
-            law = first_signal(drawn(found).silent(8), 4)
-            one |= {"first": step, "predicted": found["forecast"]["first_signal"]}
-            key = stream_key(seed, "forecasts", run.folder.name)[0] >> 1
-            one["pit"] = pit(law, step, key, most=len(silent))
-            row["runs"][run.folder.name] = one
-        else:
-            told = next(r for r in found["remedies"] if r["name"] == _ARMS[run.arm])
-            spent = None if signal is None else int(run.steps[signal]["tokens"])
-            row["remedies"][run.folder.name] = [told["tokens"], spent]
-    return row
-
-
-# ---- recorded runs of small transformers ----------------------------------------------------------
-
-_NEURAL = {
-    "r3": "demonstration prefixes (R3)",
-    "adaback": "AdaBack",
-    "verified": "verifier-guided prefixes",
-    "argmax": "own argmax prefixes",
-}
+def smollm2_row(run: TrainingRun) -> Row:
+    """A root run on 64 problems, forecast from its evaluation before training: 2 rollouts of 16 others."""
+    known = run.evaluations[0]
+    looked, size = known["problems"], run.config["size"]
+    some = round(looked * known["root"][2])
+    both = round(2 * looked * known["root"][1]) - some
+    passed = [2] * both + [1] * (some - both) + [0] * (looked - some)
+    draws = posterior(passed, 2, keyed_rng(stream_key(0, "forecasts", run.folder.name)))
+    silent = [int(s["zero_variance"]) for s in run.steps]
+    groups = [int(s["groups"]) for s in run.steps]
+    row = windows(draws, size, silent, groups, run.config["problems"], ("others",))
+    signals = (i + 1 for i, (z, g) in enumerate(zip(silent, groups, strict=True)) if z < g)
+    first = next(signals, None)
+    key = stream_key(run.config["seed"], "forecasts", run.folder.name)[0] >> 1
+    law = first_signal(np.concatenate([draws.silent(size)] * 4, axis=1), run.config["groups"])
+    return row | {"first": first, "pit": pit(law, first, key, most=len(silent)), "remedies": {}}
 
 
 def neural_runs() -> Iterator[tuple[str, Callable[[], Row]]]:
-    for horizon in (4, 6, 8, 10, 12, 16, 20, 22, 32):
-        yield f"neural/running_parity/{horizon}", lambda h=horizon: neural_row(h)
-
-
-def neural_row(horizon: int) -> Row:
-    """One diagnosis of the base policy, and all recorded runs with root starts and with remedies."""
-    from reroot.experiments.settle_neural.arms import GROUPS, SIZE, problems_of
-    from reroot.experiments.settle_neural.base_policy import base_policy
-
-    problems = problems_of("running_parity", horizon, 16, 0)
-    found = reroot.diagnose(
-        str(base_policy("running_parity", p=0.6)),
-        problems,
-        group=SIZE,
-        per_step=GROUPS,
-        budget_tokens=80_000,
-    ).summary
-    draws = drawn(found)
-    wrong = (1.0 - draws.p) ** SIZE  # the recorded wait is that of the first pass
-    law = first_signal(wrong, GROUPS)
-    row: Row = {"runs": {}, "remedies": {}}
     record = pl.read_parquet(RECORDS / "settle-neural.parquet")
-    runs = record.filter((pl.col("task") == "running_parity") & (pl.col("H") == horizon))
-    for run in runs.iter_rows(named=True):
-        name = f"{run['arm']}-{run['path']}-{run['beta']}-{run['seed']}"
-        if run["arm"] == "root":
-            ended = run["rollouts"] // (GROUPS * SIZE)
-            step = None if run["wait"] is None else math.ceil(run["wait"] / (GROUPS * SIZE))
-            row["runs"][name] = {"first": step, "pit": pit(law, step, run["seed"], most=ended)}
-        elif run["arm"] in _NEURAL and run["beta"] is None:
-            told = next(r for r in found["remedies"] if r["name"] == _NEURAL[run["arm"]])
-            curve = json.loads(run["curve"])
-            row["remedies"][name] = [told["tokens"], curve[1][0]]
-    return row
+    for i, run in enumerate(record.iter_rows(named=True)):
+        if run["arm"] == "root" and run["rollouts"]:
+            yield f"neural/{run['task']}/{run['H']}/{i}", lambda i=i, r=run: neural_row(r, i)
+
+
+def neural_row(run: Row, number: int) -> Row:
+    """The wait of a recorded root run, from the reach that was teacher-forced before it began."""
+    step = run["groups"] * run["size"]
+    silent = np.full((1, run["groups"]), (1.0 - run["base"]) ** run["size"])  # until the first pass
+    first = None if run["wait"] is None else math.ceil(run["wait"] / step)
+    law = first_signal(silent, run["groups"])
+    found = pit(law, first, number, most=run["rollouts"] // step)
+    return {"first": first, "pit": found, "remedies": {}}
 
 
 # ---- the record ----------------------------------------------------------------------------------
@@ -346,38 +284,33 @@ def table() -> str:
     lines.append("|---|---|---|---|---|")
     for kind in (*KINDS, ""):
         mine = [r for r in rows if r["name"].startswith(kind)]
-        runs = [one for r in mine for one in r.get("runs", {"": r}).values()]
         told = [x for r in mine for x in r["remedies"].values() if x[0] and x[1]]
-        pits = [r["pit"] for r in runs]
-        if not runs:
+        pits = [r["pit"] for r in mine]
+        if not mine:
             continue
         cells = [
-            f"{kind or 'all'}: {len(runs)}",
-            _inside(runs, "step"),
-            _inside(runs, "pass"),
+            f"{kind or 'all'}: {len(mine)}",
+            _inside(mine, "step"),
+            _inside(mine, "pass"),
             f"p = {stats.kstest(pits, 'uniform').pvalue:.2f}" if len(pits) > 1 else "·",
             _tokens(told),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     for name in REMEDIES:
-        short = {v: k for k, v in (_ARMS | _NEURAL).items()}.get(name, name)
-        told = [
-            x
-            for r in rows
-            for n, x in r["remedies"].items()
-            if x[0] and x[1] and (n == name or f"-{short}-" in f"-{n}-")
-        ]
+        told = [r["remedies"][name] for r in rows if name in r["remedies"]]
+        told = [x for x in told if x[0] and x[1]]
         lines.append(f"| {name} | | | | {_tokens(told)} |")
     return "\n".join(lines)
 
 
 def _inside(runs: Sequence[Row], window: str) -> str:
     have = [r[window] for r in runs if window in r]
-    kinds = {
-        k: sum(w[k][0] - 1e-9 <= w["measured"] <= w[k][1] + 1e-9 for w in have)
-        for k in ("these", "others")
-    }
-    return f"{kinds['these']} and {kinds['others']} of {len(have)}" if have else "·"
+    said = list[str]()
+    for kind in ("these", "others"):
+        mine = [w for w in have if kind in w]
+        hit = sum(w[kind][0] - 1e-9 <= w["measured"] <= w[kind][1] + 1e-9 for w in mine)
+        said += [f"{kind}: {hit} of {len(mine)}"] * bool(mine)
+    return "; ".join(said) or "·"
 
 
 def _tokens(told: Sequence[tuple[Row, int]]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reroot.diagnosis import Posterior, Reach, first_signal, posterior
+from reroot.diagnosis import Posterior, Reach, first_signal, poisson_binomial, posterior
 from reroot.diagnosis.first_signal import _Counted, _Prior
 from reroot.errors import InvalidInput
 
@@ -81,10 +81,59 @@ def test_the_forecast_is_calibrated(name: str) -> None:
         before, after = 1 - law.survival([t - 1, t])
         ranks.append(before + rng.random() * (after - before))
         low, high = found.share(group, 60, rng)
-        picked = x[rng.integers(problems, size=60)]
+        picked = x[np.concatenate([rng.permutation(problems), rng.permutation(problems)[:20]])]
         inside += low <= (rng.random(60) < picked).mean() <= high
     assert stats.kstest(ranks, "uniform").pvalue > 1e-3
     assert inside >= 68  # of 80 at 95 %: fewer has probability below 1e-3
+
+
+def test_a_share_is_predicted_by_its_law() -> None:
+    """Known rates: in an epoch each problem has one group, so the count is a Poisson binomial."""
+    rng = np.random.default_rng(0)
+    p = np.array([1e-9, 0.1, 0.5, 1.0, 0.02, 0.3])
+    found = Posterior(np.tile(p, (20_000, 1)))
+    x = found.silent(8)[0]
+    law = poisson_binomial(x)
+    low, high = found.share(8, 6, rng)
+    assert law[: round(6 * low)].sum() <= 0.025 + 0.005
+    assert law[: round(6 * low) + 1].sum() >= 0.025 - 0.005
+    assert law[: round(6 * high) + 1].sum() >= 0.975 - 0.005
+    assert found.share(8, 600, rng).high - found.share(8, 600, rng).low < (high - low) / 4
+
+
+def test_others_vary_more_than_these() -> None:
+    rng = np.random.default_rng(0)
+    found = posterior([0] * 8 + [9] * 8, 16, rng)
+    these, others = found.share(8, 16, rng), found.share_of_others(8, 16, rng)
+    assert others.high - others.low > these.high - these.low
+    silent = posterior([0] * 8, 16, rng)
+    assert silent.share_of_others(8, 64, rng).low < silent.share(8, 64, rng).low
+
+
+@pytest.mark.slow(12)
+def test_shares_of_other_problems_cover() -> None:
+    """40 populations of which 24 problems are seen: below 34 of 40 has probability below 1e-2 at 95 %."""
+    rng = np.random.default_rng(11)
+    inside = 0
+    for _ in range(40):
+        p, q = (_population(rng, "small", n) for n in (24, 64))
+        passed = rng.binomial(16, p)
+        known = {i: Reach(np.log(p[i]), 0.0) for i in np.flatnonzero(passed == 0)}
+        found = posterior(passed, 16, rng, draws=200, reach=known)
+        low, high = found.share_of_others(8, 64, rng)
+        inside += low <= (rng.random(64) < (1 - q) ** 8 + q**8).mean() <= high
+    assert inside >= 34
+
+
+def test_a_measured_reach_tells_of_the_prior() -> None:
+    """Small rates that were measured make small rates of others likelier than silence alone does."""
+    rng = np.random.default_rng(2)
+    counts = posterior([0] * 6, 16, rng, draws=2000).unseen
+    known = {i: Reach(np.log(1e-6), 0.1) for i in range(6)}
+    told = posterior([0] * 6, 16, rng, draws=2000, reach=known).unseen
+    assert counts is not None
+    assert told is not None
+    assert (told == 0).mean() < 0.2 < (counts == 0).mean()
 
 
 def test_a_measured_reach_takes_the_place_of_counts() -> None:

@@ -83,3 +83,24 @@ def test_what_is_no_count_is_refused() -> None:
             silent_groups(passed, attempts, 8)
     with pytest.raises(InvalidInput):
         silent_groups([1], 8, 0)
+
+
+def test_known_rates_take_the_place_of_counts() -> None:
+    found = silent_groups([0, 3], 16, 8, known={0: 0.05, 1: 0.2})
+    assert found.wrong.mean == pytest.approx((0.95**8 + 0.8**8) / 2)
+    assert found.right.mean == pytest.approx((0.05**8 + 0.2**8) / 2)
+    fewer = silent_groups([0, 1], 4, 8, known={0: 1e-9, 1: 1e-9})  # n < G
+    assert fewer.total.interval.high == 1.0
+    with pytest.raises(InvalidInput, match="0 to 1"):
+        silent_groups([0, 3], 16, 8, known={2: 0.5})
+
+
+def test_known_rates_of_silent_problems_alone_would_mislead() -> None:
+    """Why ``known`` must not depend on counts: E is then (1 − p)^G less what silence had lent."""
+    p, n, group = 0.05, 16, 8
+    mass = stats.binom.pmf(np.arange(n + 1), n, p)
+    chosen = [
+        silent_groups([c], n, group, known={0: p} if c == 0 else None).wrong.mean
+        for c in range(n + 1)
+    ]
+    assert mass @ chosen < (1 - p) ** group - 0.1

@@ -12,7 +12,14 @@ import reroot
 from reroot.diagnosis import reach_interval
 from reroot.families import Dyck, HiddenPath
 from reroot.generators.base import Generator
-from reroot.learners.measuring import demonstration_law, from_demonstration, reach_clouds, rollout
+from reroot.learners.measuring import (
+    demonstration_law,
+    from_demonstration,
+    reach_clouds,
+    rollout,
+    walked_group,
+)
+from reroot.learners.measuring.walked import WALKS
 from reroot.tasks.base import Problem
 
 
@@ -119,3 +126,25 @@ def test_one_rollout_is_what_the_generator_draws() -> None:
     ).attempts
     assert one.output == same.output
     assert one.cost.tokens == 6
+
+
+@pytest.mark.parametrize("walk", ["plurality", "argmax", "verified"])
+def test_groups_start_on_walks_as_a_trainers_do(walk: str) -> None:
+    """A verified walk stays on the path; the length is uniform below H; what is paid is what is said."""
+    family = HiddenPath(4, 8, 0.9, seed=3)
+    found = reroot.run(
+        walked_group(walk=walk, size=4), copies(family.problem(), 60), family, grants=WALKS[walk]
+    ).attempts
+    starts = [a.metadata["start"] for a in found]
+    assert set(starts) == set(range(8))
+    for a in found:
+        notes = a.metadata
+        assert a.cost.tokens == notes["building"] + 4 * (8 - notes["start"])
+        assert len(notes["rewards"]) == 4
+    late = [a.metadata["rewards"] for a in found if a.metadata["start"] == 7]
+    assert np.mean(late) == pytest.approx(0.9, abs=0.25)
+
+
+def test_unknown_walks_are_refused() -> None:
+    with pytest.raises(reroot.InvalidInput, match="Did you mean 'argmax'"):
+        walked_group(walk="argmx", size=4)

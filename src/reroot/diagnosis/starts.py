@@ -7,6 +7,7 @@ Where groups start is a share s of d, k = ⌊s·L⌋; curves are kept on a grid 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -93,19 +94,38 @@ def next_cut(cuts: Mapping[int, tuple[int, int]], length: int) -> int | None:
     return -max(falls)[1] // 2 if falls else None
 
 
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Sizes of a simulated trainer.
+
+    Attributes:
+        group: G.
+        per_step: problems of a step.
+        most_steps: after which it is given up.
+
+    Raises:
+        InvalidInput: a number is below 1.
+    """
+
+    group: int
+    per_step: int
+    most_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("group", "per_step", "most_steps"):
+            check_int(name, getattr(self, name), 1)
+
+
 def first_signal_tokens(
     schedule: Literal["r3", "adaback"],
     rates: FloatArray,
     lengths: FloatArray,
-    *,
-    group: int,
-    per_step: int,
+    trainer: Trainer,
     rng: np.random.Generator,
-    most_steps: int,
 ) -> FloatArray:
     """(draws,) tokens up to the end of the first step with a group that has both passes and fails.
 
-    Each draw is one trainer: problems in random order, anew in each epoch, per_step of them in a step (fewer where
+    Each draw is one trainer: problems in random order, anew in each epoch, some of them in a step (fewer where
     the epoch ends), a start of each, G rollouts from there. The policy stays as it is, as without signal it
     does. ``r3``: a uniform stage of ``R3_STAGES``. ``adaback``: uniform in the problem's interval [lo, hi], at
     the root one time in ten; groups that all pass set hi to their share and lo to 0, groups that all fail set lo;
@@ -115,27 +135,24 @@ def first_signal_tokens(
         schedule: where groups start.
         rates: (draws, N, PLACES + 1) as ``rates_along`` gives for each problem.
         lengths: (N, PLACES + 1) tokens of a rollout from there.
-        group: G.
-        per_step: problems of a step.
+        trainer: its sizes; ``inf`` is returned where no signal has come within its steps.
         rng: a keyed generator.
-        most_steps: ``inf`` is returned where no signal has come by then.
 
     Raises:
-        InvalidInput: an unknown schedule, or a number below 1.
+        InvalidInput: an unknown schedule.
     """
     if schedule not in ("r3", "adaback"):
         raise InvalidInput(f"schedule must be 'r3' or 'adaback', got {schedule!r}")
-    check_int("group", group, 1)
-    check_int("per_step", per_step, 1)
+    group = trainer.group
     draws, problems = rates.shape[:2]
     starts = _AdaBack(draws, problems) if schedule == "adaback" else _R3()
     spent, going = np.zeros(draws), np.ones(draws, dtype=bool)
     order, place = np.empty((draws, problems), dtype=np.int64), problems
     rows = np.arange(draws)
-    for _ in range(check_int("most_steps", most_steps, 1)):
+    for _ in range(trainer.most_steps):
         if place >= problems:
             order, place = np.argsort(rng.random((draws, problems)), axis=1), 0
-        here, place = order[:, place : place + per_step], place + per_step
+        here, place = order[:, place : place + trainer.per_step], place + trainer.per_step
         shares = starts.draw(here, rng)
         at = np.minimum((shares * PLACES + 1e-9).astype(np.int64), PLACES - 1)
         p = rates[rows[:, None], here, at]

@@ -81,12 +81,14 @@ def _forecast(found: Mapping[str, Any]) -> Table:
     for size, row in found["by_group"].items():
         waits = [small(*tokens_words(row["first_signal"][what])) for what in ("steps", "tokens")]
         zero = small(f"{percent(row['zero_variance'])} %", shares(row["zero_variance_interval"]))
-        rows.append(
-            [size, zero, f"{percent(row['all_wrong'])} %", f"{percent(row['all_right'])} %", *waits]
-        )
+        run = row["zero_variance_prediction"]
+        seen = small(f"{shares(run['these'])} %", f"others {shares(run['others'])} %")
+        kinds = [f"{percent(row[kind])} %" for kind in ("all_wrong", "all_right")]
+        rows.append([size, zero, seen, *kinds, *waits])
     return Table(
         columns(
-            "group size | zero variance | all wrong | all right | steps to first signal | tokens to it"
+            "group size | zero variance | in a first pass, 95 % | all wrong | all right | "
+            "steps to first signal | tokens to it"
         ),
         rows,
     )

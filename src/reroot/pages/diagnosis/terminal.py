@@ -31,7 +31,7 @@ def diagnosis_screen(summary: Mapping[str, Any], width: int = 100) -> Renderable
         head = "remedy | interface | tokens to first signal | 95 %"
         parts.append(Table(columns(head, 2), rows).terminal(width))
         unknown = [one["name"] for one in summary["remedies"] if one["tokens"] is None]
-        parts += [Text(f"Unknown, as not tried: {listing(unknown)}.")]
+        parts += [Text(f"Unknown: {listing(unknown)}.")]
     parts += [Text(f"{quantity(summary['tokens'])} tokens were spent.")]
     parts += [Text(f"note: {note}") for note in summary["notes"]]
     return Group(*parts)
@@ -55,7 +55,9 @@ def _forecast(found: Mapping[str, Any]) -> Text:
     silent = percent(found["zero_variance"])
     median, interval = tokens_words(found["first_signal"]["tokens"])
     within = f" ({interval})" if interval else ""
+    run = found["zero_variance_prediction"]
     return Text(
         f"With groups of {found['group']}, {silent} % of groups have zero variance "
-        f"({percent(found['all_wrong'])} % all wrong); tokens to the first signal: {median}{within}."
+        f"({percent(found['all_wrong'])} % all wrong; {shares(run['these'])} % in a first pass over the problems); "
+        f"tokens to the first signal: {median}{within}."
     )

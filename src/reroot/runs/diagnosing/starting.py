@@ -14,7 +14,7 @@ import numpy as np
 
 from ...access.attempt import Attempt
 from ...diagnosis.first_signal import Posterior
-from ...diagnosis.starts import PLACES, first_signal_tokens, rates_along
+from ...diagnosis.starts import PLACES, Trainer, first_signal_tokens, rates_along
 from ...learners.measuring.walked import WALKS
 from ...randomness import keyed_rng, stream_key
 from ...types import FloatArray
@@ -83,25 +83,19 @@ def _demonstrations(
     kinds += [f"teacher forcing of {len(exact)} demonstrations"] * bool(exact)
     rest = len(patients) - len(exact) - sum(bool(p.cuts) for p in patients)
     kinds += [f"rollouts alone of {rest} problems, rates log-linear along them"] * bool(rest)
+    how = Trainer(found.group, per_step, _MOST_STEPS)
     return [
-        {
-            "name": name,
-            "needs": _NEEDS,
-            "tokens": token_quantiles(
-                first_signal_tokens(
-                    schedule,
-                    rates,
-                    lengths,
-                    group=found.group,
-                    per_step=per_step,
-                    rng=rng,
-                    most_steps=_MOST_STEPS,
-                )
-            ),
-            "evidence": f"simulated on {', '.join(kinds)}",
-        }
+        _simulated(name, first_signal_tokens(schedule, rates, lengths, how, rng), ", ".join(kinds))
         for name, schedule in _SCHEDULES.items()
     ]
+
+
+def _simulated(name: str, tokens: FloatArray, on: str) -> dict[str, Any]:
+    told = token_quantiles(tokens)
+    if told["median"] is None:
+        few = f"{np.isfinite(tokens).mean():.0%} of trainers simulated on {on} had a signal"
+        return unknown(name, _NEEDS, f"unknown: {few} within {_MOST_STEPS:,} steps")
+    return {"name": name, "needs": _NEEDS, "tokens": told, "evidence": f"simulated on {on}"}
 
 
 def _curve(
