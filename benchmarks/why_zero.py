@@ -43,8 +43,8 @@ class Setting(NamedTuple):
 
 _SUMS = "sums.jsonl:answer=number,max_tokens="
 SETTINGS = {
-    "words": Setting("words.jsonl:max_tokens=32", True),
-    "words-r3": Setting("words.jsonl:max_tokens=32", True, strategy="r3"),
+    "words": Setting("words.jsonl:max_tokens=40", True),
+    "words-r3": Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
     "marks": Setting("sums.jsonl:answer=judge.py:behind_marks,max_tokens=24", True),
     "truncated": Setting(f"{_SUMS}3", True),
     "sums": Setting(f"{_SUMS}24", True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def _page(page: Path) -> Any:
     return pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
 
 
-@pytest.mark.parametrize("page", map(_page, WORK))
+@pytest.mark.parametrize("page", [_page(page) for page in WORK])
 def test_the_blocks_of_a_page_run(
     page: Path,
     tmp_path: Path,
@@ -29,6 +30,9 @@ def test_the_blocks_of_a_page_run(
     """In one folder, in their order."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.syspath_prepend(tmp_path)
+    for block in blocks_of(page):  # a file of an earlier page is another module
+        sys.modules.pop(Path(block.title).stem, None)
     state: dict[str, Any] = {"__name__": "docs"}
     for block in blocks_of(page):
         run_block(block, state, capsys)
@@ -64,6 +68,8 @@ def test_a_block_that_fails_is_seen(
         "```python\n1 / 0\n```\n```sh\nfalse\n```\n```console\n$ reroot --version\n9.9\n```\n"
     )
     monkeypatch.setattr("docs_blocks.ROOT", tmp_path)
-    for block, error in zip(blocks_of(page), (ZeroDivisionError, Exception, AssertionError)):
+    for block, error in zip(
+        blocks_of(page), (ZeroDivisionError, Exception, AssertionError), strict=True
+    ):
         with pytest.raises(error):
             run_block(block, {}, capsys)

@@ -19,7 +19,9 @@ from reroot.cli import main
 from reroot.learners import LearnerFactory, get_learner, registry
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_method.md"
-METHOD, _, CASE = re.findall(r"```python[^\n]*\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+METHOD, _, CASE = re.findall(
+    r"```python[^\n]*\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL
+)
 
 
 def made(method: str = METHOD) -> dict[str, Any]:
