@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ KEYS = {
     *("run", "kind", "grants", "tokens", "pieces", "outcome", "metadata", "given", "step"),
     *("group", "rollout", "stopped", "surprisal", "prompt_tokens"),
 }
-"""The keys of docs/attempts.md."""
+"""The keys of docs/howto/attempts.md."""
 HOSTILE = "\x1b[2J\u202e</script>"
 
 
@@ -39,6 +40,15 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         transcripts=True,
     )
     return folder
+
+
+def test_the_keys_are_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "attempts.md").read_text(
+        encoding="utf-8"
+    )
+    table = page.partition("## Keys of `--json`")[2].partition("## ")[0]
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == KEYS
 
 
 def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:

@@ -141,8 +141,9 @@ def _output(record: Record) -> list[str | Text]:
         ids = f" (token ids {' '.join(map(str, record.tokens or ()))})"
         return [_end(visible(record.output)), Text(ids, "dim")]
     at, parts = None if record.mark is None else record.mark.token, list[str | Text]()
+    end = len("".join(record.pieces).rstrip("\n"))  # new lines at the end are no lines, but marks
     for i, piece in enumerate(record.pieces):
-        said = visible(piece)
+        said, end = visible(piece[:end]) + "↵" * len(piece[end:]), max(0, end - len(piece))
         if i == at:
             parts.append(Text(f"⟪{said}⟫", "bold red"))
         else:

@@ -51,6 +51,12 @@ def train(
         f"{_ENDED[summary['reason']]}: {steps} steps, {spent:,} generated tokens; "
         f"model: {folder / 'model'}"
     )
+    from ..runs.records import COMPLETIONS
+
+    kept = folder / COMPLETIONS
+    if kept.exists():
+        size = kept.stat().st_size / 1e6
+        console.say(f"completions: {kept} ({size:.1f} MB); to read them: reroot show {folder}")
     from ..pages.training.page import write_training_page
 
     say_page(folder, lambda: write_training_page([folder]))

@@ -102,7 +102,7 @@ class Record:
         return "passed" if self.passed else "failed"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, with stable keys (docs/attempts.md)."""
+        """JSON values, with stable keys (docs/howto/attempts.md)."""
         mark = self.mark
         at = (
             None

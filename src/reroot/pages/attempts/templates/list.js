@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const served = document.body.hasAttribute("data-served");
 const OUTCOMES = ["passed", "failed", "error", "abstained"];
-const ROW = 30, AROUND = 12, COUNT = data.id.length;
+const ROW = 30, AROUND = 6, COUNT = data.id.length;
 const $ = (id) => document.getElementById(id);
 const box = $("list"), body = box.querySelector("tbody");
 const tokensOf = (i) => (data.cost[i] ? data.cost[i].tokens || 0 : data.pieces[i].length);
