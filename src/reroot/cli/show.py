@@ -187,7 +187,9 @@ def view(
 
     if static is not None:
         if port or no_open:
-            raise InvalidInput("--port and --no-open are for a page that is served, not for --static")
+            raise InvalidInput(
+                "--port and --no-open are for a page that is served, not for --static"
+            )
         file, notes = write_static(runs, static)
         for note in notes:
             console.say(note)

@@ -63,12 +63,14 @@ class Pages:
         """The page; without ``trees`` it asks whoever serves it for them."""
         data = _data(self._runs, self.records) | {"trees": trees, "notes": self.notes}
         files = resources.files(__package__) / "templates"
-        script = Markup("\n".join((files / name).read_text("utf-8") for name in ("tree.js", "list.js")))
+        script = Markup(
+            "\n".join((files / name).read_text("utf-8") for name in ("tree.js", "list.js"))
+        )
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
         source = (files / "page.html").read_text("utf-8")
-        template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-            source
-        )
+        template = jinja2.Environment(
+            autoescape=True, undefined=jinja2.StrictUndefined
+        ).from_string(source)
         return template.render(
             title=f"Attempts: {', '.join(visible(str(run.folder)) for run in self._runs)}",
             style=Markup((files / "style.css").read_text("utf-8")),

@@ -59,7 +59,9 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             host, port = HOST, self.server.server_address[1]  # type: ignore[index]
             # a page elsewhere may point its own name at this machine, and read what it is given
             if self.headers.get("Host") not in (f"{host}:{port}", f"localhost:{port}"):
-                self._say(HTTPStatus.MISDIRECTED_REQUEST, b"served to this machine alone", "text/plain")
+                self._say(
+                    HTTPStatus.MISDIRECTED_REQUEST, b"served to this machine alone", "text/plain"
+                )
                 return
             asked = urlsplit(self.path)
             if asked.path == "/":
