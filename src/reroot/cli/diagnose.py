@@ -7,9 +7,9 @@ from typing import Any
 
 from ..errors import InvalidInput
 from .app import command, console, say_page
-from .console import PlainConsole, print_json
+from .console import print_json
 from .data import with_data
-from .progress import EVERY
+from .progress import lines
 
 
 @command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
@@ -96,27 +96,28 @@ def diagnose(
     from ..runs.models import Load
 
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
-    found = run_diagnosis(
-        model or None,
-        spec,
-        group=group,
-        per_step=per_step,
-        sampling=sampling,
-        horizon=horizon,
-        problems=problems,
-        grants=grants,
-        budget_tokens=budget_tokens,
-        remedy_tokens=remedy_tokens,
-        trainer_log=trainer_log,
-        pass_at=pass_at,
-        seed=seed,
-        out=out,
-        load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
-        judge_timeout=judge_timeout,
-        judge_workers=judge_workers,
-        concurrency=concurrency,
-        on_progress=_teller(),
-    )
+    with lines("loading the model and the problems") as tell:
+        found = run_diagnosis(
+            model or None,
+            spec,
+            group=group,
+            per_step=per_step,
+            sampling=sampling,
+            horizon=horizon,
+            problems=problems,
+            grants=grants,
+            budget_tokens=budget_tokens,
+            remedy_tokens=remedy_tokens,
+            trainer_log=trainer_log,
+            pass_at=pass_at,
+            seed=seed,
+            out=out,
+            load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
+            judge_timeout=judge_timeout,
+            judge_workers=judge_workers,
+            concurrency=concurrency,
+            on_progress=tell,
+        )
     if json:
         print_json(found.summary)
     else:
@@ -132,7 +133,8 @@ def _selftest(*, json: bool) -> None:
     from ..pages.diagnosis.terminal import confusion_table
     from ..runs.diagnosing.selftest import confusion, rates, selftest
 
-    outcomes = selftest(SELFTEST_SEEDS, told=_teller())
+    with lines("diagnosing constructed cases") as tell:
+        outcomes = selftest(SELFTEST_SEEDS, told=tell)
     table, shares = confusion(outcomes), rates(outcomes)
     if json:
         print_json({"confusion": table, **shares})
@@ -144,26 +146,11 @@ def _selftest(*, json: bool) -> None:
     )
 
 
-def _teller() -> Any:
-    """Lines of progress: each on a terminal, elsewhere one now and then."""
-    import time
-
-    shown, last = PlainConsole(stderr=True), [0.0]
-
-    def tell(line: str) -> None:
-        now = time.monotonic()
-        if shown.is_terminal or now - last[0] >= EVERY:
-            last[0] = now
-            shown.say(line)
-
-    return tell
-
-
 def tell_diagnosis(summary: dict[str, Any]) -> None:
     """Print a diagnosis on one screen."""
     from ..pages.diagnosis.terminal import diagnosis_screen
 
-    console.print(diagnosis_screen(summary))
+    console.print(diagnosis_screen(summary, console.width))
 
 
 def tell_folder(folder: Path) -> None:

@@ -69,6 +69,7 @@ class Execution:
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
     judge_workers: int = 0
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_int("judge_workers", self.judge_workers, 0, 1024)
@@ -105,6 +106,10 @@ class RunFolder(JournalFolder):
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
+        self._earlier = self._used = (
+            0.0,
+            Physical(),
+        )  # by former calls of ``make_attempts``; and in all
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
@@ -174,8 +179,15 @@ class RunFolder(JournalFolder):
             wait = min(max(_SHARE * spent, _FLUSH[0]), _FLUSH[1])
             self._next_flush = time.monotonic() + wait
 
+    def begin_usage(self) -> None:
+        """What is noted from now on comes on top of what was."""
+        self._earlier = self._used
+
     def note_usage(self, physical: Physical, seconds: float) -> None:
-        """What this process has computed so far; on disk within a second, or when the run ends."""
+        """What this process has computed since ``begin_usage``; on disk within a second, or when the run
+        ends."""
+        seconds, physical = self._earlier[0] + seconds, self._earlier[1] + physical
+        self._used = (seconds, physical)
         self._usage = {"process": self._process, "seconds": seconds, **physical.to_dict()}
         if seconds >= self._noted + 1.0:
             self._write_usage()
@@ -226,6 +238,8 @@ def make_attempts(
     raised: list[BaseException] = []
     failed_judges, at_once = 0, isinstance(generator, ConcurrentGenerator)
     before, started = generator.physical(), time.perf_counter()
+    if folder is not None:
+        folder.begin_usage()
 
     def finish(attempt: Attempt) -> None:
         nonlocal failed_judges
@@ -242,14 +256,16 @@ def make_attempts(
         if raised:
             raise raised[0]
         if failed_judges >= JUDGE_DOWN:
-            raise _JudgeIsDown
+            raise _Over
+        if how.seconds is not None and time.perf_counter() - started >= how.seconds:
+            raise _Over
         if folder is not None and at_once:
             folder.flush()
         elif folder is not None:
             folder.on_round(running)
 
     workers = Workers(how.judge_workers) if how.judge_workers else contextlib.nullcontext()
-    with workers, contextlib.suppress(_JudgeIsDown):
+    with workers, contextlib.suppress(_Over):
         execute(
             left,
             generator,
@@ -268,8 +284,8 @@ def make_attempts(
     return found
 
 
-class _JudgeIsDown(Exception):
-    """The judge has failed ``JUDGE_DOWN`` times in a row."""
+class _Over(Exception):
+    """The judge has failed ``JUDGE_DOWN`` times in a row, or the time is over."""
 
 
 def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> str | None:

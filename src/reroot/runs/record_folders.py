@@ -255,7 +255,9 @@ def _completions(path: Path, config: Mapping[str, Any], texts: Texts) -> list[Re
                     answer=asked.get("answer", ""),
                     output=said["start_text"] + said["text"],
                     tokens=tokens,
-                    pieces=texts.pieces(name, tokens),
+                    pieces=tuple(said["pieces"])
+                    if "pieces" in said
+                    else texts.pieces(name, tokens),
                     given=len(said["start"]),
                     complete=said["complete"],
                     reward=said["reward"],

@@ -56,8 +56,7 @@ class Texts:
         if known is not None:
             return tuple(known)
         if all(token in self.tokens for token in tokens):
-            between = ("", *[self.between] * len(tokens))
-            return tuple(b + self.tokens[t] for b, t in zip(between, tokens, strict=False))
+            return _spaced([self.tokens[token] for token in tokens], self.between)
         return None
 
 
@@ -157,6 +156,12 @@ class TextLog:
         self._known.problems[problem.id] = line
         self._waiting.append(line)
 
+    def pieces(self, tokens: Sequence[int]) -> list[str] | None:
+        """What each token adds to the text, where that is not what it says by itself (else ``None``)."""
+        assert self._generator is not None
+        found = _pieces(self._generator, tokens, self._known.between)
+        return None if found is None else [readable(piece) for piece in found]
+
     def name(self, tokens: Iterable[int]) -> None:
         """Tokens that are kept somewhere: they get their texts."""
         self._named.update(tokens)
@@ -172,9 +177,8 @@ class TextLog:
         episode, tokens = self._episodes[attempt.key], attempt.output.tokens
         self._named.update(tokens)
         said: dict[str, Any] = {}
-        pieces = _pieces(episode.generator, tokens, self._known.between)
-        if pieces is not None:
-            said["pieces"] = [readable(piece) for piece in pieces]
+        if (pieces := self.pieces(tokens)) is not None:
+            said["pieces"] = pieces
         if not attempt.passed and (at := first_rejected(episode, tokens)) is not None:
             said["rejected"] = at
         line = {"key": attempt.key, **said}
@@ -256,6 +260,15 @@ def _text(generator: Generator, tokens: Sequence[int]) -> str | None:
         return None
 
 
+def _spaced(texts: Sequence[str], between: str) -> tuple[str, ...]:
+    """Texts of tokens as pieces of one text: ``between`` before each that says something but the first."""
+    pieces, before = list[str](), False
+    for text in texts:
+        pieces.append(between + text if before and text else text)
+        before = before or bool(text)
+    return tuple(pieces)
+
+
 def _between(generator: Generator) -> str:
     """White space that the generator puts between the texts of two tokens, if it does."""
     first, second, both = (_text(generator, tokens) or "" for tokens in ((0,), (1,), (0, 1)))
@@ -268,7 +281,8 @@ def _between(generator: Generator) -> str:
 def _pieces(generator: Generator, tokens: Sequence[int], between: str) -> list[str] | None:
     """What each token adds to the text; ``None``: what it says by itself, or there are too many."""
     whole, alone = _text(generator, tokens), [_text(generator, (token,)) for token in tokens]
-    if whole is None or whole == between.join(text or "" for text in alone) or len(tokens) > _MOST:
+    shown = "".join(_spaced([text or "" for text in alone], between))
+    if whole is None or whole == shown or len(tokens) > _MOST:
         return None
     pieces, before = list[str](), ""
     for i in range(1, len(tokens) + 1):

@@ -5,5 +5,6 @@ from __future__ import annotations
 from .demonstrations import demonstration_law, from_demonstration
 from .reach import reach_clouds
 from .rollout import rollout
+from .walked import walked_group
 
-__all__ = ["demonstration_law", "from_demonstration", "reach_clouds", "rollout"]
+__all__ = ["demonstration_law", "from_demonstration", "reach_clouds", "rollout", "walked_group"]

@@ -6,19 +6,18 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from ...errors import RunFolderError, visible
-from ...runs.folder import write_atomically
 from ...runs.record_folders import Records, read_records
 from ...runs.records import Record
+from ..kit.markup import Html
+from ..kit.page import fragment, write_page
 from .tree import tree_of
 
+_FILES = Path(__file__).parent / "templates"
+_SCRIPTS = ("tree.js", "list.js")
 FIRST = 50
 """Attempts that are in the page as a table, to be read without a script."""
 MOST_BYTES = 24_000_000
@@ -62,22 +61,16 @@ class Pages:
     def html(self, trees: dict[int, dict[str, Any]] | None = None) -> str:
         """The page; without ``trees`` it asks whoever serves it for them."""
         data = _data(self._runs, self.records) | {"trees": trees, "notes": self.notes}
-        files = resources.files(__package__) / "templates"
-        script = Markup(
-            "\n".join((files / name).read_text("utf-8") for name in ("tree.js", "list.js"))
-        )
+        script = Html("\n".join((_FILES / name).read_text("utf-8") for name in _SCRIPTS))
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-        source = (files / "page.html").read_text("utf-8")
-        template = jinja2.Environment(
-            autoescape=True, undefined=jinja2.StrictUndefined
-        ).from_string(source)
-        return template.render(
+        return fragment(
+            "attempts/templates/page.html",
             title=f"Attempts: {', '.join(visible(str(run.folder)) for run in self._runs)}",
-            style=Markup((files / "style.css").read_text("utf-8")),
+            style=Html((_FILES / "style.css").read_text("utf-8")),
             script=script,
             digest=digest,
             served=trees is None,
-            data=Markup(_inert(data)),
+            data=Html(_inert(data)),
             first=[_row(record) for record in self.records[:FIRST]],
             count=len(self.records),
             notes=[visible(note) for note in self.notes],
@@ -109,8 +102,7 @@ def write_static(folders: Sequence[Path], file: Path) -> tuple[Path, list[str]]:
             f"{left:,} of {left + len(trees):,} trees are left out: they would take the page beyond "
             f"{MOST_BYTES / 1e6:g} MB (reroot view without --static shows all)"
         )
-    write_atomically(file, pages.html(trees))
-    return file, pages.notes
+    return write_page(file, pages.html(trees)), pages.notes
 
 
 def _inert(data: object) -> str:

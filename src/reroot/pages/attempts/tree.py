@@ -40,7 +40,7 @@ def tree_json(tree: PrefixTree, texts: Texts) -> dict[str, Any]:
         "asked": {i: node.asked for i, node in enumerate(kept) if node.asked},
         "events": [_event(event, place) for event in events],
         "cost": {name: amount for name, amount in tree.cost.to_dict().items() if amount},
-        "horizon": tree.head["horizon"],
+        "between": texts.between,
         "left_out": [all_ - len(kept), len(tree.events) - len(events)],
     }
 

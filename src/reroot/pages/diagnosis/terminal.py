@@ -8,32 +8,28 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..kit.cells import terminal_table
 from ..kit.formatting import listing, percent, quantity, shares
+from ..kit.table import Table, columns
 from .words import NEXT, headline, tokens_words
 
 
-def diagnosis_screen(summary: Mapping[str, Any]) -> RenderableType:
+def diagnosis_screen(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """What limits the problems, what a trainer will see, and what would help."""
     parts: list[RenderableType] = [Text(headline(summary), style="bold"), Text()]
-    causes = terminal_table(["what limits", "do first"], ["problems", "95 %"])
-    for cause, found in summary["shares"].items():
-        if found["problems"]:
-            causes.add_row(
-                cause, NEXT[cause], str(found["problems"]), f"{shares(found['interval'])} %"
-            )
-    parts.append(causes)
+    causes = [
+        [cause, NEXT[cause], found["problems"], f"{shares(found['interval'])} %"]
+        for cause, found in summary["shares"].items()
+        if found["problems"]
+    ]
+    parts.append(
+        Table(columns("what limits | do first | problems | 95 %", 2), causes).terminal(width)
+    )
     if summary["forecast"]:
         parts += [_forecast(summary["forecast"]), Text()]
-        remedies = terminal_table(["remedy", "interface"], ["tokens to first signal", "95 %"])
-        for one in summary["remedies"]:
-            if one["tokens"] is not None:
-                median, interval = tokens_words(one["tokens"])
-                needs = one["needs"].partition("+")[0] + (
-                    "" if one["granted"] else " (not granted)"
-                )
-                remedies.add_row(one["name"], needs, median, interval)
-        parts.append(remedies)
+        known = [one for one in summary["remedies"] if one["tokens"] is not None]
+        rows = [[one["name"], _needs(one), *tokens_words(one["tokens"])] for one in known]
+        head = "remedy | interface | tokens to first signal | 95 %"
+        parts.append(Table(columns(head, 2), rows).terminal(width))
         unknown = [one["name"] for one in summary["remedies"] if one["tokens"] is None]
         parts += [Text(f"Unknown, as not tried: {listing(unknown)}.")]
     parts += [Text(f"{quantity(summary['tokens'])} tokens were spent.")]
@@ -43,11 +39,16 @@ def diagnosis_screen(summary: Mapping[str, Any]) -> RenderableType:
 
 def confusion_table(table: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """What is so, and what was found, how often."""
-    shown = terminal_table(["what limits it", "what was found"], ["times"])
-    for truth, found in table.items():
-        for cause, count in sorted(found.items(), key=lambda item: -item[1]):
-            shown.add_row(truth, cause, str(count))
-    return shown
+    rows = [
+        [truth, cause, count]
+        for truth, found in table.items()
+        for cause, count in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    return Table(columns("what limits it | what was found | times", 2), rows).terminal()
+
+
+def _needs(one: Mapping[str, Any]) -> str:
+    return one["needs"].partition("+")[0] + ("" if one["granted"] else " (not granted)")
 
 
 def _forecast(found: Mapping[str, Any]) -> Text:

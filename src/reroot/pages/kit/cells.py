@@ -1,4 +1,4 @@
-"""Tables: cells as HTML, or headings and cells as text over rows of data; and what cells are made of."""
+"""What cells are made of, and tables by a line of headings and a line of cells over rows of data."""
 
 from __future__ import annotations
 
@@ -8,127 +8,82 @@ from html import escape
 from string import Formatter
 from typing import Any
 
-from rich import box
-from rich.console import Console, RenderableType
-from rich.table import Table
-
-from .formatting import from_log, quantity, signed
+from .formatting import percent, shares, signed
 from .markup import Html
+from .table import Column, Table, columns, markup
 
 MARKS = ("holds", "fails", "measured")
 
 
 class _Cells(Formatter):
-    """Format strings with the formats of a page beside Python's."""
+    """Format strings with the formats of a column beside Python's, to HTML."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        if value is None:
-            return "·"
-        if format_spec == "q":
-            return quantity(value)
-        if format_spec.startswith("log"):
-            return from_log(value, int(format_spec[3:] or 2))
-        if format_spec == "name":  # an interface, as in visited/sample
-            return f"{dot(value.partition('/')[0])}{escape(value)}"
-        if format_spec == "yes":
-            return "yes" if value else "no"
-        if format_spec or isinstance(value, Html):
-            return format(value, format_spec)
-        return escape(str(value))
-
-
-def warning(text: str) -> str:
-    """A box that is not overlooked; nothing without a text."""
-    return f'<p class="warning" role="alert">{escape(text)}</p>' if text else ""
+        return markup(value, format_spec)
 
 
 def table_of(
-    head: str, cells: str, rows: Iterable[Mapping[str, Any]], text: int = 1, kind: str = ""
-) -> str:
+    head: str,
+    cells: str,
+    rows: Iterable[Mapping[str, Any]],
+    text: int | Sequence[int] = 1,
+    *,
+    caption: str = "",
+    style: str = "",
+) -> Table:
     """A table of data: ``table_of("K | success", "{K} | {rate:.3f}", rows)``.
 
-    ``·`` stands for ``None``. Beside Python's formats a field may have ``q`` (a quantity), ``log`` (a
-    number given by its natural logarithm; ``log3``: three digits), ``name`` (an interface) and ``yes``.
-    """
-    shown, parts = _Cells(), cells.split(" | ")
-    made = [[shown.vformat(part, (), row) for part in parts] for row in rows]
-    return table(head.split(" | "), made, text, kind)
-
-
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    text: int | Sequence[int] = 1,
-    kind: str = "",
-) -> str:
-    """An HTML table; cells are HTML already. A row of one cell spans the table, as a heading.
-
     Args:
-        head: of the columns.
-        rows: their cells.
-        text: how many columns, from the left, are left-aligned text; or which ones.
-        kind: a class of the style sheet.
+        head: names of the columns, HTML.
+        cells: what stands in them: one field, with a format of ``Column``, or HTML around several.
+        rows: what the fields name.
+        text: how many columns, from the left, are text; or which ones.
+        caption, style: of the table.
     """
-    texts = range(text) if isinstance(text, int) else text
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        if len(cells) == 1 < len(head):
-            return f'<tr class="group"><td class="text" colspan="{len(head)}">{cells[0]}</td></tr>'
-        kinds = [' class="text"' if i in texts else "" for i in range(len(cells))]
-        return f"<tr>{''.join(f'<{tag}{k}>{c}</{tag}>' for k, c in zip(kinds, cells, strict=True))}</tr>"
-
-    of_kind, body = f' class="{kind}"' if kind else "", "".join(line(row, "td") for row in rows)
-    return (
-        f'<div class="wide"><table{of_kind}><thead>{line(head, "th")}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def terminal_table(texts: Sequence[str], numbers: Sequence[str], **more: Any) -> Table:
-    """An empty table of a terminal: columns of text, then of numbers; ``more`` is Rich's."""
-    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
-    table = Table(**look, title_justify="left", title_style="bold", **more)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+    shown, parts, rows = _Cells(), cells.split(" | "), list(rows)
+    made, found = list[Column](), [list[Any]() for _ in rows]
+    for column, part in zip(columns(head, text), parts, strict=True):
+        (said, field, spec, _), *more = shown.parse(part)
+        alone = field is not None and not said and not more
+        made.append(Column(Html(column.name), column.text, (spec or "") if alone else ""))
+        for line, row in zip(found, rows, strict=True):
+            if alone and field is not None:
+                line.append(shown.get_field(field, (), row)[0])
+            else:
+                line.append(Html(shown.vformat(part, (), row)))
+    return Table(made, found, caption, style)
 
 
-def fitting(tables: Iterable[Table], width: int) -> RenderableType:
-    """The first table that is no wider than ``width`` characters; else the last."""
-    measure, table = Console(width=10_000).measure, None
-    for table in tables:
-        if measure(table).maximum <= width:
-            break
-    assert table is not None
-    return table
-
-
-def configuration(config: Mapping[str, Any]) -> str:
+def configuration(config: Mapping[str, Any]) -> Table:
     """``config.json`` as a table, the command left out."""
-    rows: list[list[str]] = []
+    rows = list[list[str]]()
     for key, value in config.items():
         if key not in ("command", "learners"):
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            rows.append([escape(key), f'<div class="out">{escape(shown)}</div>'])
+            rows.append([key, Html(f'<div class="out">{escape(shown)}</div>')])
     for one in config.get("learners", []):
-        name = f"learner {escape(str(one.get('label', one.get('name'))))}"
-        rows.append([name, f"needs {escape(str(one.get('requires')))}"])
-    return table(["", ""], rows, text=2)
+        rows.append(
+            [f"learner {one.get('label', one.get('name'))}", f"needs {one.get('requires')}"]
+        )
+    return Table(columns("setting | value", 2), rows)
 
 
 # ---- cells -----------------------------------------------------------------------------------------
 
 
-def dot(control: str) -> str:
+def dot(control: object) -> Html:
     """The colour of a control level."""
-    return f'<span class="dot" style="background: var(--{escape(control)})"></span>'
+    return Html(f'<span class="dot {escape(str(control))}"></span>')
 
 
 def named(control: object, text: str) -> Html:
     """A learner or method, with the colour of the control it needs."""
-    return Html(f"{dot(str(control))}{escape(text)}")
+    return Html(f"{dot(control)}{escape(text)}", text)
+
+
+def small(text: object, more: object, value: Any = None) -> Html:
+    """A text and, smaller, what is to be known of it."""
+    return Html(f"{markup(text)} <small>{markup(more)}</small>" if more else markup(text), value)
 
 
 def with_interval(value: Any, interval: Sequence[float] | None, *, sign: bool = True) -> Html:
@@ -140,29 +95,21 @@ def with_interval(value: Any, interval: Sequence[float] | None, *, sign: bool = 
         return signed(x) if sign else f"{x:.2f}".replace("-", "−")
 
     around = f" <small>{show(interval[0])} to {show(interval[1])}</small>" if interval else ""
-    return Html(f"{show(value)}{around}")
+    return Html(f"{show(value)}{around}", value, interval)
+
+
+def rate(value: float | None, interval: Sequence[float] | None = None) -> Html:
+    """A share in percent, with its interval where there is any."""
+    around = f" <small>{shares(interval)}</small>" if interval is not None else ""
+    return Html(f"{percent(value)}{around}", value, interval)
 
 
 def prose(text: str) -> Html:
     """Text in a cell that breaks into lines."""
-    return Html(f'<div class="prose">{escape(text)}</div>')
+    return Html(f'<div class="prose">{markup(text)}</div>', text)
 
 
 def mark(holds: bool | None, words: Sequence[str] = MARKS) -> Html:
     """Whether something is as it should be; ``None``: nothing was claimed."""
     which = 2 if holds is None else int(not holds)
     return Html(f'<span class="{("yes", "off", "no")[which]}">{words[which]}</span>')
-
-
-def facts(items: Iterable[tuple[str, str, str]]) -> str:
-    """Names, values and what they are of, as tiles; the last two are HTML."""
-    shown = "".join(
-        f"<div><dt>{escape(name)}</dt><dd><b>{value}</b><span>{what}</span></dd></div>"
-        for name, value, what in items
-    )
-    return f'<dl class="facts">{shown}</dl>'
-
-
-def note(text: str) -> str:
-    """A small paragraph, of HTML; nothing if there is no text."""
-    return f'<p class="note">{text}</p>' if text else ""

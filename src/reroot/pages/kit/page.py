@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import visible
 from ...runs.folder import write_atomically
-from . import cells, contracts, formatting
+from . import cells, contracts, formatting, plots
 from .markup import Html, plain
 
 if TYPE_CHECKING:
@@ -33,7 +33,16 @@ _FILTERS: tuple[Callable[..., Any], ...] = (
         formatting.plural,
         formatting.at_horizon,
     ),
-    *(formatting.listing, cells.mark, cells.named, contracts.may),
+    *(
+        formatting.listing,
+        formatting.short_id,
+        cells.mark,
+        cells.named,
+        cells.dot,
+        cells.configuration,
+        contracts.may,
+    ),
+    *(plots.figure, plots.grid, plots.legend),
 )
 """Functions that templates may call, by their names, and use as filters."""
 
@@ -59,12 +68,12 @@ def environment() -> Environment:
     return made
 
 
-def fragment(template: str, **context: Any) -> Html:
+def fragment(template: str, /, **context: Any) -> Html:
     """A template filled in: part of a page, or of a notebook."""
     return Html(environment().get_template(template).render(context))
 
 
-def render(title: str, template: str, **context: Any) -> str:
+def render(title: str, template: str, /, **context: Any) -> str:
     """A page whose body is ``template``; whatever text is in it, no control or bidi character is.
 
     Headings get anchors, those of the second level a list of contents; a table without a caption has the heading

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from string import Formatter
 from typing import Any
 
 from rich import box
@@ -70,21 +69,23 @@ class Table:
 
     def html(self) -> Html:
         """A table in a box that scrolls if it must; the first column heads its rows."""
-        head = "".join(_cell("th", column, _markup(column.name), "col") for column in self.columns)
+        if not self.columns:
+            return Html()
+        head = "".join(_cell("th", column, markup(column.name), "col") for column in self.columns)
         body = "".join(f"<tr{_group(row)}>{''.join(self._line(row))}</tr>" for row in self.rows)
         said, kind = escape(plain(self.caption)), f' class="{self.style}"' if self.style else ""
         unseen = "" if said else ' class="unseen"'
         return Html(
             f'<div class="wide" role="region" tabindex="0" aria-label="{said}"><table{kind}>'
-            f"<caption{unseen}>{_markup(self.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+            f"<caption{unseen}>{markup(self.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
     def _line(self, row: Row) -> Iterator[str]:
         if len(row) == 1 < len(self.columns):
-            yield f'<th class="text" scope="rowgroup" colspan="{len(self.columns)}">{_markup(row[0])}</th>'
+            yield f'<th class="text" scope="rowgroup" colspan="{len(self.columns)}">{markup(row[0])}</th>'
             return
         for i, (column, value) in enumerate(zip(self.columns, row, strict=True)):
-            yield _cell("td" if i else "th", column, _markup(value, column.format), "row")
+            yield _cell("td" if i else "th", column, markup(value, column.format), "row")
 
     def terminal(self, width: int = 100) -> RenderableType:
         """For Rich. Where ``width`` characters are too few, spare columns are left out, then what is small."""
@@ -115,10 +116,10 @@ class Table:
             grid.add_column(name, justify=right, overflow="fold", no_wrap=not column.text or not i)
         for row in self.rows:
             if len(row) == 1 < len(self.columns):
-                grid.add_row(styled(_markup(row[0]), small))
+                grid.add_row(styled(markup(row[0]), small))
             else:
                 grid.add_row(
-                    *(styled(_markup(row[i], self.columns[i].format), small) for i in shown)
+                    *(styled(markup(row[i], self.columns[i].format), small) for i in shown)
                 )
         return grid
 
@@ -197,6 +198,10 @@ class Table:
         return replace(self, caption=caption)
 
 
+Part = str | Table
+"""What a section is made of: HTML, and tables."""
+
+
 def columns(head: str, text: int | Sequence[int] = 1) -> list[Column]:
     """Columns by their names, ``"K | success"``; ``text``: how many from the left, or which, are text."""
     texts = range(text) if isinstance(text, int) else text
@@ -206,15 +211,8 @@ def columns(head: str, text: int | Sequence[int] = 1) -> list[Column]:
 # ---- cells -----------------------------------------------------------------------------------------
 
 
-class _Cells(Formatter):
-    """Format strings with the formats of a column beside Python's, to HTML."""
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        return _markup(value, format_spec)
-
-
-def _markup(value: Any, spec: str = "") -> Html:
-    """A value as HTML."""
+def markup(value: Any, spec: str = "") -> Html:
+    """A value as HTML, in a format of ``Column``."""
     if isinstance(value, Html):
         return value
     if value is None:
@@ -245,7 +243,7 @@ def _group(row: Row) -> str:
 
 
 def _text(value: Any, spec: str = "") -> str:
-    return " ".join(visible(plain(_markup(value, spec))).split())
+    return " ".join(visible(plain(markup(value, spec))).split())
 
 
 def _data(value: Any) -> Any:

@@ -17,10 +17,19 @@ from ...access.episode import Episode, bind, oracles_of
 from ...access.learner import BoundLearner
 from ...contract import Contract, Oracle, Sampling
 from ...diagnosis.causes import Cause, RunningTest, rule
+from ...diagnosis.starts import next_cut
 from ...errors import BackendError, InvalidInput, OracleError
 from ...generators.base import Generator
-from ...learners.measuring import demonstration_law, from_demonstration, reach_clouds, rollout
+from ...learners.measuring import (
+    demonstration_law,
+    from_demonstration,
+    reach_clouds,
+    rollout,
+    walked_group,
+)
+from ...learners.measuring.walked import WALKS
 from ...learners.verified import tokenwise_rejection
+from ...randomness import keyed_rng, stream_key
 from ...tasks.judges import check
 from ...tasks.self_check import self_check
 from ...types import Budget
@@ -29,8 +38,10 @@ from .patient import LOOK, WALK_TEST, Patient, group_test
 
 _MORE_ROOM = 4
 """How many times the horizon outputs get that were cut off."""
-_CUTS, _FROM_EACH = 8, 16
-"""Places of a demonstration that are started from, and attempts from each."""
+_SPREAD, _MORE, _FROM_EACH = 4, 4, 32
+"""Places of a demonstration that are started from, spread evenly and then where the rate falls most; attempts each."""
+_GROUPS, _DRAWS = 16, 40
+"""Groups that start on walks, of each kind; draws per token that such a walk may need."""
 _SEEDS = 1_000_003
 """Seeds of one examination are apart from those of the next."""
 _LEAST_FOR_CLOUDS = 2000
@@ -96,10 +107,12 @@ class Examination:
         self._roll_out()
         silent = [p for p in self.patients if p.passes().claim is False]
         self._tell(f"{len(silent)} of {len(self.patients)} problems are silent")
-        self._force(silent)
+        self._force([p for p in self.patients if p.episode.problem.unique or p in silent])
         self._walk([p for p in silent if self._cause(p) in (Cause.UNDETERMINED, Cause.ACCESS)])
         if not self._reaches:
             return
+        if silent:
+            self._try_walked_groups()
         self._reach(silent)
         self._start_from_demonstrations([p for p in silent if self._cause(p) == Cause.ACCESS])
 
@@ -226,17 +239,47 @@ class Examination:
             p.clouds = attempt.metadata.get("log_estimates")
             p.stuck = attempt.metadata.get("stuck")
 
+    def _try_walked_groups(self) -> None:
+        """Groups of random problems that start on walks, as trainers would begin."""
+        order = keyed_rng(stream_key(self._seed, "diagnosis", "walked")).permutation(
+            len(self.patients)
+        )
+        tried = [self.patients[i] for i in order[:_GROUPS]]
+        seeds = range(-(-_GROUPS // len(tried)))
+        for walk in WALKS:
+            learner = walked_group(walk=walk, size=self.group)
+            made = self._make(
+                tried,
+                f"{walk}-group",
+                learner,
+                seeds,
+                lambda p: (self.group + _DRAWS) * p.episode.horizon,
+            )
+            for p in made:
+                p.walked[walk] = made[p]
+
     def _start_from_demonstrations(self, patients: Sequence[Patient]) -> None:
-        shown = [p for p in patients if p.episode.demonstration]
-        for j in range(_CUTS):
-            places = {p: len(p.episode.demonstration or ()) * j // _CUTS for p in shown}
-            for k in sorted(set(places.values())):
-                here = [p for p in shown if places[p] == k]
-                learner = from_demonstration(reveal=k)
-                seeds = range(_FROM_EACH)
-                made = self._make(here, f"from-{k}", learner, seeds, lambda p: p.episode.horizon)
+        """What places within demonstrations are worth, where teacher forcing does not say it exactly."""
+        shown = [p for p in patients if p.episode.demonstration and not p.episode.problem.unique]
+        for j in range(_SPREAD + _MORE):
+            places = dict[int, list[Patient]]()
+            for p in shown:
+                length = len(p.episode.demonstration or ())
+                root = {0: (sum(a.passed for a in p.rollouts), len(p.rollouts))}
+                k = next_cut(root | p.cuts, length)
+                k = length * (j + 1) // (_SPREAD + 1) if j < _SPREAD else k
+                if k and k not in p.cuts:
+                    places.setdefault(k, []).append(p)
+            for k, here in sorted(places.items()):
+                made = self._make(
+                    here,
+                    f"from-{k}",
+                    from_demonstration(reveal=k),
+                    range(_FROM_EACH),
+                    lambda p: p.episode.horizon,
+                )
                 for p, attempts in made.items():
-                    p.cuts[k] = (sum(a.passed for a in attempts), len(attempts))
+                    p.note_cut(k, attempts)
                 if len(made) < len(here):
                     self.notes.append("the budget ended in starts from demonstrations")
                     return

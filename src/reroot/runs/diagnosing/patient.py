@@ -48,6 +48,8 @@ class Patient:
         clouds: log-estimates of the reach; ``None``: not asked.
         stuck: the position at which the verifier accepts too little to go on.
         cuts: tokens of the demonstration that are shown → (passed, attempts).
+        cut_tokens: the same → tokens of a continuation, in the mean.
+        walked: kind of walk → groups that start on one, where they were tried.
         budget: B, tokens of a remedy per problem.
         accident: upper bound of how often a wrong answer stands in its outputs; ``None``: not asked.
     """
@@ -65,6 +67,8 @@ class Patient:
     clouds: list[float | None] | None = None
     stuck: int | None = None
     cuts: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    cut_tokens: dict[int, float] = field(default_factory=dict[int, float])
+    walked: dict[str, list[Attempt]] = field(default_factory=dict[str, list[Attempt]])
     accident: float | None = None
 
     @property
@@ -84,6 +88,12 @@ class Patient:
             and bool(ends.tokens or ends.texts)
             and not ends.ends(tokens)
         )
+
+    def note_cut(self, k: int, attempts: Sequence[Attempt]) -> None:
+        """Fix what continuations of k tokens of the demonstration gave."""
+        if attempts:
+            self.cuts[k] = (sum(a.passed for a in attempts), len(attempts))
+            self.cut_tokens[k] = sum(a.cost.tokens for a in attempts) / len(attempts)
 
     def note_accidents(self, answers: Sequence[str]) -> None:
         """Fix how often wrong answers stand in outputs, from the first rollouts."""

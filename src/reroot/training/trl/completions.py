@@ -94,7 +94,7 @@ class CompletionLog:
         self._texts.name((*start, *tokens))
         output, given = episode.output(start + tokens), generator.decode(start)
         reward = group.rewards[i] if group.rewards else math.nan
-        judged = not math.isnan(reward)
+        judged, pieces = not math.isnan(reward), self._texts.pieces((*start, *tokens))
         return {
             "group": place,
             "rollout": i,
@@ -106,6 +106,7 @@ class CompletionLog:
             "complete": output.complete,
             "reward": float(reward) if judged else None,
             "passed": judged and output.complete and reward >= episode.problem.pass_at,
+            **({} if pieces is None else {"pieces": pieces}),
         }
 
     def _episode(self, problem: str, generator: Generator) -> Episode:

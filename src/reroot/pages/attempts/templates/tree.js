@@ -14,7 +14,7 @@ function element(name, attributes, ...children) {
 }
 
 const RETURNED = 1, REVEALED = 2, ACCEPTED = 4, REJECTED = 8;
-const SIBLINGS = 60, FIRST_OPEN = 250;
+const SIBLINGS = 40, FIRST_OPEN = 120;
 
 function probability(logprob) {
   const p = Math.exp(logprob);
@@ -26,7 +26,9 @@ function plural(count, name) {
 }
 
 function costText(cost) {
-  const parts = Object.entries(cost || {}).map(([name, n]) => `${n.toLocaleString("en")} ${name.replace("_", " ")}`);
+  const one = (name) => (name === "queries" ? "query" : name.replace(/s$/, ""));
+  const parts = Object.entries(cost || {}).map(([name, n]) =>
+    `${n.toLocaleString("en")} ${(n === 1 ? one(name) : name).replace("_", " ")}`);
   return parts.join(", ") || "nothing";
 }
 
@@ -40,7 +42,7 @@ class TreeView {
     const order = (a, b) => (tree.flags[b] & RETURNED) - (tree.flags[a] & RETURNED)
       || tree.draws[b] - tree.draws[a] || (tree.logprob[b] ?? -1e9) - (tree.logprob[a] ?? -1e9);
     for (const list of this.children) if (list.length > 1) list.sort(order);
-    this.box = element("div", { class: "tree", tabindex: "0", role: "region", "aria-label": "Tree of prefixes" });
+    this.box = element("div", { class: "tree", tabindex: "0", role: "group", "aria-label": "Tree of prefixes" });
   }
 
   // A run of nodes of which each but the last has one child is one line.
@@ -80,7 +82,7 @@ class TreeView {
 
   line(chain) {
     const last = chain[chain.length - 1], t = this.tree, parts = [];
-    const shown = chain.length > 40 ? [...chain.slice(0, 39), last] : chain;
+    const shown = chain.length > 32 ? [...chain.slice(0, 31), last] : chain;
     for (const node of shown) {
       parts.push(this.token(node));
       if (node !== last && (t.flags[node] & (ACCEPTED | REJECTED))) {
@@ -141,7 +143,7 @@ class TreeView {
   prefixText(node) {
     const parts = [];
     for (let i = node; i > 0; i = this.tree.parent[i]) parts.push(this.tree.text[i]);
-    const text = parts.reverse().join("");
+    const text = parts.reverse().join(this.tree.between);
     return node === 0 ? "∅" : node < 0 ? "(left out)" : JSON.stringify(text.length > 60 ? `…${text.slice(-60)}` : text);
   }
 
