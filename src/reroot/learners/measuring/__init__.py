@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from .demonstrations import demonstration_law, from_demonstration
+from .demonstrations import demonstration_law, value_in_demonstration
 from .reach import reach_clouds
-from .rollout import rollout
+from .rollout import guarded_rollout, rollout
 
-__all__ = ["demonstration_law", "from_demonstration", "reach_clouds", "rollout"]
+__all__ = [
+    "demonstration_law",
+    "guarded_rollout",
+    "reach_clouds",
+    "rollout",
+    "value_in_demonstration",
+]

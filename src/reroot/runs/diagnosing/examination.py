@@ -8,35 +8,32 @@ it needs, metered and kept in the run folder; what the granted contract does not
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ...access.attempt import Attempt, Job
-from ...access.episode import Episode, bind, oracles_of
+from ...access.attempt import Attempt
+from ...access.episode import Episode, bind
 from ...access.learner import BoundLearner
-from ...contract import Contract, Oracle, Sampling
+from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, RunningTest, rule
-from ...errors import BackendError, InvalidInput, OracleError
+from ...errors import InvalidInput, OracleError
 from ...generators.base import Generator
-from ...learners.measuring import demonstration_law, from_demonstration, reach_clouds, rollout
+from ...learners.measuring import demonstration_law, guarded_rollout, reach_clouds, rollout
 from ...learners.verified import tokenwise_rejection
 from ...tasks.judges import check
 from ...tasks.self_check import self_check
-from ...types import Budget
-from ..attempts import JUDGE_DOWN, Execution, RunFolder, make_attempts
-from .patient import LOOK, WALK_TEST, Patient, group_test
+from ...types import Prefix
+from ..attempts import Execution, RunFolder
+from .locating import locate, logprobs
+from .patient import FIRST, LOOK, WALK_TEST, Patient, group_test
+from .trials import Progress, Trial, Trials
 
 _MORE_ROOM = 4
 """How many times the horizon outputs get that were cut off."""
-_CUTS, _FROM_EACH = 8, 16
-"""Places of a demonstration that are started from, and attempts from each."""
-_SEEDS = 1_000_003
-"""Seeds of one examination are apart from those of the next."""
 _LEAST_FOR_CLOUDS = 2000
 """Tokens below which clouds are not begun."""
-
-Progress = Callable[[str], object]
+_MOST_FOR_CLOUDS = 200_000
+"""Tokens that the reach of one problem may take."""
 
 
 class Examination:
@@ -58,9 +55,6 @@ class Examination:
 
     Attributes:
         patients: one per problem.
-        attempts: every attempt, by key.
-        spent: generated tokens so far.
-        notes: what was not tried, and why.
     """
 
     def __init__(
@@ -83,31 +77,59 @@ class Examination:
         self.patients = [
             Patient(e, test, 4 * group * e.horizon if remedy is None else remedy) for e in episodes
         ]
-        self.generator, self.group, self.budget, self.granted = generator, group, budget, granted
-        self.spent, self.notes = 0, list[str]()
-        self._how, self._folder, self._told, self._seed = how or Execution(), folder, told, seed
-        self._law, self._reaches = granted.sampling or Sampling(), reaches
+        self.generator, self.group = generator, group
+        self._how, self._reaches = how or Execution(), reaches
+        self._trials = Trials(generator, granted, budget, self._how, folder, told, seed)
         self._answers = [*(e.problem.answer for e in episodes), *answers]
-        self.attempts: dict[str, Attempt] = {}
 
     def run(self) -> None:
         """Everything, in order."""
         self._look_at_judges()
+        self._force()
         self._roll_out()
-        silent = [p for p in self.patients if p.passes().claim is False]
-        self._tell(f"{len(silent)} of {len(self.patients)} problems are silent")
-        self._force(silent)
+        silent = [p for p in self.patients if p.passes() is False]
+        self._trials.tell(f"{len(silent)} of {len(self.patients)} problems are silent")
         self._walk([p for p in silent if self._cause(p) in (Cause.UNDETERMINED, Cause.ACCESS)])
         if not self._reaches:
             return
         self._reach(silent)
-        self._start_from_demonstrations([p for p in silent if self._cause(p) == Cause.ACCESS])
+        self._locate(silent)
+
+    @property
+    def attempts(self) -> dict[str, Attempt]:
+        """Every attempt, by key."""
+        return self._trials.attempts
+
+    @property
+    def spent(self) -> int:
+        """Generated tokens so far."""
+        return self._trials.spent
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not tried, and why."""
+        return self._trials.notes
 
     def _cause(self, patient: Patient) -> Cause:
         return rule(patient.evidence()).cause
 
-    def _tell(self, line: str) -> None:
-        self._told(f"{line}; {self.spent:,} of {self.budget:,} tokens")
+    def _make(
+        self,
+        patients: Sequence[Patient],
+        phase: str,
+        learner: BoundLearner,
+        seeds: Iterable[int],
+        worst: Callable[[Patient], int],
+        *,
+        episode: Callable[[Patient], Episode | None] = lambda p: None,
+        law: Sampling | None = None,
+    ) -> dict[Patient, list[Attempt]]:
+        """The same learner under several seeds on each problem (see ``Trials.make``)."""
+        numbers = list(seeds)
+        wanted = {
+            p: [Trial(str(n), learner, n, worst(p), episode(p)) for n in numbers] for p in patients
+        }
+        return self._trials.make(phase, wanted, law)
 
     # ---- what costs no tokens ------------------------------------------------------------------
 
@@ -117,40 +139,69 @@ class Examination:
             problem = patient.episode.problem
             faults = [f.text for f in self_check([problem], limit=limit) if f.bad]
             patient.fault = next((f for f in faults if "demonstration has the reward" in f), "")
-            patient.sound = self._accepts_the_demonstration(patient)
+            shown = patient.episode.demonstration
+            patient.sound = shown is not None and self._accepts(patient, shown)
 
-    def _accepts_the_demonstration(self, patient: Patient) -> bool:
+    def _accepts(self, patient: Patient, right: Prefix) -> bool:
+        """Whether the verifier accepts every prefix of a right output."""
         episode = patient.episode
-        shown = episode.demonstration
-        if episode.problem.verifier is None or shown is None:
+        if episode.problem.verifier is None:
             return False
-        prefixes = (episode.output(shown.tokens[:k]) for k in range(1, len(shown) + 1))
+        prefixes = (episode.output(right.tokens[:k]) for k in range(1, len(right) + 1))
         try:
             return all(check(episode.problem, p, self._how.judge_timeout) for p in prefixes)
         except OracleError:
             return False
+
+    def _force(self) -> None:
+        """Teacher forcing: what it tells exactly needs fewer rollouts."""
+        shown = [p for p in self.patients if p.episode.demonstration]
+        made = self._make(
+            shown, "forced", demonstration_law(), range(1), lambda p: p.episode.horizon
+        )
+        for p, attempt in _firsts(made):
+            p.forced = logprobs(attempt)
 
     # ---- rollouts ------------------------------------------------------------------------------
 
     def _roll_out(self) -> None:
         """Rounds of eight for all that are not decided, until none is or the budget ends."""
         for start in range(0, int(self.patients[0].test.looks[-1]), LOOK):
-            going = [p for p in self.patients if start < 2 * LOOK or self._needs_more(p)]
+            going = [p for p in self.patients if start < FIRST or self._needs_more(p)]
             if not going:
                 return
             seeds = range(start, start + LOOK)
-            made = self._make(going, "rollout", rollout(), seeds, lambda p: p.episode.horizon)
+            guarded = [p for p in going if start >= FIRST and self._may_guard(p)]
+            whole = [p for p in going if p not in guarded]
+            made = self._make(whole, "rollout", rollout(), seeds, lambda p: p.episode.horizon)
             for p in made:
                 p.rollouts += made[p]
-            if start == LOOK:
-                for p in self.patients:
+                if start == FIRST - LOOK:
                     p.note_accidents(self._answers)
+                    p.sound = p.sound and self._accepts_passes(p)
             self._remove_limits(list(made), seeds)
-            if len(made) < len(going):
-                self.notes.append(
-                    f"the budget ended in rollouts: {len(going) - len(made)} problems got fewer than they need"
+            ended = self._make(
+                guarded, "guarded", guarded_rollout(), seeds, lambda p: p.episode.horizon
+            )
+            for p in ended:
+                p.guarded += ended[p]
+            lost = len(going) - len(made) - len(ended)
+            if lost:
+                self._trials.note(
+                    f"the budget ended in rollouts: {lost} problems got fewer than they need"
                 )
                 return
+
+    def _accepts_passes(self, patient: Patient) -> bool:
+        right = {a.output for a in patient.rollouts if a.passed and a.output is not None}
+        return all(self._accepts(patient, output) for output in right)
+
+    def _may_guard(self, patient: Patient) -> bool:
+        """Whether nothing more is to be read in its outputs, and a sound verifier can end them early."""
+        hopeful = patient.evidence().open_tests or any(a.passed for a in patient.rollouts)
+        if hopeful or not patient.sound:
+            return False
+        return bool(patient.guarded) or self._trials.permits(guarded_rollout(), patient.episode)
 
     def _needs_more(self, patient: Patient) -> bool:
         e = patient.evidence()
@@ -171,7 +222,7 @@ class Examination:
         made = self._make(fit, "longer", rollout(), seeds, room, episode=lambda p: longer[p])
         for p in made:
             p.longer = made[p]
-        if self._law.is_base:
+        if self._trials.law.is_base:
             return
         made = self._make(
             poor, "own-law", rollout(), seeds, lambda p: p.episode.horizon, law=Sampling()
@@ -183,141 +234,56 @@ class Examination:
         problem = patient.episode.problem
         try:
             return bind(
-                replace(problem, max_tokens=_MORE_ROOM * problem.max_tokens), self.generator
+                replace(problem, max_tokens=_MORE_ROOM * problem.max_tokens),
+                patient.episode.generator,
             )
         except (InvalidInput, OracleError) as error:
-            self.notes.append(f"{patient.id} was not tried with more room: {error}")
+            self._trials.note(f"{patient.id} was not tried with more room: {error}")
             return None
 
     # ---- silent problems -----------------------------------------------------------------------
 
-    def _force(self, silent: Sequence[Patient]) -> None:
-        shown = [p for p in silent if p.episode.demonstration]
-        made = self._make(
-            shown, "forced", demonstration_law(), range(1), lambda p: p.episode.horizon
-        )
-        for p, attempt in _firsts(made):
-            logs = attempt.metadata.get("logprobs")
-            p.forced = None if logs is None else [-math.inf if x is None else x for x in logs]
-
     def _walk(self, silent: Sequence[Patient]) -> None:
-        """Walks with the verifier, two at a time, until the test of ½ has decided."""
+        """Walks with the verifier, two at a time, until the test of ½ has decided.
+
+        Where a demonstration shows the access, the first two tell what walks cost.
+        """
         able = [p for p in silent if p.episode.problem.verifier is not None]
         for start in range(0, int(WALK_TEST.looks[-1]), 2):
-            going = [p for p in able if RunningTest(WALK_TEST).feed(a.passed for a in p.walks).open]
+            going = [
+                p
+                for p in able
+                if RunningTest(WALK_TEST).feed(a.passed for a in p.walks).open
+                and not (start and p.evidence().forced)
+            ]
             seeds = range(start, start + 2)
             made = self._make(going, "walk", tokenwise_rejection(), seeds, lambda p: p.budget)
             for p in made:
                 p.walks += made[p]
-            if len(made) < len(going):
-                self.notes.append("the budget ended in walks with the verifier")
+            if len(made) < len(going) and self._permits_walks(going):
+                self._trials.note("the budget ended in walks with the verifier")
             if len(made) < len(going) or not going:
                 return
+
+    def _permits_walks(self, patients: Sequence[Patient]) -> bool:
+        return all(self._trials.permits(tokenwise_rejection(), p.episode) for p in patients)
 
     def _reach(self, silent: Sequence[Patient]) -> None:
         """Clouds for the reach of silent problems, of equal parts of what is left; half is kept for starts."""
         able = [p for p in silent if p.sound and not p.episode.problem.unique]
-        each = (self.budget - self.spent) // (2 * max(1, len(able)))
+        each = min(self._trials.left // (2 * max(1, len(able))), _MOST_FOR_CLOUDS)
         if able and each < _LEAST_FOR_CLOUDS:
-            self.notes.append(f"no tokens are left for the reach of {len(able)} silent problems")
+            self._trials.note(f"no tokens are left for the reach of {len(able)} silent problems")
             return
         made = self._make(able, "reach", reach_clouds(), range(1), lambda p: each)
         for p, attempt in _firsts(made):
             p.clouds = attempt.metadata.get("log_estimates")
             p.stuck = attempt.metadata.get("stuck")
 
-    def _start_from_demonstrations(self, patients: Sequence[Patient]) -> None:
-        shown = [p for p in patients if p.episode.demonstration]
-        for j in range(_CUTS):
-            places = {p: len(p.episode.demonstration or ()) * j // _CUTS for p in shown}
-            for k in sorted(set(places.values())):
-                here = [p for p in shown if places[p] == k]
-                learner = from_demonstration(reveal=k)
-                seeds = range(_FROM_EACH)
-                made = self._make(here, f"from-{k}", learner, seeds, lambda p: p.episode.horizon)
-                for p, attempts in made.items():
-                    p.cuts[k] = (sum(a.passed for a in attempts), len(attempts))
-                if len(made) < len(here):
-                    self.notes.append("the budget ended in starts from demonstrations")
-                    return
-
-    # ---- attempts ------------------------------------------------------------------------------
-
-    def _make(
-        self,
-        patients: Sequence[Patient],
-        phase: str,
-        learner: BoundLearner,
-        seeds: Iterable[int],
-        worst: Callable[[Patient], int],
-        *,
-        episode: Callable[[Patient], Episode | None] = lambda p: p.episode,
-        law: Sampling | None = None,
-    ) -> dict[Patient, list[Attempt]]:
-        """The attempts of one phase on those problems that the budget carries, in their order.
-
-        Raises:
-            BackendError: the generator failed.
-        """
-        numbers = list(seeds)
-        if not patients:
-            return {}
-        law = law or self._law
-        needed = replace(learner.requires, sampling=law)
-        if not self._permitted(needed, phase, patients):
-            return {}
-        jobs = {
-            p: [
-                Job(
-                    f"{p.id}/{phase}/{n}",
-                    learner,
-                    episode(p) or p.episode,
-                    needed,
-                    Budget(tokens=worst(p)),
-                    self._seed * _SEEDS + n,
-                )
-                for n in numbers
-            ]
-            for p in patients
-        }
-        left, carried, new = self.budget - self.spent, list[Patient](), list[Job]()
-        for p in patients:
-            missing = [job for job in jobs[p] if job.key not in self.attempts]
-            left -= len(missing) * worst(p)
-            if left < 0:
-                break
-            carried.append(p)
-            new += missing
-        self._add(make_attempts(new, self.generator, self._how, self._folder), new)
-        found = {
-            p: [self.attempts[j.key] for j in jobs[p] if j.key in self.attempts] for p in carried
-        }
-        missing = sum(job.key not in self.attempts for p in carried for job in jobs[p])
-        if missing:
-            self.notes.append(
-                f"{phase}: the judge failed {JUDGE_DOWN} times in a row, so {missing} attempts were left"
-            )
-        self._tell(f"{phase}: {sum(map(len, found.values()))} attempts")
-        return found
-
-    def _add(self, made: Mapping[str, Attempt], jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            attempt = made.get(job.key)
-            if attempt is None:
-                continue  # the judge was down
-            if attempt.error is not None and attempt.error.who in ("generator", "reroot"):
-                raise BackendError(str(attempt.error))
-            self.attempts[job.key] = attempt
-            self.spent += attempt.cost.tokens
-
-    def _permitted(self, needed: Contract, phase: str, patients: Sequence[Patient]) -> bool:
-        """Whether what is granted, with the problems' oracles, allows a phase; else it is said."""
-        have = frozenset(Oracle).intersection(*(oracles_of(p.episode.problem) for p in patients))
-        granted = replace(self.granted, sampling=needed.sampling).or_oracles(have).resolved
-        if needed <= granted:
-            return True
-        self.notes.append(f"{phase} was not tried: it needs {needed}, granted is {granted}")
-        return False
+    def _locate(self, silent: Sequence[Patient]) -> None:
+        """Where rollouts are lost, of problems that right outputs are known of."""
+        for patient, lost in locate(self._trials, silent).items():
+            patient.lost = lost
 
 
 def _firsts(made: Mapping[Patient, Sequence[Attempt]]) -> list[tuple[Patient, Attempt]]:

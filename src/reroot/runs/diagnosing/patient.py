@@ -12,6 +12,7 @@ from ...diagnosis.causes import Evidence, RunningTest
 from ...diagnosis.intervals import lower_bound
 from ...diagnosis.sequential_test import SequentialTest, sequential_test
 from ...diagnosis.silent_groups import signal_threshold
+from .losses import Losses
 from .opinions import accidents, holds_anywhere, second_opinion
 
 LOOK = 8
@@ -42,12 +43,14 @@ class Patient:
         episode: the problem as tokens of the generator.
         test: of τ.
         fault: what the judge gets wrong of what is known, before any token is paid.
-        sound: whether the verifier accepts every prefix of the demonstration.
+        sound: whether the verifier accepts every prefix of the demonstration and of outputs that pass.
         rollouts, longer, own_law, walks: attempts in the order of their seeds.
+        guarded: more rollouts, which ended where the verifier rejected them.
         forced: teacher-forced log-probabilities of the demonstration, nats; ``None``: not asked.
         clouds: log-estimates of the reach; ``None``: not asked.
         stuck: the position at which the verifier accepts too little to go on.
-        cuts: tokens of the demonstration that are shown → (passed, attempts).
+        cuts: tokens of the demonstration that are shown, not none → (passed, attempts).
+        lost: where rollouts are lost along a right output; ``None``: not looked at.
         budget: B, tokens of a remedy per problem.
         accident: upper bound of how often a wrong answer stands in its outputs; ``None``: not asked.
     """
@@ -61,11 +64,13 @@ class Patient:
     longer: list[Attempt] = field(default_factory=list[Attempt])
     own_law: list[Attempt] = field(default_factory=list[Attempt])
     walks: list[Attempt] = field(default_factory=list[Attempt])
+    guarded: list[Attempt] = field(default_factory=list[Attempt])
     forced: list[float] | None = None
     clouds: list[float | None] | None = None
     stuck: int | None = None
     cuts: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     accident: float | None = None
+    lost: Losses | None = None
 
     @property
     def id(self) -> str:
@@ -92,11 +97,33 @@ class Patient:
 
     # ---- tests ---------------------------------------------------------------------------------
 
-    def passes(self) -> RunningTest:
-        return RunningTest(self.test).feed(a.passed for a in self.counted())
+    def _tested(self) -> list[Attempt]:
+        return self.counted() + [a for a in self.guarded if not a.abstained]
 
-    def fails(self) -> RunningTest:
-        return RunningTest(self.test).feed(not a.passed for a in self.counted())
+    def passes(self) -> bool | None:
+        """Whether p > τ (``True``) or p < τ (``False``) is shown."""
+        claim = RunningTest(self.test).feed(a.passed for a in self._tested()).claim
+        low, high = self.known
+        tau = self.test.threshold
+        return claim if claim is not None else True if low > tau else False if high < tau else None
+
+    def fails(self) -> bool | None:
+        """The same of 1 − p."""
+        claim = RunningTest(self.test).feed(not a.passed for a in self._tested()).claim
+        low, high = self.known
+        most = 1.0 - self.test.threshold
+        return (
+            claim if claim is not None else True if high < most else False if low > most else None
+        )
+
+    @property
+    def known(self) -> tuple[float, float]:
+        """Bounds of p by teacher forcing: P(d), and P(d but its last token) where the right output is unique."""
+        logs = self.forced
+        if not logs or self.fault or not self.counted():
+            return 0.0, 1.0
+        unique = self.episode.problem.unique
+        return math.exp(math.fsum(logs)), math.exp(math.fsum(logs[:-1])) if unique else 1.0
 
     def _second(self) -> RunningTest:
         answer = self.episode.problem.answer
@@ -134,7 +161,7 @@ class Patient:
     def evidence(self) -> Evidence:
         """What the rule decides on."""
         passes = self.passes()
-        silent = passes.claim is False
+        silent = passes is False
         others = {
             "a second judge": self._second(),
             "the answer anywhere": self._anywhere(),
@@ -143,8 +170,8 @@ class Patient:
         }
         second, anywhere, longer, own_law = (t.claim for t in others.values())
         return Evidence(
-            passes=passes.claim,
-            fails=self.fails().claim,
+            passes=passes,
+            fails=self.fails(),
             judge_fault=self.judge_fault(),
             second=second,
             anywhere=anywhere,
