@@ -41,15 +41,6 @@ def diagnosis_screen(summary: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def confusion_table(table: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    """What is so, and what was found, how often."""
-    shown = terminal_table(["what limits it", "what was found"], ["times"])
-    for truth, found in table.items():
-        for cause, count in sorted(found.items(), key=lambda item: -item[1]):
-            shown.add_row(truth, cause, str(count))
-    return shown
-
-
 def _forecast(found: Mapping[str, Any]) -> Text:
     silent = percent(found["zero_variance"])
     median, interval = tokens_words(found["first_signal"]["tokens"])

@@ -30,7 +30,7 @@ from .remedies import Remedies
 from .trainer_log import read_trainer_log
 
 DIAGNOSIS = "diagnosis.json"
-_BUDGET = {False: 200_000, True: 2_000_000}
+_BUDGET = {False: 200_000, True: 300_000}
 """Tokens by default: of language models, and of exact families."""
 _LADDER = (
     "chosen/full",
@@ -96,7 +96,7 @@ def diagnose(
         horizon: size of problems, where there is a knob.
         problems: how many.
         grants: what the diagnosis may use; ``None``: the strongest that the generator honours.
-        budget_tokens: generated tokens in all (default: 200,000; exact families 2,000,000).
+        budget_tokens: generated tokens in all (default: 200,000; exact families 300,000).
         remedy_tokens: B, what a remedy may cost per problem (default: 4·G·H).
         trainer_log: what a trainer has left (see ``trainer_log``); without a model it is all there is.
         pass_at: reward from which a completion of that log passes, where it is all there is (default: 1).

@@ -32,8 +32,6 @@ _MORE_ROOM = 4
 """How many times the horizon outputs get that were cut off."""
 _LEAST_FOR_CLOUDS = 2000
 """Tokens below which clouds are not begun."""
-_MOST_FOR_CLOUDS = 200_000
-"""Tokens that the reach of one problem may take."""
 
 
 class Examination:
@@ -138,6 +136,7 @@ class Examination:
         for patient in self.patients:
             problem = patient.episode.problem
             faults = [f.text for f in self_check([problem], limit=limit) if f.bad]
+            patient.trusted = not faults
             patient.fault = next((f for f in faults if "demonstration has the reward" in f), "")
             shown = patient.episode.demonstration
             patient.sound = shown is not None and self._accepts(patient, shown)
@@ -161,6 +160,9 @@ class Examination:
         )
         for p, attempt in _firsts(made):
             p.forced = logprobs(attempt)
+            p.trusted = p.trusted and attempt.passed
+            if attempt.complete and attempt.reward is not None and not attempt.passed:
+                p.fault = p.fault or f"its demonstration has the reward {attempt.reward:g}"
 
     # ---- rollouts ------------------------------------------------------------------------------
 
@@ -199,7 +201,8 @@ class Examination:
     def _may_guard(self, patient: Patient) -> bool:
         """Whether nothing more is to be read in its outputs, and a sound verifier can end them early."""
         hopeful = patient.evidence().open_tests or any(a.passed for a in patient.rollouts)
-        if hopeful or not patient.sound:
+        told = len(patient.counted()) >= FIRST and not patient.judge_fault()
+        if hopeful or not told or not patient.sound:
             return False
         return bool(patient.guarded) or self._trials.permits(guarded_rollout(), patient.episode)
 
@@ -271,7 +274,7 @@ class Examination:
     def _reach(self, silent: Sequence[Patient]) -> None:
         """Clouds for the reach of silent problems, of equal parts of what is left; half is kept for starts."""
         able = [p for p in silent if p.sound and not p.episode.problem.unique]
-        each = min(self._trials.left // (2 * max(1, len(able))), _MOST_FOR_CLOUDS)
+        each = self._trials.left // (2 * max(1, len(able)))
         if able and each < _LEAST_FOR_CLOUDS:
             self._trials.note(f"no tokens are left for the reach of {len(able)} silent problems")
             return

@@ -43,6 +43,7 @@ class Patient:
         episode: the problem as tokens of the generator.
         test: of τ.
         fault: what the judge gets wrong of what is known, before any token is paid.
+        trusted: whether it gets all of that right, so that the demonstration passes.
         sound: whether the verifier accepts every prefix of the demonstration and of outputs that pass.
         rollouts, longer, own_law, walks: attempts in the order of their seeds.
         guarded: more rollouts, which ended where the verifier rejected them.
@@ -59,6 +60,7 @@ class Patient:
     test: SequentialTest
     budget: int
     fault: str = ""
+    trusted: bool = False
     sound: bool = False
     rollouts: list[Attempt] = field(default_factory=list[Attempt])
     longer: list[Attempt] = field(default_factory=list[Attempt])
@@ -120,7 +122,7 @@ class Patient:
     def known(self) -> tuple[float, float]:
         """Bounds of p by teacher forcing: P(d), and P(d but its last token) where the right output is unique."""
         logs = self.forced
-        if not logs or self.fault or not self.counted():
+        if not logs or not self.trusted or self.judge_fault():
             return 0.0, 1.0
         unique = self.episode.problem.unique
         return math.exp(math.fsum(logs)), math.exp(math.fsum(logs[:-1])) if unique else 1.0
