@@ -188,9 +188,7 @@ class Patient:
 
     def _forced_claim(self) -> bool | None:
         cost = self.forced_cost
-        if cost is None or (cost > self.budget and not self.episode.problem.unique):
-            return None  # another right output may be likelier
-        return cost <= self.budget
+        return None if cost is None else cost <= self.budget
 
     @property
     def forced_cost(self) -> float | None:

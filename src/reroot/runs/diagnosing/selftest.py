@@ -75,7 +75,8 @@ def confusion(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     for one in outcomes:
         if not one.case.near:
             row = table.setdefault(" + ".join(sorted(one.case.truth)), {})
-            row[one.ruling.cause] = row.get(one.ruling.cause, 0) + 1
+            said = str(one.ruling.cause)
+            row[said] = row.get(said, 0) + 1
     return table
 
 
