@@ -32,6 +32,7 @@ ABZ = {"no": 0.98, **{f"a{letter}z": 0.004 for letter in "bcdef"}}
 """V = .02 at the root and 1 after "a"; which of five letters comes next does not matter."""
 
 
+@pytest.mark.slow(2)
 def test_a_bottleneck_is_told_from_paraphrase() -> None:
     done = reroot.diagnose(*_problem(ABZ, "abz"), budget_tokens=20_000).summary
     (problem,) = done["problems"]
@@ -59,6 +60,7 @@ def test_the_only_right_output_is_lost_at_its_rare_tokens() -> None:
     assert not any("/value/" in key for key in done.attempts)
 
 
+@pytest.mark.slow(2)
 def test_long_texts_are_looked_at_step_by_step() -> None:
     """The second sentence is right in 2 % of outputs whose first is; the others always are."""
     head, tail = "We write down what is given. ", " That is what was asked for, so we end with z"

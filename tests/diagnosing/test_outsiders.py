@@ -31,6 +31,7 @@ def _says(answer: str) -> Callable[[Output], float]:
     return lambda output: float(output.complete and output.text == answer)
 
 
+@pytest.mark.slow(2)
 def test_tasks_as_people_bring_them() -> None:
     turns = itertools.count()
     problems = [
@@ -66,6 +67,7 @@ def test_causes_are_found_on_a_trained_transformer() -> None:
     assert len(summary["confusion"]) == 8
 
 
+@pytest.mark.slow(2)
 def test_the_table_of_confusion_is_a_page() -> None:
     page = render(selftest_summary(selftest(2, cases=all_cases()[:1]), ["<left out>"]))
     assert "&lt;left out&gt;" in page
