@@ -26,11 +26,11 @@ def write_confusion(folder: str | Path, summary: Mapping[str, Any]) -> Path:
 
 
 def confusion_table(confusion: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    """Truth in lines, what was said in columns, counts."""
+    """Truth in lines, what was said in columns (?: undetermined), counts."""
     said = _said(confusion)
     shown = terminal_table(["what limits it"], [_short(name) for name in said])
     for truth, row in confusion.items():
-        shown.add_row(truth, *(str(row.get(name, "·")) for name in said))
+        shown.add_row(_short(truth), *(str(row.get(name, "·")) for name in said))
     return shown
 
 
@@ -72,4 +72,10 @@ def _said(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _short(name: str) -> str:
-    return name.removesuffix("-limited")
+    """A screen has 80 columns."""
+    return (
+        name.replace("-limited", "")
+        .replace("learnable", "learn")
+        .replace("truncated", "cut")
+        .replace("undetermined", "?")
+    )
