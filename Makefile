@@ -30,7 +30,7 @@ NETWORK = Is the package index reachable and is there room? About 3 GB; with a C
 NO_ENGINE = llama-server is compiled: g++ and make are needed; vLLM takes 4 GB. The same command goes on where it ended.
 NO_PYTHON = Python 3.11 or newer is needed and its module venv: make PYTHON=/path/to/python3
 
-.PHONY: help test test-core quick nightly engines lint demo install clean
+.PHONY: help test test-core quick nightly engines lint demo docs dist install clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -53,6 +53,13 @@ quick: $(STAMP)  ## The tests that take less than about half a second each
 engines: $(STAMP)  ## Install llama-server and vLLM into .engines (an hour, 4 GB) and test against them
 	$(call step,installing engines into $(ENGINES),$(BIN)/python tests/engines/install.py,$(NO_ENGINE))
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m engine $(ARGS)
+
+docs: $(STAMP)  ## The documentation site, into build/site; links and anchors are checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python tests/built_site.py build/site
+
+dist: $(STAMP)  ## sdist and wheel into dist/, tried in a clean environment of each Python at hand
+	$(call step,building and trying the distribution,$(BIN)/python tests/dist.py,$(NETWORK))
 
 nightly: lint  ## make test with statistical tests at their full sizes
 	$(PYTEST) --nightly

@@ -26,7 +26,8 @@ from reroot.training.trl.setup import freeze_below
 TASKS = {"increment": 2, "running_sum": 2}
 """Task → horizon."""
 
-METHODS = ("sft", "dpo")
+EPOCHS = {"sft": 2.0, "dpo": 1.0}
+"""Method → passes over what was drawn: best draws are one for each prompt, pairs up to half of the draws."""
 
 
 def done(record: Path) -> set[tuple[str, str, int]]:
@@ -77,7 +78,7 @@ def one_run(task: str, method: str, seed: int, chosen: argparse.Namespace) -> di
     before = measured(base, tokenizer, base, test, chosen.samples, seed)
     if chosen.last_layers:
         freeze_below(model, chosen.last_layers)
-    shared = {"seed": seed, "num_train_epochs": chosen.epochs, "learning_rate": chosen.rate}
+    shared = {"seed": seed, "num_train_epochs": EPOCHS[method], "learning_rate": chosen.rate}
     with tempfile.TemporaryDirectory() as out:
         if method == "sft":
             trainer = sharpening.sft(model, tokenizer, drawn, out, **shared)
@@ -89,7 +90,8 @@ def one_run(task: str, method: str, seed: int, chosen: argparse.Namespace) -> di
         "task": task,
         "method": method,
         "seed": seed,
-        "settings": {k: str(v) for k, v in vars(chosen).items() if k not in ("record", "task")},
+        "settings": {k: str(v) for k, v in vars(chosen).items() if k not in ("record", "task")}
+        | {"epochs": EPOCHS[method]},
         "cost": cost.to_dict(),
         "before": before,
         "after": measured(model, tokenizer, base, test, chosen.samples, seed + 1000),
@@ -126,23 +128,22 @@ def _problems(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", action="append", choices=TASKS)
-    parser.add_argument("--method", action="append", choices=METHODS)
+    parser.add_argument("--method", action="append", choices=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--held-out", type=int, default=32)
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--last-layers", type=int, default=10)
     record = Path(__file__).parents[1] / "docs" / "results" / "sharpening.jsonl"
     parser.add_argument("--record", type=Path, default=record)
     chosen = parser.parse_args()
-    for seed in chosen.seeds:
-        for task in chosen.task or TASKS:
-            for method in chosen.method or METHODS:
+    for method in chosen.method or EPOCHS:
+        for seed in chosen.seeds:
+            for task in chosen.task or TASKS:
                 if (task, method, seed) in done(chosen.record):
                     continue
                 print(f"{task}, {method}, seed {seed}", flush=True)

@@ -76,4 +76,17 @@ def test_the_groups_are_complete() -> None:
 
 def test_the_package_is_typed_and_licensed() -> None:
     assert (ROOT / "src" / "reroot" / "py.typed").is_file()
+
+
+def test_templates_are_part_of_the_package() -> None:
+    source = ROOT / "src" / "reroot"
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = told["tool"]["setuptools"]["package-data"]["reroot"]
+    carried = {path for pattern in patterns for path in source.glob(pattern)}
+    templates = set(source.rglob("*.html"))
+    assert templates
+    assert templates <= carried
+
+
+def test_the_license_is_named() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import ast
 import importlib
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import reroot
+from docs_blocks import PAGES, ROOT, blocks_of
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PUBLIC = {"reroot", *(f"reroot.{name}" for name in reroot._PACKAGES)}
 
 
 def blocks() -> Iterator[tuple[str, str]]:
     """(where, code) of every Python block of the pages, and every example."""
-    for page in PAGES:
-        found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-        yield from ((f"{page.name}/{i}", code) for i, code in enumerate(found))
+    found = [block for page in PAGES for block in blocks_of(page)]
+    yield from ((block.where, block.code) for block in found if block.language == "python")
     yield from ((path.name, path.read_text(encoding="utf-8")) for path in EXAMPLES)
 
 

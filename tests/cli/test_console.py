@@ -17,7 +17,7 @@ from commands import call
 from reroot.cli.console import PlainConsole
 from reroot.errors import visible
 from reroot.pages import terminal_table
-from reroot.pages.kit.html import document
+from reroot.pages.kit.page import document
 from reroot.runs.compare import load_comparison
 
 HOSTILE = (
@@ -115,7 +115,7 @@ def test_errors_are_harmless(
 
 
 def test_pages_are_harmless() -> None:
-    page = document(HOSTILE, [f"<p title='{HOSTILE}'>{HOSTILE}</p>"])
+    page = document(HOSTILE, f"<p title='{HOSTILE}'>{HOSTILE}</p>")
     assert controls(page) == set()
 
 
@@ -123,9 +123,11 @@ def test_every_page_is_a_document() -> None:
     """So that what holds for ``document`` holds for all of them."""
     source = Path(__file__).parents[2] / "src" / "reroot"
     files = [
-        p for p in source.rglob("*.py") if "<!doctype" in p.read_text(encoding="utf-8").lower()
+        p
+        for p in source.rglob("*.*")
+        if p.suffix in (".py", ".html") and "<!doctype" in p.read_text(encoding="utf-8").lower()
     ]
-    assert [p.relative_to(source).as_posix() for p in files] == ["pages/kit/html.py"]
+    assert [p.relative_to(source).as_posix() for p in files] == ["pages/kit/templates/base.html"]
 
 
 @pytest.mark.parametrize(

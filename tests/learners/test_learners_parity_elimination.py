@@ -21,7 +21,7 @@ from reroot import AccessDenied, Budget, InvalidInput, RunResult
 from reroot.experiments.formulas import elimination_success
 from reroot.families import HiddenPath, NoisyParity
 from reroot.families.many import ensemble
-from reroot.learners.parity import _independent, _solution, parity_elimination
+from reroot.learners.parity_elimination import _independent, _solution, parity_elimination
 from reroot.limits import plurality_draws
 from reroot.testing import enumerate_runs
 

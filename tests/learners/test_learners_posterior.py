@@ -13,8 +13,8 @@ import reroot
 from reroot import Budget, InvalidInput
 from reroot.families import HiddenPath
 from reroot.families.many import ensemble
-from reroot.learners.path_posterior import PathPosterior, unknown_grid
-from reroot.learners.posterior import posterior_walk
+from reroot.learners.path_posterior import PathPosterior
+from reroot.learners.posterior import posterior_walk, unknown_grid
 from reroot.limits import capacity_floor
 from reroot.runs.run import RunResult
 

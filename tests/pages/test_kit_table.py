@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from html_checks import Reader
-from reroot.pages.kit.table import Html, fitting, table, table_of, terminal_table
+from reroot.pages.kit.cells import Html, fitting, table, table_of, terminal_table
 
 
 def cells(page: str) -> list[list[str]]:

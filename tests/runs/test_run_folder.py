@@ -51,7 +51,7 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {
         *("config.json", "journal.jsonl", "results.parquet", "summary.json"),
-        *("inflight", ".lock", "usage.jsonl"),
+        *("inflight", ".lock", "usage.jsonl", "texts.jsonl"),
     }
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert table["problem"].to_list() == [p.id for p in TASKS]

@@ -25,6 +25,7 @@ from reroot import AccessDenied, InvalidInput
 from reroot.cli import main
 from reroot.errors import RunFolderError
 from reroot.runs.folder import RESULTS
+from reroot.runs.record_folders import read_records
 from reroot.training import Callbacks, strategies
 from reroot.training.trl import run as run_module
 from reroot.training.trl.checkpoints import STATE
@@ -100,6 +101,11 @@ def test_a_run_tells_all_and_is_not_done_twice(model: Path, finished: Finished) 
     assert summary["spent"] == known["step/6"]["spent"]
     assert (folder / RESULTS).is_file()
     assert list((folder / "tensorboard").rglob("events*"))
+    kept = read_records(folder).records
+    assert [r.step for r in kept] == [step for step in range(1, 7) for _ in range(8)]
+    assert {r.outcome for r in kept} == {"passed", "failed"}
+    assert all(r.output and r.prompt and r.answer for r in kept)
+    assert any(r.given for r in kept)
     for step in range(1, 7):
         line = known[f"step/{step}"]
         assert line["root"] is not None  # a group of each step starts there, as β > 0
@@ -144,6 +150,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights_and_account(
             assert ended in (0, -signal.SIGKILL)
     assert kills >= 2
     assert lines(broken) == lines(whole)
+    assert [r.to_json() | {"run": ""} for r in read_records(broken).records] == [
+        r.to_json() | {"run": ""} for r in read_records(whole).records
+    ]
     mine, known = final(broken), final(whole)
     assert all(torch.equal(mine[k], known[k]) for k in known)
 

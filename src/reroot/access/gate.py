@@ -23,6 +23,7 @@ from ..generators.base import Request
 from ..randomness import Key, Streams, learner_key
 from ..tasks import judges
 from ..types import Budget, Cost, FloatArray, Prefix, Query, Reply
+from .charges import JUDGES, cost_of, generated
 from .coarsen import coarsen
 from .episode import Episode
 from .failures import Failure
@@ -40,12 +41,6 @@ from .session import (
     Message,
 )
 
-_JUDGES = {
-    Oracle.REWARD: ("rewards", "reward"),
-    Oracle.VERIFIER: ("verifications", "verifier"),
-    Oracle.VALUE: ("values", "value"),
-}
-"""Oracle → (currency, judge of the problem)."""
 MAX_CELLS = 1 << 28
 """Most array entries (draws x length x reported values) that one request may ask for."""
 
@@ -169,8 +164,7 @@ class Gate:
             self.meter.settle(admitted.worst, admitted.worst)
             self.rules.answered(admitted.marks)
             return self.answer(shown)
-        used = [r.n if r.tokens.shape[1] == 1 else int(r.lengths.sum()) for r in shown]
-        self.meter.settle(admitted.worst, self._cost(message.queries, used))
+        self.meter.settle(admitted.worst, self._cost(message.queries, [*map(generated, shown)]))
         self.rules.answered(admitted.marks)
         for query, seen, marks in zip(message.queries, shown, admitted.marks, strict=True):
             self.rules.note_reply(query, seen, marks.prefixes[0])
@@ -264,21 +258,9 @@ class Gate:
             forced=query.forced,
         )
 
-    def _cost(self, queries: Sequence[Query], generated: Sequence[int]) -> Cost:
+    def _cost(self, queries: Sequence[Query], tokens: Sequence[int]) -> Cost:
         """What queries cost that had so many tokens generated each."""
-        rollouts = asked = tokens = prefill = 0
-        for query, amount in zip(queries, generated, strict=True):
-            prefill += len(self.episode.prompt) + len(query.prefix)
-            if query.forced is not None:
-                asked += len(query.forced)
-                prefill += len(query.forced)
-                continue
-            tokens += amount
-            if self.rules.is_rollout(query):
-                rollouts += query.n
-            else:
-                asked += query.n
-        return Cost(rollouts, asked, tokens, prefill)
+        return cost_of(queries, tokens, len(self.episode.prompt), self.episode.horizon)
 
     # ---- oracles and text ------------------------------------------------------------------
 
@@ -303,11 +285,11 @@ class Gate:
         With ``recorded``, the verdicts of an interrupted attempt, the oracle is not called again.
         """
         oracle, prefixes = message.oracle, message.prefixes
-        if oracle not in _JUDGES:
+        if oracle not in JUDGES:
             raise InvalidInput(f"{oracle!r} is not consulted about prefixes")
         self._granted(oracle, f"{oracle} of {len(prefixes)} prefixes")
         outputs = [self._judged(oracle, prefix) for prefix in prefixes]
-        currency, what = _JUDGES[oracle]
+        currency, what = JUDGES[oracle]
         cost = Cost(**{currency: len(outputs)})
         self.meter.reserve(cost)
         self.meter.settle(cost, cost)  # a call that fails inside the task is paid all the same

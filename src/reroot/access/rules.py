@@ -14,6 +14,7 @@ import numpy as np
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import AccessDenied
 from ..types import PAD, Prefix, Query, Reply
+from .charges import is_rollout
 from .passes import Passes
 from .places import digest, digests
 
@@ -84,11 +85,6 @@ class PrefixRules:
         self._drawn: dict[bytes, list[bytes]] = {}  # the same, as draws that nobody has needed yet
         self._unread: list[_Paths] = []  # replies whose prefixes nobody has needed yet
 
-    def is_rollout(self, query: Query) -> bool:
-        """Whether the query asks for complete outputs from the empty prefix."""
-        whole = query.length is None or query.length >= self.horizon
-        return not query.prefix.tokens and whole and query.forced is None
-
     def walks_mode(self, query: Query) -> bool:
         """Whether it follows the most likely token for more than one token.
 
@@ -106,7 +102,7 @@ class PrefixRules:
         ``asked`` holds prefixes asked earlier in the same request.
         """
         tokens, walks = query.prefix.tokens, self.walks_mode(query)
-        if self.is_rollout(query) and not walks:
+        if is_rollout(query, self.horizon) and not walks:
             return Control.ROOT
         self._read_replies()
         # scoring chooses each of its tokens, so the end of the scored string counts too
@@ -189,7 +185,7 @@ class PrefixRules:
         if goes_on:
             levels = [c for c in (needed, Control.EPISODE) if not c > Control.EPISODE]
         weakest = [Contract(c, query.report) for c in levels]
-        if walks and self.is_rollout(query):
+        if walks and is_rollout(query, self.horizon):
             weakest = [Contract(Control.ROOT, query.report, Sampling(0.0))]
         if not query.report <= contract.report:
             rule = f"the contract reports {contract.report}, not {query.report}"

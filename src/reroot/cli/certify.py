@@ -94,7 +94,7 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
     from ..pages.certificates.page import PAGE
     from ..pages.certificates.terminal import certificates_table, overview
 
-    console.print(overview(found) if short else certificates_table(found))
+    console.print((overview if short else certificates_table)(found, console.width))
     if folder is not None:
         console.say(f"report: {folder / PAGE}")
 

@@ -10,15 +10,14 @@ from ..specs import split
 from .app import command, console, say_page
 from .console import print_json
 from .data import with_data
-from .progress import bar
-from .suite import end_with, run_suite_of
+from .progress import attempts_bar
+from .suite import end_with, run_suite_of, tell_estimate
 
 if TYPE_CHECKING:
-    from ..access.runner import Attempt
     from ..runs.compare import Comparison
 
 
-@command("keep_errors", "quick", "skip_bad", "trust_remote_code", "json")
+@command("estimate", "keep_errors", "quick", "skip_bad", "trust_remote_code", "json")
 def compare(
     *,
     model: str,
@@ -41,6 +40,7 @@ def compare(
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     keep_errors: bool = False,
+    estimate: bool = False,
     concurrency: int = 256,
     suite: str | None = None,
     quick: bool = False,
@@ -98,6 +98,8 @@ def compare(
         judge_workers: Processes for calls of rewards and verifiers that take much time of a CPU
             (default 0: they are called in this one).
         keep_errors: Leave attempts that failed before; else they are made again.
+        estimate: Make a few attempts of each learner, say what all of it will take, in time and tokens, and
+            stop. They count: the same command without --estimate goes on from them.
         concurrency: Attempts in flight; changes speed, not results (on language models: up to
             rounding).
         suite: A named set of learners, compared at equal tokens and again at equal calls: sampling.
@@ -143,32 +145,32 @@ def compare(
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
         folder = out or Path("runs") / suite
-        run_suite_of(suite, folder, json=json, quick=quick, seeds=seeds, **settings)
+        sizes = {"quick": quick, "seeds": seeds}
+        run_suite_of(suite, folder, json=json, estimate=estimate, **sizes, **settings)
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
     from ..runs.compare import compare as run_compare
 
     folder = out or Path("runs") / _default_name(model, task)
-    state = {"passed": 0, "done": 0, "tokens": 0}
-    with bar("attempts", "loading the model and the problems") as (on_start, advance):
-
-        def on_attempt(attempt: Attempt) -> None:
-            state["passed"] += attempt.passed
-            state["done"] += 1
-            state["tokens"] += attempt.cost.tokens
-            advance(f"{state['passed']}/{state['done']} passed, {state['tokens']:,} tokens")
-
+    with attempts_bar(always=estimate) as bar:
         result = run_compare(
             grants=split(grants, "@"),
             learners=learner or (),
             seeds=3 if seeds is None else seeds,
             out=folder,
             transcripts=transcripts,
-            on_start=on_start,
-            on_attempt=on_attempt,
+            estimate=estimate,
+            on_start=bar.on_start,
+            on_attempt=bar.on_attempt,
+            on_estimate=bar.on_estimate,
             **settings,
         )
+    if estimate:
+        if json and result.estimate is not None:
+            print_json(result.estimate.to_dict())
+        tell_estimate(folder)
+        return
     tell_comparison(result, json=json)
     end_with(result.failures)
 
@@ -183,8 +185,8 @@ def split_integers(text: str) -> list[int]:
 def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool = False) -> None:
     """Print the tables of a comparison, or its summary as JSON, and write its page."""
     from ..pages import terminal_table
-    from ..pages.comparison.macro import macro_table
     from ..pages.comparison.page import write_report
+    from ..pages.comparison.terminal import macro_screen
 
     if json:
         print_json(comparison.summary)
@@ -193,7 +195,7 @@ def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool =
             console.say(note)
         console.print(terminal_table(comparison.summary, console.width))
     if macro:
-        console.print(macro_table(comparison.summary, console.width))
+        console.print(macro_screen(comparison.summary, console.width))
     say_page(comparison.folder, lambda: write_report(comparison))
 
 

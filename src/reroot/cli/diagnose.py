@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
 from .app import command, console, say_page
-from .console import PlainConsole, print_json
+from .console import print_json
 from .data import with_data
-from .progress import EVERY
+from .progress import lines
 
 if TYPE_CHECKING:
     from ..runs.models import Load
@@ -102,27 +102,28 @@ def diagnose(
     from ..runs.diagnosing import diagnose as run_diagnosis
 
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
-    found = run_diagnosis(
-        model or None,
-        spec,
-        group=group,
-        per_step=per_step,
-        sampling=sampling,
-        horizon=horizon,
-        problems=problems,
-        grants=grants,
-        budget_tokens=budget_tokens,
-        remedy_tokens=remedy_tokens,
-        trainer_log=trainer_log,
-        pass_at=pass_at,
-        seed=seed,
-        out=out,
-        load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
-        judge_timeout=judge_timeout,
-        judge_workers=judge_workers,
-        concurrency=concurrency,
-        on_progress=_teller(),
-    )
+    with lines("loading the model and the problems") as tell:
+        found = run_diagnosis(
+            model or None,
+            spec,
+            group=group,
+            per_step=per_step,
+            sampling=sampling,
+            horizon=horizon,
+            problems=problems,
+            grants=grants,
+            budget_tokens=budget_tokens,
+            remedy_tokens=remedy_tokens,
+            trainer_log=trainer_log,
+            pass_at=pass_at,
+            seed=seed,
+            out=out,
+            load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
+            judge_timeout=judge_timeout,
+            judge_workers=judge_workers,
+            concurrency=concurrency,
+            on_progress=tell,
+        )
     if json:
         print_json(found.summary)
     else:
@@ -140,7 +141,8 @@ def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
     from ..runs.diagnosing.selftest import cases_of, selftest, selftest_summary
 
     cases, notes = cases_of(model, load)
-    outcomes = selftest(SELFTEST_SEEDS[bool(model)], cases=cases, told=_teller())
+    with lines("diagnosing constructed cases") as tell:
+        outcomes = selftest(SELFTEST_SEEDS[bool(model)], cases=cases, told=tell)
     summary = selftest_summary(outcomes, notes)
     if json:
         print_json(summary)
@@ -155,26 +157,11 @@ def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
     say_page(out, lambda: write_confusion(out, summary))
 
 
-def _teller() -> Any:
-    """Lines of progress: each on a terminal, elsewhere one now and then."""
-    import time
-
-    shown, last = PlainConsole(stderr=True), [0.0]
-
-    def tell(line: str) -> None:
-        now = time.monotonic()
-        if shown.is_terminal or now - last[0] >= EVERY:
-            last[0] = now
-            shown.say(line)
-
-    return tell
-
-
 def tell_diagnosis(summary: dict[str, Any]) -> None:
     """Print a diagnosis on one screen."""
     from ..pages.diagnosis.terminal import diagnosis_screen
 
-    console.print(diagnosis_screen(summary))
+    console.print(diagnosis_screen(summary, console.width))
 
 
 def tell_folder(folder: Path) -> None:

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import RenderableType
 from rich.progress import (
@@ -21,8 +23,20 @@ from rich.table import Column
 
 from .console import PlainConsole
 
+if TYPE_CHECKING:
+    from ..access.runner import Attempt
+    from ..runs.estimate import Estimate
+
 EVERY = 30.0
 """Seconds between lines where nobody watches a terminal."""
+
+
+class _Shown(NamedTuple):
+    """What is shown: started with total and done, advanced with a note, and lines beside it."""
+
+    start: Callable[[int, int], None]
+    advance: Callable[[str], None]
+    say: Callable[[str], None]
 
 
 @contextmanager
@@ -35,11 +49,17 @@ def bar(
         what: is counted.
         waiting: what is done until the start.
     """
+    with _shown(what, waiting) as shown:
+        yield shown.start, shown.advance
+
+
+@contextmanager
+def _shown(what: str, waiting: str) -> Iterator[_Shown]:
     shown = PlainConsole(stderr=True)
     if not shown.is_terminal:
         count = _Count(what, waiting)
         with ticking(lambda: shown.say(count.line())):
-            yield count.start, count.advance
+            yield _Shown(count.start, count.advance, shown.say)
         return
     progress = _Bar(
         TextColumn(what, style="bold", markup=False),
@@ -63,11 +83,78 @@ def bar(
 
     spinner.start()
     try:
-        yield start, advance
+        yield _Shown(start, advance, shown.say)
     finally:
         spinner.stop()
         if progress.live.is_started:
             progress.stop()
+
+
+@dataclass(slots=True)
+class AttemptsBar:
+    """A bar of attempts: how many passed, and their tokens.
+
+    Attributes:
+        part: of several comparisons, which one; each counts for itself.
+        always: estimates are told however short the comparison is.
+    """
+
+    shown: _Shown
+    part: str = ""
+    always: bool = False
+    passed: int = 0
+    done: int = 0
+    tokens: int = 0
+
+    def on_start(self, total: int, done: int) -> None:
+        self.passed = self.done = self.tokens = 0
+        self.shown.start(total, done)
+
+    def on_part(self, part: str, total: int, done: int) -> None:
+        self.part = part
+        self.on_start(total, done)
+
+    def on_attempt(self, attempt: Attempt) -> None:
+        self.passed += attempt.passed
+        self.done += 1
+        self.tokens += attempt.cost.tokens
+        part = f"{self.part}: " if self.part else ""
+        self.shown.advance(f"{part}{self.passed}/{self.done} passed, {self.tokens:,} tokens")
+
+    def on_estimate(self, estimate: Estimate) -> None:
+        """Say what a comparison will take, where it is worth knowing."""
+        if self.always or estimate.seconds.high >= EVERY:
+            self.shown.say(f"{self.part}: {estimate}" if self.part else str(estimate))
+
+
+@contextmanager
+def attempts_bar(*, always: bool = False) -> Iterator[AttemptsBar]:
+    """The bar of a comparison or suite, shown until the context is left."""
+    with _shown("attempts", "loading the model and the problems") as shown:
+        yield AttemptsBar(shown, always=always)
+
+
+@contextmanager
+def lines(waiting: str) -> Iterator[Callable[[str], None]]:
+    """A function that is told where some work is; shown until the context is left.
+
+    On a terminal every line is shown; elsewhere the last one, every ``EVERY`` seconds, with the time
+    since the start.
+
+    Args:
+        waiting: where it is until then.
+    """
+    shown = PlainConsole(stderr=True)
+    if shown.is_terminal:
+        yield shown.say
+        return
+    since, last = time.monotonic(), [waiting]
+
+    def tell(line: str) -> None:
+        last[0] = line
+
+    with ticking(lambda: shown.say(f"{last[0]}, {clock(time.monotonic() - since)}")):
+        yield tell
 
 
 class _Bar(Progress):

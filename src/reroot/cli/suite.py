@@ -9,35 +9,43 @@ import typer
 
 from .app import console
 from .console import print_json
-from .progress import bar
+from .progress import attempts_bar
 
 if TYPE_CHECKING:
-    from ..access.runner import Attempt
     from ..runs.suite import SuiteRun
 
 FAILED = 3
 """The exit status of a comparison some of whose attempts failed."""
 
 
-def run_suite_of(suite: str, folder: Path, *, json: bool = False, **settings: Any) -> None:
+def run_suite_of(
+    suite: str, folder: Path, *, json: bool = False, estimate: bool = False, **settings: Any
+) -> None:
     """Run a suite with its progress shown, then print its tables and write its page."""
     from ..runs.suite import run_suite
 
-    state = {"part": "", "passed": 0, "done": 0}
-    with bar("attempts", "loading the model and the problems") as (show, advance):
-
-        def on_start(part: str, total: int, done: int) -> None:
-            state.update(part=part, passed=0, done=0)
-            show(total, done)
-
-        def on_attempt(attempt: Attempt) -> None:
-            state["passed"] += attempt.passed
-            state["done"] += 1
-            advance(f"{state['part']}: {state['passed']}/{state['done']} passed")
-
-        run = run_suite(suite, out=folder, on_start=on_start, on_attempt=on_attempt, **settings)
+    with attempts_bar(always=estimate) as bar:
+        run = run_suite(
+            suite,
+            out=folder,
+            estimate=estimate,
+            on_start=bar.on_part,
+            on_attempt=bar.on_attempt,
+            on_estimate=bar.on_estimate,
+            **settings,
+        )
+    if estimate:
+        tell_estimate(folder)
+        return
     tell_suite(run, json=json)
     end_with(run.failures)
+
+
+def tell_estimate(folder: Path) -> None:
+    """Say what became of the attempts of a probe."""
+    console.say(
+        f"The attempts of the probe count: they are in {folder}, and without --estimate it goes on."
+    )
 
 
 def end_with(failures: str | None) -> None:

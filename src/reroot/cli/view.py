@@ -10,10 +10,11 @@ import typer
 from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
+from .across import Files, log_to, tell_across
 from .app import command, console, table_of
 
 
-@command("json", "macro")
+@command("json", "macro", "markdown")
 def report(
     folders: list[Path],
     *,
@@ -22,8 +23,16 @@ def report(
     json: bool = False,
     macro: bool = False,
     lm_eval: Path | None = None,
+    csv: Path | None = None,
+    latex: Path | None = None,
+    markdown: bool = False,
+    to: list[str] | None = None,
 ) -> None:
-    """Make the table and report.html of a run folder again; overlay several training runs.
+    """Make the table and report.html of a run folder again; put several comparisons, or several training
+    runs, on one page.
+
+    Comparisons are compared with the first that is named: paired wherever they ran the same problems under the
+    same seeds.
 
     Example:
 
@@ -31,31 +40,48 @@ def report(
         reroot report runs/x --json
         reroot report runs/t1 runs/t2 --out both.html --record curves.parquet
         reroot report curves.parquet
+        reroot report runs/x runs/y --out both.html --csv tables
+        reroot report runs/x --to tensorboard:logs
 
     Args:
         folders: Folder of a comparison, suite, reproduction or certificates, or one or more of
-            training runs, or a record of some (.parquet). Of a comparison that was interrupted:
-            what there is.
-        out: File for the page of training runs (default: report.html in the first folder).
+            training runs, or a record of some (.parquet), or several comparisons. Of a comparison
+            that was interrupted: what there is.
+        out: File for the page of training runs (default: report.html in the first folder) or of several
+            comparisons (default: across.html there).
         record: Keep the curves of training runs in this file too: a .parquet without models. Of a
             reproduction, finished or not: the rows measured so far, and their page beside the file.
-        json: Print summary.json of a comparison or suite, every number of the tables, and nothing else
-            to stdout.
+        json: Print summary.json of a comparison or suite, or every number of several comparisons, and nothing
+            else to stdout.
         macro: Of a comparison of several data sets (tasks, or groups of a task's problems), also the
             mean over data sets, each of which counts the same.
         lm_eval: Also write the cells of a comparison to this .json file, in the shape of results of the
             lm-evaluation-harness.
+        csv: Write every table of comparisons into this folder, as .csv files.
+        latex: Likewise, as .tex files (booktabs).
+        markdown: Print every table of comparisons as Markdown, and nothing else to stdout.
+        to: Log scalars and tables of comparisons, or scalars of training runs, for another program:
+            tensorboard:DIR, wandb:PROJECT or trackio:PROJECT; repeat for more.
     """
     kinds = {folder: _kind(folder) for folder in folders}
+    files = Files(csv, latex, markdown)
     _for(kinds, {"--json": json}, {"compare", "suite"})
-    _for(kinds, {"--macro": macro, "--lm-eval": lm_eval}, {"compare"})
+    _for(kinds, {"--macro": macro, "--lm-eval": lm_eval, **files.options()}, {"compare"})
+    _for(kinds, {"--to": to}, {"compare", "train"})
+    if to:
+        log_to(folders, to)
+    if len(folders) > 1 and set(kinds.values()) == {"compare"}:
+        if macro or lm_eval or record:
+            raise InvalidInput("--macro, --lm-eval and --record are for one comparison at a time")
+        tell_across(folders, out, files, json=json)
+        return
     if "train" in kinds.values():
         _training(folders, out, record)
         return
     if len(folders) > 1:
         folder, kind = next(iter(kinds.items()))
         raise RunFolderError(
-            f"only training runs are reported together, and {folder} is of kind {kind!r}; "
+            f"only comparisons or training runs are reported together, and {folder} is of kind {kind!r}; "
             "name one folder at a time"
         )
     folder = folders[0]
@@ -64,7 +90,9 @@ def report(
         return
     if out is not None or record is not None:
         name = "--out" if out is not None else "--record"
-        raise InvalidInput(f"{name} is for training runs: other pages are in their run folder")
+        raise InvalidInput(
+            f"{name} is for training runs or several comparisons: other pages are in their run folder"
+        )
     if kinds[folder] in ("reproduce", "rows"):
         from ..experiments.runner import load_reproduction, load_rows
         from .reproduce import tell
@@ -87,11 +115,16 @@ def report(
 
         tell_folder(folder)
         return
+    from ..pages.across.single import tables_of
     from ..runs.compare import load_comparison
     from .compare import tell_comparison
 
     comparison = load_comparison(folder)
+    if files.markdown:
+        files.write(tables_of(comparison.summary))
+        return
     tell_comparison(comparison, json=json, macro=macro)
+    files.write(tables_of(comparison.summary))
     if lm_eval is not None:
         from ..pages.comparison.harness import write_harness
 

@@ -31,6 +31,9 @@ _WEIGHTS = (0.5, 0.5, 1.0, 1.0)
 _CANDIDATES = 8000
 """Draws of the prior that are weighted."""
 
+_UNSEEN = 8
+"""Problems of the prior that stand for all that were not looked at."""
+
 
 class Reach(NamedTuple):
     """A measured log-probability of passing: normal with these parameters, in nats."""
@@ -44,26 +47,56 @@ class Posterior:
     """Draws of all pass probabilities together.
 
     Attributes:
-        p: (draws, N).
+        p: (draws, N) of the problems.
+        unseen: (draws, M) of others from the prior that fits these; ``None``: not known.
     """
 
     p: FloatArray
+    unseen: FloatArray | None = None
 
     def silent(self, group: int) -> FloatArray:
         """(draws, N) x_i = (1 − p)^G + p^G."""
-        size = check_int("group", group, 1)
-        return np.minimum(
-            1.0, np.exp(size * np.log1p(-np.minimum(self.p, 1.0 - 1e-16))) + self.p**size
-        )
+        return _silent(self.p, check_int("group", group, 1))
 
     def share(self, group: int, groups: int, rng: np.random.Generator) -> Interval:
-        """95 % prediction interval of the share of silent ones among ``groups`` groups of random problems."""
+        """95 % prediction interval of the share of silent ones among ``groups`` groups of these problems.
+
+        They are walked through in random order, anew in each epoch, as a trainer does, by a policy that stays as
+        it is.
+        """
         count = check_int("groups", groups, 1)
         x = self.silent(group)
-        picked = np.take_along_axis(x, rng.integers(x.shape[1], size=(len(x), count)), axis=1)
-        seen = (rng.random(picked.shape) < picked).mean(axis=1)
-        low, high = np.quantile(seen, [0.025, 0.975], method="inverted_cdf")
-        return Interval(float(low), float(high))
+        epochs = -(-count // x.shape[1])
+        orders = np.argsort(rng.random((len(x), epochs, x.shape[1])), axis=2)
+        return _predicted(x, orders.reshape(len(x), -1)[:, :count], rng)
+
+    def share_of_others(self, group: int, groups: int, rng: np.random.Generator) -> Interval:
+        """The same where each group is of a new problem like these: the diagnosed ones are a sample.
+
+        The population is a Dirichlet process given these problems, with one more problem's weight on ``unseen``
+        (the Bayesian bootstrap otherwise): what no problem has shown may still be out there.
+        """
+        count = check_int("groups", groups, 1)
+        p, masses = self.p, [np.ones(self.p.shape[1])]
+        if self.unseen is not None:
+            p = np.concatenate([p, self.unseen], axis=1)
+            masses.append(np.full(self.unseen.shape[1], 1.0 / self.unseen.shape[1]))
+        x = _silent(p, check_int("group", group, 1))
+        edges = np.cumsum(rng.dirichlet(np.concatenate(masses), size=len(x)), axis=1)
+        u = rng.random((len(x), count)) * edges[:, -1:]
+        picked = [np.searchsorted(e, v, side="right") for e, v in zip(edges, u, strict=True)]
+        return _predicted(x, np.minimum(np.stack(picked), x.shape[1] - 1), rng)
+
+
+def _silent(p: FloatArray, group: int) -> FloatArray:
+    return np.minimum(1.0, np.exp(group * np.log1p(-np.minimum(p, 1.0 - 1e-16))) + p**group)
+
+
+def _predicted(x: FloatArray, picked: IntArray, rng: np.random.Generator) -> Interval:
+    """Of the share of silent groups, from (draws, problems) x and the (draws, groups) problems of the groups."""
+    seen = (rng.random(picked.shape) < np.take_along_axis(x, picked, axis=1)).mean(axis=1)
+    low, high = np.quantile(seen, [0.025, 0.975], method="inverted_cdf")
+    return Interval(float(low), float(high))
 
 
 def posterior(
@@ -85,7 +118,8 @@ def posterior(
         attempts: (N,) n_i, or one number.
         rng: a keyed generator.
         draws: number of draws.
-        reach: problem → what was measured of it otherwise (``reach_interval``); it replaces the counts.
+        reach: problem → what was measured of it otherwise (``reach_interval``); it replaces the counts, and tells
+            of the prior what they would.
 
     Raises:
         InvalidInput: counts that are none, or a ``reach`` of no problem.
@@ -102,6 +136,7 @@ def posterior(
     prior = _Prior.draw(rng, _CANDIDATES)
     tables = [_Counted(int(k[0]), int(k[1])) for k in kinds]
     logs = np.stack([np.log(prior.joint(t).sum(axis=1)) for t in tables], axis=1) @ sizes
+    logs += sum((np.log(prior.density(measured)) for measured in known.values()), start=0.0)
     chosen = rng.choice(len(logs), size=check_int("draws", draws, 1), p=special.softmax(logs))
     p = np.empty((draws, len(c)))
     for k, table in enumerate(tables):
@@ -109,7 +144,7 @@ def posterior(
         p[:, columns] = prior.at(chosen).sample(table, len(columns), rng)
     for i, measured in known.items():
         p[:, i] = np.minimum(1.0, np.exp(rng.normal(measured.log, measured.sd, size=draws)))
-    return Posterior(p)
+    return Posterior(p, prior.at(chosen).sample(_Counted(0, 0), _UNSEEN, rng))
 
 
 class _Counted:
@@ -160,6 +195,15 @@ class _Prior:
             np.full(len(width), 1.0 / (table.n + 1)),
         ]
         return self.shares * np.stack(kinds, axis=1)
+
+    def density(self, measured: Reach) -> FloatArray:
+        """(m,) of log p where it was measured: neither spike has it."""
+        at = min(measured.log, 0.0)
+        width = np.maximum(self.high - self.low, 1e-9)
+        sd = max(measured.sd, 1e-3)
+        within = special.ndtr((self.high - at) / sd) - special.ndtr((self.low - at) / sd)
+        shares = self.shares[:, 2] * within / width + self.shares[:, 3] * np.exp(at)
+        return np.maximum(shares, 1e-300)
 
     def sample(self, table: _Counted, columns: int, rng: np.random.Generator) -> FloatArray:
         """(m, columns) pass probabilities of problems with these counts."""

@@ -6,6 +6,7 @@ group is silent with probability (1 − p_i)^G (all wrong) plus p_i^G (all right
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,12 @@ class SilentGroups:
 
 
 def silent_groups(
-    passed: npt.ArrayLike, attempts: npt.ArrayLike, group: int, *, confidence: float = 0.95
+    passed: npt.ArrayLike,
+    attempts: npt.ArrayLike,
+    group: int,
+    *,
+    known: Mapping[int, float] | None = None,
+    confidence: float = 0.95,
 ) -> SilentGroups:
     """Expected shares of zero-variance groups over problems, from c_i passes of n_i rollouts each.
 
@@ -71,16 +77,23 @@ def silent_groups(
         passed: (N,) c_i.
         attempts: (N,) n_i ≥ 1, or one number.
         group: G.
+        known: problem → p_i exactly, in place of its counts. Which problems are known must not depend on their
+            counts: known rates of silent ones alone, in place of estimates that are too high just because they are
+            silent, would pull the mean down.
         confidence: of each interval by itself.
 
     Raises:
-        InvalidInput: no problems, not 0 ≤ c ≤ n, n < 1, or G < 1.
+        InvalidInput: no problems, not 0 ≤ c ≤ n, n < 1, G < 1, or ``known`` of no problem or out of [0, 1].
     """
     size = check_int("group", group, 1)
     check_between("confidence", confidence, 0.0, 1.0)
     c, n = check_counts(passed, attempts)
     subset = min(size, int(n.min()))
     wrong, right = _same(n - c, n, subset), _same(c, n, subset)
+    for i, p in (known or {}).items():
+        if not (0 <= i < len(c) and 0.0 <= p <= 1.0):
+            raise InvalidInput(f"known must map problems 0 to {len(c) - 1} to rates, got {i}: {p}")
+        wrong[i], right[i] = (1.0 - p) ** subset, p**subset
     if subset == 1:  # of one rollout all are alike
         total = (
             Share(1.0, Interval(1.0, 1.0)) if size == 1 else _either(wrong, right, size, confidence)

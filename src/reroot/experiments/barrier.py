@@ -11,9 +11,10 @@ import numpy as np
 from ..access.transcript import transcript_text, weaken
 from ..diagnosis.intervals import clopper_pearson
 from ..limits import barrier_error, barrier_rollouts, barrier_tv
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import from_log
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from ..randomness import keyed_rng, stream_key
 from ..runs.enumerated import EnumeratedRun, enumerate_runs, law_of, total_variation
 from ..tasks.base import Problem
@@ -179,7 +180,7 @@ def _fewest_measured(rows: Sequence[Row]) -> Check:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     return [
         grid([_error_plot(rows), _report_plot(rows), _small_plot(rows)]),
         _law_table(where(rows, kind="laws")),
@@ -234,7 +235,7 @@ def _small_plot(rows: Sequence[Row]) -> str:
     return _plot("barrier-small", "Reaches that no run will see", lines, "N·R_U")
 
 
-def _law_table(rows: Sequence[Row]) -> str:
+def _law_table(rows: Sequence[Row]) -> Table:
     found: list[Row] = []
     for chain in _chains(rows):
         r = chain[-1]
@@ -249,7 +250,7 @@ def _law_table(rows: Sequence[Row]) -> str:
     return table_of(head, cells + "{exact:.6f} | {off:.0e}", found)
 
 
-def _fewest_table(rows: Sequence[Row]) -> str:
+def _fewest_table(rows: Sequence[Row]) -> Table:
     head = "R<sub>U</sub> | ε | fewest N | error at N | measured | at N − 1 | measured | attempts"
     cells = "{log:log} | {error:g} | {N:q} | {at:.6f} | {right:.4f} | {short:.6f} | {wrong:.4f} | {attempts:,}"
     found: list[Row] = []

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..pages.kit.table import Part
+
 Setting = Mapping[str, Any]
 """What is measured, as JSON values. ``seed`` is added by ``Experiment.setting``."""
 
@@ -54,7 +56,7 @@ class Experiment:
     quick: tuple[int, ...]
     measure: Callable[[Setting], list[Row]]
     check: Callable[[Sequence[Row]], list[Check]]
-    show: Callable[[Sequence[Row]], list[str]]
+    show: Callable[[Sequence[Row]], list[Part]]
     alone: bool = False
 
     def numbers(self, quick: bool) -> tuple[int, ...]:

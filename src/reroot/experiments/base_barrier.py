@@ -9,8 +9,9 @@ import numpy as np
 
 from ..diagnosis.likelihood_quantile import explored, likelihood_quantile, token_likelihood_quantile
 from ..families.staircase import Staircase
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from ..randomness import keyed_rng, stream_key
 from ..runs.run import run
 from ..training.likelihood_gradient import pg_or, pg_pr
@@ -213,7 +214,7 @@ def _centre_checks(rows: Sequence[Row]) -> Iterator[Check]:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     return [grid([_staircase(rows), _lift(rows)]), _table(rows)]
 
 
@@ -249,7 +250,7 @@ def _lift(rows: Sequence[Row]) -> str:
     return plot("centres", f"Right answers of single centres, N = {N}", axes, lines)
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row]) -> Table:
     shown: list[Row] = []
     for name, sweep in SWEEPS.items():
         line = fitted(name, _costs(where(rows, kind="sweep", sweep=name)), sweep.exponential)
@@ -264,7 +265,7 @@ def _table(rows: Sequence[Row]) -> str:
                 }
             )
     if not shown:
-        return ""
+        return Table([], [])
     head = "queries against | sizes | stated exponent | measured | 95 % interval"
     return table_of(
         head, "{what} | {sizes} | {stated:.2f} | {slope:.2f} | {between}", shown, text=2

@@ -14,8 +14,9 @@ from ..access.session import Facts, Session
 from ..access.transcript import messages, replies_from_json, transcript_text, weaken
 from ..contract import Contract, Control, Report, Sampling
 from ..generators.tabular import Tabular
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import listing
-from ..pages.kit.table import table_of
+from ..pages.kit.table import Part, Table
 from ..runs.enumerated import (
     EnumeratedRun,
     enumerate_runs,
@@ -200,13 +201,13 @@ def _converse(rows: Sequence[Row]) -> Check:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     head = "R<sub>U</sub> | N | distance from the root, FULL | after one reset, SAMPLE"
     cells = "{reach:g} | {rollouts} | {canonical:.4g} | {reset:.4g}"
     return [_law_table(rows), table_of(head, cells, where(rows, kind="reset"), text=0)]
 
 
-def _law_table(rows: Sequence[Row]) -> str:
+def _law_table(rows: Sequence[Row]) -> Table:
     """One line per tree and learner: the largest difference over its reports."""
     lines: list[Row] = []
     for seed in dict.fromkeys(r["seed"] for r in rows if "difference" in r):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..diagnosis.intervals import clopper_pearson
-from ..pages.kit.table import Html
+from ..pages.kit.markup import Html
 from .base import Check, Row
 from .formulas import at_most, inside
 
@@ -44,10 +44,10 @@ def banded(
 def counted(k: int, n: int) -> Html:
     """k of n with its 95 % interval."""
     low, high = clopper_pearson(k, n)
-    return Html(f"{k} of {n} <small>{low:.3f}–{high:.3f}</small>")
+    return Html(f"{k} of {n} <small>{low:.3f}–{high:.3f}</small>", k / n, (low, high))
 
 
 def rate(k: int, n: int) -> Html:
     """The rate of k of n with its 95 % interval."""
     low, high = clopper_pearson(k, n)
-    return Html(f"{k / n:.4f} <small>{low:.4f}–{high:.4f}</small>")
+    return Html(f"{k / n:.4f} <small>{low:.4f}–{high:.4f}</small>", k / n, (low, high))

@@ -12,8 +12,9 @@ from .. import limits
 from ..access.learner import BoundLearner
 from ..families.decoy_path import DecoyPath
 from ..learners.registry import get_learner
+from ..pages.kit.cells import named, table_of
 from ..pages.kit.formatting import from_log, quantity
-from ..pages.kit.table import dot, table, table_of
+from ..pages.kit.table import Part, Table, columns
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import ask_all, guesses, root_plurality, root_reading
@@ -191,7 +192,7 @@ def _waiting(rows: Sequence[Row]) -> Check:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     walks: list[Row] = []
     for report in _WALKS:
         for r in where(rows, kind="walk", report=report):
@@ -230,7 +231,7 @@ def _figure(rows: Sequence[Row]) -> str:
     return plot("decoy-cost", caption, axes, lines)
 
 
-def _ladder(H: int = 16) -> str:
+def _ladder(H: int = 16) -> Table:
     """Each report for each k at one horizon."""
 
     lines = (
@@ -250,8 +251,9 @@ def _ladder(H: int = 16) -> str:
             return from_log(math.log(_path(k).rollouts(report, H, 0.95)))
         return quantity(_expected(report, k, H))
 
-    body = [[f"{dot(c)}{label}", *(cell(c, r, k) for k in _LEVELS)] for c, label, r in lines]
-    return table([f"for success 0.95 at H = {H}", *(f"k = {k}" for k in _LEVELS)], body)
+    body = [[named(c, label), *(cell(c, r, k) for k in _LEVELS)] for c, label, r in lines]
+    head = " | ".join([f"for success 0.95 at H = {H}", *(f"k = {k}" for k in _LEVELS)])
+    return Table(columns(head), body)
 
 
 EXPERIMENT = Experiment(

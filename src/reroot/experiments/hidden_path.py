@@ -13,9 +13,11 @@ from scipy import stats
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import from_log
-from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
+from ..pages.kit.markup import Html
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from ..randomness import keyed_rng, stream_key
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, banded, rate
@@ -212,7 +214,7 @@ def _linear(rows: Sequence[Row]) -> Iterator[Check]:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     sessions = [r | {"rate": rate(r["passed"], r["attempts"])} for r in where(rows, kind="session")]
     head = "N | K | H | p | M rewards | S_root exact | measured | attempts"
     cells = "{N} | {K} | {H} | {p:g} | {M} | {exact:.5f} | {rate} | {attempts}"
@@ -270,7 +272,7 @@ def _floor_plot(rows: Sequence[Row]) -> str:
     return plot("hidden-floor", caption, axes, lines)
 
 
-def _walk_table(rows: Sequence[Row]) -> str:
+def _walk_table(rows: Sequence[Row]) -> Table:
     shown: list[Row] = []
     for (*_, walk), found in _groups(rows).items():
         mean, error = _ratio(found)

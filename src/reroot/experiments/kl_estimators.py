@@ -11,7 +11,7 @@ from ..generators.tabular import Tabular
 from ..objective.estimators import bias_table
 from ..objective.exact import gibbs_policy, gradient, kl, soft_values, value
 from ..objective.tree import Tree
-from ..pages.kit.table import table
+from ..pages.kit.table import Part, Table, columns
 from ..randomness import keyed_rng, stream_key
 from .base import Check, Experiment, Row, Setting, where
 
@@ -109,9 +109,9 @@ def _check(rows: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     scales = sorted({r["scale"] for r in rows})
-    parts: list[str] = []
+    parts: list[Part] = []
     starts = {"root": "root-start samples", "prefix": "samples that start at prefixes"}
     for start, words in starts.items():
         body: list[list[str]] = []
@@ -126,8 +126,8 @@ def _show(rows: Sequence[Row]) -> list[str]:
             largest = [r for r in mine if r["scale"] == scales[-1]]
             body.append([*cells, _number([r["value_bias"] / r["kl"] for r in largest])])
         ways = [f"{what}, θ ~ N(0, {s:g}²)" for s in scales for what in ("error", "cosine")]
-        head = ["estimator", "placed", *ways, "bias of the value / KL"]
-        parts += [f"<h3>Expected gradient against ∇KL: {words}</h3>", table(head, body, text=2)]
+        head = " | ".join(["estimator", "placed", *ways, "bias of the value / KL"])
+        parts += [f"<h3>Expected gradient against ∇KL: {words}</h3>", Table(columns(head, 2), body)]
     return parts
 
 

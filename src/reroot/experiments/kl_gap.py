@@ -11,8 +11,9 @@ import numpy as np
 from .. import limits
 from ..families.hidden_path import HiddenPath
 from ..learners.registry import get_learner
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part
 from ..types import FloatArray
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, banded, rarely
@@ -185,7 +186,7 @@ def _reset_checks(rows: Sequence[Row]) -> Iterator[Check]:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     halves = "H | β | J* | rollouts N½ to J*/2 | within | steered limit at N½ | "
     halves += "reset: H·m + 1 queries | reset: value"
     half = "{H} | {beta:.5f} | {best:.6f} | {log_half:log3} | 2<sup>{power}</sup> | {steered_at_half:.4f} | "

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..generators.base import Generator
+from ..pages.kit.cells import dot, table_of
 from ..pages.kit.formatting import from_log, quantity
-from ..pages.kit.table import dot, note, table, table_of
+from ..pages.kit.markup import Html
+from ..pages.kit.table import Part, Table, columns
 from ..runs.run import RunResult, run
 from ..types import CURRENCIES
 from .base import Check, Experiment, Row, Setting, where
@@ -232,8 +234,8 @@ def _particular(rows: Sequence[Row]) -> Iterator[Check]:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
-    parts: list[str] = []
+def _show(rows: Sequence[Row]) -> list[Part]:
+    parts: list[Part] = []
     for name, family in FAMILIES.items():
         mine = where(rows, family=name)
         parts += [f"<h3>{family.title}</h3>", f"<p>{family.remark}</p>", *_cells(family, mine)]
@@ -242,21 +244,22 @@ def _show(rows: Sequence[Row]) -> list[str]:
     return parts
 
 
-def _cells(family: Ladder, rows: Sequence[Row]) -> list[str]:
+def _cells(family: Ladder, rows: Sequence[Row]) -> list[Part]:
     """The table of a family, and what its letters mean."""
     cells = family.cells()
     reasons = list(dict.fromkeys(cell.why for cell in cells.values()))
-    body = []
+    body = list[list[Html]]()
     for control in CONTROLS:
         unit = "rollouts" if control == "root" else "queries"
-        line = [f"{dot(control)}{control.upper()} <small>{unit}</small>"]
+        line = [Html(f"{dot(control)}{control.upper()} <small>{unit}</small>")]
         for report in REPORTS:
             cell = cells[control, report]
             letter = chr(ord("a") + reasons.index(cell.why))
-            line.append(f"{_number(cell, control, rows)}<sup> {letter}</sup>")
+            line.append(Html(f"{_number(cell, control, rows)}<sup> {letter}</sup>"))
         body.append(line)
     notes = "; ".join(f"<b>{chr(ord('a') + i)}</b> {why}" for i, why in enumerate(reasons))
-    return [table(["", *map(str.upper, REPORTS)], body), note(f"{notes}.")]
+    heads = columns(" | ".join(["control", *map(str.upper, REPORTS)]))
+    return [Table(heads, body), f'<p class="note">{notes}.</p>']
 
 
 def _number(cell: Cell, control: str, rows: Sequence[Row]) -> str:
@@ -284,7 +287,7 @@ def _amount(value: int) -> str:
     return from_log(math.log(value)) if value >= 10**6 else quantity(value)
 
 
-def _runs(rows: Sequence[Row]) -> str:
+def _runs(rows: Sequence[Row]) -> Table:
     """What backs the table."""
     shown: list[Row] = []
     for r in rows:

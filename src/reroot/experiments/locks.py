@@ -13,8 +13,9 @@ from .. import limits
 from ..access.runner import Attempt
 from ..families.combination_lock import CombinationLock
 from ..learners.registry import get_learner
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from ..randomness import stream_key
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
@@ -241,7 +242,7 @@ def _control(name: str) -> str:
     return str(get_learner(_LADDERS[name][0]).requires.control)
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     sizes, noise = where(rows, kind="horizon"), where(rows, kind="noise")
     contexts = where(rows, kind="contexts")
     growing = Axes("layers H", "observations drawn", True, True, x_ticks=(1, 2, 3, 4, 6, 8))
@@ -266,7 +267,7 @@ def _show(rows: Sequence[Row]) -> list[str]:
     return [grid(figures), _fits_table(sizes, noise), _rows_table(rows)]
 
 
-def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> str:
+def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> Table:
     shown: list[Row] = []
     for rows, x in ((sizes, "H"), (noise, "n")):
         for name in sorted({r["learner"] for r in rows}):
@@ -286,10 +287,10 @@ def _fits_table(sizes: Sequence[Row], noise: Sequence[Row]) -> str:
             )
     head = "learner | control | power | nats per step | AIC, exponential and power | smaller"
     cells = "{what} | {control} | {power} | {rate} | {aic} | {preferred}"
-    return table_of(head, cells, shown, text=2) if shown else ""
+    return table_of(head, cells, shown, text=2)
 
 
-def _rows_table(rows: Sequence[Row]) -> str:
+def _rows_table(rows: Sequence[Row]) -> Table:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for r in rows:
         groups[r["kind"], r["learner"], r["A"], r["G"], r["H"], r["n"]].append(r)

@@ -11,9 +11,11 @@ from .. import limits
 from ..access.learner import BoundLearner
 from ..families.noisy_parity import NoisyParity, fidelity
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import quantity
-from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
+from ..pages.kit.markup import Html
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from .base import Check, Experiment, Row, Setting, total, where
 from .counts import ERROR, counted, rarely
 from .formulas import at_most, elimination_success, inside, likelihood_draws
@@ -208,7 +210,7 @@ def _rare(name: str, rows: Sequence[Row], what: str = "wrong", sound: bool = Tru
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     head, cells = "T | α | fidelity | (1 − 2α)²", "{T} | {alpha:g} | {fidelity:.6f} | {exact:.6f}"
     exact = table_of(head, cells, where(rows, kind="fidelity"), text=0)
     return [grid([_curve(rows), _growth(rows)]), _interfaces(rows), exact]
@@ -261,7 +263,7 @@ _SERIES = (
 )
 
 
-def _interfaces(rows: Sequence[Row]) -> str:
+def _interfaces(rows: Sequence[Row]) -> Table:
     """What each interface takes, and what its reader computes."""
     works = {"samples": "(T − 1)·2<sup>T−1</sup> additions", "elimination": "T² words of T bits"}
     order = ["root/sample", "root/logprob", "visited/sample"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..diagnosis.intervals import clopper_pearson
 from ..pages.kit import plots as svg
-from ..pages.kit.html import figure
+from ..pages.kit.markup import Html
+from ..pages.kit.plots import figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Axes:
     horizontal: float | None = None
 
 
-def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
+def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> Html:
     """A figure with a legend, as HTML.
 
     Args:
@@ -100,8 +101,8 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> str:
         ax.set_xticks(list(axes.x_ticks), [f"{x:g}" for x in axes.x_ticks])
         ax.set_xticks([], minor=True)
     svg.label(ax, axes.x, axes.y)
-    entries = [f"{_swatch(line)}{escape(line.label)}" for line in lines if line.label]
-    return figure(escape(caption), svg.to_svg(drawing, name, caption), entries)
+    entries = [_entry(line) for line in lines if line.label]
+    return figure(caption, svg.to_svg(drawing, name, caption), entries)
 
 
 def _draw(ax: Any, line: Line) -> None:
@@ -116,7 +117,8 @@ def _draw(ax: Any, line: Line) -> None:
         ax.vlines(x, line.low, line.high, color=tone, linewidth=1.1, zorder=2)
 
 
-def _swatch(line: Line) -> str:
+def _entry(line: Line) -> Html:
+    """A series in the legend."""
     if line.exact:
-        return f'<span class="band" style="background: var(--{line.color})"></span>'
-    return svg.swatch(line.color, line.style, line=not line.points)
+        return svg.band(line.label, line.color)
+    return Html(f"{svg.swatch(line.color, line.style, line=not line.points)}{escape(line.label)}")

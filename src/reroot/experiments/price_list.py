@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from ..generators.lifted.rows import REDUCTIONS
-from ..pages.kit.table import table, table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.table import Part, Table, columns
 from .base import Check, Experiment, Row, Setting, where
 from .measuring import by_kind, setting_of
 from .price_list_rows import (
@@ -91,7 +92,7 @@ def _agrees(row: Row) -> bool:
     return abs(row["price"] - stated) <= tolerance
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     laws = table_of(
         "held | reduction | K | k | b | price, calls | measured | TV",
         "{has} | {row} | {K} | {k} | {b} | {price:,.0f} | {calls:,} | {tv:.1e}",
@@ -102,7 +103,7 @@ def _show(rows: Sequence[Row]) -> list[str]:
         {**r, "what": r.get("row") or r["control"], "size": r.get("at") or r.get("u"), "left": abs(r["mean"] - r["price"]) / max(r["se"], 1e-12) if r["se"] else 0.0}
         for r in _means(rows)
     ]  # fmt: skip
-    parts = [
+    parts: list[Part] = [
         "<h3>Laws out of weaker reports</h3>",
         laws,
         "<h3>Draws out of draws, and prefixes</h3>",
@@ -135,10 +136,10 @@ def _show(rows: Sequence[Row]) -> list[str]:
 _SIGNS = {"free": "free", "exact": "=", "in law": "~", "within ε": "ε", "never": "–"}
 
 
-def _matrix(rows: Sequence[Row]) -> str:
+def _matrix(rows: Sequence[Row]) -> Table:
     """Held interfaces against wanted ones, one sign each."""
-    head = ["held \\ wanted", *(f"<small>{name}</small>" for name in rows[0]["wants"])]
-    return table(head, [[r["has"], *(_SIGNS[c] for c in r["cells"])] for r in rows])
+    heads = columns(" | ".join(["held \\ wanted", *rows[0]["wants"]]))
+    return Table(heads, [[r["has"], *(_SIGNS[c] for c in r["cells"])] for r in rows], style="dense")
 
 
 _law = setting_of("law", "row K k b", spread=1.0, B=30.0)

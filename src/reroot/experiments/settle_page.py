@@ -10,9 +10,11 @@ from html import escape
 import numpy as np
 
 from .. import limits
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import quantity
-from ..pages.kit.html import grid
-from ..pages.kit.table import Html, table_of
+from ..pages.kit.markup import Html
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part, Table
 from . import waits
 from .base import Row, where
 from .plots import Axes, Line, plot
@@ -41,16 +43,16 @@ _NAMES = {
 }
 
 
-def show(rows: Sequence[Row]) -> list[str]:
+def show(rows: Sequence[Row]) -> list[Part]:
     """The section of the page."""
     shown = [H for H in (8, 12, 14, 32) if where(rows, H=H)]
     return [
         grid([_half_plot(rows), _wait_plot(rows)]),
         _half_table(rows),
-        _fit_table(rows),
+        *_fit_table(rows),
         grid([_curve_plot(rows, H) for H in shown]),
         "<h3>What was equal, from the recorded runs</h3>",
-        _equal_table(rows),
+        *_equal_table(rows),
         _arm_table(rows),
     ]
 
@@ -120,7 +122,7 @@ def _curve_plot(rows: Sequence[Row], H: int) -> str:
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def _half_table(rows: Sequence[Row]) -> str:
+def _half_table(rows: Sequence[Row]) -> Table:
     shown: list[Row] = []
     for arm in _COLORS:
         for H in horizons(rows, arm):
@@ -164,7 +166,7 @@ _FITTED = (
 """Arm, what it needed, and the least horizon."""
 
 
-def _fit_table(rows: Sequence[Row]) -> str:
+def _fit_table(rows: Sequence[Row]) -> list[Part]:
     """Both laws for every arm, next to what theory says."""
     shown: list[Row] = []
     for arm, what, least in _FITTED:
@@ -183,7 +185,7 @@ def _fit_table(rows: Sequence[Row]) -> str:
             {"fit": found, "b": found.exponential, "c": found.polynomial, **more, **criteria}
         )
     if not shown:
-        return waits.UNFITTED
+        return [waits.UNFITTED]
     head = "arm | log of | H | runs | b in a + bH | log(1/p) | c in a + c log H | AIC of both | "
     head += "BIC of both | preferred"
     cells = "{arm} | {of} | {fit.horizons[0]}–{last} | {fit.runs} | {b.slope:.3f} <small>{b.low:.3f}–{b.high:.3f}</small> | "
@@ -196,10 +198,10 @@ def _fit_table(rows: Sequence[Row]) -> str:
         "as the policy that is trained moves its own rollouts deeper. What is left as H grows is the wait for the "
         "first reward, the slope of which is log(1/p).</p>"
     )
-    return table_of(head, cells, shown, text=2) + note
+    return [table_of(head, cells, shown, text=2), note]
 
 
-def _equal_table(rows: Sequence[Row]) -> str:
+def _equal_table(rows: Sequence[Row]) -> list[Part]:
     known, shown = records(rows), list[Row]()
     for H in sorted({H for H, _ in known}):
         mine = where(rows, H=H)
@@ -226,10 +228,10 @@ def _equal_table(rows: Sequence[Row]) -> str:
         f"{escape(first['kl'])}. The configuration is a digest of the hyper-parameters, budget, target, prompt and "
         "the source of the update; a record holds it, the seed, the problem and a digest of its reward.</p>"
     )
-    return table_of(head, cells, shown) + note
+    return [table_of(head, cells, shown), note]
 
 
-def _arm_table(rows: Sequence[Row]) -> str:
+def _arm_table(rows: Sequence[Row]) -> Table:
     """In what the arms differ."""
     shown = [
         {

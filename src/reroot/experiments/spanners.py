@@ -13,9 +13,10 @@ from ..families.linear_optimum import LinearOptimum, Needle
 from ..families.rotated import Rotated
 from ..families.softmax_hard import SoftmaxHard
 from ..learners.registry import get_learner
+from ..pages.kit.cells import table_of
 from ..pages.kit.formatting import quantity
-from ..pages.kit.html import grid
-from ..pages.kit.table import table_of
+from ..pages.kit.plots import grid
+from ..pages.kit.table import Part
 from ..randomness import stream_key
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, where
@@ -267,7 +268,7 @@ _ARMS = (
 )
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     lengths = where(rows, kind="length")
     axes = {
         "tokens": Axes("length H", "T_comp, tokens drawn", log_y=True),

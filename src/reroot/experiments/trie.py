@@ -11,7 +11,8 @@ from .. import limits
 from ..families.hidden_trie import HiddenTrie
 from ..families.many import ensemble
 from ..learners.registry import get_learner
-from ..pages.kit.table import table_of
+from ..pages.kit.cells import table_of
+from ..pages.kit.table import Part
 from ..runs.run import run
 from .base import Check, Experiment, Row, Setting, total, where
 from .baseline_learners import found_leaves
@@ -151,7 +152,7 @@ def _check(rows: Sequence[Row]) -> list[Check]:
 # ---- showing -------------------------------------------------------------------------------------
 
 
-def _show(rows: Sequence[Row]) -> list[str]:
+def _show(rows: Sequence[Row]) -> list[Part]:
     known = [
         r
         | {

@@ -10,7 +10,8 @@ from __future__ import annotations
 from .combination_lock import CombinationLock
 from .composed import Mixture
 from .decoy_path import DecoyPath
-from .dyck import Dyck, DyckError, ErrorKind
+from .dyck import Dyck
+from .dyck_grammar import DyckError, ErrorKind
 from .from_logits import FromLogits
 from .hidden_path import HiddenPath, PathFamily
 from .hidden_trie import HiddenTrie

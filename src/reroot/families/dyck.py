@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,39 +16,13 @@ from ..generators.tabular import IntegerGenerator
 from ..randomness import keyed_rng, stream_key
 from ..tasks.base import Problem
 from ..types import FloatArray, IntArray, Output
+from .dyck_grammar import BracketGrammar, DyckError
 
 OFF = -1
 """The state of every prefix that no string completes."""
 
 _SUM = 1e-9  # most that the probabilities of the types may miss 1 by
 _MOST_STATES = 2**62
-
-
-class ErrorKind(StrEnum):
-    """How a string goes wrong, first kind that applies to the token first."""
-
-    START_OR_END = "wrong start or end"
-    """The first token closes, or the last one opens."""
-    UNDERFLOW = "underflow"
-    """A closing bracket where none is open."""
-    WRONG_TYPE = "wrong closing type"
-    """A closing bracket of another type than the innermost open one."""
-    TOO_DEEP = "depth exceeded"
-    """An opening bracket at the greatest depth."""
-    TOO_LATE = "depth > remaining"
-    """An opening bracket after which more are open than tokens remain."""
-
-
-class DyckError(NamedTuple):
-    """The first token from which a string can no longer be completed.
-
-    Attributes:
-        kind: how it goes wrong.
-        position: index of that token.
-    """
-
-    kind: ErrorKind
-    position: int
 
 
 class Dyck(IntegerGenerator):
@@ -97,6 +69,7 @@ class Dyck(IntegerGenerator):
         if self.horizon % 2:
             raise InvalidInput(f"horizon must be even, as brackets come in pairs, got {horizon}")
         self.depth = check_int("depth", depth, 1)
+        self._grammar = BracketGrammar(self.horizon, self.depth)
         self.noise = check_float("noise", noise, 0.0)
         if self.noise > 1.0:
             raise InvalidInput(f"noise must lie in [0, 1], got {noise!r}")
@@ -143,7 +116,7 @@ class Dyck(IntegerGenerator):
         check_prefix(tokens, self.vocab_size)
         if len(tokens) > self.horizon:
             raise InvalidInput(f"a string has at most {self.horizon} tokens, got {len(tokens)}")
-        return self._read(tokens)[1]
+        return self._grammar.read(tokens)[1]
 
     def problem(self, id: str | None = None) -> Problem:
         """The task of writing a valid string: empty prompt, outcome reward 1[y is valid].
@@ -250,7 +223,7 @@ class Dyck(IntegerGenerator):
     def _start(self, prompt: Sequence[int], prefix: Sequence[int]) -> int:
         tokens = (*prompt, *prefix)
         check_prefix(tokens, self.vocab_size, self.horizon)
-        stack, error = self._read(tokens)
+        stack, error = self._grammar.read(tokens)
         if error is not None:
             return OFF
         number = 0
@@ -286,38 +259,6 @@ class Dyck(IntegerGenerator):
 
     def _depths(self, stacks: IntArray) -> IntArray:
         return np.searchsorted(self._first, stacks, side="right") - 1
-
-    def _read(self, tokens: Sequence[int]) -> tuple[list[int], DyckError | None]:
-        """The open types, outermost first, up to the first error."""
-        stack: list[int] = []
-        for position, token in enumerate(tokens):
-            kind, closes = divmod(token, 2)
-            if closes:
-                wrong = self._wrong_close(position, kind, stack)
-            else:
-                wrong = self._wrong_open(position, len(stack))
-            if wrong is not None:
-                return stack, DyckError(wrong, position)
-            if closes:
-                stack.pop()
-            else:
-                stack.append(kind)
-        return stack, None
-
-    def _wrong_close(self, position: int, kind: int, stack: Sequence[int]) -> ErrorKind | None:
-        if position == 0:
-            return ErrorKind.START_OR_END
-        if not stack:
-            return ErrorKind.UNDERFLOW
-        return None if stack[-1] == kind else ErrorKind.WRONG_TYPE
-
-    def _wrong_open(self, position: int, depth: int) -> ErrorKind | None:
-        left = self.horizon - position - 1
-        if left == 0:
-            return ErrorKind.START_OR_END
-        if depth == self.depth:
-            return ErrorKind.TOO_DEEP
-        return ErrorKind.TOO_LATE if depth + 1 > left else None
 
 
 def _probabilities(types: Iterable[float]) -> tuple[float, ...]:

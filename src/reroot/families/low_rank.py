@@ -22,7 +22,7 @@ _ZERO = 1e-9  # singular values, of at most 1, that are below are rounding
 class LowRank(Operators):
     """P(x) = πᵀ·K_1[x_1]·…·K_T[x_T]·1 with non-negative matrices: a hidden Markov model.
 
-    K_t[o][s, s'] = Pr[emit o, move from s to s']. The matrix Pr[future | history] has rank at most S
+    ``K_t[o][s, s']`` = Pr[emit o, move from s to s']. The matrix Pr[future | history] has rank at most S
     at every position, so S histories tell all, once it is known which. Conditional probabilities, or
     conditional samples at chosen histories, are enough to learn it; rollouts alone are not, as noisy
     parity is one of these laws.

@@ -193,12 +193,3 @@ def _log_sum(terms: FloatArray) -> FloatArray:
     """log Σ exp over the first axis; not all may be log 0."""
     top = terms.max(axis=0)
     return top + np.log(np.exp(terms - top).sum(axis=0))
-
-
-def unknown_grid(vocab_size: int, points: int = 10) -> list[float]:
-    """Values of p from barely above 1/K to near 1, for a path whose p is not known.
-
-    Evenly spaced in the logarithm of the distance from 1/K, relative to 1 - 1/K, from 2 % to 95 %.
-    """
-    shares = np.geomspace(0.02, 0.95, points)
-    return [float(x) for x in 1.0 / vocab_size + (1.0 - 1.0 / vocab_size) * shares]

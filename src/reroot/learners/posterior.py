@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import numpy as np
+
 from ..access.learner import learner
 from ..access.session import Session
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Prefix
 from .common import COUNT, affordable, between, checked
-from .path_posterior import PathPosterior, unknown_grid
+from .path_posterior import PathPosterior
 
 _ROUNDING = 1e-9  # a prefix at the threshold is neither left nor entered again
 
@@ -86,3 +88,12 @@ async def posterior_walk(
             belief.observe(tokens.tolist())
             left = None if left is None else left - len(tokens)
     return Prefix(tuple(belief.path))
+
+
+def unknown_grid(vocab_size: int, points: int = 10) -> list[float]:
+    """Values of p from barely above 1/K to near 1, for a path whose p is not known.
+
+    Evenly spaced in the logarithm of the distance from 1/K, relative to 1 - 1/K, from 2 % to 95 %.
+    """
+    shares = np.geomspace(0.02, 0.95, points)
+    return [float(x) for x in 1.0 / vocab_size + (1.0 - 1.0 / vocab_size) * shares]

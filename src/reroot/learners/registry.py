@@ -10,7 +10,8 @@ from .logprob_walks import law_walk, logprob_walk
 from .low_rank.exact import hmm_exact
 from .low_rank.samples import hmm_samples
 from .low_rank.spanner import low_rank_spanner
-from .parity import parity_elimination, parity_probe, parity_root
+from .parity import parity_probe, parity_root
+from .parity_elimination import parity_elimination
 from .posterior import posterior_walk
 from .recovery import greedy_walk, plurality_walk
 from .resets.golf import golf

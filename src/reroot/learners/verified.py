@@ -65,6 +65,25 @@ async def accepted_token(session: Session, prefix: Prefix, tries: int, growth: f
     return None
 
 
+async def verified_prefix(session: Session, length: int, tries: int, quota: int) -> Prefix:
+    """Tokens that the verifier accepts, ``length`` of them; fewer where complete or stuck.
+
+    Args:
+        tries: most draws at one prefix; then the last token is erased.
+        quota: how often.
+    """
+    walk = session.root
+    while len(walk) < length and not session.is_complete(walk):
+        token = await accepted_token(session, walk, tries, growth=2.0)
+        if token is not None:
+            walk = walk.append(token)
+        elif quota and walk:
+            walk, quota = walk.parent, quota - 1
+        else:
+            break
+    return walk
+
+
 @learner(requires=_backtracking)
 async def backtracking(
     session: Session,

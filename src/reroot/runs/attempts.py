@@ -6,6 +6,7 @@ results.parquet  the journal as a table, rewritten atomically
 usage.jsonl      what each process that worked on it has computed
 inflight/        messages of attempts that have not finished
 transcripts/     messages of finished attempts, when transcripts are kept
+texts.jsonl      the text beside the token ids of all of this (``texts``)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
+from .texts import TextLog
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,6 +69,7 @@ class Execution:
     stop: bool = False
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
     judge_workers: int = 0
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_int("judge_workers", self.judge_workers, 0, 1024)
@@ -83,6 +86,7 @@ class RunFolder(JournalFolder):
 
     Attributes:
         messages: of attempts that have not finished.
+        texts: what is asked and said, as text.
 
     Raises:
         RunFolderError: see ``JournalFolder``.
@@ -93,12 +97,19 @@ class RunFolder(JournalFolder):
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
         super().__init__(path, config, _key, parts, attempt_from_json)
         kept = self.path / "transcripts" if self._how.transcripts else None
-        self.messages = InFlight(self.path / "inflight", kept, self._safe)
+        self.texts = TextLog(self.path, self._safe)
+        self.messages = InFlight(
+            self.path / "inflight", kept, self._safe, told=self.texts.transcript
+        )
         self._unwritten: list[bytes] = []
         self._writing = 0
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
+        self._earlier = self._used = (
+            0.0,
+            Physical(),
+        )  # by former calls of ``make_attempts``; and in all
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
@@ -118,6 +129,7 @@ class RunFolder(JournalFolder):
 
     def _load(self) -> None:
         super()._load()
+        self.texts.load()
         keep = self._how.keep_errors
         self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
 
@@ -131,11 +143,13 @@ class RunFolder(JournalFolder):
             self._usage_file.sync()
         finally:
             self._usage_file.close()
+            self.texts.close()
             super().__exit__(*raised)
 
     def record(self, attempt: Attempt) -> None:
         """Record a finished attempt; it is on disk after ``flush``."""
         self._unwritten.append(sealed(attempt_to_json(attempt)))
+        self.texts.attempt(attempt)
         self.lines[attempt.key] = attempt
 
     def flush(self) -> None:
@@ -143,6 +157,7 @@ class RunFolder(JournalFolder):
         unwritten, self._unwritten = self._unwritten, []
         self._writing = len(unwritten)
         try:
+            self.texts.flush()
             self.messages.flush()
         finally:
             if unwritten:
@@ -164,8 +179,15 @@ class RunFolder(JournalFolder):
             wait = min(max(_SHARE * spent, _FLUSH[0]), _FLUSH[1])
             self._next_flush = time.monotonic() + wait
 
+    def begin_usage(self) -> None:
+        """What is noted from now on comes on top of what was."""
+        self._earlier = self._used
+
     def note_usage(self, physical: Physical, seconds: float) -> None:
-        """What this process has computed so far; on disk within a second, or when the run ends."""
+        """What this process has computed since ``begin_usage``; on disk within a second, or when the run
+        ends."""
+        seconds, physical = self._earlier[0] + seconds, self._earlier[1] + physical
+        self._used = (seconds, physical)
         self._usage = {"process": self._process, "seconds": seconds, **physical.to_dict()}
         if seconds >= self._noted + 1.0:
             self._write_usage()
@@ -211,9 +233,13 @@ def make_attempts(
     """
     found = {} if folder is None else folder.attempts
     left = list(jobs) if folder is None else folder.left(jobs)
+    if folder is not None:
+        folder.texts.know(jobs, generator, folder.attempts)
     raised: list[BaseException] = []
     failed_judges, at_once = 0, isinstance(generator, ConcurrentGenerator)
     before, started = generator.physical(), time.perf_counter()
+    if folder is not None:
+        folder.begin_usage()
 
     def finish(attempt: Attempt) -> None:
         nonlocal failed_judges
@@ -230,14 +256,16 @@ def make_attempts(
         if raised:
             raise raised[0]
         if failed_judges >= JUDGE_DOWN:
-            raise _JudgeIsDown
+            raise _Over
+        if how.seconds is not None and time.perf_counter() - started >= how.seconds:
+            raise _Over
         if folder is not None and at_once:
             folder.flush()
         elif folder is not None:
             folder.on_round(running)
 
     workers = Workers(how.judge_workers) if how.judge_workers else contextlib.nullcontext()
-    with workers, contextlib.suppress(_JudgeIsDown):
+    with workers, contextlib.suppress(_Over):
         execute(
             left,
             generator,
@@ -256,8 +284,8 @@ def make_attempts(
     return found
 
 
-class _JudgeIsDown(Exception):
-    """The judge has failed ``JUDGE_DOWN`` times in a row."""
+class _Over(Exception):
+    """The judge has failed ``JUDGE_DOWN`` times in a row, or the time is over."""
 
 
 def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> str | None:

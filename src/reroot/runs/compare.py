@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..access.runner import Attempt
+from ..access.runner import Attempt, Job
 from ..checks import check_float
 from ..contract import Contract
 from ..errors import InvalidInput
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import Execution, RunFolder, told_failures
+from .attempts import Execution, RunFolder, make_attempts, told_failures
+from .estimate import WORTH, Estimate, probe
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .models import Load
@@ -41,6 +44,7 @@ class Comparison:
         made: how many attempts were made now; the others were there.
         attempts: every attempt, if they were not just read as a table.
         planned: how many attempts there should be; fewer are there if the judge was down.
+        estimate: what it will take, or would have taken, if that was asked for.
     """
 
     folder: Path
@@ -49,6 +53,7 @@ class Comparison:
     made: int = 0
     attempts: tuple[Attempt, ...] = ()
     planned: int | None = None
+    estimate: Estimate | None = None
 
     @property
     def results(self) -> pl.DataFrame:
@@ -76,7 +81,7 @@ def compare(
     seeds: int = 3,
     problems: int | Sequence[Problem] | None = None,
     beta: float = 0.02,
-    out: str | Path,
+    out: str | Path | None = None,
     concurrency: int = 256,
     transcripts: bool = False,
     keep_errors: bool = False,
@@ -88,8 +93,10 @@ def compare(
     device: str = "cpu",
     trust_remote_code: bool = False,
     chat_template_kwargs: str = "",
+    estimate: bool = False,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+    on_estimate: Callable[[Estimate], None] | None = None,
 ) -> Comparison:
     """Run every learner that each contract permits, on the same problems within the same budget.
 
@@ -117,7 +124,8 @@ def compare(
         problems: problems per cell (default: 8, for exact families 32), or the problems, in place
             of a task.
         beta: temperature β of J_β in reward per nat.
-        out: run folder; a folder of the same configuration is continued.
+        out: run folder; a folder of the same configuration is continued. ``None``: a new temporary folder,
+            which stays; where it is is said on stderr.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
         transcripts: keep every message of every attempt.
         keep_errors: leave attempts in ``out`` that failed as they are; else they are made again.
@@ -128,8 +136,12 @@ def compare(
         chat, dtype, device: how to load a language model.
         chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
+        estimate: make a few attempts of each learner, say what all of it will take (``Comparison.estimate``),
+            and stop; they count, and the same call without it goes on from them.
         on_start: called with the number of attempts and how many are done already.
         on_attempt: called with each attempt as it finishes.
+        on_estimate: called with such an estimate as soon as it is known, where ``estimate`` asks for it or
+            there are ``WORTH`` attempts of each learner, task and horizon left; such a run goes on.
 
     Raises:
         InvalidInput: an unknown name or a value out of range.
@@ -156,11 +168,37 @@ def compare(
         source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
     )
     plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    return run_plan(plan, Path(out), how, on_start)
+    folder = _temporary() if out is None else Path(out)
+    return run_plan(plan, folder, how, on_start, Asking(on_estimate, estimate))
+
+
+def _temporary() -> Path:
+    """A new folder that nobody named, and where it is."""
+    folder = Path(tempfile.mkdtemp(prefix="reroot-"))
+    print(f"reroot.compare without out=…: the run folder is {folder}", file=sys.stderr)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whether a comparison is estimated.
+
+    Attributes:
+        told: gets the estimate; ``None``: nobody wants to know.
+        alone: nothing is made beyond the probe.
+    """
+
+    told: Callable[[Estimate], None] | None = None
+    alone: bool = False
 
 
 def run_plan(
-    plan: Plan, out: Path, how: Execution, on_start: Callable[[int, int], None], summed: bool = True
+    plan: Plan,
+    out: Path,
+    how: Execution,
+    on_start: Callable[[int, int], None],
+    asking: Asking | None = None,
+    summed: bool = True,
 ) -> Comparison:
     """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
@@ -168,13 +206,16 @@ def run_plan(
     if not jobs:
         raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
     with RunFolder(out, config, how) as folder:
-        left = len(folder.left(jobs))
-        on_start(len(jobs), len(jobs) - left)
+        left = folder.left(jobs)
+        on_start(len(jobs), len(jobs) - len(left))
         problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
         made, generator = folder.attempts, plan.workload.generator
-        results = folder.make(jobs, generator, lambda: comparison_table(config, problems, made))
+        estimate, probed = _estimate(plan, folder, how, left, asking or Asking())
+        alone = asking is not None and asking.alone
+        rest = [] if alone else [job for job in left if job.key not in probed]
+        results = folder.make(rest, generator, lambda: comparison_table(config, problems, made))
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 
@@ -182,7 +223,31 @@ def run_plan(
         if summed:
             write_json(out / SUMMARY, summary)
     attempts = tuple(made[job.key] for job in jobs if job.key in made)
-    return Comparison(out, data, summary, left, attempts, len(jobs))
+    return Comparison(out, data, summary, len(left), attempts, len(jobs), estimate)
+
+
+def _estimate(
+    plan: Plan, folder: RunFolder, how: Execution, left: Sequence[Job], asking: Asking
+) -> tuple[Estimate | None, set[str]]:
+    """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
+    strata = {job.key: place for place, jobs in plan.strata() for job in jobs}
+    long = len(left) >= WORTH * len({strata[job.key] for job in left})
+    if not left or not (asking.alone or (long and asking.told is not None)):
+        return None, set()
+    probed = set[str]()
+
+    def make(jobs: Sequence[Job], seconds: float) -> dict[str, Attempt]:
+        limited = replace(how, seconds=seconds, on_attempt=finished)
+        return make_attempts(jobs, plan.workload.generator, limited, folder)
+
+    def finished(attempt: Attempt) -> None:
+        probed.add(attempt.key)
+        how.on_attempt(attempt)
+
+    found = probe(strata, left, make, how.concurrency)
+    if asking.told is not None:
+        asking.told(found)
+    return found, probed
 
 
 def load_comparison(folder: str | Path) -> Comparison:

@@ -29,12 +29,19 @@ class InFlight:
         folder: where their file is.
         transcripts: where to keep those of finished attempts, if anywhere.
         kept: what to say is safe when nothing can be written.
+        told: gets the lines of each transcript that is kept.
     """
 
-    def __init__(self, folder: Path, transcripts: Path | None, kept: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        transcripts: Path | None,
+        kept: Callable[[], str],
+        told: Callable[[list[dict[str, Any]]], object] = lambda lines: None,
+    ) -> None:
         self._file, self._kept = folder / MESSAGES, kept
         self._grown = GrowingFile(self._file, kept)
-        self._transcripts = transcripts
+        self._transcripts, self._tell = transcripts, told
         self._pending: dict[str, list[dict[str, Any]]] = {}
         self._places: dict[str, list[tuple[int, int]]] = {}  # where in the file its lines are
         self._live = 0  # bytes of these
@@ -93,7 +100,9 @@ class InFlight:
     def finish(self, key: str) -> None:
         """An attempt has ended: keep its transcript, or nothing."""
         if self._transcripts is not None:
-            self._write(self._transcripts / _name(key), self._told(key))
+            lines = self._lines(key)
+            self._write(self._transcripts / transcript_name(key), b"".join(map(sealed, lines)))
+            self._tell(lines)
         self._end(key)
 
     def _end(self, key: str) -> None:
@@ -101,16 +110,19 @@ class InFlight:
             self._ended.append(self._numbers[key])
         self._forget(key)
 
-    def _told(self, key: str) -> bytes:
+    def _lines(self, key: str) -> list[dict[str, Any]]:
         """Its transcript, as far as it is known here."""
         lines = [*self._on_disk(key), *self._pending.get(key, ())]
-        return b"".join(sealed(line) for line in lines if not _early(line))
+        return [line for line in lines if not _early(line)]
 
     def _has_transcript(self, key: str) -> bool:
         """Whether it was written in the moment before a kill; perhaps with more than is known here."""
-        if self._transcripts is None or not (file := self._transcripts / _name(key)).exists():
+        file = None if self._transcripts is None else self._transcripts / transcript_name(key)
+        if file is None or not file.exists():
             return False
-        return file.read_bytes().startswith(self._told(key))
+        lines = self._lines(key)
+        self._tell(lines)
+        return file.read_bytes().startswith(b"".join(map(sealed, lines)))
 
     def _forget(self, key: str) -> None:
         self._live -= sum(b - a for a, b in self._places.get(key, ()))
@@ -202,7 +214,7 @@ def _checked_key(line: dict[str, Any], keys: dict[int, str]) -> str:
     return keys[number]
 
 
-def _name(key: str) -> str:
-    """A file name that is legible and unique."""
+def transcript_name(key: str) -> str:
+    """The file name of an attempt's transcript: legible and unique."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', key)[:80]}-{digest}.jsonl"

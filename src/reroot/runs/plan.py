@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -65,7 +65,10 @@ class Plan:
         A stronger contract would give identical outputs at identical logical cost (it is a test),
         so nothing is run twice.
         """
-        jobs: list[Job] = []
+        return [job for _, jobs in self.strata() for job in jobs]
+
+    def strata(self) -> Iterator[tuple[tuple[object, ...], list[Job]]]:
+        """The jobs of each cell, learner and law, under (learner, law, task, horizon)."""
         for cell in self.workload.cells:
             for learner in self.learners:
                 budget = Budget(**_shared(self.budgets, len(cell.episodes)))
@@ -73,11 +76,13 @@ class Plan:
                 for law in sorted(laws, key=str):
                     key = partial(attempt_key, learner, law)
                     served = replace(learner.requires, sampling=law)
-                    jobs += [
-                        Job(key(e.problem.id), learner, e, served, budget, cell.seed)
-                        for e in cell.episodes
-                    ]
-        return jobs
+                    yield (
+                        (learner.label, str(law), cell.task, cell.horizon),
+                        [
+                            Job(key(e.problem.id), learner, e, served, budget, cell.seed)
+                            for e in cell.episodes
+                        ],
+                    )
 
     def config(self) -> dict[str, Any]:
         """The identity of the comparison, as written to ``config.json``."""

@@ -21,7 +21,8 @@ from ..contract import Contract, Control, Oracle, Report
 from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
 from .attempts import Execution, told_failures
-from .compare import Comparison, run_plan
+from .compare import Asking, Comparison, run_plan
+from .estimate import Estimate
 from .folder import SUMMARY, JournalFolder, read_config, write_json
 from .models import Load, is_family
 from .plan import Plan, learners_of
@@ -171,6 +172,8 @@ def run_suite(
     chat_template_kwargs: str = "",
     on_start: Callable[[str, int, int], None] = lambda part, total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
+    estimate: bool = False,
+    on_estimate: Callable[[Estimate], None] | None = None,
 ) -> SuiteRun:
     """Run every method of a suite within equal generated tokens, and again within equal calls.
 
@@ -194,6 +197,7 @@ def run_suite(
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
         on_attempt: called with each attempt as it finishes.
+        estimate, on_estimate: as for ``compare``, of each part.
 
     Raises:
         InvalidInput: an unknown name or a value out of range.
@@ -230,11 +234,16 @@ def run_suite(
     }
     seeds = len({cell.seed for cell in workload.cells})
     plan = Plan(workload, (), (), budgets, seeds, beta, load)
-    return _run(chosen, plan, Path(out), how, on_start)
+    return _run(chosen, plan, Path(out), how, on_start, Asking(on_estimate, estimate))
 
 
 def _run(
-    suite: Suite, whole: Plan, out: Path, how: Execution, on_start: Callable[[str, int, int], None]
+    suite: Suite,
+    whole: Plan,
+    out: Path,
+    how: Execution,
+    on_start: Callable[[str, int, int], None],
+    asking: Asking,
 ) -> SuiteRun:
     able, unable = _able(suite, whole.workload)
     config = _config(suite, whole, unable)
@@ -247,7 +256,7 @@ def _run(
             budgets = {currency: whole.budgets[currency]}
             plan = replace(whole, grants=_grants(learners), learners=learners, budgets=budgets)
             begin = partial(on_start, part)
-            made[part] = run_plan(plan, out / part, how, begin, summed=False)
+            made[part] = run_plan(plan, out / part, how, begin, asking, summed=False)
         summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
         write_json(out / SUMMARY, summary)
     return SuiteRun(out, summary, _failures(made.values()))

@@ -34,6 +34,7 @@ class Group:
         credit: an advantage for each generated token; ``None``: one for each rollout.
         building: what was spent before the rollouts, on the start.
         spent: what was spent in all.
+        problem: id of the problem; empty: it is not known.
     """
 
     prompt: tuple[int, ...]
@@ -44,6 +45,7 @@ class Group:
     credit: list[list[float]] | None
     building: Cost
     spent: Cost
+    problem: str = ""
 
     @property
     def zero_variance(self) -> bool:
@@ -72,7 +74,9 @@ class Group:
         }
 
     @staticmethod
-    def of_metadata(metadata: Mapping[str, Any], prompt: tuple[int, ...], spent: Cost) -> Group:
+    def of_metadata(
+        metadata: Mapping[str, Any], prompt: tuple[int, ...], spent: Cost, problem: str = ""
+    ) -> Group:
         """The group that ``to_metadata`` described."""
         return Group(
             prompt,
@@ -83,6 +87,7 @@ class Group:
             metadata["credit"],
             Cost(*metadata["building"]),
             spent,
+            problem,
         )
 
 

@@ -82,13 +82,16 @@ def run_groups(
     for job in jobs:
         if job.key in raised:
             raise raised[job.key]
-    return [_found(attempts[job.key], job.episode.prompt) for job in jobs]
+    return [
+        _found(attempts[job.key], job.episode.prompt, episode.problem.id)
+        for job, episode in zip(jobs, episodes, strict=True)
+    ]
 
 
-def _found(attempt: Attempt, prompt: tuple[int, ...]) -> Group | BudgetSpent:
+def _found(attempt: Attempt, prompt: tuple[int, ...], problem: str) -> Group | BudgetSpent:
     if attempt.stopped == "budget":
         return BudgetSpent(f"the budget does not allow the group {attempt.key!r}", attempt.cost)
-    return Group.of_metadata(attempt.metadata, prompt, attempt.cost)
+    return Group.of_metadata(attempt.metadata, prompt, attempt.cost, problem)
 
 
 def whole(found: Sequence[Group | BudgetSpent]) -> list[Group]:

@@ -7,7 +7,8 @@ from html import escape
 
 import numpy as np
 
-from ...pages.kit.html import grid
+from ...pages.kit.plots import grid
+from ...pages.kit.table import Part
 from ..base import Row, where
 from ..plots import Axes, Line, plot
 from . import page_kl
@@ -22,7 +23,7 @@ _AFTER = (
 )
 
 
-def show(rows: Sequence[Row]) -> list[str]:
+def show(rows: Sequence[Row]) -> list[Part]:
     """The section of the page."""
     without = plain(rows)
     return [
@@ -31,18 +32,18 @@ def show(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _without_kl(rows: Sequence[Row]) -> list[str]:
+def _without_kl(rows: Sequence[Row]) -> list[Part]:
     others = where(rows, task="chain_of_parities")
     rows = main_task(rows)
     shown = [H for H in (8, 16, 24, 32) if len({r["arm"] for r in where(rows, H=H)}) > 1]
     title = f"Tokens until a rollout from the root is right with {TARGET}"
     return [
         grid([cost_plot(rows, "neural-cost", title, _GOAL), wait_plot(rows, "neural-wait")]),
-        cost_table(rows, str(TARGET)) + _strategies(),
-        fit_table(rows, str(TARGET), _AFTER),
+        *(cost_table(rows, str(TARGET)), _strategies()),
+        *fit_table(rows, str(TARGET), _AFTER),
         grid([_curve_plot(rows, H) for H in shown]),
         *(
-            ["<h3>chain_of_parities</h3>", cost_table(others, str(TARGET)) + _strategies()]
+            ["<h3>chain_of_parities</h3>", cost_table(others, str(TARGET)), _strategies()]
             if others
             else []
         ),

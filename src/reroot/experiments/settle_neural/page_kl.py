@@ -8,8 +8,10 @@ from html import escape
 
 import numpy as np
 
-from ...pages.kit.html import grid
-from ...pages.kit.table import Html, table_of
+from ...pages.kit.cells import table_of
+from ...pages.kit.markup import Html
+from ...pages.kit.plots import grid
+from ...pages.kit.table import Part, Table
 from ..base import Row, where
 from ..plots import Axes, Line, plot
 from ..settle_rows import records
@@ -21,7 +23,7 @@ from .settings import BALANCE, SETTINGS, beta_of
 _GOAL = "J*/2 from the root"
 
 
-def show(rows: Sequence[Row]) -> list[str]:
+def show(rows: Sequence[Row]) -> list[Part]:
     """The part of the page; ``rows`` are those with a KL term."""
     if not rows:
         return ["<h3>With a KL term</h3>", "<p><b>Not measured yet:</b> all of these runs.</p>"]
@@ -33,10 +35,10 @@ def show(rows: Sequence[Row]) -> list[str]:
         _missing(rows),
         grid([cost_plot(rows, "neural-kl-cost", title, _GOAL), wait_plot(rows, "neural-kl-wait")]),
         cost_table(rows, "J*/2"),
-        fit_table(rows, "J*/2", _after()),
+        *fit_table(rows, "J*/2", _after()),
         grid([_curve_plot(rows, H) for H in shown]),
         "<h3>What was equal with a KL term, from the recorded runs</h3>",
-        _equal_table(rows),
+        *_equal_table(rows),
         _arm_table(rows),
     ]
 
@@ -104,7 +106,7 @@ def _curve_plot(rows: Sequence[Row], H: int) -> str:
     return plot(f"neural-kl-curve-{H}", title, axes, lines)
 
 
-def _equal_table(rows: Sequence[Row]) -> str:
+def _equal_table(rows: Sequence[Row]) -> list[Part]:
     known, shown = records(rows), list[Row]()
     for H in sorted({H for H, _ in known}):
         mine = where(rows, H=H)
@@ -132,10 +134,10 @@ def _equal_table(rows: Sequence[Row]) -> str:
         f"</code>; KL: <code>{escape(first['kl']['estimator'])}</code>, {first['roots']} root groups; "
         f"versions: <code>{escape(json.dumps(first['versions']))}</code>.</p>"
     )
-    return table_of(head, cells, shown) + note
+    return [table_of(head, cells, shown), note]
 
 
-def _arm_table(rows: Sequence[Row]) -> str:
+def _arm_table(rows: Sequence[Row]) -> Table:
     """In what the arms differ."""
     shown = [
         {

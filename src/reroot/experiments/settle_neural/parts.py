@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...pages.kit.cells import table_of
 from ...pages.kit.formatting import quantity
-from ...pages.kit.table import Html, table_of
+from ...pages.kit.markup import Html
+from ...pages.kit.table import Part, Table
 from .. import waits
 from ..base import Row, total, where
 from ..fits import Growth
@@ -75,7 +77,7 @@ def wait_plot(rows: Sequence[Row], name: str) -> str:
     return waits.figure(name, "root-start runs of all horizons", "rollouts", transformed(seen))
 
 
-def cost_table(rows: Sequence[Row], goal: str) -> str:
+def cost_table(rows: Sequence[Row], goal: str) -> Table:
     """Every arm at every horizon.
 
     Args:
@@ -107,7 +109,7 @@ def cost_table(rows: Sequence[Row], goal: str) -> str:
     return table_of(head, cells, shown)
 
 
-def fit_table(rows: Sequence[Row], goal: str, after: str) -> str:
+def fit_table(rows: Sequence[Row], goal: str, after: str) -> list[Part]:
     """Growth of tokens to the target, and the rate of the root's first rewards.
 
     Args:
@@ -129,7 +131,7 @@ def fit_table(rows: Sequence[Row], goal: str, after: str) -> str:
     ]
     root = where(rows, arm="root")
     if not shown or len({r["H"] for r in root}) < 4:
-        return waits.UNFITTED
+        return [waits.UNFITTED]
     b, low, high = rate_of_waits(root)
     head = "arm | H | runs | b in a + bH | c in a + c log H | residual of both, nats | AIC of both | preferred"
     cells = "{arm} | {horizons} | {fit.runs} | {b} | {c} | "
@@ -142,7 +144,7 @@ def fit_table(rows: Sequence[Row], goal: str, after: str) -> str:
         "first reward, by maximum likelihood over all root runs, is "
         f"{b:.3f} nats per token (95 % interval {low:.3f}–{high:.3f}); log(1/p) = {NATS:.3f}.</p>"
     )
-    return table_of(head, cells, shown, text=2) + note
+    return [table_of(head, cells, shown, text=2), note]
 
 
 def _slope(rows: Sequence[Row], arm: str, found: Growth, line: Fit, digits: int) -> Html:

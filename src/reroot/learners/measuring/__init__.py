@@ -5,6 +5,7 @@ from __future__ import annotations
 from .demonstrations import demonstration_law, value_in_demonstration
 from .reach import reach_clouds
 from .rollout import guarded_rollout, rollout
+from .walked import walked_group
 
 __all__ = [
     "demonstration_law",
@@ -12,4 +13,5 @@ __all__ = [
     "reach_clouds",
     "rollout",
     "value_in_demonstration",
+    "walked_group",
 ]

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from ..kit.cells import mark
 from ..kit.formatting import plural
-from ..kit.table import MARKS, terminal_table
+from ..kit.markup import Html
+from ..kit.table import Table, columns
 from .formatting import aimed_name, cost_words, distance_words, how_words, methods_in_short
 
-_STYLES = {True: "green", False: "bold red", None: "dim"}
-_WORDS = dict(zip(_STYLES, MARKS, strict=True))
 
-
-def certificates_table(summary: Mapping[str, Any]) -> RenderableType:
-    """A table per method: every case with its distances, then its aim, costs and faults."""
+def certificates_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
+    """Of every method a table of its distances, and every case in words: its statement, costs and faults."""
     parts: list[RenderableType] = []
     for method in summary["methods"]:
         parts += [Text.assemble((method["name"], "bold"), f"  {method['about']}")]
-        table = _table(["toy", "what is stated", "checked"], ["TV", "KL, nats", "ratio"])
-        for one in method["certificates"]:
-            _rows(table, one)
-        parts += [table, Text()]
+        rows, said = list[list[Any]](), list[Text]()
+        for i, one in enumerate(method["certificates"], 1):
+            rows.append([f"{i}. {one['toy']}", *distance_words(one["stated"]), mark(one["holds"])])
+            if one["aimed"]:
+                name, *pale = aimed_name(one), *distance_words(one["aimed"]), ""
+                rows.append(
+                    [Html(f'<span class="no">{escape(x)}</span>') for x in (f"   {name}", *pale)]
+                )
+            said += _words(i, one)
+        parts += [
+            Table(columns("toy | TV | KL, nats | ratio | found"), rows).terminal(width),
+            *said,
+            Text(),
+        ]
     return Group(*parts, Text(total(summary)))
 
 
-def overview(summary: Mapping[str, Any]) -> RenderableType:
+def _words(i: int, one: Mapping[str, Any]) -> list[Text]:
+    """What is stated, how it is checked, what it costs and what is wrong."""
+    said = f"{i}. {one['states']}; {how_words(one)}"
+    faults = [Text(f"   {fault}", style="red") for fault in one["faults"]]
+    return [Text(said), Text(f"   {', '.join(cost_words(one))}", style="dim"), *faults]
+
+
+def overview(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """One line per method, and what is wrong with those that do not hold."""
-    table = _table(["method", "checked"], ["cases", "largest TV"])
-    faults: list[RenderableType] = []
+    rows, faults = list[list[Any]](), list[RenderableType]()
     for row in methods_in_short(summary):
-        mark = Text(_WORDS[row["holds"]], style=_STYLES[row["holds"]])
-        table.add_row(row["name"], row["how"], str(row["cases"]), row["tv"], mark)
+        rows.append([row["name"], row["how"], row["cases"], row["tv"], mark(row["holds"])])
         for learner, toy, fault in row["faults"]:
             faults.append(Text(f"fails: {learner} on {toy}: {fault}", style="red"))
+    table = Table(columns("method | checked | cases | largest TV | found", 2), rows).terminal(width)
     return Group(table, *faults, Text(total(summary)))
 
 
@@ -49,23 +64,3 @@ def total(summary: Mapping[str, Any]) -> str:
     said += [f"{cases.count(False)} fail"] if False in cases else []
     count = plural(len(summary["methods"]), "method")
     return f"{count}, {plural(len(cases), 'case')}: {', '.join(said)}"
-
-
-def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = terminal_table(texts, numbers)
-    table.columns[0].no_wrap = True
-    table.add_column("", no_wrap=True)
-    return table
-
-
-def _rows(table: Table, one: Mapping[str, Any]) -> None:
-    mark = Text(_WORDS[one["holds"]], style=_STYLES[one["holds"]])
-    stated = distance_words(one["stated"])
-    table.add_row(one["toy"], Text(one["states"]), how_words(one), *stated, mark)
-    if one["aimed"]:
-        name, found = aimed_name(one), distance_words(one["aimed"])
-        table.add_row("", Text(name, style="dim"), "", *(Text(x, style="dim") for x in found))
-    table.add_row("", Text(", ".join(cost_words(one)), style="dim"))
-    for fault in one["faults"]:
-        table.add_row("", Text(fault, style="red"))
-    table.add_section()

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ...types import CURRENCIES, FloatArray
 from ..kit import plots as svg
 from ..kit.contracts import PAYS
 from ..kit.formatting import quantity
+from ..kit.markup import Html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +49,11 @@ class Series:
         """Keyword arguments of a line."""
         return svg.marks(self.control, self.style, self.style, 1.8, hollow)
 
-    def swatch(self, *, line: bool = True) -> str:
+    def entry(self, *, line: bool = True) -> Html:
         """The series in a legend."""
-        return svg.swatch(self.control, self.style, line=line, hollow=self.learner.given_answer)
+        shown = svg.swatch(self.control, self.style, line=line, hollow=self.learner.given_answer)
+        note = " (is shown a demonstration)" if self.learner.given_answer else ""
+        return Html(f"{shown}{escape(self.learner.short)}{note}")
 
 
 def series_of(run: RunData) -> list[Series]:
@@ -234,7 +238,10 @@ def demonstration_lines(run: RunData, task: str, horizon: int) -> list[FloatArra
 
 
 def loss_panel(lines: Sequence[FloatArray], name: str, *, cumulative: bool) -> str:
-    """Log-probability of each token of the right output (or of all up to it); mean and problems."""
+    """Log-probability of each token of the right output (or of all up to it); mean and problems.
+
+    The mean of the first is over outputs that have the token, where these are at least half; that of the
+    second is over all, so it never rises."""
     figure, axes = svg.new_figure()
     from matplotlib.ticker import MaxNLocator
 
@@ -247,6 +254,11 @@ def loss_panel(lines: Sequence[FloatArray], name: str, *, cumulative: bool) -> s
     at = np.arange(1, table.shape[1] + 1)
     for row in table:
         axes.plot(at, row, color=svg.color("muted"), alpha=0.35, linewidth=1, zorder=2)
+    if (
+        cumulative
+    ):  # what has ended keeps its value: a mean over those left would rise as short ones drop out
+        ends = [float(max(line[-1], floor)) for line in lines]
+        table = np.where(np.isnan(table), np.array(ends)[:, None], table)
     many = np.isfinite(table).sum(axis=0) * 2 >= len(table)
     mean = np.nanmean(table[:, many], axis=0)
     few = {"marker": "o", "markersize": 5} if len(mean) <= 40 else {}

@@ -1,93 +1,148 @@
-"""HTML tables of a comparison. Everything that comes from a model or a task is escaped."""
+"""Tables of a comparison, for the page and the terminal. All that comes from a model or a task is escaped."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import polars as pl
 
+from ...contract import Contract
 from ...runs.results import RunData
 from ...types import CURRENCIES
+from ..kit.cells import mark, named, rate, small, table_of, with_interval
 from ..kit.contracts import SHORT
 from ..kit.formatting import (
     at_horizon,
     judged,
     listing,
-    percent,
     points,
     quantity,
     rounded,
     share,
-    shares,
+    short_id,
 )
-from ..kit.table import Html, mark, named, note, table, table_of, with_interval
+from ..kit.markup import Html
+from ..kit.table import Column, Table
 
 _LONGEST = 1500
 
 
-def all_cells(summary: Mapping[str, Any], task: str) -> str:
+def all_cells(summary: Mapping[str, Any], task: str) -> Table:
     """Every learner at every horizon of a task, once, with the contracts that permit it."""
     cells = [c for c in summary["cells"] if c["task"] == task]
     pays = [c for c in (*CURRENCIES, "usd") if any(cell["cost"].get(c) for cell in cells)]
     ends = {"unfinished": "incomplete", "budget_stops": "ended by budget"}
     ends |= {"errors": "errors", "abstained": "not judged"}
     ends = {k: v for k, v in ends.items() if k == "unfinished" or any(c[k] for c in cells)}
-    binary = all(c["reward"] == c["pass_rate"] for c in cells if not c["errors"])
-    reward = [] if binary else ["mean reward"]
-    known = any(c["horizon"] for c in cells)
-    head = [*["horizon"] * known, "passed", "%", *reward, "J<sub>β</sub> ≥"]
-    head += [*(SHORT.get(c, c) for c in pays), "tokens per pass", *ends.values()]
-    rows: list[list[str]] = []
+    known, same = any(c["horizon"] for c in cells), binary(summary, task)
+    heads = [*[Column("horizon", True)] * known, Column("passed", not known), Column("%")]
+    heads += [*[Column("mean reward")] * (not same), Column(Html("J<sub>β</sub> ≥"))]
+    heads += [
+        *(Column(SHORT.get(c, c), format="q") for c in pays),
+        Column("tokens per pass", format="q"),
+    ]
+    rows: list[list[Any]] = []
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]
         if mine:
             contracts = list(dict.fromkeys(f"{c['control']}/{c['report']}" for c in mine))
-            permitted = f"<small>permitted by {escape(listing(contracts))}</small>"
-            rows.append([f"{named(learner['control'], learner['short'])} {permitted}"])
-            by_horizon = {c["horizon"]: c for c in mine}
-            rows += [
-                [*[str(h)] * known, *_numbers(cell, pays, binary, list(ends))]
-                for h, cell in by_horizon.items()
-            ]
-    said = "Rewards are 0 or 1 here, so the mean reward is the pass rate. " if binary else ""
-    said += (
-        f"β = {summary['beta']:g}; costs are means per attempt; small figures are 95 % intervals."
-    )
-    return note(said) + table(head, rows)
+            permitted = f"permitted by {listing(contracts)}"
+            rows.append([small(named(learner["control"], learner["short"]), permitted)])
+            for cell in {c["horizon"]: c for c in mine}.values():
+                numbers = _numbers(cell, pays, same, list(ends))
+                rows.append([*[str(cell["horizon"])] * known, *numbers])
+    return Table([*heads, *map(Column, ends.values())], rows, f"Every cell of {task}", "dense")
+
+
+def binary(summary: Mapping[str, Any], task: str) -> bool:
+    """Whether every reward of a task is 0 or 1, so that its mean is the pass rate."""
+    cells = [c for c in summary["cells"] if c["task"] == task and not c["errors"]]
+    return all(c["reward"] == c["pass_rate"] for c in cells)
 
 
 def _numbers(
-    cell: Mapping[str, Any], pays: Sequence[str], binary: bool, ends: Sequence[str]
-) -> list[str]:
+    cell: Mapping[str, Any], pays: Sequence[str], same: bool, ends: Sequence[str]
+) -> list[Any]:
     passed, cost = cell["passed"], cell["cost"]
+    several = f"on {cell['clusters']} lines" if cell["clusters"] < judged(cell) else ""
     reward = with_interval(cell["reward"], cell["reward_interval"], sign=False)
-    several = cell["clusters"] < judged(cell)
-    lines = f" <small>on {cell['clusters']} lines</small>" if several else ""
     return [
-        f"{passed} of {judged(cell)}{lines}",
-        f"{percent(cell['pass_rate'])} <small>{shares(cell['pass_interval'])}</small>",
-        *([] if binary else [reward]),
+        small(f"{passed} of {judged(cell)}", several, passed),
+        rate(cell["pass_rate"], cell["pass_interval"]),
+        *[reward] * (not same),
         with_interval(cell["j_beta"], cell["j_beta_interval"]),
-        *(quantity(cost[c]) if cost[c] else "·" for c in pays),
-        quantity(cost["tokens"] * cell["attempts"] / passed) if passed else "·",
-        *(str(cell[name] or "·") for name in ends),
+        *(cost[c] or None for c in pays),
+        cost["tokens"] * cell["attempts"] / passed if passed else None,
+        *(cell[name] or None for name in ends),
     ]
 
 
-def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> str:
+def limits_of_n(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on learners that made fewer rollouts than their ``n`` says, for want of budget."""
+    for learner in summary["learners"]:
+        asked = re.search(r"\bn=(\d+)", learner["label"])
+        used = [c["cost"]["rollouts"] for c in summary["cells"] if c["short"] == learner["short"]]
+        if asked and used and 0 < max(used) < int(asked[1]):
+            spread = " to ".join(
+                dict.fromkeys(quantity(float(f"{x:.3g}")) for x in (min(used), max(used)))
+            )
+            yield f"{learner['short']}: n = {int(asked[1]):,} is a limit, and {spread} rollouts per attempt were made."
+
+
+def pass_rates(summary: Mapping[str, Any], task: str) -> Table:
+    """Learners by the control they need, their pass rates by horizon: the table of a terminal."""
+    horizons = summary["horizons"][task]
+    several, last = any(horizons), horizons[-1]
+    heads = [
+        Column("control, learner", True),
+        Column("sees", True, spare=3),
+        Column("uses", True, spare=2),
+    ]
+    heads += [Column(str(h) if several else "passed") for h in horizons]
+    heads += [Column(f"tokens at {last}" if several else "tokens", format="q", spare=1)]
+    cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
+    rows: list[list[Any]] = []
+    before = None
+    for learner in summary["learners"]:
+        row = [cells.get((learner["short"], horizon)) for horizon in horizons]
+        if not any(row):
+            continue
+        if learner["control"] != before:
+            before = learner["control"]
+            rows.append([Html(f'<span class="{before}">{before}</span>')])
+        uses = "".join(LETTERS[o] for o in learner["uses"])
+        spent = None if row[-1] is None else row[-1]["cost"]["tokens"]
+        report = str(Contract.parse(learner["requires"]).report).replace("sample", "")
+        rows.append([f" {learner['short']}", report, uses, *map(_rate, row), spent])
+    by = ", by horizon" if several else ""
+    return Table(heads, rows, f"{task}: attempts passed, % and 95 % interval{by}")
+
+
+LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
+
+
+def _rate(cell: Mapping[str, Any] | None) -> Html | None:
+    if cell is None:
+        return None
+    found = rate(cell["pass_rate"], cell["pass_interval"])
+    return Html(f"<b>{found}</b>", found.value, found.interval) if cell["passed"] else found
+
+
+def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     """Verdicts of the other horizons and oracle sets."""
     several = len({tuple(v["oracles"]) for v in verdicts}) > 1
     rows = [
         {
             "horizon": v["horizon"],
-            "limit": Html(f"<b>{_limit(v['kind'])}</b>"),
+            "limit": Html(f"<b>{escape(_limit(v['kind']))}</b>"),
             "root": _best(v["root"], v["root_rate"]),
             "prefix": _best(v["prefix"], v["prefix_rate"]),
             "gain": None if v["gain"] is None else " to ".join(map(points, v["gain"])),
-            "without": Html(_limit(v["without_verifier"] or "·")),
+            "without": _limit(v["without_verifier"] or "·"),
             "oracles": ", ".join(v["oracles"]) or "none",
         }
         for v in verdicts
@@ -99,7 +154,7 @@ def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, cells, rows, 7)
 
 
-def _table(head: str, cells: str, rows: Sequence[Mapping[str, Any]], text: int = 1) -> str:
+def _table(head: str, cells: str, rows: Sequence[Mapping[str, Any]], text: int = 1) -> Table:
     """``table_of`` without the column of horizons where the tasks have none."""
     if not any(row["horizon"] for row in rows):
         head, cells = head.replace("horizon | ", ""), cells.replace("{horizon} | ", "")
@@ -108,32 +163,30 @@ def _table(head: str, cells: str, rows: Sequence[Mapping[str, Any]], text: int =
 
 def _limit(kind: str) -> str:
     """A verdict short enough for a table."""
-    return escape(kind.removeprefix("the ").removesuffix(" is the limit"))
+    return kind.removeprefix("the ").removesuffix(" is the limit")
 
 
 def _best(name: str | None, value: float | None) -> Html | None:
-    if name is None or value is None:
-        return None
-    return Html(f"{share(value)} % <small>{escape(name)}</small>")
+    return None if name is None or value is None else small(f"{share(value)} %", name, value)
 
 
-def differences(summary: Mapping[str, Any], task: str) -> str:
+def differences(summary: Mapping[str, Any], task: str) -> Table:
     """Learners that need prefix control against the best root learner."""
     rows: list[dict[str, Any]] = []
     for d in sorted(summary["differences"], key=lambda d: -d["horizon"]):
         if d["task"] == task:
             low, high = map(points, d["pass_interval"])
-            passes = Html(f"{points(d['pass_difference'])} <small>{low} to {high}</small>")
+            passes = small(points(d["pass_difference"]), f"{low} to {high}", d["pass_difference"])
             reward = with_interval(d["reward_difference"], d["reward_interval"])
             rows.append(d | {"passes": passes, "mean": reward})
     head = "learner | best root-start learner | horizon | only one passed | difference, points, 95 % | "
     cells = "{learner} | {root} | {horizon} | {wins} : {losses} | {passes} | {mean}"
-    return _table(head + "difference in mean reward", cells, rows, 2) if rows else ""
+    return _table(head + "difference in mean reward", cells, rows, 2)
 
 
-def exact_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def exact_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Measured passes of root-start sampling against the exact law."""
-    head = "task | learner | horizon | rollouts | attempts | passed | expected | 95 % band | "
+    head = "task | learner | horizon | rollouts | attempts | passed | expected | 95 % band | found"
     cells = "{task} | {short} | {horizon} | {rollouts:q} | {attempts} | {passed} | {mean} | "
     shown = [
         {**r, "mean": rounded(r["expected"]), "in": mark(r["inside"], ("inside", "outside"))}
@@ -142,28 +195,39 @@ def exact_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, cells + "{band[0]}–{band[1]} | {in}", shown, 2)
 
 
-def reach_table(summary: Mapping[str, Any]) -> str:
+def reach_table(summary: Mapping[str, Any]) -> Table:
     """What teacher forcing says of every task and horizon."""
     rows: list[dict[str, Any]] = []
     for r in summary["reach"]:
         if r["demonstrations"]:
             each, best = r["log_rollouts"], r["exact_with_budget"]
-            rows.append(
-                {
-                    **r,
-                    "p": None if each is None else -each,
-                    "length": round(r["tokens"], 1),
-                    "draws": rounded(r["token_draws"]),
-                    "best": None if best is None else f"{share(best)} %",
-                }
-            )
+            more = {"p": None if each is None else -each, "length": round(r["tokens"], 1)}
+            more |= {"draws": rounded(r["token_draws"])}
+            rows.append({**r, **more, "best": None if best is None else f"{share(best)} %"})
     head = "task | horizon | tokens of the answer | p of one rollout | rollouts per right answer | "
     head += "draws token by token | best-of-N, whole budget"
     cells = "{task} | {horizon} | {length:q} | {p:log} | {log_rollouts:log} | {draws} | {best}"
-    return _table(head, cells, rows) if rows else ""
+    return _table(head, cells, rows)
 
 
-def token_strip(tokens: Sequence[str], logprobs: Sequence[float]) -> str:
+def macro_table(summary: Mapping[str, Any]) -> Table:
+    """Per learner the unweighted mean of its pass rates over data sets, and each of those; empty without."""
+    found = summary.get("macro") or {"sets": [], "rows": []}
+    heads = [Column("learner", True), Column("passed, %, 95 %"), Column("mean reward, 95 %")]
+    heads += [Column(name, spare=1) for name in found["sets"]]
+    rows = [
+        [
+            named(row["control"], row["short"]),
+            rate(row["pass_rate"], row["pass_interval"]),
+            with_interval(row["reward"], row["reward_interval"], sign=False),
+            *(rate(row["sets"][name]["pass_rate"]) for name in found["sets"]),
+        ]
+        for row in {row["short"]: row for row in found["rows"]}.values()
+    ]
+    return Table(heads, rows, f"Mean over {len(found['sets'])} data sets, each counts the same")
+
+
+def token_strip(tokens: Sequence[str], logprobs: Sequence[float]) -> Html:
     """The tokens of one right output, each tinted by the probability it costs."""
     spans: list[str] = []
     for token, value in zip(tokens[:200], logprobs[:200], strict=False):
@@ -173,20 +237,18 @@ def token_strip(tokens: Sequence[str], logprobs: Sequence[float]) -> str:
         tint = f"background: color-mix(in srgb, var(--heat) {round(70 * weight)}%, var(--panel))"
         spans.append(f'<span style="{tint}">{shown}<small>{chance}</small></span>')
     more = "<span>…</span>" if len(tokens) > 200 else ""
-    return f'<div class="tokens">{"".join(spans)}{more}</div>'
+    return Html(f'<div class="tokens">{"".join(spans)}{more}</div>')
 
 
-def examples(run: RunData, task: str, horizon: int) -> str:
-    """One problem: its prompt, its answer, and the output of every learner."""
+def example(run: RunData, task: str, horizon: int) -> dict[str, Any] | None:
+    """One problem, its prompt and answer, and the output of every learner."""
     unit = _telling(run, task, horizon)
     if unit is None:
-        return ""
+        return None
     at = (pl.col("seed") == unit[0]) & (pl.col("problem") == unit[1])
     known = run.problem_rows(task, horizon).filter(at).to_dicts()
-    parts = [f"<h3>{at_horizon(escape(task), horizon)}, {escape(unit[1])}</h3>"]
-    for key, title in {"prompt": "Prompt", "answer": "Right answer"}.items():
-        if known and known[0][key]:
-            parts.append(f"{note(title)}<pre>{escape(_shorten(known[0][key]))}</pre>")
+    titles = {"prompt": "Prompt", "answer": "Right answer"}
+    given = {titles[k]: _shorten(known[0][k]) for k in titles if known and known[0][k]}
     rows = [
         {
             **row,
@@ -198,8 +260,16 @@ def examples(run: RunData, task: str, horizon: int) -> str:
         for learner in run.learners
         for row in run.attempts(learner, task, horizon).filter(at).to_dicts()
     ]
-    head, cells = "learner | output |  | −log P, nats | tokens spent", "{name} | {output} | {mark}"
-    return "".join(parts) + table_of(head, cells + " | {likely} | {cost_tokens:q}", rows, text=2)
+    head, cells = (
+        "learner | output | passed | −log P, nats | tokens spent",
+        "{name} | {output} | {mark}",
+    )
+    table = table_of(head, cells + " | {likely} | {cost_tokens:q}", rows, text=2)
+    return {
+        "title": f"{at_horizon(task, horizon)}, {short_id(unit[1])}",
+        "given": given,
+        "table": table,
+    }
 
 
 def _output(row: Mapping[str, Any]) -> Html:
@@ -230,19 +300,19 @@ def _shorten(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
 
 
-def physical(summary: Mapping[str, Any]) -> str:
+def physical(summary: Mapping[str, Any]) -> Table:
     """What the backend really computed."""
     counters = summary.get("physical")
     if not isinstance(counters, Mapping) or not counters:
-        return ""
+        return Table([], [])
     if not all(isinstance(v, Mapping) for v in counters.values()):
         counters = {"all learners": counters}
     names = list(dict.fromkeys(n for v in counters.values() for n in v))
-    rows = [[escape(str(k)), *(_value(v.get(n)) for n in names)] for k, v in counters.items()]
-    return table(["", *map(escape, names)], rows)
+    rows = [[str(k), *(_value(v.get(n)) for n in names)] for k, v in counters.items()]
+    return Table([Column("of", True), *map(Column, names)], rows)
 
 
 def _value(value: object) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return quantity(value)
-    return escape(str("·" if value is None else value))
+    return str("·" if value is None else value)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 
+from ..kit import page as kit
 from ..kit.formatting import percent, quantity
-from ..kit.html import document, write_page
-from ..kit.table import facts, note, table, terminal_table
+from ..kit.table import Table, columns
 
 PAGE = "selftest.html"
 
@@ -22,60 +21,46 @@ def write_confusion(folder: str | Path, summary: Mapping[str, Any]) -> Path:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    return write_page(Path(folder) / PAGE, render(summary))
+    path = Path(folder) / PAGE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return kit.write_page(path, render(summary))
 
 
 def confusion_table(confusion: Mapping[str, Mapping[str, int]]) -> RenderableType:
     """Truth in lines, what was said in columns (?: undetermined), counts."""
-    said = _said(confusion)
-    shown = terminal_table(["what limits it"], [_short(name) for name in said])
-    for truth, row in confusion.items():
-        shown.add_row(_short(truth), *(str(row.get(name, "·")) for name in said))
-    return shown
+    return _table(confusion, _short).terminal()
 
 
 def render(summary: Mapping[str, Any]) -> str:
     """The page as text."""
-    confusion = summary["confusion"]
-    said = _said(confusion)
-    rows = [
-        [escape(truth), *(str(row.get(name, "·")) for name in said)]
-        for truth, row in confusion.items()
-    ]
+    right, wrong = (f"{percent(summary[name])} %" for name in ("right", "wrong"))
     tiles = [
-        ("right", f"{percent(summary['right'])} %", "of cases away from thresholds"),
-        ("wrong", f"{percent(summary['wrong'])} %", "of all: a cause that it does not have"),
+        ("right", right, "of cases away from thresholds"),
+        ("wrong", wrong, "of all: a cause that it does not have"),
         ("diagnoses", quantity(summary["diagnoses"]), ""),
         ("tokens", quantity(round(summary["tokens"])), "each"),
     ]
     cases = [
-        [
-            escape(name),
-            escape(row["truth"]) + " (near)" * row["near"],
-            escape(", ".join(row["said"])),
-        ]
+        [name, row["truth"] + " (near)" * row["near"], ", ".join(row["said"])]
         for name, row in summary["cases"].items()
     ]
-    parts = [
-        "<h1>Does the diagnosis find what is so?</h1>",
-        facts(tiles),
-        *(note(escape(text)) for text in summary["notes"]),
-        table(["what limits it", *map(escape, said)], rows),
-        "<h2>Each case</h2>",
-        table(["case", "what limits it", "what was said"], cases, text=3),
-    ]
-    return document("reroot diagnose --selftest", parts)
+    return kit.render(
+        "reroot diagnose --selftest",
+        "diagnosis/confusion.html",
+        tiles=tiles,
+        notes=summary["notes"],
+        confusion=_table(summary["confusion"], str),
+        cases=Table(columns("case | what limits it | what was said", 3), cases),
+    )
 
 
-def _said(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return sorted({name for row in confusion.values() for name in row})
+def _table(confusion: Mapping[str, Mapping[str, int]], shown: Callable[[str], str]) -> Table:
+    said = sorted({name for row in confusion.values() for name in row})
+    rows = [[shown(truth), *(row.get(name) for name in said)] for truth, row in confusion.items()]
+    return Table(columns(" | ".join(["what limits it", *map(shown, said)])), rows)
 
 
 def _short(name: str) -> str:
     """A screen has 80 columns."""
-    return (
-        name.replace("-limited", "")
-        .replace("learnable", "learn")
-        .replace("truncated", "cut")
-        .replace("undetermined", "?")
-    )
+    short = name.replace("-limited", "").replace("learnable", "learn")
+    return short.replace("undetermined", "?").replace("truncated", "cut")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ..kit.markup import Html
 from .words import small
 
 _COLORS = {"bottleneck": "#f4b6ac", "paraphrase": "#cfe8c6", "unknown": "#f3e3a6"}
@@ -17,8 +18,8 @@ _MEANINGS = {
 }
 
 
-def marked(lost: Mapping[str, Any]) -> str:
-    """The text of a right output, its rare places marked with their probability and what they are (HTML)."""
+def marked(lost: Mapping[str, Any]) -> Html:
+    """The text of a right output, its rare places marked with their probability and what they are."""
     places = {p["start"]: p for p in lost["places"]}
     tokens, parts, k = lost["tokens"], list[str](), 0
     while k < len(tokens):
@@ -30,7 +31,7 @@ def marked(lost: Mapping[str, Any]) -> str:
             continue
         parts.append(_mark(place))
         k = place["end"]
-    return (
+    return Html(
         f"<p>{escape(lost['of']).capitalize()}, by {escape(lost['how'])}; P and what each rare {lost['level']} is:</p>"
         f'<pre style="white-space:pre-wrap">{"".join(parts)}</pre>'
     )

@@ -9,36 +9,36 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..kit.formatting import listing, percent, quantity, shares
-from ..kit.table import terminal_table
+from ..kit.table import Table, columns
 from .words import NEXT, headline, tokens_words
 
 
-def diagnosis_screen(summary: Mapping[str, Any]) -> RenderableType:
+def diagnosis_screen(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """What limits the problems, what a trainer will see, and what would help."""
     parts: list[RenderableType] = [Text(headline(summary), style="bold"), Text()]
-    causes = terminal_table(["what limits", "do first"], ["problems", "95 %"])
-    for cause, found in summary["shares"].items():
-        if found["problems"]:
-            causes.add_row(
-                cause, NEXT[cause], str(found["problems"]), f"{shares(found['interval'])} %"
-            )
-    parts.append(causes)
+    causes = [
+        [cause, NEXT[cause], found["problems"], f"{shares(found['interval'])} %"]
+        for cause, found in summary["shares"].items()
+        if found["problems"]
+    ]
+    parts.append(
+        Table(columns("what limits | do first | problems | 95 %", 2), causes).terminal(width)
+    )
     if summary["forecast"]:
         parts += [_forecast(summary["forecast"]), Text()]
-        remedies = terminal_table(["remedy", "interface"], ["tokens to first signal", "95 %"])
-        for one in summary["remedies"]:
-            if one["tokens"] is not None:
-                median, interval = tokens_words(one["tokens"])
-                needs = one["needs"].partition("+")[0] + (
-                    "" if one["granted"] else " (not granted)"
-                )
-                remedies.add_row(one["name"], needs, median, interval)
-        parts.append(remedies)
+        known = [one for one in summary["remedies"] if one["tokens"] is not None]
+        rows = [[one["name"], _needs(one), *tokens_words(one["tokens"])] for one in known]
+        head = "remedy | interface | tokens to first signal | 95 %"
+        parts.append(Table(columns(head, 2), rows).terminal(width))
         unknown = [one["name"] for one in summary["remedies"] if one["tokens"] is None]
         parts += [Text(f"Unknown, as not tried: {listing(unknown)}.")]
     parts += [Text(f"{quantity(summary['tokens'])} tokens were spent.")]
     parts += [Text(f"note: {note}") for note in summary["notes"]]
     return Group(*parts)
+
+
+def _needs(one: Mapping[str, Any]) -> str:
+    return one["needs"].partition("+")[0] + ("" if one["granted"] else " (not granted)")
 
 
 def _forecast(found: Mapping[str, Any]) -> Text:

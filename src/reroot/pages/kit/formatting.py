@@ -115,6 +115,13 @@ def at_horizon(task: str, horizon: int) -> str:
     return f"{task}, horizon {horizon}" if horizon else task
 
 
+def short_id(problem: str) -> str:
+    """The id of a problem without what it says twice: ``running_sum/H8/s0/running_sum/h8/s0/2`` is ``running_sum/h8/s0/2``."""
+    task, *rest = problem.split("/")
+    inside = "/".join(rest[2:] if rest and rest[0].startswith("H") else rest[1:])
+    return inside if inside.startswith(f"{task}/") else problem
+
+
 def listing(items: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)

@@ -10,11 +10,13 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...contract import Control
 from ...errors import MissingDependency
+from .markup import Html
+from .table import markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +102,7 @@ def label(axes: Axes, x: str, y: str) -> None:
         text.set_color(color("ink"))
 
 
-def to_svg(figure: Figure, name: str, description: str) -> str:
+def to_svg(figure: Figure, name: str, description: str) -> Html:
     """A figure as an ``<svg>`` element with text as text, ids unique by ``name``, no date.
 
     Args:
@@ -118,7 +120,7 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = FigureCanvasSVG(figure)
         canvas.print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _adapt(out.getvalue().decode("utf-8"), name, description)
+    return Html(_adapt(out.getvalue().decode("utf-8"), name, description))
 
 
 def _adapt(svg: str, name: str, description: str) -> str:
@@ -137,27 +139,43 @@ def _adapt(svg: str, name: str, description: str) -> str:
     return svg.replace(size.group(0), head, 1).strip()
 
 
-def swatch(control: str, style: int, *, line: bool = True, hollow: bool = False) -> str:
-    """The line and marker of a series, as a small SVG for a legend."""
-    dash = ("", "5 2", "1 1.6", "6 2 1 2", "3 1.5")[style % len(DASHES)]
-    stroke = f'stroke="var(--{control})" stroke-width="2"'
-    path = f'<path d="M1 7H31" {stroke} stroke-dasharray="{dash}" fill="none"/>' if line else ""
-    fill = "var(--paper)" if hollow else f"var(--{control})"
-    shape = _SHAPES[style % len(_SHAPES)]
-    mark = f'<path d="{shape}" fill="{fill}" stroke="var(--{control})" stroke-width="1.4"/>'
-    return f'<svg class="swatch" viewBox="0 0 32 14" aria-hidden="true">{path}{mark}</svg>'
+def swatch(tone: object, style: int, *, line: bool = True, hollow: bool = False) -> Html:
+    """The line and marker of a series in a legend, as characters."""
+    glyph = _GLYPHS[style % len(MARKERS)][hollow]
+    return line_swatch(tone, style if line else None, glyph)
 
 
-_SHAPES = (
-    "M12 7a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
-    "M12.5 3.5h7v7h-7z",
-    "M16 2l5 5l-5 5l-5-5z",
-    "M14.5 2.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
-    "M13.5 2.5L16 5l2.5-2.5l2 2L18 7l2.5 2.5l-2 2L16 9l-2.5 2.5l-2-2L14 7l-2.5-2.5z",
-    "M16 11.5l4.5-8h-9z",
-    "M16 2.5l4.5 8h-9z",
-    "M16 2l1.3 3.6l3.7 .1l-3 2.3l1.1 3.6L16 9.4l-3.1 2.2L14 8l-3-2.3l3.7-.1z",
-    "M11.5 7l8-4.5v9z",
-    "M20.5 7l-8-4.5v9z",
-)
-"""The markers above, in the same order, in a box of 32 x 14."""
+def line_swatch(tone: object, dash: int | None = 0, glyph: str = "") -> Html:
+    """A line of a legend, and what lies on it."""
+    line = "" if dash is None else f'<i class="dash{dash % len(DASHES)}"></i>'
+    return Html(
+        f'<span class="key" style="color: var(--{tone})" aria-hidden="true">{line}{glyph}</span>'
+    )
+
+
+def band(text: str, tone: object = "muted") -> Html:
+    """The entry of an exact law in a legend."""
+    return Html(f'<span class="band" style="background: var(--{tone})"></span>{html.escape(text)}')
+
+
+_GLYPHS = ("●○", "■□", "◆◇", "✚✛", "✖✕", "▼▽", "▲△", "★☆", "◀◁", "▶▷")
+"""The markers above, in the same order, full and hollow."""
+
+
+def figure(caption: str, drawing: str, items: Iterable[str] = ()) -> Html:
+    """A drawing with its caption and the entries of its legend; text but ``Html`` is escaped."""
+    return Html(
+        f"<figure><figcaption>{markup(caption)}</figcaption>{drawing}{legend(items)}</figure>"
+    )
+
+
+def legend(items: Iterable[str]) -> Html:
+    """A list of legend entries; nothing if there are none."""
+    entries = "".join(f"<li>{markup(item)}</li>" for item in items)
+    return Html(f'<ul class="legend">{entries}</ul>' if entries else "")
+
+
+def grid(drawings: Iterable[str]) -> Html:
+    """Figures side by side, as many as fit; those that are empty are left out."""
+    shown = "".join(filter(None, drawings))
+    return Html(f'<div class="panels">{shown}</div>' if shown else "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from ...contract import Control
 from .plots import COLORS
 
 
 def _variables(which: int) -> str:
     return " ".join(f"--{name}: {tones[which]};" for name, tones in COLORS.items())
 
+
+_DOTS = "\n".join(f".dot.{level} {{ background: var(--{level}); }}" for level in Control)
 
 CSS = f"""
 :root {{ color-scheme: light dark; {_variables(0)} --paper: #fff; --panel: #f6f6f7; }}
@@ -55,11 +58,25 @@ figcaption {{ color: var(--ink); font-weight: 600; margin-bottom: .3rem; }}
 .legend {{ list-style: none; margin: .3rem 0 0; padding: 0; display: flex; flex-wrap: wrap;
   gap: .1rem 1.1rem; }}
 .legend li {{ display: flex; align-items: center; gap: .4rem; overflow-wrap: anywhere; }}
-.swatch {{ flex: none; width: 32px; height: 14px; }}
-.dot {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }}
+.key {{ position: relative; flex: none; display: inline-block; min-width: 32px; line-height: 1; text-align: center; margin-right: .4em; }}
+.key i {{ position: absolute; left: 0; right: 0; top: 50%; border-top: 2px solid; }}
+.key .dash1, .key .dash3 {{ border-top-style: dashed; }} .key .dash2, .key .dash4 {{ border-top-style: dotted; }}
+.dot {{ display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; background: var(--muted); }}
+{_DOTS}
 .band {{ flex: none; width: 32px; height: 6px; border-radius: 3px; background: var(--muted);
   opacity: .4; }}
-.wide {{ overflow-x: auto; margin: .6rem 0 1.2rem; }}
+.skip {{ position: absolute; left: -999rem; }} .skip:focus {{ left: 1rem; top: .5rem; }}
+a {{ color: var(--reset); }}
+nav ol {{ display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: 1rem 0; padding: .6rem 0; list-style: none;
+  font-size: .875rem; border-block: 1px solid var(--line); }}
+h2[id], h3[id] {{ scroll-margin-top: 1rem; }}
+:focus-visible {{ outline: 2px solid var(--reset); outline-offset: 2px; }}
+.unseen {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }}
+caption {{ text-align: left; color: var(--muted); padding-bottom: .3rem; }}
+.wide {{ overflow-x: auto; margin: .6rem 0 1.2rem; position: relative; }}
+.wide :is(th, td):first-child {{ position: sticky; left: 0; background: var(--paper); z-index: 1; }}
+.verdict .wide :is(th, td):first-child {{ background: var(--panel); }}
+tbody th {{ font-weight: inherit; border-bottom-color: var(--line); vertical-align: baseline; }}
 table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .28rem .9rem .28rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); vertical-align: baseline; }}
@@ -67,10 +84,10 @@ th {{ font-weight: 600; border-bottom-color: var(--muted); vertical-align: botto
 th.text, td.text {{ text-align: left; }}
 .dense th, .dense td {{ padding-right: .4rem; font-size: .8rem; }}
 .halves :is(th, td):nth-child(6) {{ padding-left: .8rem; border-left: 1px solid var(--line); }}
-td .prose {{ white-space: normal; min-width: 15rem; max-width: 30rem; }}
-.dense td .prose {{ min-width: 0; max-width: 13rem; }}
-td small {{ font-size: .92em; }}
-tr.group td {{ border-bottom-color: var(--line); padding-top: .9rem; font-weight: 600; }}
+td .prose, th .prose {{ white-space: normal; min-width: 15rem; max-width: 30rem; }}
+.dense td .prose, th .prose {{ min-width: 0; max-width: 13rem; }}
+td small, th small {{ font-size: .92em; }}
+tr.group th {{ border-bottom-color: var(--line); padding-top: .9rem; font-weight: 600; }}
 .tokens {{ display: flex; flex-wrap: wrap; gap: 4px; margin: .5rem 0 .3rem; }}
 .tokens span {{ display: inline-flex; flex-direction: column; align-items: center; padding: .2rem .4rem;
   border-radius: 4px; white-space: pre; line-height: 1.3; max-width: 100%; overflow: hidden; }}

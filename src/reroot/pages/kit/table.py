@@ -1,171 +1,284 @@
-"""Tables: cells as HTML, or headings and cells as text over rows of data; and what cells are made of."""
+"""One table, for every place where it is shown: HTML, terminal, Markdown, CSV, LaTeX and JSON of the same data."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from html import escape
-from string import Formatter
 from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Table as Grid
+from rich.text import Text
 
-from .formatting import from_log, quantity, signed
-
-MARKS = ("holds", "fails", "measured")
-
-
-class Html(str):
-    """Text that is HTML already; other text of a row is escaped."""
+from ...errors import visible
+from .formatting import from_log, quantity
+from .markup import Html, plain, styled
 
 
-class _Cells(Formatter):
-    """Format strings with the formats of a page beside Python's."""
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
 
-    def format_field(self, value: Any, format_spec: str) -> str:
-        if value is None:
-            return "·"
-        if format_spec == "q":
-            return quantity(value)
-        if format_spec.startswith("log"):
-            return from_log(value, int(format_spec[3:] or 2))
-        if format_spec == "name":  # an interface, as in visited/sample
-            return f"{dot(value.partition('/')[0])}{escape(value)}"
-        if format_spec == "yes":
-            return "yes" if value else "no"
-        if format_spec or isinstance(value, Html):
-            return format(value, format_spec)
-        return escape(str(value))
-
-
-def warning(text: str) -> str:
-    """A box that is not overlooked; nothing without a text."""
-    return f'<p class="warning" role="alert">{escape(text)}</p>' if text else ""
-
-
-def table_of(
-    head: str, cells: str, rows: Iterable[Mapping[str, Any]], text: int = 1, kind: str = ""
-) -> str:
-    """A table of data: ``table_of("K | success", "{K} | {rate:.3f}", rows)``.
-
-    ``·`` stands for ``None``. Beside Python's formats a field may have ``q`` (a quantity), ``log`` (a
-    number given by its natural logarithm; ``log3``: three digits), ``name`` (an interface) and ``yes``.
+    Attributes:
+        name: its heading.
+        text: left-aligned text; else a number.
+        format: of its values: Python's, or ``q`` (a quantity), ``log`` (a number given by its natural
+            logarithm; ``log3``: three digits), ``name`` (an interface, as visited/sample), ``code``, ``yes``.
+        spare: a narrow terminal goes without it, the lowest first; 0: never.
     """
-    shown, parts = _Cells(), cells.split(" | ")
-    made = [[shown.vformat(part, (), row) for part in parts] for row in rows]
-    return table(head.split(" | "), made, text, kind)
+
+    name: str
+    text: bool = False
+    format: str = ""
+    spare: int = 0
 
 
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    text: int | Sequence[int] = 1,
-    kind: str = "",
-) -> str:
-    """An HTML table; cells are HTML already. A row of one cell spans the table, as a heading.
+Row = Sequence[Any]
+"""A value of each column: a number, text, ``None`` (shown as ``·``), or ``Html``; or one alone, a heading of rows."""
 
-    Args:
-        head: of the columns.
-        rows: their cells.
-        text: how many columns, from the left, are left-aligned text; or which ones.
-        kind: a class of the style sheet.
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns, rows of data, and what they are about.
+
+    It stands in a template as ``{{ table }}``. All text but ``Html`` is escaped.
+
+    Attributes:
+        columns: what stands in each.
+        rows: their values.
+        caption: above it; without one, a page takes the heading before it for readers of its screen.
+        style: classes of the style sheet.
     """
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    caption: str = ""
+    style: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def __html__(self) -> str:
+        return self.html()
+
+    def html(self) -> Html:
+        """A table in a box that scrolls if it must; the first column heads its rows."""
+        if not self.columns:
+            return Html()
+        head = "".join(_cell("th", column, markup(column.name), "col") for column in self.columns)
+        body = "".join(f"<tr{_group(row)}>{''.join(self._line(row))}</tr>" for row in self.rows)
+        said, kind = escape(plain(self.caption)), f' class="{self.style}"' if self.style else ""
+        unseen = "" if said else ' class="unseen"'
+        return Html(
+            f'<div class="wide" role="region" tabindex="0" aria-label="{said}"><table{kind}>'
+            f"<caption{unseen}>{markup(self.caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+    def _line(self, row: Row) -> Iterator[str]:
+        if len(row) == 1 < len(self.columns):
+            yield f'<th class="text" scope="rowgroup" colspan="{len(self.columns)}">{markup(row[0])}</th>'
+            return
+        for i, (column, value) in enumerate(zip(self.columns, row, strict=True)):
+            yield _cell("td" if i else "th", column, markup(value, column.format), "row")
+
+    def terminal(self, width: int = 100) -> RenderableType:
+        """For Rich. Where ``width`` characters are too few, spare columns are left out, then what is small."""
+        order = sorted(
+            (i for i, c in enumerate(self.columns) if c.spare), key=lambda i: self.columns[i].spare
+        )
+        tries = ((small, order[:n]) for small in (True, False) for n in range(len(order) + 1))
+        measure, grid = Console(width=10_000).measure, None
+        for small, without in tries:
+            grid = self._grid(small, without)
+            if measure(grid).maximum <= width:
+                return grid
+        grid = self._grid(False, order)
+        for (
+            column
+        ) in grid.columns:  # whole words where there is room for them, all the text in any case
+            column.no_wrap = False
+        return grid
+
+    def _grid(self, small: bool, without: Sequence[int]) -> Grid:
+        shown = [i for i in range(len(self.columns)) if i not in without]
+        look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
+        title = Text(visible(plain(self.caption))) if self.caption else None
+        grid = Grid(**look, title=title, title_justify="left", title_style="bold")
+        for i in shown:
+            column, name = self.columns[i], Text(visible(plain(self.columns[i].name)))
+            right = "left" if column.text else "right"
+            grid.add_column(name, justify=right, overflow="fold", no_wrap=not column.text or not i)
+        for row in self.rows:
+            if len(row) == 1 < len(self.columns):
+                grid.add_row(styled(markup(row[0]), small))
+            else:
+                grid.add_row(
+                    *(styled(markup(row[i], self.columns[i].format), small) for i in shown)
+                )
+        return grid
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown, its caption before it."""
+        head, *body = self._texts()
+        lines = [head, [":--" if c.text else "--:" for c in self.columns], *body]
+        shown = ["| " + " | ".join(re.sub(r"([|\\`*_<])", r"\\\1", x) for x in head) + " |"]
+        shown += ["| " + " | ".join(lines[1]) + " |"]
+        shown += [
+            "| " + " | ".join(re.sub(r"([|\\`*_<])", r"\\\1", x) for x in line) + " |"
+            for line in body
+        ]
+        return "\n".join(
+            [*([f"**{visible(plain(self.caption))}**", ""] if self.caption else []), *shown, ""]
+        )
+
+    def latex(self) -> str:
+        """A ``tabular`` with the rules of booktabs, its caption in a comment."""
+        head, *body = ([_latex(x) for x in line] for line in self._texts())
+        lines = [
+            r"\begin{tabular}{" + "".join("l" if c.text else "r" for c in self.columns) + "}",
+            r"\toprule",
+        ]
+        lines += [
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *(" & ".join(line) + r" \\" for line in body),
+        ]
+        said = [f"% {' '.join(visible(plain(self.caption)).split())}"] if self.caption else []
+        return "\n".join([*said, *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+    def _texts(self) -> Iterator[list[str]]:
+        """The heading and each row as text without line breaks, headings of rows in the first column."""
+        yield [_text(column.name) for column in self.columns]
+        for row in self.rows:
+            cells = [_text(v, c.format) for v, c in zip(row, self.columns, strict=False)]
+            yield cells + [""] * (len(self.columns) - len(cells))
+
+    def records(self) -> list[dict[str, Any]]:
+        """A mapping of each row: column → value; of a value with an interval also ``… low`` and ``… high``.
+
+        The heading over a row is its ``group``, where there are any.
+        """
+        found, group = list[dict[str, Any]](), None
+        names = [_text(c.name) or f"column {i + 1}" for i, c in enumerate(self.columns)]
+        for row in self.rows:
+            if len(row) == 1 < len(self.columns):
+                group = _text(row[0])
+                continue
+            record: dict[str, Any] = {} if group is None else {"group": group}
+            for name, value in zip(names, row, strict=True):
+                record[name] = _data(value)
+                if isinstance(value, Html) and value.interval is not None:
+                    record[f"{name} low"], record[f"{name} high"] = value.interval
+            found.append(record)
+        return found
+
+    def csv(self) -> str:
+        """Comma-separated values with a line of names; unknown values are empty."""
+        records, out = self.records(), io.StringIO()
+        names = dict.fromkeys(name for record in records for name in record)
+        names = names or dict.fromkeys(_text(column.name) for column in self.columns)
+        writer = csv.DictWriter(out, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        return out.getvalue()
+
+    def json(self) -> str:
+        """``{"caption": …, "rows": […]}``, as ``records``."""
+        told = {"caption": plain(self.caption), "rows": self.records()}
+        return json.dumps(told, ensure_ascii=False, indent=1, default=str)
+
+    def titled(self, caption: str) -> Table:
+        """The same under another caption."""
+        return replace(self, caption=caption)
+
+
+Part = str | Table
+"""What a section is made of: HTML, and tables."""
+
+
+def columns(head: str, text: int | Sequence[int] = 1) -> list[Column]:
+    """Columns by their names, ``"K | success"``; ``text``: how many from the left, or which, are text."""
     texts = range(text) if isinstance(text, int) else text
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        if len(cells) == 1 < len(head):
-            return f'<tr class="group"><td class="text" colspan="{len(head)}">{cells[0]}</td></tr>'
-        kinds = [' class="text"' if i in texts else "" for i in range(len(cells))]
-        return f"<tr>{''.join(f'<{tag}{k}>{c}</{tag}>' for k, c in zip(kinds, cells, strict=True))}</tr>"
-
-    of_kind, body = f' class="{kind}"' if kind else "", "".join(line(row, "td") for row in rows)
-    return (
-        f'<div class="wide"><table{of_kind}><thead>{line(head, "th")}</thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def terminal_table(texts: Sequence[str], numbers: Sequence[str], **more: Any) -> Table:
-    """An empty table of a terminal: columns of text, then of numbers; ``more`` is Rich's."""
-    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}
-    table = Table(**look, title_justify="left", title_style="bold", **more)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def fitting(tables: Iterable[Table], width: int) -> RenderableType:
-    """The first table that is no wider than ``width`` characters; else the last."""
-    measure, table = Console(width=10_000).measure, None
-    for table in tables:
-        if measure(table).maximum <= width:
-            break
-    assert table is not None
-    return table
-
-
-def configuration(config: Mapping[str, Any]) -> str:
-    """``config.json`` as a table, the command left out."""
-    rows: list[list[str]] = []
-    for key, value in config.items():
-        if key not in ("command", "learners"):
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            rows.append([escape(key), f'<div class="out">{escape(shown)}</div>'])
-    for one in config.get("learners", []):
-        name = f"learner {escape(str(one.get('label', one.get('name'))))}"
-        rows.append([name, f"needs {escape(str(one.get('requires')))}"])
-    return table(["", ""], rows, text=2)
+    return [Column(name, i in texts) for i, name in enumerate(head.split(" | "))]
 
 
 # ---- cells -----------------------------------------------------------------------------------------
 
 
-def dot(control: str) -> str:
-    """The colour of a control level."""
-    return f'<span class="dot" style="background: var(--{escape(control)})"></span>'
+def markup(value: Any, spec: str = "") -> Html:
+    """A value as HTML, in a format of ``Column``."""
+    if isinstance(value, Html):
+        return value
+    if value is None:
+        return Html("·")
+    if spec == "q":
+        return Html(quantity(value))
+    if spec.startswith("log"):
+        return Html(from_log(value, int(spec[3:] or 2)))
+    if spec == "name":
+        return Html(f'<span class="dot {escape(value.partition("/")[0])}"></span>{escape(value)}')
+    if spec == "code":
+        return Html(f"<code>{escape(str(value))}</code>")
+    if spec == "yes":
+        return Html("yes" if value else "no")
+    return Html(escape(format(value, spec) if spec else str(value)))
 
 
-def named(control: object, text: str) -> Html:
-    """A learner or method, with the colour of the control it needs."""
-    return Html(f"{dot(str(control))}{escape(text)}")
+def _cell(tag: str, column: Column, shown: str, scope: str) -> str:
+    kind = ' class="text"' if column.text else ""
+    if tag == "th" and not shown:  # an empty heading heads nothing
+        return f"<td{kind}></td>"
+    heads = f' scope="{scope}"' if tag == "th" else ""
+    return f"<{tag}{kind}{heads}>{shown}</{tag}>"
 
 
-def with_interval(value: Any, interval: Sequence[float] | None, *, sign: bool = True) -> Html:
-    """A mean with its interval, where there are any."""
-    if value is None or value == "-inf":
-        return Html("·" if value is None else "−∞")
-
-    def show(x: float) -> str:
-        return signed(x) if sign else f"{x:.2f}".replace("-", "−")
-
-    around = f" <small>{show(interval[0])} to {show(interval[1])}</small>" if interval else ""
-    return Html(f"{show(value)}{around}")
+def _group(row: Row) -> str:
+    return ' class="group"' if len(row) == 1 else ""
 
 
-def prose(text: str) -> Html:
-    """Text in a cell that breaks into lines."""
-    return Html(f'<div class="prose">{escape(text)}</div>')
+def _text(value: Any, spec: str = "") -> str:
+    return " ".join(visible(plain(markup(value, spec))).split())
 
 
-def mark(holds: bool | None, words: Sequence[str] = MARKS) -> Html:
-    """Whether something is as it should be; ``None``: nothing was claimed."""
-    which = 2 if holds is None else int(not holds)
-    return Html(f'<span class="{("yes", "off", "no")[which]}">{words[which]}</span>')
+def _data(value: Any) -> Any:
+    if isinstance(value, Html):
+        return _text(value) if value.value is None else value.value
+    return value
 
 
-def facts(items: Iterable[tuple[str, str, str]]) -> str:
-    """Names, values and what they are of, as tiles; the last two are HTML."""
-    shown = "".join(
-        f"<div><dt>{escape(name)}</dt><dd><b>{value}</b><span>{what}</span></dd></div>"
-        for name, value, what in items
-    )
-    return f'<dl class="facts">{shown}</dl>'
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "·": r"$\cdot$",
+    "−": "$-$",
+    "–": "--",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "β": r"$\beta$",
+    "α": r"$\alpha$",
+    "ε": r"$\varepsilon$",
+    "▲": r"$\uparrow$",
+    "½": r"$\tfrac12$",
+    "▼": r"$\downarrow$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    **{high: f"$^{{{low}}}$" for high, low in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)},
+}
 
 
-def note(text: str) -> str:
-    """A small paragraph, of HTML; nothing if there is no text."""
-    return f'<p class="note">{text}</p>' if text else ""
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it literally."""
+    return "".join(_LATEX.get(c, c) for c in text).replace("$$", "")

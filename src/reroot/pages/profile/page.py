@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ...contract import Contract, Report
+from ..kit import page as kit
+from ..kit.cells import mark, prose
 from ..kit.contracts import allowed
-from ..kit.formatting import plural, quantity
-from ..kit.html import document, write_page
-from ..kit.table import Html, dot, facts, mark, prose, table, warning
-from .settings import settings_section
+from ..kit.formatting import plural
+from ..kit.markup import Html
+from ..kit.table import Column, Table, columns
+from .settings import settings_table
 
 PAGE = "profile.html"
 _ADDS = {
@@ -41,13 +43,6 @@ _ADDS = {
 }
 """Claim → what could be granted, or relied on, if it held."""
 _WORDS = ("holds", "fails", "unknown")
-_NOTES = """<h2>How to read this</h2>
-<p><b>Claims</b> are granted from what the endpoint did when it was asked, not from its name. A claim that fails was
-seen to be false; one that is unknown was not asked, or the budget did not reach, and is not granted either. What rests on chance is tested so that an honest
-server is accused by all tests together with probability {rate} at most.</p>
-<p><b>Hidden settings</b> are estimated from draws, beside the law that the endpoint itself states. Intervals cover
-with 95 %. One that reaches the neutral value belongs to a setting that may be off: another one in the table can do
-what is seen. The same top-p keeps fewer tokens where the temperature comes first.</p>"""
 
 
 def write_profile_page(profile: Mapping[str, Any], folder: Path) -> Path:
@@ -62,107 +57,71 @@ def write_profile_page(profile: Mapping[str, Any], folder: Path) -> Path:
         InvalidInput: its contract is none.
         RunFolderError: the page cannot be written.
     """
-    return write_page(Path(folder) / PAGE, render(profile))
+    return kit.write_page(Path(folder) / PAGE, render(profile))
 
 
 def render(profile: Mapping[str, Any]) -> str:
     """The page as text."""
     contract = Contract.parse(str(profile["contract"]))
     claims = [dict(claim) for claim in profile["claims"]]
-    parts = [
-        _header(profile, contract),
-        _verdict(profile, contract, claims),
-        _claims(claims),
-        settings_section(profile, claims),
-        _missing(claims),
-        _NOTES.format(rate=quantity(profile.get("error_rate", 0.01))),
-    ]
-    return document(f"reroot probe {profile.get('model') or profile.get('endpoint', '')}", parts)
-
-
-def _header(profile: Mapping[str, Any], contract: Contract) -> str:
-    version = f"reroot probe {profile.get('reroot', '')}".strip()
     asked = [str(profile[key]) for key in ("endpoint", "date") if profile.get(key)]
-    model = str(profile.get("model") or profile.get("endpoint") or "an endpoint")
-    spoken = " ".join(str(profile[key]) for key in ("dialect", "server") if profile.get(key))
-    said = f"It speaks {spoken}. " if spoken else ""
-    return f"""<header><p class="kicker">{escape(" · ".join([version, *asked]))}</p>
-<h1>What {escape(model)} really grants</h1>
-<p>{escape(said)}Every claim was found out by asking.</p></header>"""
+    return kit.render(
+        f"reroot probe {profile.get('model') or profile.get('endpoint', '')}",
+        "profile/page.html",
+        kicker=" · ".join([f"reroot probe {profile.get('reroot', '')}".strip(), *asked]),
+        model=str(profile.get("model") or profile.get("endpoint") or "an endpoint"),
+        spoken=" ".join(str(profile[key]) for key in ("dialect", "server") if profile.get(key)),
+        contract=None if contract.report == Report.NONE else contract,
+        allowed=allowed(contract),
+        tiles=_tiles(profile, [claim["holds"] for claim in claims]),
+        alarm=any(c["claim"] == "draws" and c["holds"] is False for c in claims),
+        claims=_claims(claims),
+        drawn=any(str(c["claim"]).startswith("draws") and c["holds"] is not None for c in claims),
+        settings=settings_table(profile, claims),
+        missing=_missing(claims),
+        error_rate=profile.get("error_rate", 0.01),
+    )
 
 
-def _verdict(
-    profile: Mapping[str, Any], contract: Contract, claims: Sequence[Mapping[str, Any]]
-) -> str:
-    nothing = contract.report == Report.NONE
-    kind = "nothing may be granted" if nothing else f"{contract} may be granted"
-    where, shown, _ = allowed(contract)
-    marks = [claim["holds"] for claim in claims]
+def _tiles(profile: Mapping[str, Any], marks: Sequence[bool | None]) -> list[tuple[str, str, str]]:
     unknown = f"{marks.count(None)} more unknown" if None in marks else "all settled"
     longest, vocab = profile.get("longest_list"), profile.get("vocab_size")
-    spent = int(profile.get("tokens", 0))
     calls = f"in {plural(profile['calls'], 'call')}" if profile.get("calls") else ""
-    found = [
-        (
-            "Claims that hold",
-            f"{marks.count(True)} of {len(marks) - marks.count(None)}",
-            unknown,
-        ),
-        ("Tokens spent", f"{spent:,}", calls),
-    ]
+    held = f"{marks.count(True)} of {len(marks) - marks.count(None)}"
+    spent = f"{int(profile.get('tokens', 0)):,}"
+    found = [("Claims that hold", held, unknown), ("Tokens spent", spent, calls)]
     if longest is not None and vocab:
         found.append(("Longest list", f"{longest:,}", f"of {vocab:,} tokens"))
     if profile.get("choices"):
         found.append(("Continuations per call", f"{profile['choices']:,}", "at most, as seen"))
-    words = "" if nothing else f"<p>A learner may {escape(where)}. It sees {escape(shown)}.</p>"
-    color = "" if nothing else dot(str(contract.control))
-    return (
-        f'<article class="verdict"><p class="kind">{color}{escape(kind)}</p>{words}{facts(found)}</article>'
-        f"{warning(_alarm(claims))}"
-    )
+    return found
 
 
-def _alarm(claims: Iterable[Mapping[str, Any]]) -> str:
-    """What to say where draws do not follow even with every field neutral."""
-    failed = [c["claim"] for c in claims if c["claim"] == "draws" and c["holds"] is False]
-    if not failed:
-        return ""
-    return (
-        "Draws do not follow the law that is stated, although every sampling field was sent as neutral: "
-        "no log-probability of this endpoint belongs to what it draws."
-    )
-
-
-def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
+def _claims(claims: Sequence[Mapping[str, Any]]) -> Table:
     """All claims; those first that a contract rests on."""
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     bearing = [claim for claim in claims if claim.get("carries", True)]
     others = [claim for claim in claims if not claim.get("carries", True)]
     for title, part in (("A contract rests on", bearing), ("Good to know", others)):
         rows += [[title]] if part and others else []
         rows += [_claim(claim) for claim in part]
-    return f"<h2>Claims</h2>{table(['claim', '', 'what was seen', 'tokens'], rows, text=3)}"
+    heads = [Column(name, text=True) for name in ("claim", "found", "what was seen")]
+    return Table([*heads, Column("tokens", format=",")], rows)
 
 
-def _claim(claim: Mapping[str, Any]) -> list[str]:
-    tokens = claim.get("tokens")
-    rate = claim.get("error_rate") or 0.0
-    chance = (
-        f"<br><small>an honest server fails with probability {rate:.1g}</small>" if rate else ""
-    )
-    seen = Html(f'<div class="prose">{escape(str(claim.get("evidence", "")))}{chance}</div>')
-    spent = "·" if tokens is None else f"{tokens:,}"
-    return [escape(str(claim["claim"])), mark(claim["holds"], _WORDS), seen, spent]
+def _claim(claim: Mapping[str, Any]) -> list[Any]:
+    seen, rate = escape(str(claim.get("evidence", ""))), claim.get("error_rate") or 0.0
+    if rate:
+        seen += f"<br><small>an honest server fails with probability {rate:.1g}</small>"
+    found = mark(claim["holds"], _WORDS)
+    return [str(claim["claim"]), found, prose(Html(seen)), claim.get("tokens")]
 
 
-def _missing(claims: Sequence[Mapping[str, Any]]) -> str:
+def _missing(claims: Sequence[Mapping[str, Any]]) -> Table:
     """What every claim that is not granted would add."""
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     for claim in claims:
-        name = str(claim["claim"])
-        adds = str(claim.get("adds") or _ADDS.get(name, ""))
+        adds = str(claim.get("adds") or _ADDS.get(str(claim["claim"]), ""))
         if claim["holds"] is not True and adds:
-            rows.append([escape(name), mark(claim["holds"], _WORDS), prose(adds)])
-    if not rows:
-        return ""
-    return f"<h2>What is missing</h2>{table(['claim', '', 'would add'], rows, text=3)}"
+            rows.append([str(claim["claim"]), mark(claim["holds"], _WORDS), prose(adds)])
+    return Table(columns("claim | found | would add", 3), rows)

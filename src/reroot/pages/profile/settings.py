@@ -1,13 +1,14 @@
-"""The section of hidden settings, in words and with their intervals drawn."""
+"""The table of hidden settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from ..kit.table import Html, note, prose, table
+from ..kit.cells import prose
+from ..kit.markup import Html
+from ..kit.table import Table, columns
 
 _NEUTRAL = {
     "temperature": 1.0,
@@ -26,35 +27,23 @@ _MODES = {
 }
 
 
-def settings_section(profile: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> str:
-    """The settings that draws show, by what was asked; a sentence where there are none."""
+def settings_table(profile: Mapping[str, Any], claims: Sequence[Mapping[str, Any]]) -> Table:
+    """The settings that draws show, by what was asked."""
     found = [("", setting) for setting in profile.get("settings") or ()]
     for claim in claims:
         found += [(str(claim["claim"]), setting) for setting in claim.get("settings") or ()]
-    head = "<h2>Hidden settings</h2>"
-    if not found:
-        drawn = [
-            c for c in claims if str(c["claim"]).startswith("draws") and c["holds"] is not None
-        ]
-        said = "Draws show none." if drawn else "Draws were not compared with a stated law."
-        return f"{head}<p>{said}</p>"
-    rows, last = [], None
+    rows, last = list[list[Any]](), None
     for where, setting in found:
-        rows += [[escape(_MODES.get(where, where))]] if where != last and where else []
+        rows += [[_MODES.get(where, where)]] if where != last and where else []
         rows.append(_row(setting))
         last = where
-    columns = ["setting", "estimate", "95 % interval", "neutral", "what draws leave open"]
-    said = "Sampling settings that nobody asked for, by the draws that show them."
-    return f"{head}<p>{said}</p>{table(columns, rows, text=(0, 4))}{note(_ORDER)}"
+    return Table(
+        columns("setting | estimate | 95 % interval | neutral | what draws leave open", (0, 4)),
+        rows,
+    )
 
 
-_ORDER = (
-    "Orders are named by the engine whose default they are: llama.cpp truncates and then applies the "
-    "temperature; transformers and vLLM apply the temperature first."
-)
-
-
-def _row(setting: Mapping[str, Any]) -> list[str]:
+def _row(setting: Mapping[str, Any]) -> list[Any]:
     name = str(setting["name"])
     neutral = _NEUTRAL.get(name)
     low, high = (_bound(setting, end, name) for end in ("low", "high"))
@@ -68,7 +57,7 @@ def _row(setting: Mapping[str, Any]) -> list[str]:
     )
     off = "off" if neutral is not None and math.isinf(neutral) else _number(neutral or 0.0)
     said = str(setting.get("note") or "")
-    return [escape(_NAMES.get(name, name.replace("_", " "))), Html(shown), around, off, prose(said)]
+    return [_NAMES.get(name, name.replace("_", " ")), Html(shown), around, off, prose(said)]
 
 
 def _tight(name: str, low: float, high: float, value: float) -> str:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ..kit.formatting import listing, percent, rounded
-from ..kit.table import terminal_table
+from ..kit.table import Column, Table
 from .page import disagreements, errors, ordered, task_name
 
 
@@ -18,20 +18,20 @@ def suite_table(summary: Mapping[str, Any]) -> RenderableType:
 
     Methods come in their order at equal tokens.
     """
-    half = ("\nreward", "\n%")
-    head = ("equal\ntokens", *half, "equal\ncalls", *half, "\nflips")
-
+    half = [Column("\nreward"), Column("\n%")]
+    heads = [Column("method", True), Column("equal\ntokens"), *half, Column("equal\ncalls"), *half]
     parts: list[RenderableType] = []
     for group in summary["groups"]:
         tasks = listing([task_name(task) for task in group["tasks"]])
         flipped = f"{len(group['flips'])} of {group['pairs']} pairs change places"
-        table = terminal_table(["method"], head, title=Text(f"{tasks}: {flipped}"))
+        rows = list[list[str]]()
         for row in ordered(group, "tokens"):
             marks = [f"▲{len(row['passes'])}" if row["passes"] else ""]
             marks += [f"▼{len(row['passed_by'])}" if row["passed_by"] else ""]
             numbers = [*_cells(row["tokens"]), *_cells(row["calls"])]
-            table.add_row(Text(row["short"]), *numbers, Text(" ".join(marks).strip()))
-        parts += [table]
+            rows.append([row["short"], *numbers, " ".join(marks).strip()])
+        table = Table([*heads, Column("\nflips")], rows, f"{tasks}: {flipped}")
+        parts.append(table.terminal())
     parts += [Text(text, style="bold red") for text in disagreements(summary)]
     return Group(*parts, Text("\n".join([_speed(summary), *errors(summary)]), style="dim"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from ...contract import Control
 from ...types import FloatArray
 from ..kit import plots as svg
-from ..kit.html import figure
+from ..kit.markup import Html
+from ..kit.plots import figure
 from .data import TrainingRun, horizon_passes, labels, passes
 
 _COLORS = ("root", "reset", "chosen", "visited", "heat", "ink", "muted")
@@ -41,7 +43,12 @@ class Series:
         look = svg.marks(self.color, self.style, int(dashed), 1.2 if dashed else 1.7, dashed)
         return look if marker else look | {"marker": ""}
 
-    def swatch(self) -> str:
+    @property
+    def name(self) -> Html:
+        """The run as it is called in tables and legends."""
+        return Html(f"{self.swatch()}{escape(self.label)}", self.label)
+
+    def swatch(self) -> Html:
         """The run in a legend."""
         return svg.swatch(self.color, self.style, line=False)
 
@@ -118,6 +125,7 @@ class _Panel:
         self.unit, name = next((u for u in units if most >= 2 * u[0]), (1.0, ""))
         self.drawing, self.axes = svg.new_figure()
         self._drawn: list[FloatArray] = []
+        self._lines: list[Any] = []
         svg.label(self.axes, f"generated tokens{name}", y)
 
     def draw(self, found: Curve, marks: dict[str, Any], **more: Any) -> None:
@@ -125,17 +133,26 @@ class _Panel:
         x, y = found
         if len(x):
             self._drawn.append(y)
-            self.axes.plot(x / self.unit, y, **{**marks, **more})
+            self._lines += self.axes.plot(x / self.unit, y, **{**marks, **more})
 
     def html(self, name: str, caption: str, *, also: _Panel | None = None) -> str:
         """The figure, with zero on its y axis; ``also``: a panel to share that axis with."""
         if not self._drawn:
             return ""
+        for i, line in enumerate(self._lines):  # what others would hide shows around them
+            above = sum(_equal(line, other) for other in self._lines[i + 1 :])
+            line.set_linewidth(line.get_linewidth() + 2.5 * above)
         values = np.concatenate([*self._drawn, *(also._drawn if also else ()), [0.0]])
         low, high = float(values.min()), float(values.max())
-        room = 0.06 * (high - low) or 0.1
-        self.axes.set_ylim(low - room, high + room)
+        room = 0.06 * (high - low)
+        # where all is 0, zero is at the foot of an axis of ordinary numbers
+        self.axes.set_ylim(low - room, high + room) if room else self.axes.set_ylim(-0.06, 1)
         return figure(caption, svg.to_svg(self.drawing, name, caption))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two lines have the same points."""
+    return np.array_equal(one.get_xydata(), other.get_xydata())
 
 
 def _every(one: Series, found: Curve) -> dict[str, Any]:

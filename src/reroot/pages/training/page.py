@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ...errors import RunFolderError
+from ..kit import page as kit
 from ..kit.formatting import listing, percent, plural, points, quantity, rounded
-from ..kit.html import document, grid, legend, line_swatch, write_page
-from ..kit.table import facts, named
+from ..kit.markup import Html
+from ..kit.plots import grid, legend, line_swatch
 from .data import (
     TAIL,
     Passes,
@@ -32,8 +32,17 @@ from .figures import (
     window_of,
 )
 from .record import is_record, read_record
-from .seeds import seeds_section
-from .tables import NOTES, common_tokens, name_of, sections
+from .tables import (
+    MOST_EVENTS,
+    common_tokens,
+    contracts_table,
+    costs_table,
+    evaluations_table,
+    events_table,
+    seeds_table,
+    settings_tables,
+    training_numbers,
+)
 
 _SHARED = {
     "model": "model",
@@ -74,7 +83,7 @@ def write_training_page(folders: Sequence[str | Path], out: str | Path | None = 
     runs = load_runs(folders)
     first = Path(folders[0])
     usual = first.with_suffix(".html") if is_record(first) else first / "report.html"
-    return write_page(Path(out) if out is not None else usual, render(runs))
+    return kit.write_page(Path(out) if out is not None else usual, render(runs))
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
@@ -96,19 +105,45 @@ def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
 
 def render(runs: Sequence[TrainingRun]) -> str:
     """The page as text."""
-    series = series_of(runs)
+    series, window = series_of(runs), window_of(runs)
     models = dict.fromkeys(map(model_of, runs))
     tasks = dict.fromkeys(str(run.config.get("task", "?")) for run in runs)
     title = f"{listing(list(models))} trained on {listing(list(tasks))}"
-    head = [_header(series, title), _headline(series)]
-    parts = [*head, *_figures(series), *seeds_section(series), *sections(series), NOTES]
-    return document(f"reroot train: {title}", parts)
+    panels = [*reward_panels(series, window), gap_panel(series), *step_panels(series, window)]
+    shared = common_tokens(runs)
+    apart, equal = settings_tables(series)
+    kind, tiles, items = _headline(series)
+    return kit.render(
+        f"reroot train: {title}",
+        "training/page.html",
+        title=title,
+        series=series,
+        window=window,
+        settings=" ".join(_settings(runs)),
+        versions=listing(sorted({str(run.config.get("version", "")) for run in runs} - {""})),
+        kind=kind,
+        tiles=tiles,
+        items=items,
+        shared=shared,
+        tail=TAIL,
+        legend=legend([*(one.name for one in series), *_KEY]),
+        panels=grid(panels),
+        last=grid(pass_panels(series)),
+        seeds=seeds_table(series),
+        contracts=contracts_table(series),
+        evaluations=evaluations_table(series, shared),
+        training=training_numbers(series),
+        costs=costs_table(series),
+        events=events_table(series),
+        most_events=MOST_EVENTS,
+        longest=max(len(run.events) for run in runs),
+        apart=apart,
+        equal=equal,
+    )
 
 
-def _header(series: Sequence[Series], title: str) -> str:
-    runs = [one.run for one in series]
-    versions = listing(sorted({str(run.config.get("version", "")) for run in runs} - {""}))
-    count = "One training run." if len(runs) == 1 else f"{len(runs)} training runs, overlaid."
+def _settings(runs: Sequence[TrainingRun]) -> list[str]:
+    """What the runs have in common, and in what they differ."""
     apart = differing(runs, list(_SHARED))
     first = {key: runs[0].config.get(key) for key in _SHARED if key not in apart}
     if first.get("horizon") == 0:  # a task without such a knob
@@ -120,11 +155,7 @@ def _header(series: Sequence[Series], title: str) -> str:
         notes.append(f"They differ in {listing([_SHARED[key] for key in apart])}.")
     if set(apart) & set(_UNLIKE):
         notes.append("Numbers of different tasks, horizons or models do not rank strategies.")
-    return f"""<header><p class="kicker">reroot train {escape(versions)}</p>
-<h1>{escape(title)}</h1>
-<p>{count} A strategy decides at which prefixes training rollouts start; what counts in the end is what the
-policy does from the root, the empty prefix.</p>
-<p class="note">{escape(" ".join(notes))}</p></header>"""
+    return notes
 
 
 def _plain(value: Any) -> str:
@@ -136,10 +167,10 @@ def _plain(value: Any) -> str:
 # ---- headline ------------------------------------------------------------------------------------
 
 Fact = tuple[str, str, str]
-"""A name, a value and what it is of; the last two are HTML."""
+"""A name, a value and what it is of."""
 
 
-def _headline(series: Sequence[Series]) -> str:
+def _headline(series: Sequence[Series]) -> tuple[str, list[Fact], list[str]]:
     """The run that passes most from the root, and what it takes to judge it."""
     every = [(one, last_passes(one.run)) for one in series]
     known = [(one, last) for one, last in every if last is not None and last.root is not None]
@@ -160,13 +191,7 @@ def _headline(series: Sequence[Series]) -> str:
         found += _other_facts(series, known)
     items = _same_tokens(known) if ranked and len(known) > 1 else []
     without = [one.label for one, last in every if last is None]
-    items += [f"Not evaluated yet: {listing(without)}."] if without else []
-    note = "".join(f"<li>{escape(item)}</li>" for item in items)
-    note = f"<ul>{note}</ul>" if note else ""
-    return (
-        f'<h2>What was reached</h2><article class="verdict"><p class="kind">{escape(kind)}</p>'
-        f"{facts(found)}{note}</article>"
-    )
+    return kind, found, items + ([f"Not evaluated yet: {listing(without)}."] if without else [])
 
 
 def _same_tokens(known: Sequence[tuple[Series, Passes]]) -> list[str]:
@@ -196,7 +221,7 @@ def _pass_facts(one: Series, last: Passes) -> list[Fact]:
     what = [asked, f"at step {last.step}"]
     if first.step < last.step:
         what.append(f"at step {first.step}: {_rates(first)}")
-    found = [(f"Root pass@1{many}", _rates(last), "<br>".join(x for x in what if x))]
+    found = [(f"Root pass@1{many}", _rates(last), Html("<br>".join(x for x in what if x)))]
     if last.gap is None:
         return [*found, ("Transfer gap", "·", "not evaluated from training prefixes")]
     gap = f"{percent(last.prefix)} % from its training prefixes"
@@ -227,38 +252,14 @@ def _other_facts(series: Sequence[Series], known: Sequence[tuple[Series, Passes]
     if gaps:
         one, last, gap = max(gaps, key=lambda x: x[2])
         rates = f"{percent(last.prefix)} % from prefixes, {percent(last.root)} % from the root"
-        what = f"{named(one.color, one.label)}<br>{rates}"
+        what = Html(f"{one.name}<br>{rates}")
         found.append(("Largest transfer gap", f"{points(gap)} points", what))
     spent = sorted(one.run.tokens for one in series)
     ends = " to ".join(dict.fromkeys((quantity(spent[0]), quantity(spent[-1]))))
     return [*found, ("Generated tokens per run", ends, "")]
 
 
-# ---- figures -------------------------------------------------------------------------------------
-
 _KEY = (
-    line_swatch("ink", "solid: from the root", 1.8, ""),
-    line_swatch("ink", "dashed: from the training prefixes", 1.8, "5 2"),
+    Html(f"{line_swatch('ink')}solid: from the root"),
+    Html(f"{line_swatch('ink', 1)}dashed: from the training prefixes"),
 )
-
-
-def _figures(series: Sequence[Series]) -> list[str]:
-    window = window_of([one.run for one in series])
-    mean = f"moving means over {window} steps" if window > 1 else "the values of single steps"
-    panels = [*reward_panels(series, window), gap_panel(series), *step_panels(series, window)]
-    last = pass_panels(series)
-    return [
-        "<h2>Training against generated tokens</h2>",
-        f"<p>Curves are {mean}; all generated tokens count, those drawn to build prefixes too. In the "
-        "first figure curves are rewards of training rollouts and markers are pass@1 from the root at "
-        "evaluations (connected where a run never trains from the root); elsewhere markers "
-        "only tell the runs apart.</p>",
-        legend([*map(name_of, series), *_KEY]),
-        grid([panel for panel in panels if panel]),
-        "<h2>The last evaluation</h2>",
-        "<p>pass@k: share of problems of which at least one of k samples is right (an unbiased "
-        "estimate). A dashed line far above the solid one is a policy that needs the hint.</p>"
-        if last
-        else "<p>No run has an evaluation yet.</p>",
-        grid(last),
-    ]

@@ -7,56 +7,34 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+from scipy import stats
+
 from ...types import CURRENCIES
+from ..kit.cells import prose, rate, small
 from ..kit.contracts import PAYS, may
 from ..kit.formatting import percent, points, quantity, rounded, share
-from ..kit.table import configuration, note, prose, table
+from ..kit.markup import Html
+from ..kit.table import Column, Table, columns
 from .data import TAIL, Passes, TrainingRun, differing, last_passes, state
-from .figures import Series
+from .figures import Series, variant
 
-_MOST_EVENTS = 20
-
-
-def name_of(one: Series) -> str:
-    """A run as it is called in tables and legends."""
-    return f"{one.swatch()}{escape(one.label)}"
+MOST_EVENTS = 20
 
 
-def sections(series: Sequence[Series]) -> list[str]:
-    """Every table under its heading."""
-    return [
-        "<h2>The arms</h2>",
-        _contracts(series),
-        "<h3>Pass rates at the last evaluation</h3>",
-        _evaluations(series),
-        f"<h3>Training, mean of the last {TAIL} steps</h3>",
-        _training(series),
-        "<h3>Spent in training</h3>",
-        _costs(series),
-        *_events(series),
-        *_settings(series),
-    ]
-
-
-# ---- what each arm could ask ---------------------------------------------------------------------
-
-
-def _contracts(series: Sequence[Series]) -> str:
+def contracts_table(series: Sequence[Series]) -> Table:
     """One row for all runs of the same strategy under the same contract."""
     groups: dict[tuple[str, str], list[Series]] = {}
     for one in series:
         config = one.run.config
         key = str(config.get("strategy", one.run.arm)), str(config["contract"])
         groups.setdefault(key, []).append(one)
-    rows: list[list[str]] = []
+    rows: list[list[Any]] = []
     for (strategy, contract), runs in groups.items():
-        named = f"{escape(strategy)}<br><small>{escape(contract)}</small>"
-        allowed = prose(may(runs[0].run.contract))
-        rows.append(["<br>".join(map(name_of, runs)), named, allowed])
-    return table(["run", "strategy and contract", "what it may ask"], rows, text=3)
-
-
-# ---- numbers -------------------------------------------------------------------------------------
+        named = Html(f"{escape(strategy)}<br><small>{escape(contract)}</small>")
+        names = Html("<br>".join(one.name for one in runs))
+        rows.append([names, named, prose(may(runs[0].run.contract))])
+    return Table(columns("run | strategy and contract | what it may ask", 3), rows)
 
 
 def common_tokens(runs: Sequence[TrainingRun]) -> float | None:
@@ -65,130 +43,136 @@ def common_tokens(runs: Sequence[TrainingRun]) -> float | None:
     return min(ends) if len(set(ends)) > 1 and min(ends) > 0 else None
 
 
-def _evaluations(series: Sequence[Series]) -> str:
-    shared = common_tokens([one.run for one in series])
-    head = ["run", "state", "evaluated at, tokens", "problems × samples", "pass@1, root, %"]
-    head += ["pass@k, root, %", "pass@1, prefixes, %", "transfer gap, points"]
-    head += [f"within {quantity(shared)} tokens: pass@1, root, %"] if shared else []
-    rows: list[list[str]] = []
+def evaluations_table(series: Sequence[Series], shared: float | None) -> Table:
+    """The last evaluation of each, and the last within the tokens that every run has spent."""
+    head = "run | state | evaluated at, tokens | problems × samples | pass@1, root, % | pass@k, root, %"
+    head += " | pass@1, prefixes, % | transfer gap, points"
+    head += f" | within {quantity(shared)} tokens: pass@1, root, %" if shared else ""
+    rows: list[list[Any]] = []
     for one in series:
-        row = [name_of(one), escape(state(one.run)), *_passed(last_passes(one.run))]
+        row = [one.name, state(one.run), *_passed(last_passes(one.run))]
         if shared:
             within = last_passes(one.run, shared)
             row.append(percent(within.root if within else None))
         rows.append(row)
-    return table(head, rows, text=2) + note(_WITHIN if shared else "")
+    return Table(columns(head, 2), rows)
 
 
-_WITHIN = """The runs were evaluated last at different numbers of tokens; the last column \
-is the last evaluation of each within the tokens that every run has spent."""
-
-
-def _passed(last: Passes | None) -> list[str]:
+def _passed(last: Passes | None) -> list[Any]:
     if last is None:
-        return ["·"] * 6
+        return [None] * 6
     asked = [quantity(x) if x else "·" for x in (last.problems, last.n)]
-    error = "" if last.error is None else f" <small>± {share(last.error)}</small>"
-    k = f" <small>k = {last.k}</small>" if last.k else ""
     return [
-        "·" if last.tokens is None else quantity(last.tokens),
+        None if last.tokens is None else quantity(last.tokens),
         " × ".join(asked),
-        f"{percent(last.root)}{error}",
-        f"{percent(last.root_k)}{k}",
+        small(
+            percent(last.root), "" if last.error is None else f"± {share(last.error)}", last.root
+        ),
+        small(percent(last.root_k), f"k = {last.k}" if last.k else "", last.root_k),
         percent(last.prefix),
         points(last.gap),
     ]
 
 
-def _training(series: Sequence[Series]) -> str:
-    columns = {"root": "reward, root", "prefix": "reward, prefixes", "kl": "KL, nats per output"}
-    columns |= {"start": "start prefix, tokens", "longest": "longest"}
-    rows: list[list[str]] = []
+def training_numbers(series: Sequence[Series]) -> Table:
+    """Means of the last steps."""
+    names = {"root": "reward, root", "prefix": "reward, prefixes", "kl": "KL, nats per output"}
+    names |= {"start": "start prefix, tokens", "longest": "longest"}
+    rows: list[list[Any]] = []
     for one in series:
         equal = [percent(one.run.zero_variance(last)) for last in (TAIL, None)]
-        rows.append([name_of(one), *(rounded(one.run.tail(name)) for name in columns), *equal])
-    more = ["zero-variance groups, %", "zero-variance, all steps, %"]
-    return table(["run", *columns.values(), *more], rows)
+        rows.append([one.name, *(rounded(one.run.tail(name)) for name in names), *equal])
+    more = "zero-variance groups, % | zero-variance, all steps, %"
+    return Table(columns(" | ".join(["run", *names.values(), more])), rows)
 
 
-def _costs(series: Sequence[Series]) -> str:
+def costs_table(series: Sequence[Series]) -> Table:
+    """What each spent, in every currency in which anything was paid."""
     names = [*CURRENCIES, *sorted({k for s in series for k in s.run.spent} - {*CURRENCIES})]
     paid = [c for c in names if any(s.run.spent.get(c) for s in series)]
     built = any(one.run.building() is not None for one in series)
-    if not paid:
-        return "<p>No cost was recorded.</p>"
-    rows: list[list[str]] = []
+    heads = [Column("run", True), *(Column(PAYS.get(c, c), format="q") for c in paid)]
+    heads += [Column("tokens that built prefixes")] * built
+    rows: list[list[Any]] = []
     for one in series:
-        costs = (quantity(v) if (v := one.run.spent.get(c)) else "·" for c in paid)
-        rows.append([name_of(one), *costs, *([_building(one.run)] if built else [])])
-    more = ["tokens that built prefixes"] if built else []
-    return table(["run", *(escape(PAYS.get(c, c)) for c in paid), *more], rows)
+        costs = [one.run.spent.get(c) or None for c in paid]
+        rows.append([one.name, *costs, *([_building(one.run)] if built else [])])
+    return Table(heads, rows if paid else [])
 
 
-def _building(run: TrainingRun) -> str:
+def _building(run: TrainingRun) -> Html | None:
     part, whole = run.building(), run.spent.get("tokens")
     if part is None or not whole:
-        return "·"
-    return f"{quantity(part)} <small>{share(part / whole)} %</small>" if part else "0"
+        return None
+    return small(quantity(part), f"{share(part / whole)} %", part) if part else Html("0", 0)
 
 
-# ---- events, settings, notes ---------------------------------------------------------------------
-
-
-def _events(series: Sequence[Series]) -> list[str]:
+def events_table(series: Sequence[Series]) -> Table:
+    """The last warnings of each run."""
     rows = [
-        [name_of(one), str(event["step"]), prose(str(event.get("text", "")))]
+        [one.name, str(event["step"]), prose(str(event.get("text", "")))]
         for one in series
-        for event in one.run.events[-_MOST_EVENTS:]
+        for event in one.run.events[-MOST_EVENTS:]
     ]
-    if not rows:
-        return []
-    longest = max(len(one.run.events) for one in series)
-    said = f"<p>Of each run the last {_MOST_EVENTS}.</p>" if longest > _MOST_EVENTS else ""
-    return ["<h2>Warnings</h2>", said, table(["run", "step", "what"], rows, text=3)]
+    return Table(columns("run | step | what", 3), rows)
 
 
-def _settings(series: Sequence[Series]) -> list[str]:
+def settings_tables(series: Sequence[Series]) -> tuple[Table, dict[str, Any]]:
+    """The settings in which runs differ, and those that are equal in all."""
     runs = [one.run for one in series]
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
     apart = [key for key in differing(runs, keys) if key != "command"]
-    commands = [
-        f"<p>{name_of(one)}: <code>{escape(str(one.run.folder))}</code></p>"
-        f"<pre>{escape(str(one.run.config.get('command') or 'command not recorded'))}</pre>"
-        for one in series
-    ]
-    parts = ["<h2>Reproduce</h2>", *commands, "<h3>Configuration</h3>"]
-    if apart:
-        rows = [
-            [name_of(one), *(prose(_plain(one.run.config.get(key))) for key in apart)]
-            for one in series
-        ]
-        parts += [table(["run", *map(escape, apart)], rows, text=len(apart) + 1)]
-        parts += ["<p>Equal in all runs:</p>"]
-    equal = {key: runs[0].config.get(key) for key in keys if key not in apart}
-    return [*parts, configuration(equal)]
+    rows = [[one.name, *(prose(_plain(one.run.config.get(k))) for k in apart)] for one in series]
+    heads = [Column(name, True) for name in ("run", *apart)]
+    return Table(heads, rows if apart else []), {
+        k: runs[0].config.get(k) for k in keys if k not in apart
+    }
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-NOTES = """<h2>How to read the numbers</h2>
-<p><b>Root and prefixes.</b> The root is the empty prefix: only the prompt is given. Prefixes are those the
-strategy starts training rollouts at. A policy can pass from a long prefix because the prefix holds most of
-the answer; only what it passes from the root counts as solved.</p>
-<p><b>Transfer gap.</b> pass@1 from the training prefixes minus pass@1 from the root, in points, at the
-same evaluation. Near zero: what was learnt from prefixes has reached the root. Large: the policy
-relies on the hint.</p>
-<p><b>pass@k.</b> Share of problems of which at least one of k samples passes. The small ± is about the largest
-standard error that this pass@1 can have over the draw of problems, √(p(1 − p)/problems), where p counts one
-more passed and one more failed problem; runs that share their problems and seeds may be told apart by
-less.</p>
-<p><b>Zero-variance groups.</b> Groups of rollouts in which all rewards were equal: nothing is learnt from
-them. Shares are over all steps of a run.</p>
-<p><b>KL.</b> Estimate of KL(policy ‖ base) in nats per output, from rollouts from the root; an estimate may
-fall below zero.</p>
-<p><b>Tokens.</b> All generated tokens that the run was charged for, those drawn to build start prefixes among
-them. In the figures a moving mean at a step is over that step and those before
-it, and reward curves skip steps without rollouts of their kind.</p>"""
-"""How the numbers are meant; the closing section of the page."""
+# ---- arms over seeds -----------------------------------------------------------------------------
+
+
+def seeds_table(series: Sequence[Series]) -> Table:
+    """One row for each arm of which there are several seeds: training runs that differ in the seed alone."""
+    arms: dict[tuple[str, ...], list[Series]] = {}
+    for one in series:
+        arms.setdefault(variant(one.run), []).append(one)
+    several = [arm for arm in arms.values() if len(arm) > 1]
+    shared = common_tokens([one.run for arm in several for one in arm])
+    head = "arm | seeds | tokens spent | least share of the budget | pass@1, root, % | pass@1, prefixes, %"
+    head += f" | within {quantity(shared)} tokens: pass@1, root, %" if shared else ""
+    return Table(columns(head), [_arm(arm, shared) for arm in several])
+
+
+def _arm(arm: Sequence[Series], shared: float | None) -> list[Any]:
+    last = [passes for one in arm if (passes := last_passes(one.run)) is not None]
+    spent = [one.run.tokens for one in arm]
+    known = [one for one in arm if (one.run.config.get("budget") or {}).get("tokens")]
+    used = [one.run.tokens / one.run.config["budget"]["tokens"] for one in known]
+    row = [
+        Html(f"{arm[0].swatch()}{escape(str(arm[0].run.config['strategy']))}"),
+        str(len(arm)),
+        quantity(float(np.mean(spent))),
+        percent(min(used)) if used else "·",
+        mean_and_interval([p.root for p in last]),
+        mean_and_interval([p.prefix for p in last]),
+    ]
+    if shared:
+        within = [last_passes(one.run, shared) for one in arm]
+        row.append(mean_and_interval([p.root for p in within if p is not None]))
+    return row
+
+
+def mean_and_interval(rates: Sequence[float | None]) -> Html:
+    """Mean of rates in %, with its 95 % interval by Student's t where there are at least two."""
+    values = np.array([rate for rate in rates if rate is not None])
+    if len(values) < 2:
+        return rate(float(values[0]) if len(values) else None)
+    mean = float(values.mean())
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return small(percent(mean), f"{percent(low)}–{percent(high)}", mean)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..kit.formatting import listing, percent, points, quantity, rounded
-from ..kit.table import fitting, terminal_table
+from ..kit.table import Column, Table
 from .data import TAIL, TrainingRun, labels, last_passes, model_of
 
 _LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
@@ -24,8 +23,10 @@ def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableT
         width: characters of a line; columns are left out until a line fits.
     """
     cells = _cells(runs)
-    tables = (_table(runs, cells, _LEAVE_OUT[:count]) for count in range(len(_LEAVE_OUT) + 1))
-    return Group(fitting(tables, width), Text(_legend(runs), style="dim"))
+    spare = {name: i + 1 for i, name in enumerate(_LEAVE_OUT)}
+    heads = [Column("run", True), *(Column(name, spare=spare.get(name, 0)) for name in cells)]
+    table = Table(heads, list(zip(labels(runs), *cells.values(), strict=True)))
+    return Group(table.terminal(width), Text(_legend(runs), style="dim"))
 
 
 def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
@@ -57,16 +58,6 @@ def _step(run: TrainingRun) -> str:
     planned = run.config.get("steps")
     count = f"{run.done}/{planned}" if planned else str(run.done)
     return count if reason == "steps" else f"{count}, {reason}"
-
-
-def _table(
-    runs: Sequence[TrainingRun], cells: dict[str, list[str]], without: Sequence[str]
-) -> Table:
-    shown = [name for name in cells if name not in without]
-    table = terminal_table(["run"], shown)
-    for i, label in enumerate(labels(runs)):
-        table.add_row(Text(label), *(Text(cells[name][i]) for name in shown))
-    return table
 
 
 def _legend(runs: Sequence[TrainingRun]) -> str:

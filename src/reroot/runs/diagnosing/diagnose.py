@@ -258,7 +258,7 @@ def _summary(found: Examination, per_step: int, seed: int) -> dict[str, Any]:
     if not judged:
         return {**told, "forecast": None, "remedies": []}
     draws = pass_posterior(judged, seed)
-    told["forecast"] = forecast(judged, draws, group=found.group, per_step=per_step)
+    told["forecast"] = forecast(judged, draws, group=found.group, per_step=per_step, seed=seed)
     if len(judged) < len(found.patients):
         return {**told, "remedies": []}
     remedies = Remedies(found, draws, per_step=per_step, seed=seed)

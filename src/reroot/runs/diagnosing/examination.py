@@ -16,10 +16,20 @@ from ...access.episode import Episode, bind
 from ...access.learner import BoundLearner
 from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, RunningTest, rule
+from ...diagnosis.starts import next_cut
 from ...errors import InvalidInput, OracleError
 from ...generators.base import Generator
-from ...learners.measuring import demonstration_law, guarded_rollout, reach_clouds, rollout
+from ...learners.measuring import (
+    demonstration_law,
+    guarded_rollout,
+    reach_clouds,
+    rollout,
+    value_in_demonstration,
+    walked_group,
+)
+from ...learners.measuring.walked import WALKS
 from ...learners.verified import tokenwise_rejection
+from ...randomness import keyed_rng, stream_key
 from ...tasks.judges import check
 from ...tasks.self_check import self_check
 from ...types import Prefix
@@ -30,6 +40,10 @@ from .trials import Progress, Trial, Trials
 
 _MORE_ROOM = 4
 """How many times the horizon outputs get that were cut off."""
+_SPREAD, _MORE, _FROM_EACH = 4, 4, 32
+"""Places of a demonstration that are started from, spread evenly and then where the rate falls most; attempts each."""
+_GROUPS, _DRAWS = 16, 40
+"""Groups that start on walks, of each kind; draws per token that such a walk may need."""
 _LEAST_FOR_CLOUDS = 2000
 """Tokens below which clouds are not begun."""
 
@@ -76,7 +90,7 @@ class Examination:
             Patient(e, test, 4 * group * e.horizon if remedy is None else remedy) for e in episodes
         ]
         self.generator, self.group = generator, group
-        self._how, self._reaches = how or Execution(), reaches
+        self._how, self._reaches, self._seed = how or Execution(), reaches, seed
         self._trials = Trials(generator, granted, budget, self._how, folder, told, seed)
         self._answers = [*(e.problem.answer for e in episodes), *answers]
 
@@ -90,7 +104,10 @@ class Examination:
         self._walk([p for p in silent if self._cause(p) in (Cause.UNDETERMINED, Cause.ACCESS)])
         if not self._reaches:
             return
+        if silent:
+            self._try_walked_groups()
         self._reach(silent)
+        self._start_from_demonstrations([p for p in silent if self._cause(p) == Cause.ACCESS])
         self._locate(silent)
 
     @property
@@ -283,10 +300,50 @@ class Examination:
             p.clouds = attempt.metadata.get("log_estimates")
             p.stuck = attempt.metadata.get("stuck")
 
+    def _try_walked_groups(self) -> None:
+        """Groups of random problems that start on walks, as trainers would begin."""
+        rng = keyed_rng(stream_key(self._seed, "diagnosis", "walked"))
+        tried = [self.patients[i] for i in rng.permutation(len(self.patients))[:_GROUPS]]
+        seeds = range(-(-_GROUPS // len(tried)))
+
+        def worst(p: Patient) -> int:
+            return (self.group + _DRAWS) * p.episode.horizon
+
+        for walk in WALKS:
+            learner = walked_group(walk=walk, size=self.group)
+            for p, groups in self._make(tried, f"{walk}-group", learner, seeds, worst).items():
+                p.walked[walk] = groups
+
+    def _start_from_demonstrations(self, patients: Sequence[Patient]) -> None:
+        """What places within demonstrations are worth, where teacher forcing does not say it exactly."""
+        shown = [p for p in patients if p.episode.demonstration and not p.episode.problem.unique]
+        for j in range(_SPREAD + _MORE):
+            places = {p: k for p in shown if (k := _next_place(p, j))}
+            wanted = {
+                p: [Trial(str(k), value_in_demonstration(reveal=k, n=_FROM_EACH), 0, worst)]
+                for p, k in places.items()
+                for worst in [_FROM_EACH * (p.episode.horizon - k)]
+            }
+            made = self._trials.make("from", wanted)
+            for p, attempt in _firsts(made):
+                p.note_cut(places[p], attempt)
+            if len(made) < len(wanted):
+                self._trials.note("the budget ended in starts from demonstrations")
+                return
+
     def _locate(self, silent: Sequence[Patient]) -> None:
         """Where rollouts are lost, of problems that right outputs are known of."""
         for patient, lost in locate(self._trials, silent).items():
             patient.lost = lost
+
+
+def _next_place(patient: Patient, j: int) -> int | None:
+    """The j-th place of its demonstration to start from, if it is a new one."""
+    length = len(patient.episode.demonstration or ())
+    tried = (*patient.rollouts, *patient.guarded)
+    root = {0: (sum(a.passed for a in tried), len(tried))}
+    k = length * (j + 1) // (_SPREAD + 1) if j < _SPREAD else next_cut(root | patient.cuts, length)
+    return k if k and k not in patient.cuts else None
 
 
 def _firsts(made: Mapping[Patient, Sequence[Attempt]]) -> list[tuple[Patient, Attempt]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ def counts(patients: Sequence[Patient]) -> tuple[list[int], list[int]]:
     return [sum(a.passed for a in row) for row in first], [len(row) for row in first]
 
 
+def known_rates(patients: Sequence[Patient]) -> dict[int, float]:
+    """Patient → exact pass rate, where teacher forcing tells it whatever the rollouts did."""
+    exact = [_teacher_forced(p) for p in patients]
+    return {i: x for i, x in enumerate(exact) if x is not None}
+
+
 def pass_posterior(patients: Sequence[Patient], seed: int) -> Posterior:
     """Draws of all pass probabilities, where silent problems have a measured reach with it."""
     passed, attempts = counts(patients)
@@ -70,7 +77,7 @@ def pass_posterior(patients: Sequence[Patient], seed: int) -> Posterior:
 
 
 def forecast(
-    patients: Sequence[Patient], draws: Posterior, *, group: int, per_step: int
+    patients: Sequence[Patient], draws: Posterior, *, group: int, per_step: int, seed: int
 ) -> dict[str, Any]:
     """Shares of zero-variance groups and the first signal, at the trainer's group size and at others.
 
@@ -79,31 +86,54 @@ def forecast(
         draws: their pass probabilities.
         group: G.
         per_step: groups of one step of the trainer.
+        seed: of the prediction intervals.
     """
-    return by_group(*counts(patients), draws, group, per_step, mean_tokens(patients))
+    seen = Seen(*counts(patients), known_rates(patients))
+    return by_group(seen, draws, group, per_step, mean_tokens(patients), seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Counts of all problems, and exact rates of those where they are known.
+
+    Attributes:
+        passed, attempts: (N,).
+        known: problem → pass rate.
+    """
+
+    passed: Sequence[int]
+    attempts: Sequence[int]
+    known: Mapping[int, float] = field(default_factory=dict[int, float])
 
 
 def by_group(
-    passed: Sequence[int],
-    attempts: Sequence[int],
-    draws: Posterior,
-    group: int,
-    per_step: int,
-    length: float,
+    seen: Seen, draws: Posterior, group: int, per_step: int, length: float, seed: int
 ) -> dict[str, Any]:
-    """The same, from counts, draws and the length of a rollout."""
+    """The same, from counts, draws and the length of a rollout.
+
+    ``zero_variance_interval`` is a confidence interval of the expected share over problems like these.
+    ``zero_variance_prediction`` holds the share that a run sees in a first pass over the problems (``groups`` groups),
+    as long as the policy is what it was: of ``these`` problems, and of as many ``others`` like these.
+    """
     found: dict[int, dict[str, Any]] = {}
+    problems = len(seen.passed)
     for g in sorted({*GROUPS, group}):
-        seen = silent_groups(passed, attempts, g)
+        expected = silent_groups(seen.passed, seen.attempts, g, known=seen.known)
         silent = draws.silent(g)
         law = first_signal(silent, per_step)
-        unseen = math.isnan(seen.total.mean)
-        share = float(silent.mean()) if unseen else seen.total.mean
-        right = float((draws.p**g).mean()) if unseen else seen.right.mean
-        steps_cost = min(per_step, len(passed)) * g * length
+        unseen = math.isnan(expected.total.mean)
+        share = float(silent.mean()) if unseen else expected.total.mean
+        right = float((draws.p**g).mean()) if unseen else expected.right.mean
+        steps_cost = min(per_step, problems) * g * length
+        rng = keyed_rng(stream_key(seed, "diagnosis", f"share {g}"))
         found[g] = {
             "zero_variance": share,
-            "zero_variance_interval": list(seen.total.interval),
+            "zero_variance_interval": list(expected.total.interval),
+            "zero_variance_prediction": {
+                "groups": problems,
+                "these": list(draws.share(g, problems, rng)),
+                "others": list(draws.share_of_others(g, problems, rng)),
+            },
             "all_wrong": share - right,
             "all_right": right,
             "first_signal": {"steps": quantiles(law), "tokens": tokens_of(law, steps_cost)},

@@ -10,7 +10,7 @@ from ...diagnosis.causes import Cause, Evidence, Ruling, RunningTest, rule
 from ...diagnosis.first_signal import posterior
 from ...diagnosis.intervals import clopper_pearson
 from ...randomness import keyed_rng, stream_key
-from .forecast import by_group
+from .forecast import Seen, by_group
 from .patient import FIRST, group_test
 from .trainer_log import Row, TrainerLog
 
@@ -54,7 +54,7 @@ def diagnose_log(
         attempts = [len(rows) for rows in first]
         draws = posterior(passed, attempts, keyed_rng(stream_key(seed, "diagnosis", "log")))
         length = sum(len(row.completion) for row in log.rows) / len(log.rows)
-        summary["forecast"] = by_group(passed, attempts, draws, group, per_step, length)
+        summary["forecast"] = by_group(Seen(passed, attempts), draws, group, per_step, length, seed)
     return summary
 
 

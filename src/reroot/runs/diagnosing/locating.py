@@ -15,9 +15,6 @@ from .losses import Losses
 from .patient import FIRST, Patient
 from .trials import Trial, Trials
 
-_CUTS = 8
-"""Parts of a demonstration after which rollouts start, for the prices of starts."""
-
 
 def locate(trials: Trials, patients: Sequence[Patient]) -> dict[Patient, Losses]:
     """Where rollouts of these problems are lost, as far as the budget carries it.
@@ -27,11 +24,7 @@ def locate(trials: Trials, patients: Sequence[Patient]) -> dict[Patient, Losses]
     early can only lose claims. Where the right output is unique teacher forcing has told everything.
     """
     found = {p: lost for p in patients if (lost := _along(p, trials)) is not None}
-    cuts = {p: _cuts(p) for p in found}
-    first = {p: sorted({*lost.sides(), *cuts[p]}) for p, lost in found.items()}
-    _sample(trials, found, first, FIRST, 0)
-    for p, lost in found.items():
-        p.cuts = {k: (lost.passed[k], lost.tried[k]) for k in cuts[p] if lost.tried.get(k)}
+    _sample(trials, found, {p: lost.sides() for p, lost in found.items()}, FIRST, 0)
     _sample(trials, found, {p: lost.worth_more() for p, lost in found.items()}, SIDE - FIRST, 1)
     return found
 
@@ -63,13 +56,6 @@ def _along(patient: Patient, trials: Trials) -> Losses | None:
     return None if logs is None else Losses(shown, "an output that passed", logs, False)
 
 
-def _cuts(patient: Patient) -> list[int]:
-    shown = patient.episode.demonstration
-    if shown is None or patient.episode.problem.unique:
-        return []
-    return sorted({len(shown) * j // _CUTS for j in range(1, _CUTS)} - {0})
-
-
 def _sample(
     trials: Trials,
     found: dict[Patient, Losses],
@@ -89,7 +75,7 @@ def _sample(
             rewards = attempt.metadata.get("rewards", ())
             found[p].add(k, sum(x >= least for x in rewards), len(rewards))
     if len(made) < sum(map(bool, wanted.values())):
-        trials.note("starts from right outputs were not tried on all silent problems")
+        trials.note("the budget ended in starts from right outputs")
 
 
 def _trial(

@@ -51,6 +51,8 @@ class Patient:
         clouds: log-estimates of the reach; ``None``: not asked.
         stuck: the position at which the verifier accepts too little to go on.
         cuts: tokens of the demonstration that are shown, not none → (passed, attempts).
+        cut_tokens: the same → tokens of a continuation, in the mean.
+        walked: kind of walk → groups that start on one, where they were tried.
         lost: where rollouts are lost along a right output; ``None``: not looked at.
         budget: B, tokens of a remedy per problem.
         accident: upper bound of how often a wrong answer stands in its outputs; ``None``: not asked.
@@ -71,6 +73,8 @@ class Patient:
     clouds: list[float | None] | None = None
     stuck: int | None = None
     cuts: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    cut_tokens: dict[int, float] = field(default_factory=dict[int, float])
+    walked: dict[str, list[Attempt]] = field(default_factory=dict[str, list[Attempt]])
     accident: float | None = None
     lost: Losses | None = None
 
@@ -91,6 +95,14 @@ class Patient:
             and bool(ends.tokens or ends.texts)
             and not ends.ends(tokens)
         )
+
+    def note_cut(self, k: int, attempt: Attempt) -> None:
+        """Fix what continuations of k tokens of the demonstration gave."""
+        rewards = attempt.metadata.get("rewards", ())
+        if rewards:
+            passed = sum(x >= self.episode.problem.pass_at for x in rewards)
+            self.cuts[k] = (passed, len(rewards))
+            self.cut_tokens[k] = attempt.cost.tokens / len(rewards)
 
     def note_accidents(self, answers: Sequence[str]) -> None:
         """Fix how often wrong answers stand in outputs, from the first rollouts."""

@@ -20,8 +20,7 @@ from .examination import Examination
 from .forecast import GROUPS, counts, mean_tokens, tokens_of
 from .opinions import second_opinion
 from .patient import FIRST, Patient
-
-_LEVELS = 400  # draws of a predictive law
+from .starting import starting, unknown
 
 
 class Remedies:
@@ -50,12 +49,8 @@ class Remedies:
         made = [
             *self._larger_groups(),
             *self._same_rollouts(),
-            self._demonstrations(),
-            self._walks(),
-            _unknown("AdaBack", "chosen/sample+reward+demonstration"),
-            _unknown("own plurality prefixes", "visited/sample+reward"),
-            _unknown("own argmax prefixes", "reset/argmax(1)+reward"),
-            _unknown("SFT on demonstrations first", ""),
+            *starting(self._found, self._draws, per_step=self._per_step, seed=self._seed),
+            unknown("SFT on demonstrations first", ""),
         ]
         for remedy in made:
             remedy["granted"] = self._granted(remedy["needs"])
@@ -128,60 +123,11 @@ class Remedies:
         evidence = f"{sum(passed)} of {sum(tried)} first rollouts pass so"
         return self._predicted(name, "root/sample+reward", silent, cost, evidence)
 
-    # ---- other starts --------------------------------------------------------------------------
-
-    def _demonstrations(self) -> dict[str, Any]:
-        """Groups that start at a random place of the demonstration (R3), by what each place gave."""
-        name, needs = "demonstration prefixes (R3)", "chosen/sample+reward+demonstration"
-        silent, costs, tried = self._draws.silent(self._found.group).copy(), list[float](), 0
-        for i, p in enumerate(self._found.patients):
-            if not p.cuts:
-                continue
-            rng = keyed_rng(stream_key(self._seed, p.id, "cuts"))
-            rows = [
-                Posterior(rng.beta(c + 0.5, n - c + 0.5, size=(_LEVELS, 1)))
-                for c, n in p.cuts.values()
-            ]
-            silent[:, i] = np.mean([row.silent(self._found.group)[:, 0] for row in rows], axis=0)
-            demonstration = p.episode.demonstration
-            shown = 0 if demonstration is None else len(demonstration)
-            costs += [float(shown - k) for k in p.cuts]
-            tried += sum(n for _, n in p.cuts.values())
-        if not tried:
-            return _unknown(name, needs, "no start from a demonstration was tried")
-        cost = self._found.group * float(np.mean(costs))
-        return self._predicted(
-            name, needs, silent, cost, f"{tried} attempts from places in demonstrations"
-        )
-
-    def _walks(self) -> dict[str, Any]:
-        """Starts that walks with the verifier reach, as long as they have succeeded."""
-        name, needs = "verifier-guided prefixes", "visited/sample+reward+verifier"
-        walks = [a for p in self._found.patients for a in p.walks]
-        passed = sum(a.passed for a in walks)
-        if not walks:
-            return _unknown(name, needs, "no walk was tried")
-        evidence = f"{passed} of {len(walks)} walks reached a right output"
-        if not passed:
-            return _unknown(name, needs, evidence)
-        each = sum(a.cost.tokens for a in walks) / passed
-        low, high = (-np.log1p(-q) * each for q in (0.025, 0.975))
-        tokens = {
-            "median": int(np.ceil(np.log(2) * each)),
-            "low": int(low),
-            "high": int(np.ceil(high)),
-        }
-        return {"name": name, "needs": needs, "tokens": tokens, "evidence": evidence}
-
 
 def _would_pass(patient: Patient, attempt: Attempt) -> bool:
     """Whether a second judge passes it."""
     answer = patient.episode.problem.answer
     return attempt.passed or (attempt.complete and second_opinion(answer, attempt.text))
-
-
-def _unknown(name: str, needs: str, evidence: str = "unknown: it was not tried") -> dict[str, Any]:
-    return {"name": name, "needs": needs, "tokens": None, "evidence": evidence}
 
 
 def _order(tokens: dict[str, int | None] | None) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...checks import check_int
 from ...contract import Contract, Control, Oracle, Report
+from ...learners.leading import leading_token
 from ...types import FloatArray, Prefix, Query, Reply
 from .base import Start, Strategy, cut
 
@@ -71,21 +72,8 @@ class Plurality(Walk):
     async def walk(self, session: Session, length: int) -> Prefix:
         walk = session.root
         while len(walk) < length and not session.is_complete(walk):
-            walk = walk.append(await self._plurality(session, walk))
+            walk = walk.append(await leading_token(session, walk, self.draws, self.margin))
         return walk
-
-    async def _plurality(self, session: Session, prefix: Prefix) -> int:
-        tokens, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        drawn = tokens
-        while len(drawn) < self.draws:
-            lead = int(np.diff(np.sort(np.append(counts, 0))[-2:])[0]) if len(counts) else 0
-            more = self.draws if self.margin is None else self.margin - lead  # no sooner than that
-            if more <= 0:
-                break
-            reply = await session.draws(prefix, min(more, self.draws - len(drawn)))
-            drawn = np.concatenate([drawn, reply.first_tokens()])
-            tokens, counts = np.unique(drawn, return_counts=True)
-        return int(session.rng.choice(tokens[counts == counts.max()]))
 
 
 class Argmax(Walk):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...checks import check_int
 from ...contract import Contract, Control, Oracle, Report
 from ...errors import InvalidInput
-from ...learners.verified import accepted_token
+from ...learners.verified import verified_prefix
 from ...types import Prefix
 from .base import Start, Strategy, cut, fraction, prompt_key
 from .self_built import Walk
@@ -45,16 +45,7 @@ class Verified(Walk):
         self.quota = check_int("quota", quota)
 
     async def walk(self, session: Session, length: int) -> Prefix:
-        walk, quota = session.root, self.quota
-        while len(walk) < length and not session.is_complete(walk):
-            token = await accepted_token(session, walk, self.tries, growth=2.0)
-            if token is not None:
-                walk = walk.append(token)
-            elif quota and walk:
-                walk, quota = walk.parent, quota - 1
-            else:
-                break
-        return walk
+        return await verified_prefix(session, length, self.tries, self.quota)
 
 
 class Demonstrated(Strategy):

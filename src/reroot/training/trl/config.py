@@ -28,11 +28,14 @@ from ...types import Budget
 from ..advantages import KL
 from ..granting import check_on_policy, granted, oracles_of
 from ..strategies import Strategy, get_strategy
+from .completions import kept_count
 from .problems import prompt_of
 from .settings import HELD_OUT, Generation, TrainSettings
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 """Subfolders of a run: TRL's checkpoints, and the final weights."""
+_NO_RESULT = ("keep_completions",)
+"""Settings that change no result: a run may be continued with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,8 @@ class TrainConfig(TrainSettings):
         if self.roots is not None:
             check_int("roots", self.roots, 0, self.groups)
         KL(self.beta, self.kl)
+        object.__setattr__(self, "keep_completions", str(self.keep_completions))
+        kept_count(self.keep_completions)
         object.__setattr__(self, "_strategy", get_strategy(self.strategy))
         self._check_problems()
         self._check_generation()
@@ -262,7 +267,7 @@ class TrainConfig(TrainSettings):
         return {
             "kind": "train",
             "version": __version__,
-            **self.to_dict(),
+            **{k: v for k, v in self.to_dict().items() if k not in _NO_RESULT},
             "horizon": self._shown_horizon(problems),
             "eval_problems": self.eval_count,
             "digest": problems_digest([*problems, *own]),
@@ -285,7 +290,7 @@ class TrainConfig(TrainSettings):
         words = ["reroot", "train"]
         for f in dataclasses.fields(self)[:-2]:
             value = getattr(self, f.name)
-            if value == f.default:
+            if value == f.default or f.name in _NO_RESULT:
                 continue
             if not isinstance(value, (str, int, float, Path, Contract)):
                 return "reroot.train(…) in Python"

@@ -74,7 +74,8 @@ class NativeGeneration(Rollouts):
         rewards = [score(episode.problem, episode.output(t)) for t in tokens]
         n, drawn = len(tokens), sum(map(len, tokens))
         spent = Cost(rollouts=n, tokens=drawn, prefill=len(episode.prompt), rewards=n)
-        return Group(episode.prompt, Start(Prefix(())), tokens, None, rewards, None, Cost(), spent)
+        start, problem = Start(Prefix(())), episode.problem.id
+        return Group(episode.prompt, start, tokens, None, rewards, None, Cost(), spent, problem)
 
 
 class NativeTrainer(BaseTrainer):

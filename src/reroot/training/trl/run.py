@@ -2,6 +2,7 @@
 
 config.json        the settings; a folder continues only under the same ones
 journal.jsonl      one line per step, evaluation and event, the truth of the curves
+completions.jsonl  what steps have sampled, as far as it is kept (``completions``)
 checkpoints/       TRL's checkpoints; one is whole when it holds ``reroot.json``
 model/             the final weights
 results.parquet    the steps as a table;  summary.json: how it ended
@@ -30,6 +31,7 @@ from ..advantages import KL
 from ..groups import BudgetSpent
 from .bridge import Rollouts
 from .callbacks import Callbacks
+from .completions import CompletionLog, kept_count
 from .config import CHECKPOINTS, MODEL, TrainConfig
 from .evaluation import evaluate
 from .setup import freeze_below, grpo_config, last_checkpoint, lora, step_of
@@ -47,10 +49,19 @@ class Run:
         self.reason = "steps"
         self.no_signal, self.warn_at = 0, NO_SIGNAL
         self.started = time.perf_counter()
+        self.completions = CompletionLog(
+            self.folder,
+            config.training_problems(),
+            kept_count(config.keep_completions),
+            config.seed,
+        )
 
     def run(self) -> dict[str, Any]:
-        with quiet():
-            return self._run()
+        try:
+            with quiet():
+                return self._run()
+        finally:
+            self.completions.close()
 
     def _run(self) -> dict[str, Any]:
         from transformers.trainer_callback import PrinterCallback
@@ -147,6 +158,7 @@ class Run:
             "seconds": round(now - self.started, 3),
         }
         self.started = now
+        self.completions.step(step, groups, collector.generator)
         self.journal.add(line)
         self.callbacks.step(line)
         if self._is_warning_due(equal == len(groups)):

@@ -97,5 +97,10 @@ class TrainSettings:
     last_layers: int | None = _setting(
         None, "Train the last so many layers alone (default: all weights).", least=1
     )
+    keep_completions: str = _setting(
+        "8",
+        "Completions of each step that are kept to be read ('reroot show'): all, none, or how many, drawn "
+        "at random. It changes no result.",
+    )
     trl: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further settings of ``GRPOConfig``, by name; they win."""

@@ -1,0 +1,76 @@
+"""Several comparisons, tables as files, and runs for other programs: parts of ``reroot report``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidInput
+from .app import console, say_page
+from .console import print_json
+
+if TYPE_CHECKING:
+    from ..pages.kit.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where tables go besides the screen.
+
+    Attributes:
+        csv, latex: folders for the tables in this form, if they are wanted.
+        markdown: they are printed as Markdown, alone.
+    """
+
+    csv: Path | None = None
+    latex: Path | None = None
+    markdown: bool = False
+
+    def options(self) -> dict[str, object]:
+        """Option → whether it was given."""
+        return {"--csv": self.csv, "--latex": self.latex, "--markdown": self.markdown}
+
+    def write(self, tables: Mapping[str, Table]) -> None:
+        """Write and print what was asked for."""
+        from ..pages.across.files import markdown, write_tables
+
+        console.stderr = console.stderr or self.markdown  # stdout is for the tables alone
+        for form, folder in (("csv", self.csv), ("latex", self.latex)):
+            if folder is not None:
+                paths = write_tables(tables, folder, form)
+                console.say(f"{form}: {', '.join(map(str, paths))}")
+        if self.markdown:
+            sys.stdout.write(markdown(tables))
+
+
+def tell_across(
+    folders: Sequence[Path], out: Path | None, files: Files, *, json: bool = False
+) -> None:
+    """Print the tables of several comparisons and write their page and files."""
+    from ..pages.across.page import across_screen, write_across
+    from ..pages.across.tables import across_tables
+    from ..runs.across import across_of, load_across
+
+    across = load_across(folders)
+    found = across_of(across)
+    if json and files.markdown:
+        raise InvalidInput("--json and --markdown both print to stdout; choose one")
+    if json:
+        print_json(found)
+    elif not files.markdown:
+        console.print(across_screen(found, console.width))
+    files.write(across_tables(found))
+    say_page(folders[0], lambda: write_across(across, out))
+
+
+def log_to(folders: Sequence[Path], targets: Sequence[str]) -> None:
+    """Log runs for other programs, and say where they are."""
+    from ..pages.tracking import log_run, parse_target
+
+    parsed = [parse_target(text) for text in targets]  # refused before anything is written
+    for target in parsed:
+        for folder in folders:
+            console.say(f"{target.program}: {log_run(folder, target)}")
