@@ -289,9 +289,9 @@ class Examination:
         return all(self._trials.permits(tokenwise_rejection(), p.episode) for p in patients)
 
     def _reach(self, silent: Sequence[Patient]) -> None:
-        """Clouds for the reach of silent problems, of equal parts of what is left; half is kept for starts."""
+        """Clouds for the reach of silent problems, of equal parts of a third of what is left; starts need the rest."""
         able = [p for p in silent if p.sound and not p.episode.problem.unique]
-        each = self._trials.left // (2 * max(1, len(able)))
+        each = self._trials.left // (3 * max(1, len(able)))
         if able and each < _LEAST_FOR_CLOUDS:
             self._trials.note(f"no tokens are left for the reach of {len(able)} silent problems")
             return
