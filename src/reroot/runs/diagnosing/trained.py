@@ -224,7 +224,9 @@ def _spoilt(problem: Problem, model: Generator) -> Iterator[Case]:
 
     bare = replace(plain, id=f"{problem.id}/bare", reward=tagged(answer))
     yield case("a judge that wants tags", {Cause.JUDGE, Cause.FORMAT}, bare)
-    cut = replace(plain, id=f"{problem.id}/cut", max_tokens=4)
+    shown = bind(problem, model).demonstration
+    assert shown is not None
+    cut = replace(plain, id=f"{problem.id}/cut", max_tokens=len(shown) // 2)
     yield case("cut off", {Cause.TRUNCATED}, cut)
     loud = replace(plain, id=f"{problem.id}/points", reward=exactly(f" {answer}."))
     yield case("a judge that wants a full stop", {Cause.JUDGE}, loud)
