@@ -99,7 +99,6 @@ class Trials:
         phase: str,
         wanted: Mapping[Patient, Sequence[Trial]],
         law: Sampling | None = None,
-        least: int = 0,
     ) -> dict[Patient, list[Attempt]]:
         """The attempts on those problems that the budget carries, in their order.
 
@@ -110,7 +109,6 @@ class Trials:
             phase: its name, for keys and notes.
             wanted: problem → what is tried on it; all of it or nothing.
             law: ``None``: the trainer's.
-            least: tokens that are kept for later phases.
 
         Raises:
             BackendError: the generator failed.
@@ -119,7 +117,7 @@ class Trials:
         made: dict[Patient, list[Attempt]] = {}
         total = sum(map(len, waiting.values()))
         while waiting:
-            left, wave = self.left - least, list[Patient]()
+            left, wave = self.left, list[Patient]()
             for patient, trials in waiting.items():
                 left -= sum(
                     t.worst for t in trials if self._key(patient, phase, t) not in self.attempts
