@@ -132,7 +132,7 @@ def test_an_exact_family(found: dict[str, Any]) -> None:
         assert p["forced_cost"] == pytest.approx(12 / 0.4)
     assert found["shares"]["access-limited"]["interval"][0] > 0.5
     seen = found["forecast"]
-    assert seen["zero_variance"] == 1.0
+    assert seen["zero_variance"] == pytest.approx((1 - 0.4**12) ** 8)
     silent = (1 - 0.4**12) ** (6 * 8)  # of a step: six problems are fewer than eight groups
     median = math.ceil(math.log(0.5) / math.log(silent))
     assert seen["first_signal"]["steps"]["median"] == pytest.approx(median, rel=0.01)
