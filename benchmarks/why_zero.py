@@ -28,7 +28,7 @@ JUDGE = '''"""What a first version of a reward looks like: the number behind the
 
 def behind_marks(answer, output):
     """Whether the text behind the last #### is the answer."""
-    return output.text.rpartition("####")[2].strip() == answer
+    return output.rpartition("####")[2].strip() == answer
 '''
 
 
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SETTINGS)
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--budget-tokens", type=int, default=16_000)
+    parser.add_argument("--budget-tokens", type=int, default=8_000)
     parser.add_argument("--out", type=Path, default=Path("runs/why-zero"))
     chosen = parser.parse_args()
     files(chosen.out)
