@@ -89,14 +89,14 @@ def words(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def sums(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Sums of two small numbers."""
+    """Sums of two small numbers; what the prompt asks for is not what the data have."""
     rng = random.Random(seed)
     for _ in range(count):
         a, b = rng.randint(2, 9), rng.randint(2, 9)
         yield {
             "question": f"What is {a} + {b}? Put the answer in \\boxed{{}}.",
             "answer": str(a + b),
-            "solution": f"\\boxed{{{a + b}}}",
+            "solution": f"#### {a + b}",
         }
 
 
