@@ -52,13 +52,11 @@ def law_chart(law: Sequence[Mapping[str, Any]], name: str, description: str) -> 
         look = plots.marks(_RINGS[ring][0], 0, 0, 0, hollow=True)
         axes.plot(at, [row[ring] for row in law], **look, zorder=4, clip_on=False)
     named = len(law) <= _MOST_NAMED
-    axes.set_xticks(
-        at if named else [], [output_name(row["output"]) for row in law] if named else []
-    )
+    shown = law if named else []
+    plots.named_axis(axes.xaxis, range(len(shown)), [output_name(row["output"]) for row in shown])
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="y", nbins=3)
-    axes.grid(False, axis="x")
-    return plots.to_svg(figure, name, description)
+    return plots.to_svg(figure, name, description, grid="y")
 
 
 def output_name(tokens: Sequence[int] | None) -> str:
