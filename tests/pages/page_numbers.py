@@ -80,5 +80,5 @@ def drawn(svg: str) -> str:
             read(child)
 
     read(ElementTree.fromstring(svg))
-    told += sorted("".join(text.split()) for text in texts if re.search(r"[^\W\d]", text))
+    told += sorted("".join(text.split()) for text in texts if any(map(str.isalpha, text)))
     return hashlib.sha256("|".join(told).encode()).hexdigest()[:12]

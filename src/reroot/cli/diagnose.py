@@ -12,11 +12,8 @@ from .data import with_data
 from .progress import lines
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
     from ..runs.diagnosing import Diagnosis
-=======
     from ..runs.models import Load
->>>>>>> main
 
 
 @command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
@@ -99,7 +96,7 @@ def diagnose(
 
     if selftest:
         load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
-        _selftest(model, load, out, json=json)
+        _selftest(model, load, out or Path("runs/why"), json=json)
         return
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
