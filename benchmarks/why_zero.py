@@ -37,6 +37,7 @@ class Setting(NamedTuple):
     chat: bool = False
     horizon: int | None = None
     strategy: str = "root"
+    per_step: int = 8
 
 
 _NUMBERS = "numbers.jsonl:answer=number,max_tokens="
@@ -46,7 +47,7 @@ SETTINGS = {
     "numbers": Setting(f"{_NUMBERS}10"),
     "words": Setting("words.jsonl:max_tokens=40", True),
     "words-r3": Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
-    "copy": Setting("copy", horizon=16),
+    "copy": Setting("copy", horizon=16, per_step=4),
 }
 """Cases, and what their remedies made of them: ``words`` with demonstrations; ``missed`` with another judge
 and ``truncated`` with more room are both ``numbers``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
@@ -110,6 +111,7 @@ def diagnosed(setting: Setting, out: Path, problems: int, budget: int) -> dict[s
         setting.task,
         horizon=setting.horizon,
         problems=problems,
+        per_step=setting.per_step,
         budget_tokens=budget,
         load=Load(chat=setting.chat),
         out=out,
@@ -133,6 +135,7 @@ def trained(setting: Setting, out: Path, problems: int, steps: int) -> dict[str,
         chat=setting.chat,
         strategy=setting.strategy,
         problems=problems,
+        groups=setting.per_step,
         steps=steps,
         eval_problems=0,
         learning_rate=1e-4,
