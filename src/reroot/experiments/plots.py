@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..diagnosis.intervals import clopper_pearson
 from ..pages.kit import plots as svg
-from ..pages.kit.formatting import quantity
+from ..pages.kit.formatting import from_log
 from ..pages.kit.markup import Html
 from ..pages.kit.plots import figure
 
@@ -90,10 +91,10 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> Html:
     drawing, ax = svg.new_figure()
     if axes.log_x:
         ax.set_xscale("log")
-        svg.log_axis(ax.xaxis, quantity, 8)
+        svg.log_axis(ax.xaxis, _power, 8)
     if axes.log_y:
         ax.set_yscale("log")
-        svg.log_axis(ax.yaxis, quantity, 8)
+        svg.log_axis(ax.yaxis, _power, 8)
     if axes.horizontal is not None:
         ax.axhline(axes.horizontal, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
     for line in lines:
@@ -107,6 +108,11 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> Html:
     svg.label(ax, axes.x, axes.y)
     entries = [_entry(line) for line in lines if line.label]
     return figure(caption, svg.to_svg(drawing, name, caption), entries)
+
+
+def _power(value: float) -> str:
+    """As short as it stands beside an axis: from a million on a power of ten."""
+    return from_log(math.log(value))
 
 
 def _draw(ax: Any, line: Line) -> None:
