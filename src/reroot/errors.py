@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -73,6 +74,10 @@ class RunFolderError(RerootError):
     """A run folder cannot be written, or holds a run with another configuration."""
 
 
+class OtherRun(RunFolderError):
+    """A run folder holds a run with another configuration."""
+
+
 class MissingDependency(RerootError, ImportError):
     """An optional dependency is not installed; the message says which group brings it."""
 
@@ -88,6 +93,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Control, format (bidi among them), surrogates, separators."""
+_SUSPECT = re.compile(r"[^\n\t -~]")
 
 
 def visible(text: str) -> str:
@@ -95,14 +101,12 @@ def visible(text: str) -> str:
 
     New lines and tabs stay. Idempotent.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c.encode("unicode_escape").decode("ascii")
-        if c not in "\n\t" and unicodedata.category(c) in _UNSEEN
-        else c
-        for c in text
-    )
+    return _SUSPECT.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    c = found[0]
+    return c.encode("unicode_escape").decode("ascii") if unicodedata.category(c) in _UNSEEN else c
 
 
 def need(group: str, *packages: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 
 class Numbers(HTMLParser):
@@ -56,13 +57,28 @@ def figures(page: str) -> list[str]:
 
 
 def drawn(svg: str) -> str:
-    """A digest of the coordinates and texts of a drawing, the names of its parts left out."""
-    paths = re.findall(r'\bd="([^"]*)"', svg)
-    uses = re.findall(r'\b[xy]="([^"]*)"', svg)
-    texts = [
-        squeezed
-        for t in re.findall(r"<text[^>]*>(.*?)</text>", svg, re.DOTALL)
-        if (squeezed := "".join(t.split()))
-    ]
-    told = "|".join([*("".join(p.split()) for p in paths), *uses, *texts])
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    """A digest of the coordinates of what a drawing shows, and of its words; grid and ticks are left out."""
+    told, texts = list[str](), list[str]()
+
+    def read(element: ElementTree.Element) -> None:
+        kind, named = element.tag.rpartition("}")[2], element.get("id", "")
+        if kind == "text":
+            texts.append("".join("".join(element.itertext()).split()))
+        if kind in ("defs", "clipPath"):
+            return
+        if "matplotlib.axis_" in named or "grid-" in named:
+            texts.extend(
+                "".join(x.itertext()).strip() for x in element.iter() if x.tag.endswith("}text")
+            )
+            return
+        told.extend(
+            "".join(element.get(key, "").split())
+            for key in ("d", "x", "y")
+            if kind in ("path", "use")
+        )
+        for child in element:
+            read(child)
+
+    read(ElementTree.fromstring(svg))
+    told += sorted("".join(text.split()) for text in texts if any(map(str.isalpha, text)))
+    return hashlib.sha256("|".join(told).encode()).hexdigest()[:12]

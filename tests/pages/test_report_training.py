@@ -336,7 +336,7 @@ def test_report_overlays_training_runs(
     ("kinds", "more", "said"),
     [
         (("train", "compare"), (), "holds no training run"),
-        (("compare", "compare"), (), "only training runs are reported together"),
+        (("compare", "compare"), (), "holds no finished attempt"),
         (("reproduce", "compare"), (), "of kind 'reproduce'"),
         (("compare",), ("--out", "x.html"), "--out is for training runs"),
         (("compare",), ("--record", "x.parquet"), "--record is for training runs"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +14,21 @@ import typer
 from rich.table import Table
 
 from .._version import __version__
-from ..errors import MissingDependency
+from ..errors import MissingDependency, OtherRun
 from .console import PlainConsole
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_R = TypeVar("_R")
 
 app = typer.Typer(
     name="reroot",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="""Compare what different [bold]generator interfaces[/bold] are worth.
+    help="""Compare what different generator interfaces are worth.
 
-A [italic]contract[/italic] says who may ask an autoregressive generator what, and at which prefix: control (root < visited < reset < chosen, and episode, between root and reset) / report (argmax(k), sample, logprob, topk(k), full). Learners reach the generator only through a metered session that enforces it, so that the same learner, task, seed and budget can be run with nothing but the interface changed.
+A contract says who may ask an autoregressive generator what, and at which prefix: control (root < visited < reset < chosen, and episode, between root and reset) / report (argmax(k), sample, logprob, topk(k), full). Learners reach the generator only through a metered session that enforces it, so that the same learner, task, seed and budget can be run with nothing but the interface changed.
 
 Start with:  reroot compare --model hidden_path:K=4,H=16,p=0.4
 """,
@@ -76,10 +78,30 @@ def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
             finally:
                 console.stderr = False
 
-        app.command(name, help=text.partition("\n\nArgs:\n")[0])(called)
+        about = text.partition("\n\nArgs:\n")[0]
+        shown = re.sub(r"\n\n(?=    )", "\n\n\b\n", about)  # lines of an example stay lines
+        first = re.sub(r"\s+", " ", about.partition("\n\n")[0])
+        app.command(name, help=shown, short_help=first)(called)
         return function
 
     return add
+
+
+def in_free_folder(out: Path | None, name: str, run: Callable[[Path], _R]) -> _R:
+    """``run`` in ``out``; without one in ``runs/NAME``, or in ``runs/NAME-2`` and so on where others are, which is said.
+
+    Raises:
+        OtherRun: ``out`` is given and holds another run.
+    """
+    if out is not None:
+        return run(out)
+    for number in itertools.count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            return run(folder)
+        except OtherRun as error:
+            console.say(f"{error} Without --out the next name is tried.")
+    raise AssertionError
 
 
 def say_page(folder: Path, write: Callable[[], object]) -> None:

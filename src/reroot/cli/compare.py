@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidInput
 from ..specs import split
-from .app import command, console, say_page
+from .app import command, console, in_free_folder, say_page
 from .console import print_json
 from .data import with_data
 from .progress import attempts_bar
@@ -92,7 +92,8 @@ def compare(
         seeds: Number of seeds; each has its own problems (default: 3).
         problems: Problems per task, horizon and seed (default: 8; exact families 32).
         beta: KL temperature β of J_β, reward per nat.
-        out: Run folder; the same command on the same folder continues it.
+        out: Run folder; the same command on the same folder continues it (default: runs/ and the names of model
+            and task, or that and a number where another run is).
         attempt_timeout: Seconds of its own that an attempt may take (default: no limit).
         judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
         judge_workers: Processes for calls of rewards and verifiers that take much time of a CPU
@@ -144,32 +145,32 @@ def compare(
         for name, given in alone.items():
             if given:
                 raise InvalidInput(f"{name} and --suite do not go together")
-        folder = out or Path("runs") / suite
-        sizes = {"quick": quick, "seeds": seeds}
-        run_suite_of(suite, folder, json=json, estimate=estimate, **sizes, **settings)
+        run_suite_of(suite, out, json=json, estimate=estimate, quick=quick, seeds=seeds, **settings)
         return
     if quick:
         raise InvalidInput("--quick is for suites, as in --suite sampling --quick")
     from ..runs.compare import compare as run_compare
 
-    folder = out or Path("runs") / _default_name(model, task)
-    with attempts_bar(always=estimate) as bar:
-        result = run_compare(
-            grants=split(grants, "@"),
-            learners=learner or (),
-            seeds=3 if seeds is None else seeds,
-            out=folder,
-            transcripts=transcripts,
-            estimate=estimate,
-            on_start=bar.on_start,
-            on_attempt=bar.on_attempt,
-            on_estimate=bar.on_estimate,
-            **settings,
-        )
+    def run(folder: Path) -> Comparison:
+        with attempts_bar(always=estimate) as bar:
+            return run_compare(
+                grants=split(grants, "@"),
+                learners=learner or (),
+                seeds=3 if seeds is None else seeds,
+                out=folder,
+                transcripts=transcripts,
+                estimate=estimate,
+                on_start=bar.on_start,
+                on_attempt=bar.on_attempt,
+                on_estimate=bar.on_estimate,
+                **settings,
+            )
+
+    result = in_free_folder(out, _default_name(model, task), run)
     if estimate:
         if json and result.estimate is not None:
             print_json(result.estimate.to_dict())
-        tell_estimate(folder)
+        tell_estimate(result.folder)
         return
     tell_comparison(result, json=json)
     end_with(result.failures)

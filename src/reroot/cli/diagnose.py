@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from .app import command, console, say_page
+from .app import command, console, in_free_folder, say_page
 from .console import print_json
 from .data import with_data
 from .progress import lines
 
 if TYPE_CHECKING:
+    from ..runs.diagnosing import Diagnosis
     from ..runs.models import Load
 
 
@@ -34,7 +35,7 @@ def diagnose(
     trainer_log: Path | None = None,
     pass_at: float | None = None,
     seed: int = 0,
-    out: Path = Path("runs/why"),
+    out: Path | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     concurrency: int = 256,
@@ -77,7 +78,8 @@ def diagnose(
             completions, or JSONL of prompt, completion and reward; alone, it is diagnosed without a model.
         pass_at: Reward from which a completion of such a log passes (default: 1).
         seed: Of problems and attempts.
-        out: Folder for diagnosis.json, diagnosis.html and every attempt.
+        out: Folder for diagnosis.json, diagnosis.html and every attempt (default: runs/why, or that and a number
+            where another run is).
         judge_timeout: Seconds that one call of a judge may take (no limit).
         judge_workers: Processes for calls of judges that take much time of a CPU.
         concurrency: Attempts in flight; changes speed, not results (on language models: up to rounding).
@@ -94,7 +96,7 @@ def diagnose(
 
     if selftest:
         load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
-        _selftest(model, load, out, json=json)
+        _selftest(model, load, out or Path("runs/why"), json=json)
         return
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
@@ -102,33 +104,37 @@ def diagnose(
     from ..runs.diagnosing import diagnose as run_diagnosis
 
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
-    with lines("loading the model and the problems") as tell:
-        found = run_diagnosis(
-            model or None,
-            spec,
-            group=group,
-            per_step=per_step,
-            sampling=sampling,
-            horizon=horizon,
-            problems=problems,
-            grants=grants,
-            budget_tokens=budget_tokens,
-            remedy_tokens=remedy_tokens,
-            trainer_log=trainer_log,
-            pass_at=pass_at,
-            seed=seed,
-            out=out,
-            load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
-            judge_timeout=judge_timeout,
-            judge_workers=judge_workers,
-            concurrency=concurrency,
-            on_progress=tell,
-        )
+
+    def run(folder: Path) -> tuple[Path, Diagnosis]:
+        with lines("loading the model and the problems") as tell:
+            return folder, run_diagnosis(
+                model or None,
+                spec,
+                group=group,
+                per_step=per_step,
+                sampling=sampling,
+                horizon=horizon,
+                problems=problems,
+                grants=grants,
+                budget_tokens=budget_tokens,
+                remedy_tokens=remedy_tokens,
+                trainer_log=trainer_log,
+                pass_at=pass_at,
+                seed=seed,
+                out=folder,
+                load=Load(chat, dtype, device, trust_remote_code, chat_template_kwargs),
+                judge_timeout=judge_timeout,
+                judge_workers=judge_workers,
+                concurrency=concurrency,
+                on_progress=tell,
+            )
+
+    folder, found = in_free_folder(out, "why", run)
     if json:
         print_json(found.summary)
     else:
         tell_diagnosis(found.summary)
-    say_page(out, lambda: write_diagnosis(out, found.summary))
+    say_page(folder, lambda: write_diagnosis(folder, found.summary))
 
 
 SELFTEST_SEEDS = {False: 4, True: 1}

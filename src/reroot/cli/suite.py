@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .app import console
+from .app import console, in_free_folder
 from .console import print_json
 from .progress import attempts_bar
 
@@ -19,23 +19,26 @@ FAILED = 3
 
 
 def run_suite_of(
-    suite: str, folder: Path, *, json: bool = False, estimate: bool = False, **settings: Any
+    suite: str, out: Path | None, *, json: bool = False, estimate: bool = False, **settings: Any
 ) -> None:
     """Run a suite with its progress shown, then print its tables and write its page."""
     from ..runs.suite import run_suite
 
-    with attempts_bar(always=estimate) as bar:
-        run = run_suite(
-            suite,
-            out=folder,
-            estimate=estimate,
-            on_start=bar.on_part,
-            on_attempt=bar.on_attempt,
-            on_estimate=bar.on_estimate,
-            **settings,
-        )
+    def made(folder: Path) -> SuiteRun:
+        with attempts_bar(always=estimate) as bar:
+            return run_suite(
+                suite,
+                out=folder,
+                estimate=estimate,
+                on_start=bar.on_part,
+                on_attempt=bar.on_attempt,
+                on_estimate=bar.on_estimate,
+                **settings,
+            )
+
+    run = in_free_folder(out, suite, made)
     if estimate:
-        tell_estimate(folder)
+        tell_estimate(run.folder)
         return
     tell_suite(run, json=json)
     end_with(run.failures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..diagnosis.intervals import clopper_pearson
 from ..pages.kit import plots as svg
+from ..pages.kit.formatting import from_log
 from ..pages.kit.markup import Html
 from ..pages.kit.plots import figure
 
@@ -87,8 +89,12 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> Html:
         MissingDependency: matplotlib is not installed.
     """
     drawing, ax = svg.new_figure()
-    for log, scale in ((axes.log_x, ax.set_xscale), (axes.log_y, ax.set_yscale)):
-        scale("log" if log else "linear")
+    if axes.log_x:
+        ax.set_xscale("log")
+        svg.log_axis(ax.xaxis, _power, 8)
+    if axes.log_y:
+        ax.set_yscale("log")
+        svg.log_axis(ax.yaxis, _power, 8)
     if axes.horizontal is not None:
         ax.axhline(axes.horizontal, color=svg.color("muted"), linewidth=1, linestyle=(0, (2, 2)))
     for line in lines:
@@ -98,11 +104,15 @@ def plot(name: str, caption: str, axes: Axes, lines: Sequence[Line]) -> Html:
     if axes.y_range:
         ax.set_ylim(*axes.y_range)
     if len(axes.x_ticks):
-        ax.set_xticks(list(axes.x_ticks), [f"{x:g}" for x in axes.x_ticks])
-        ax.set_xticks([], minor=True)
+        svg.named_axis(ax.xaxis, axes.x_ticks, [f"{x:g}" for x in axes.x_ticks])
     svg.label(ax, axes.x, axes.y)
     entries = [_entry(line) for line in lines if line.label]
     return figure(caption, svg.to_svg(drawing, name, caption), entries)
+
+
+def _power(value: float) -> str:
+    """As short as it stands beside an axis: from a million on a power of ten."""
+    return from_log(math.log(value))
 
 
 def _draw(ax: Any, line: Line) -> None:

@@ -18,7 +18,7 @@ from .across.tables import rate
 from .kit.cells import named
 from .kit.contracts import may
 from .kit.formatting import percent, plural, quantity, unfinished
-from .kit.plots import COLORS, color, label, new_figure, to_svg
+from .kit.plots import COLORS, color, label, named_rows, to_svg
 from .kit.table import Column, Row, Table
 
 if TYPE_CHECKING:
@@ -90,15 +90,11 @@ def _figure(summary: Mapping[str, Any], task: str, horizon: int) -> str:
     at = {c["short"]: c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)}
     shown = [c for c in at.values() if c["pass_rate"] is not None]
     with suppress(MissingDependency):
-        figure, axes = new_figure(560, 60 + 18 * len(shown), left=240)
+        figure, axes = named_rows([c["short"][:32] for c in shown], 560, 240, 18, 60)
         for y, cell in enumerate(shown):
             tone = color(cell["control"])
             axes.plot([100 * x for x in cell["pass_interval"]], [y, y], color=tone, linewidth=2)
             axes.plot([100 * cell["pass_rate"]], [y], "o", color=tone)
-        axes.set_yticks(range(len(shown)), [c["short"][:32] for c in shown])
-        for text in axes.get_yticklabels():
-            text.set_parse_math(False)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(-2, 102)
         label(axes, "attempts passed, %", "")
         told = "; ".join(f"{c['short']}: {percent(c['pass_rate'])}" for c in shown)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..access.sealing import read_sealed, sealed
-from ..errors import RunFolderError
+from ..errors import OtherRun, RunFolderError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -218,7 +218,7 @@ class JournalFolder:
                     raise RunFolderError(
                         f"{self.path} holds a run on other problems: {_DIGEST_CHANGED}"
                     )
-                raise RunFolderError(
+                raise OtherRun(
                     f"{self.path} holds a run with another configuration: {key} is "
                     f"{_short(found.get(key))} there and {_short(self.config.get(key))} now. "
                     "Choose another folder, or run with the same configuration to continue it."

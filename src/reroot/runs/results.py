@@ -87,6 +87,7 @@ class RunData:
         learners: every learner, weakest control first.
         tasks: in the order of the configuration.
         cells: (label, law, task, horizon) → its attempts, once each.
+        lines: (task, horizon) → its problems, sorted by seed and problem.
         made: attempts that have finished, and attempts in all: fewer if it was interrupted.
     """
 
@@ -98,6 +99,7 @@ class RunData:
     learners: tuple[Learner, ...]
     tasks: tuple[str, ...]
     cells: dict[tuple[object, ...], pl.DataFrame]
+    lines: dict[tuple[object, ...], pl.DataFrame]
     made: tuple[int, int]
 
     @property
@@ -107,8 +109,7 @@ class RunData:
 
     def horizons(self, task: str) -> list[int]:
         """The horizons of a task that have attempts, ascending."""
-        rows = self.results.filter(self.results["task"] == task)
-        return sorted(rows["horizon"].unique().to_list())
+        return sorted({int(str(horizon)) for _, _, named, horizon in self.cells if named == task})
 
     def attempts(self, learner: Learner, task: str, horizon: int) -> pl.DataFrame:
         """The attempts of one learner, sorted by seed and problem; empty if there are none."""
@@ -117,8 +118,7 @@ class RunData:
 
     def problem_rows(self, task: str, horizon: int) -> pl.DataFrame:
         """The problems of one task and horizon, sorted by seed and problem."""
-        here = (self.problems["task"] == task) & (self.problems["horizon"] == horizon)
-        return self.problems.filter(here).sort(UNIT)
+        return self.lines.get((task, horizon), self.problems.head(0))
 
 
 def load_run(folder: str | Path) -> RunData:
@@ -223,7 +223,8 @@ def run_data(
     once = results.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
     made = (len(once), len(once) if planned is None else planned)
     cells = once.partition_by(keys, as_dict=True)
-    return RunData(folder, config, results, problems, usage, learners, tasks, cells, made)
+    lines = problems.sort(UNIT).partition_by("task", "horizon", as_dict=True)
+    return RunData(folder, config, results, problems, usage, learners, tasks, cells, lines, made)
 
 
 def _with_lines(results: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:

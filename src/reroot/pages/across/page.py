@@ -13,7 +13,7 @@ from ...runs.across import Across, across_of
 from ..kit.formatting import plural
 from ..kit.markup import Html
 from ..kit.page import render, write_page
-from ..kit.plots import color, grid, label, new_figure, to_svg
+from ..kit.plots import color, grid, label, named_rows, to_svg
 from .tables import across_tables
 
 PAGE = "across.html"
@@ -86,7 +86,7 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[Html]:
         f"{r['learner'][:34]} · {r['task'][:12]} {r['horizon'] or ''} · {r['run'][:16]}"
         for r in known
     ]
-    figure, axes = new_figure(760, 70 + 18 * len(known), left=370)
+    figure, axes = named_rows(names, 760, 370, 18, 70)
     for y, row in enumerate(known):
         tone = color(row["control"])
         low, high = (100 * end for end in row["pass_interval"])
@@ -94,10 +94,6 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[Html]:
         face = tone if row["paired"] else color("paper")
         axes.plot([100 * row["pass_difference"]], [y], "o", color=tone, markerfacecolor=face)
     axes.axvline(0, color=color("muted"), linewidth=1)
-    axes.set_yticks(range(len(known)), names)
-    for text in axes.get_yticklabels():
-        text.set_parse_math(False)
-    axes.set_ylim(len(known) - 0.5, -0.5)
     label(axes, "difference of pass rates, points", "")
     told = "; ".join(
         f"{n}: {100 * r['pass_difference']:.0f}" for n, r in zip(names, known, strict=True)

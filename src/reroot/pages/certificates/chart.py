@@ -51,14 +51,15 @@ def law_chart(law: Sequence[Mapping[str, Any]], name: str, description: str) -> 
     if ring := _ring(law):
         look = plots.marks(_RINGS[ring][0], 0, 0, 0, hollow=True)
         axes.plot(at, [row[ring] for row in law], **look, zorder=4, clip_on=False)
-    named = len(law) <= _MOST_NAMED
-    axes.set_xticks(
-        at if named else [], [output_name(row["output"]) for row in law] if named else []
-    )
+    names = [output_name(row["output"]) for row in law]
+    step = (
+        1 + len(law) * (max(map(len, names)) + 1) * 7 // 382
+    )  # as many as stand beside each other
+    shown = at[::step] if len(law) <= _MOST_NAMED else []
+    plots.named_axis(axes.xaxis, shown, [names[i] for i in shown])
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="y", nbins=3)
-    axes.grid(False, axis="x")
-    return plots.to_svg(figure, name, description)
+    return plots.to_svg(figure, name, description, grid="y")
 
 
 def output_name(tokens: Sequence[int] | None) -> str:

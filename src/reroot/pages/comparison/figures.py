@@ -97,7 +97,8 @@ def success_panel(
     ends = horizons[0] - 0.5 * step, horizons[-1] + 0.5 * step
     axes.set(yscale="log", ylim=(_floor(run, task, cells), 1.25), xlim=ends)
     shown_at = horizons if len(horizons) <= 10 else horizons[:: -(-len(horizons) // 10)]
-    axes.set_xticks(shown_at if any(horizons) else [])
+    shown_at = shown_at if any(horizons) else []
+    svg.named_axis(axes.xaxis, shown_at, shown_at)
     svg.log_axis(axes.yaxis, lambda y: f"{100 * y:g} %", 12)
     svg.label(axes, "horizon" if any(horizons) else "", "attempts passed")
     named = ", ".join(one.learner.short for one in shown)
@@ -280,8 +281,7 @@ def ledger_panel(
     costs = {c["short"]: c["cost"][currency] for c in cells}
     rows = [one for one in shown if costs.get(one.learner.short, 0) > 0]
     names = [_clip(one.learner.short) for one in rows]
-    left = 16 + 7.4 * max(map(len, names))
-    figure, axes = svg.new_figure(height=62 + 24 * len(rows), left=left)
+    figure, axes = svg.named_rows(names, 440, 16 + 7.4 * max(map(len, names)), 24, 62)
     most = max(costs[one.learner.short] for one in rows)
     least = min(1.0, *(costs[one.learner.short] for one in rows))
     for y, one in enumerate(rows):
@@ -293,13 +293,8 @@ def ledger_panel(
         text.set(fontsize=svg.FONT_SIZE, color=svg.color("ink"), va="center")
     axes.set(xscale="log", xlim=(least, most * (most / least) ** 0.28 * 1.2))
     svg.log_axis(axes.xaxis, quantity, 8)
-    axes.set_yticks(range(len(rows)), names)
-    for tick in axes.get_yticklabels():
-        tick.set_parse_math(False)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.grid(False, axis="y")
     svg.label(axes, PAYS[currency], "")
-    return svg.to_svg(figure, name, f"Mean {PAYS[currency]} per attempt")
+    return svg.to_svg(figure, name, f"Mean {PAYS[currency]} per attempt", grid="x")
 
 
 def _clip(text: str, most: int = 25) -> str:

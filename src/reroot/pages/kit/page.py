@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,33 +18,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _PACKAGE = Path(__file__).parents[2]
-_FILTERS: tuple[Callable[..., Any], ...] = (
-    *(
-        formatting.from_log,
-        formatting.quantity,
-        formatting.rounded,
-        formatting.share,
-        formatting.shares,
-    ),
-    *(
-        formatting.points,
-        formatting.percent,
-        formatting.signed,
-        formatting.plural,
-        formatting.at_horizon,
-    ),
-    *(
-        formatting.listing,
-        formatting.short_id,
-        cells.mark,
-        cells.named,
-        cells.dot,
-        cells.configuration,
-        contracts.may,
-    ),
-    *(plots.figure, plots.grid, plots.legend),
-)
-"""Functions that templates may call, by their names, and use as filters."""
+_MODULES = (formatting, cells, contracts, plots)
+"""Templates may call every public function of these by its name, and use it as a filter."""
 
 
 @functools.cache
@@ -62,7 +37,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
     )
-    named = {function.__name__: function for function in _FILTERS}
+    known = (item for module in _MODULES for item in vars(module).items())
+    named = {n: f for n, f in known if inspect.isfunction(f) and not n.startswith("_")}
     made.filters.update(named)  # pyright: ignore[reportUnknownMemberType]
     made.globals.update(named)  # pyright: ignore[reportUnknownMemberType]
     return made

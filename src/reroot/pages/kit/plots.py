@@ -10,7 +10,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...contract import Control
@@ -20,6 +20,7 @@ from .table import markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLORS = {
@@ -43,6 +44,8 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1, 2)), (
 FONT_SIZE = 12.0
 """Points per pixel are 1: figures are drawn at 72 dots per inch and shown at their pixel size."""
 
+_TEXT: dict[str, Any] = {"size": FONT_SIZE, "color": COLORS["ink"][0], "parse_math": False}
+
 
 def color(name: str | Control) -> str:
     """The drawing colour of a control level or of ``ink``, ``muted``, ``line``, ``paper``."""
@@ -56,13 +59,20 @@ def marks(tone: str, style: int, dash: int, width: float, hollow: bool = False) 
     return look | {"color": color(tone), "markerfacecolor": color("paper" if hollow else tone)}
 
 
-def log_axis(axis: Any, show: Callable[[float], str], most: int) -> None:
+def log_axis(axis: Axis, show: Callable[[float], str], most: int) -> None:
     """Label a log axis at ``most`` powers of ten or fewer."""
     from matplotlib.ticker import LogLocator
 
     axis.set_major_locator(LogLocator(10, numticks=most))
     axis.set_major_formatter(lambda value, _: show(value))
-    axis.set_ticks([], minor=True)
+
+
+def named_axis(axis: Axis, at: Sequence[float], names: Iterable[object]) -> None:
+    """Label an axis at these places alone."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator
+
+    axis.set_major_locator(FixedLocator(at))
+    axis.set_major_formatter(FixedFormatter([str(name) for name in names]))
 
 
 def new_figure(
@@ -88,27 +98,73 @@ def new_figure(
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(color("muted"))
-    axes.tick_params(colors=color("muted"), labelcolor=color("ink"), labelsize=FONT_SIZE)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(True, color=color("line"), linewidth=0.7)
-    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def named_rows(
+    names: Sequence[str], width: float, left: float, row: float, more: float
+) -> tuple[Figure, Axes]:
+    """A figure with a named row each, from the top down, ``row`` pixels high; ``more``: what is left for the rest."""
+    figure, axes = new_figure(width, more + row * len(names), left)
+    named_axis(axes.yaxis, range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     return figure, axes
 
 
 def label(axes: Axes, x: str, y: str) -> None:
-    """Axis labels, taken literally (no TeX)."""
-    for text in (axes.set_xlabel(x, fontsize=FONT_SIZE), axes.set_ylabel(y, fontsize=FONT_SIZE)):
-        text.set_parse_math(False)
-        text.set_color(color("ink"))
+    """Axis labels at the edges of the figure, taken literally (no TeX)."""
+    box, figure = axes.get_position(), axes.get_figure(root=True)
+    assert figure is not None
+    width, height = figure.get_size_inches() * 72
+    middle = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    look: dict[str, Any] = {"ha": "center", "va": "center", **_TEXT}
+    figure.text(middle[0], 12 / height, x, **look)
+    figure.text(9 / width, middle[1], y, rotation=90, **look)
 
 
-def to_svg(figure: Figure, name: str, description: str) -> Html:
+def _rule(axes: Axes, which: str, grid: bool) -> None:
+    """Lines and labels where the locator of an axis says. Matplotlib's own ticks are five artists each: with them
+    a page takes half as long again."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.ticker import LogLocator
+
+    flat = which == "x"
+    axis, view = (axes.xaxis, axes.get_xlim()) if flat else (axes.yaxis, axes.get_ylim())
+    low, high = sorted(view)
+    slack, show = 1e-10 * (high - low), axis.get_major_formatter()
+
+    def labelled() -> list[tuple[float, str]]:
+        places = [float(x) for x in axis.get_majorticklocs()]
+        names = zip(places, show.format_ticks(places), strict=True)
+        return [(x, text) for x, text in names if low - slack <= x <= high + slack]
+
+    shown = labelled()
+    if len(shown) < 2 and isinstance(axis.get_major_locator(), LogLocator):
+        axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        shown = labelled()
+    if grid:
+        across = axes.get_xaxis_transform() if flat else axes.get_yaxis_transform()
+        ends = [[(x, 0), (x, 1)] if flat else [(0, x), (1, x)] for x, _ in shown]
+        lines = LineCollection(ends, colors=color("line"), linewidths=0.7, transform=across)
+        lines.set(gid=f"grid-{which}", zorder=0.5)
+        axes.add_collection(lines, autolim=False)
+    find = axes.get_xaxis_text1_transform if flat else axes.get_yaxis_text1_transform
+    transform, va, ha = find(5)
+    for i, (x, text) in enumerate(shown):
+        more = show.get_offset() if i == len(shown) - 1 else ""  # a power of ten that all share
+        at = (x, 0) if flat else (0, x)
+        axes.text(*at, f"{text} {more}".strip(), transform=transform, va=va, ha=ha, **_TEXT)
+    axis.set_visible(False)
+
+
+def to_svg(figure: Figure, name: str, description: str, grid: str = "xy") -> Html:
     """A figure as an ``<svg>`` element with text as text, ids unique by ``name``, no date.
 
     Args:
         figure: the drawing.
         name: letters, digits and hyphens; different for every figure of a page.
         description: read by screen readers.
+        grid: axes with grid lines.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -116,6 +172,9 @@ def to_svg(figure: Figure, name: str, description: str) -> Html:
     out = io.BytesIO()
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
     settings["axes.formatter.use_mathtext"] = False
+    for axes in figure.axes:
+        for which in "xy":
+            _rule(axes, which, which in grid)
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         canvas = FigureCanvasSVG(figure)

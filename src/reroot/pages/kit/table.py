@@ -125,17 +125,10 @@ class Table:
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown, its caption before it."""
-        head, *body = self._texts()
+        head, *body = ([re.sub(r"([|\\`*_<])", r"\\\1", x) for x in line] for line in self._texts())
         lines = [head, [":--" if c.text else "--:" for c in self.columns], *body]
-        shown = ["| " + " | ".join(re.sub(r"([|\\`*_<])", r"\\\1", x) for x in head) + " |"]
-        shown += ["| " + " | ".join(lines[1]) + " |"]
-        shown += [
-            "| " + " | ".join(re.sub(r"([|\\`*_<])", r"\\\1", x) for x in line) + " |"
-            for line in body
-        ]
-        return "\n".join(
-            [*([f"**{visible(plain(self.caption))}**", ""] if self.caption else []), *shown, ""]
-        )
+        said = [f"**{visible(plain(self.caption))}**", ""] if self.caption else []
+        return "\n".join([*said, *(f"| {' | '.join(line)} |" for line in lines), ""])
 
     def latex(self) -> str:
         """A ``tabular`` with the rules of booktabs, its caption in a comment."""

@@ -272,8 +272,7 @@ def _pass_panel(found: Sequence[Rates], name: str, caption: str, x: str, top: fl
     at = sorted({k for *_, rates in found for k in rates})
     if x != "horizon":
         axes.set_xscale("log", base=2)
-    axes.set_xticks(at, [str(k) for k in at])
-    axes.minorticks_off()
+    svg.named_axis(axes.xaxis, at, at)
     axes.set_ylim(-0.03 * top, top)
     axes.yaxis.set_major_formatter(_percent)
     svg.label(axes, x, "problems passed")

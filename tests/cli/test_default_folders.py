@@ -1,0 +1,36 @@
+"""Where runs go that name no folder: never where another run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reroot.cli.app import in_free_folder
+from reroot.errors import OtherRun
+from reroot.runs.folder import JournalFolder
+
+
+def opened(folder: Path, config: dict[str, object]) -> Path:
+    with JournalFolder(folder, config, lambda line: line["name"]):
+        return folder
+
+
+def test_other_runs_get_a_number_and_the_same_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [
+        in_free_folder(None, "x", lambda folder, k=k: opened(folder, {"seed": k})).name
+        for k in (1, 2, 1, 3, 2)
+    ]
+    assert found == ["x", "x-2", "x", "x-3", "x-2"]
+    told = capsys.readouterr().out
+    assert "runs/x holds a run with another configuration: seed is 1 there and 2 now" in told
+
+
+def test_a_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
+    opened(tmp_path / "mine", {"seed": 1})
+    with pytest.raises(OtherRun, match="another configuration"):
+        in_free_folder(tmp_path / "mine", "x", lambda folder: opened(folder, {"seed": 2}))
+    assert not (tmp_path / "mine-2").exists()
