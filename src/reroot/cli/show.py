@@ -199,7 +199,7 @@ def view(
     from ..pages.attempts.server import serving
 
     pages = Pages(runs)
-    for note in pages.notes:
+    for note in pages.notes():
         console.say(note)
     with serving(pages, port) as address:
         console.say(f"serving {address} (Ctrl-C ends it)")
