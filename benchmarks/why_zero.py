@@ -23,13 +23,13 @@ from reroot.training.trl.config import TrainConfig
 from reroot.training.trl.train import train_run
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "results" / "why-zero.jsonl"
-JUDGE = '''"""What a first version of a reward looks like: the number behind the last ####."""
-
-
-def behind_marks(answer, output):
-    """Whether the text behind the last #### is the answer."""
-    return output.text.rpartition("####")[2].strip() == answer
+JUDGE = '''def exactly(answer, output):
+    """What a first version of a reward looks like."""
+    return output.strip() == answer
 '''
+SHOTS = "".join(
+    f"Q: {a} + {b}\nA: \\boxed{{{a + b}}}\n" for a, b in ((2, 2), (5, 6), (3, 1), (9, 3))
+)
 
 
 class Setting(NamedTuple):
@@ -43,14 +43,14 @@ class Setting(NamedTuple):
 
 _SUMS = "sums.jsonl:answer=number,max_tokens="
 SETTINGS = {
+    "missed": Setting("sums.jsonl:answer=judge.py:exactly,max_tokens=10"),
+    "truncated": Setting(f"{_SUMS}3"),
+    "sums": Setting(f"{_SUMS}10"),
     "words": Setting("words.jsonl:max_tokens=40", True),
     "words-r3": Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
-    "marks": Setting("sums.jsonl:answer=judge.py:behind_marks,max_tokens=24", True),
-    "truncated": Setting(f"{_SUMS}3", True),
-    "sums": Setting(f"{_SUMS}24", True),
     "copy": Setting("copy", horizon=16),
 }
-"""Cases, and what their remedies made of them: ``words`` with demonstrations; ``marks`` with another judge
+"""Cases, and what their remedies made of them: ``words`` with demonstrations; ``missed`` with another judge
 and ``truncated`` with more room are both ``sums``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
 
 
@@ -88,16 +88,13 @@ def words(count: int, seed: int) -> Iterator[dict[str, str]]:
         yield {"question": question, "answer": f"{steps}\n#### {answer}"}
 
 
-def sums(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Sums of two small numbers."""
+def sums(count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Sums of two digits, asked so that answers come in boxes; the data have none."""
     rng = random.Random(seed)
     for _ in range(count):
         a, b = rng.randint(2, 9), rng.randint(2, 9)
-        yield {
-            "question": f"What is {a} + {b}? Put the answer in \\boxed{{}}.",
-            "answer": str(a + b),
-            "solution": f"\\boxed{{{a + b}}}",
-        }
+        shown = {"prompt": f"{SHOTS}Q: {a} + {b}\nA:", "answer": str(a + b), "stop": ["\n"]}
+        yield shown | {"solution": f" {a + b}"}
 
 
 def files(folder: Path) -> None:
@@ -166,7 +163,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SETTINGS)
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--budget-tokens", type=int, default=16_000)
+    parser.add_argument("--budget-tokens", type=int, default=8_000)
     parser.add_argument("--out", type=Path, default=Path("runs/why-zero"))
     chosen = parser.parse_args()
     files(chosen.out)

@@ -14,7 +14,6 @@ from reroot.families import Dyck, HiddenPath
 from reroot.generators.base import Generator
 from reroot.learners.measuring import (
     demonstration_law,
-    from_demonstration,
     guarded_rollout,
     reach_clouds,
     rollout,
