@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunFolderError
-from .folder import JOURNAL, read_config
+from ..errors import InvalidInput, RunFolderError
+from .folder import CONFIG, JOURNAL, read_config
 from .growing import is_running, lines_since, new_attempts, new_lines
 from .making_records import AttemptMaker, attempts_of_table, completions_of, whole_step
-from .records import COMPLETIONS, KINDS, Record
+from .records import COMPLETIONS, KINDS, OUTCOMES, Filter, Record
 from .results import reading_config
 from .tables import PROBLEMS, planned_attempts, problem_schema, read_table
 from .texts import TEXTS, Texts, text_line
@@ -46,6 +46,49 @@ def read_records(folder: str | Path) -> Records:
     return Records(
         found.folder, found.config, tuple(found.records), found.texts, tuple(found.notes())
     )
+
+
+def attempts(
+    folder: str | Path,
+    *,
+    task: str = "",
+    learner: str = "",
+    contract: str = "",
+    outcome: str = "",
+    search: str = "",
+) -> list[Record]:
+    """What the model wrote: the attempts of a run folder, or the completions that training kept.
+
+    Args:
+        folder: of a comparison, suite, run, diagnosis or training, finished or not.
+        task, learner, contract: of these alone; as in ``best_of_n``, whatever its parameters.
+        outcome: ``passed``, ``failed``, ``error`` or ``abstained``.
+        search: text that prompt, output, answer, error or id holds, whatever its case.
+
+    Returns:
+        A record of each: ``prompt``, ``output``, ``tokens``, ``pieces``, ``reward``, ``passed``, ``answer``,
+        ``cost``, ``error``, ``mark`` (where it goes wrong) and more; ``to_json`` gives what ``reroot show
+        --json`` prints.
+
+    Raises:
+        InvalidInput: no attempt has that task, learner or contract, or there is no such outcome.
+        RunFolderError: it is no folder that holds any, or it is damaged.
+    """
+    if outcome and outcome not in OUTCOMES:
+        raise InvalidInput(f"an outcome is one of {', '.join(OUTCOMES)}, got {outcome!r}")
+    found = [r for part in with_parts(folder) for r in read_records(part).records]
+    return Filter(task, learner, contract, outcome, search).select(found)
+
+
+def with_parts(folder: str | Path) -> list[Path]:
+    """The folder itself, or of a suite those of its parts that have begun."""
+    path = Path(folder)
+    if not (path / CONFIG).exists() or read_config(path).get("kind") != "suite":
+        return [path]
+    parts = sorted(part.parent for part in path.glob(f"*/{CONFIG}"))
+    if not parts:
+        raise RunFolderError(f"{path} is a suite of which no part has begun")
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +242,7 @@ class Follower:
     def _total(self) -> int | None:
         """How many attempts there will be, where that is known (a diagnosis decides as it goes on)."""
         with reading_config(self.folder, self._kind):
-            if self._kind == "run":
+            if self._kind == "run" and "problems" in self.config:
                 return len(self.config["problems"])
             table = self.folder / PROBLEMS
             if self._planned is None and "granted" in self.config and table.exists():

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import visible
-from ...runs.records import Record
+from ...runs.records import OUTCOMES, Record
 
-_OUTCOMES = ("passed", "failed", "error", "abstained")
 _LONG = 20_000
 """Characters of a prompt or an output that the page holds, its last."""
 
@@ -47,7 +46,7 @@ class Columns:
             "learner": [self._learners(r.learner) for r in records],
             "contract": [self._contracts(r.contract) for r in records],
             "grants": [[self._contracts(c) for c in r.grants] for r in records],
-            "outcome": [_OUTCOMES.index(r.outcome) for r in records],
+            "outcome": [OUTCOMES.index(r.outcome) for r in records],
             "reward": [r.reward for r in records],
             "cost": [r.cost and {k: v for k, v in r.cost.items() if v} for r in records],
             "pieces": [list(_pieces(r)) for r in records],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import RunFolderError, visible
-from ...runs.record_folders import Follower, Progress
+from ...runs.record_folders import Follower, Progress, with_parts
 from ...runs.records import Record
 from ..kit.markup import Html
 from ..kit.page import fragment, write_page
@@ -37,7 +37,7 @@ class Pages:
     """Attempts of run folders, as they come, and the page of them. Threads may share it.
 
     Args:
-        folders: run folders of comparisons, runs, diagnoses or training, finished or not.
+        folders: run folders of comparisons, suites, runs, diagnoses or training, finished or not.
 
     Attributes:
         records: every attempt that is known: those that were there first, in order, then as they came.
@@ -49,6 +49,7 @@ class Pages:
     def __init__(self, folders: Sequence[Path]) -> None:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise RunFolderError(f"a folder is named twice: {', '.join(map(str, folders))}")
+        folders = [part for folder in folders for part in with_parts(folder)]
         self._lock = threading.RLock()
         self._runs = [Follower(folder) for folder in folders]
         self._generation = 0
