@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import reroot
+from commands import call
 from html_checks import Reader
 from reroot import Contract, RunFolderError
 from reroot.cli import main
@@ -318,7 +319,7 @@ def test_tables_and_attempts_of_suites(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(family.folder, other)
-    assert main(["report", str(family.folder), "--csv", str(tmp_path / "one")]) == 0
+    assert call("report", str(family.folder), "--csv", str(tmp_path / "one")) == 0
     methods = pl.read_csv(tmp_path / "one" / "methods.csv")
     told = {
         (row["short"], budget): row[budget]
@@ -332,15 +333,15 @@ def test_tables_and_attempts_of_suites(
         assert (row["rank"], row["pass rate"]) == (numbers["rank"], numbers["pass_rate"])
         assert row["tokens per attempt"] == numbers["cost"]["tokens"]
     both = [str(family.folder), str(other)]
-    assert main(["report", *both, "--csv", str(tmp_path / "c"), "--out", str(tmp_path / "p")]) == 0
+    assert call("report", *both, "--csv", str(tmp_path / "c"), "--out", str(tmp_path / "p")) == 0
     assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["calls.html", "tokens.html"]
     for budget in ("tokens", "calls"):
         gaps = pl.read_csv(tmp_path / "c" / f"{budget}_differences.csv")
         assert set(gaps["difference"]) == {0.0}  # the same attempts
         assert set(gaps["pairs"]) == {4}
     capsys.readouterr()
-    assert main(["report", *both, str(tmp_path), "--json"]) == 2  # no run folder
-    assert main(["show", str(family.folder), "--json"]) == 0
+    assert call("report", *both, str(tmp_path), "--json") == 2  # no run folder
+    assert call("show", str(family.folder), "--json") == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {Path(line["run"]).name for line in shown} == set(PARTS)
     assert shown == [record.to_json() for record in reroot.attempts(family.folder)]

@@ -79,12 +79,12 @@ def show(
 
 
 def _count(shown: int, wanted: int, there: int) -> str:
-    """``2 of 8 attempts``, or how many of those that were found."""
+    """``2 of 8 attempts``, or ``1 of 2 found among 8 attempts``."""
     if not wanted:
         return f"nothing found among {there:,} attempts"
-    if shown < wanted:
-        return f"{shown:,} of {wanted:,} found among {there:,} attempts (--limit shows more)"
-    return f"{shown:,} of {there:,} attempts"
+    found = f"{wanted:,} found among " if shown < wanted < there else ""
+    more = " (--limit shows more)" if shown < wanted else ""
+    return f"{shown:,} of {found}{there:,} attempts{more}"
 
 
 def _told(record: Record) -> Text:
