@@ -1,6 +1,6 @@
 """The four cases of docs/why_zero.md on SmolLM2: diagnosed, trained a few steps, mended, diagnosed and trained again.
 
-    python benchmarks/why_zero.py [--only sums] [--out runs/why-zero]
+    python benchmarks/why_zero.py [--only numbers] [--out runs/why-zero]
 
 A line is added to docs/results/why-zero.jsonl for each as soon as it has been diagnosed and trained; lines that are
 there are not made again.
@@ -27,9 +27,7 @@ JUDGE = '''def exactly(answer, output):
     """What a first version of a reward looks like."""
     return output.strip() == answer
 '''
-SHOTS = "".join(
-    f"Q: {a} + {b}\nA: \\boxed{{{a + b}}}\n" for a, b in ((2, 2), (5, 6), (3, 1), (9, 3))
-)
+SHOTS = "".join(f"Q: the number {n}\nA: \\boxed{{{n}}}\n" for n in (42, 7, 96))
 
 
 class Setting(NamedTuple):
@@ -41,17 +39,17 @@ class Setting(NamedTuple):
     strategy: str = "root"
 
 
-_SUMS = "sums.jsonl:answer=number,max_tokens="
+_NUMBERS = "numbers.jsonl:answer=number,max_tokens="
 SETTINGS = {
-    "missed": Setting("sums.jsonl:answer=judge.py:exactly,max_tokens=10"),
-    "truncated": Setting(f"{_SUMS}3"),
-    "sums": Setting(f"{_SUMS}10"),
+    "missed": Setting("numbers.jsonl:answer=judge.py:exactly,max_tokens=10"),
+    "truncated": Setting(f"{_NUMBERS}3"),
+    "numbers": Setting(f"{_NUMBERS}10"),
     "words": Setting("words.jsonl:max_tokens=40", True),
     "words-r3": Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
     "copy": Setting("copy", horizon=16),
 }
 """Cases, and what their remedies made of them: ``words`` with demonstrations; ``missed`` with another judge
-and ``truncated`` with more room are both ``sums``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
+and ``truncated`` with more room are both ``numbers``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
 
 
 def words(count: int, seed: int) -> Iterator[dict[str, str]]:
@@ -88,19 +86,18 @@ def words(count: int, seed: int) -> Iterator[dict[str, str]]:
         yield {"question": question, "answer": f"{steps}\n#### {answer}"}
 
 
-def sums(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Sums of two digits, asked so that answers come in boxes; the data have none."""
+def numbers(count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Numbers to repeat, asked so that answers come in boxes; the data have none."""
     rng = random.Random(seed)
-    for _ in range(count):
-        a, b = rng.randint(2, 9), rng.randint(2, 9)
-        shown = {"prompt": f"{SHOTS}Q: {a} + {b}\nA:", "answer": str(a + b), "stop": ["\n"]}
-        yield shown | {"solution": f" {a + b}"}
+    for n in rng.sample(range(10, 100), count):
+        shown = {"prompt": f"{SHOTS}Q: the number {n}\nA:", "answer": str(n), "stop": ["\n"]}
+        yield shown | {"solution": f" {n}"}
 
 
 def files(folder: Path) -> None:
     """The data of the cases and a naive judge, as a user would have them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("words", words(64, 0)), ("sums", sums(64, 0))):
+    for name, rows in (("words", words(64, 0)), ("numbers", numbers(64, 0))):
         lines = (json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "judge.py").write_text(JUDGE, encoding="utf-8")
