@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .pages import report
     from .runs.compare import Comparison, compare
     from .runs.diagnosing import Diagnosis, diagnose
+    from .runs.record_folders import attempts
     from .runs.run import RunResult, run
     from .runs.task_check import check
     from .runs.values import with_value
@@ -64,6 +65,7 @@ _LAZY = {
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
     "Attempt": ".access.runner",
     "Session": ".access.session",
+    "attempts": ".runs.record_folders",
     "audit": ".access.audit",
     "check": ".runs.task_check",
     "describe": ".cli.describe",
@@ -113,6 +115,7 @@ __all__ = [
     "Session",
     "Task",
     "__version__",
+    "attempts",
     "audit",
     "certify",
     "check",

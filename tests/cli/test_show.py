@@ -100,6 +100,18 @@ def test_filters(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys, str(compared), "--limit", "2") == every[:2]
 
 
+def test_in_python_the_same_attempts(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = reroot.attempts(compared, learner="best_of_n", outcome="failed")
+    assert [r.to_json() for r in found] == lines(
+        capsys, str(compared), "--learner", "best_of_n", "--failed"
+    )
+    assert reroot.attempts(compared, search=".*(") == []  # a text, no pattern
+    with pytest.raises(InvalidInput, match="one of passed, failed, error, abstained, got 'wrong'"):
+        reroot.attempts(compared, outcome="wrong")
+    with pytest.raises(RunFolderError, match="not a folder"):
+        reroot.attempts(compared / "none")
+
+
 def test_unknown_names_are_told_with_those_that_are_known(
     compared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,13 @@ import pytest
 import reroot
 from reroot import InvalidInput
 from reroot.diagnosis.clusters import difference_of_independent, pass_interval
-from reroot.runs.across import across_of, load_across, names_of, settings_that_differ
+from reroot.runs.across import (
+    across_of,
+    load_across,
+    names_of,
+    parts_that_differ,
+    settings_that_differ,
+)
 from reroot.runs.numbers import paired
 from reroot.runs.results import UNIT
 
@@ -152,3 +158,13 @@ def test_independent_differences_in_closed_form() -> None:
     assert gap == pytest.approx(0.2)
     assert low == pytest.approx(0.2 - np.hypot(0.1, 0.1))
     assert high == pytest.approx(0.2 + np.hypot(0.1, 0.2))
+
+
+def test_of_a_setting_with_parts_those_that_differ_are_named() -> None:
+    one, two = {"first": {"p": 0.6, "K": 4}, "of": 8}, {"first": {"p": 0.5, "K": 4}, "of": 8}
+    assert parts_that_differ("g", [one, two]) == {"g.first.p": [0.6, 0.5]}
+    assert parts_that_differ("g", [one, {"of": 9}]) == {
+        "g.first": [one["first"], None],
+        "g.of": [8, 9],
+    }
+    assert parts_that_differ("g", [one, None]) == {"g": [one, None]}

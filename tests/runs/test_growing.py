@@ -48,6 +48,8 @@ def test_no_journal_yet_a_shorter_one_and_a_damaged_one(folder: Path, tmp_path: 
     good = journal.stat().st_size
     with journal.open("ab") as file:
         file.write(sealed({"key": "no attempt"}) + b'{"half')
-    with pytest.raises(RunFolderError, match=f"at byte {good}: not a journal line"):
+    with pytest.raises(RunFolderError, match="line 13: not a journal line"):
         new_attempts(folder)
+    with pytest.raises(RunFolderError, match=f"at byte {good}: not a journal line"):
+        new_attempts(folder, good)
     assert new_lines(folder, good).lines == [{"key": "no attempt"}]

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+import reroot
+from commands import call
 from html_checks import Reader
 from reroot import Contract, RunFolderError
 from reroot.cli import main
@@ -310,3 +312,36 @@ def test_a_part_that_is_not_there_is_named(family: SuiteRun, tmp_path: Path) -> 
         load_suite(tmp_path / "run")
     with pytest.raises(RunFolderError, match="holds no suite"):
         load_suite(family.folder / "tokens")
+
+
+def test_tables_and_attempts_of_suites(
+    family: SuiteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(family.folder, other)
+    assert call("report", str(family.folder), "--csv", str(tmp_path / "one")) == 0
+    methods = pl.read_csv(tmp_path / "one" / "methods.csv")
+    told = {
+        (row["short"], budget): row[budget]
+        for group in family.summary["groups"]
+        for row in group["rows"]
+        for budget in ("tokens", "calls")
+    }
+    assert len(methods) == len(told)
+    for row in methods.iter_rows(named=True):
+        numbers = told[row["method"], row["equal"]]
+        assert (row["rank"], row["pass rate"]) == (numbers["rank"], numbers["pass_rate"])
+        assert row["tokens per attempt"] == numbers["cost"]["tokens"]
+    both = [str(family.folder), str(other)]
+    assert call("report", *both, "--csv", str(tmp_path / "c"), "--out", str(tmp_path / "p")) == 0
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["calls.html", "tokens.html"]
+    for budget in ("tokens", "calls"):
+        gaps = pl.read_csv(tmp_path / "c" / f"{budget}_differences.csv")
+        assert set(gaps["difference"]) == {0.0}  # the same attempts
+        assert set(gaps["pairs"]) == {4}
+    capsys.readouterr()
+    assert call("report", *both, str(tmp_path), "--json") == 2  # no run folder
+    assert call("show", str(family.folder), "--json") == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {Path(line["run"]).name for line in shown} == set(PARTS)
+    assert shown == [record.to_json() for record in reroot.attempts(family.folder)]

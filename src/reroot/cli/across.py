@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, RunFolderError
 from .app import console, say_page
 from .console import print_json
 
@@ -64,6 +64,41 @@ def tell_across(
         console.print(across_screen(found, console.width))
     files.write(across_tables(found))
     say_page(folders[0], lambda: write_across(across, out))
+
+
+def tell_suites(
+    folders: Sequence[Path], out: Path | None, files: Files, *, json: bool = False
+) -> None:
+    """Several suites, as comparisons of their parts: at equal tokens, and at equal calls."""
+    from ..pages.across.page import PAGE, across_screen, write_across
+    from ..pages.across.tables import across_tables
+    from ..runs.across import across_of, load_across
+    from ..runs.suite_summary import BUDGETS
+
+    if json and files.markdown:
+        raise InvalidInput("--json and --markdown both print to stdout; choose one")
+    parts = {b: load_across([folder / b for folder in folders]) for b in BUDGETS}
+    found = {budget: across_of(across) for budget, across in parts.items()}
+    if json:
+        print_json(found)
+    tables: dict[str, Table] = {}
+    for budget, told in found.items():
+        if not json and not files.markdown:
+            console.say(f"At equal {budget}:", "bold")
+            console.print(across_screen(told, console.width))
+        for name, table in across_tables(told).items():
+            tables[f"{budget} {name}"] = table.titled(f"At equal {budget}: {table.caption}")
+    files.write(tables)
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"can't write pages into {out}: {error.strerror or error}"
+            ) from None
+    for budget, across in parts.items():
+        place = folders[0] / budget / PAGE if out is None else out / f"{budget}.html"
+        say_page(folders[0], lambda across=across, place=place: write_across(across, place))
 
 
 def log_to(folders: Sequence[Path], targets: Sequence[str]) -> None:

@@ -36,8 +36,8 @@ def show(
 ) -> None:
     """Print what the model wrote: each attempt with its prompt, output, where it went wrong, and cost.
 
-    Of folders of comparisons, runs and diagnoses the attempts; of training the completions that were
-    kept. Where an output goes wrong is marked if a verifier or a demonstration tells it.
+    Of folders of comparisons, suites, runs and diagnoses the attempts, finished or not; of training the
+    completions that were kept. Where an output goes wrong is marked if a verifier or a demonstration tells it.
 
     Example:
 
@@ -56,7 +56,7 @@ def show(
         limit: At most so many (default: 20; with --json all).
         json: One JSON object per line, and nothing else to stdout.
     """
-    from ..runs.record_folders import read_records
+    from ..runs.record_folders import read_records, with_parts
     from ..runs.records import Filter
 
     chosen = [n for n, on in (("failed", failed), ("passed", passed), ("error", error)) if on]
@@ -64,24 +64,27 @@ def show(
         raise InvalidInput(f"--{chosen[0]} and --{chosen[1]} do not go together")
     if limit is not None and limit < 1:
         raise InvalidInput(f"--limit must be at least 1, got {limit}")
-    found = read_records(run)
-    for note in found.notes:
+    found = [read_records(part) for part in with_parts(run)]
+    for note in (note for part in found for note in part.notes):
         console.say(note)
-    wanted = Filter(task, learner, contract, "".join(chosen), search).select(found.records)
+    records = [record for part in found for record in part.records]
+    wanted = Filter(task, learner, contract, "".join(chosen), search).select(records)
     shown = wanted[: (None if json else 20) if limit is None else limit]
     if json:
         for record in shown:
             sys.stdout.write(json_module.dumps(record.to_json()) + "\n")
     for record in () if json else shown:
         console.print(_told(record), "", soft_wrap=True)
-    console.say(_count(len(shown), len(wanted), len(found.records)))
+    console.say(_count(len(shown), len(wanted), len(records)))
 
 
 def _count(shown: int, wanted: int, there: int) -> str:
+    """``2 of 8 attempts``, or ``1 of 2 found among 8 attempts``."""
     if not wanted:
-        return f"nothing found: none of {there:,} attempts is wanted"
-    of = f" of {wanted:,} found" if shown < wanted else ""
-    return f"{shown:,}{of}; there are {there:,}" + (" (--limit shows more)" if of else "")
+        return f"nothing found among {there:,} attempts"
+    found = f"{wanted:,} found among " if shown < wanted < there else ""
+    more = " (--limit shows more)" if shown < wanted else ""
+    return f"{shown:,} of {found}{there:,} attempts{more}"
 
 
 def _told(record: Record) -> Text:
@@ -170,6 +173,7 @@ def view(
     """Look at attempts in the browser: search, filter and sort, read, walk the tree of prefixes.
 
     Serves a page on this machine alone (127.0.0.1) until Ctrl-C, or writes one self-contained file.
+    What a run that still goes on adds comes to the served page by itself.
     Trees are there where transcripts were kept (reroot compare --transcripts). Two attempts on one
     problem stand side by side.
 
@@ -179,7 +183,7 @@ def view(
         reroot view runs/x runs/y --static attempts.html
 
     Args:
-        runs: Run folders: of comparisons, runs, diagnoses and training.
+        runs: Run folders: of comparisons, suites, runs, diagnoses and training.
         port: Port of the page (default: a free one).
         static: Write one file instead of serving.
         no_open: Do not open a browser.
@@ -199,7 +203,7 @@ def view(
     from ..pages.attempts.server import serving
 
     pages = Pages(runs)
-    for note in pages.notes:
+    for note in pages.notes():
         console.say(note)
     with serving(pages, port) as address:
         console.say(f"serving {address} (Ctrl-C ends it)")

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from ..errors import InvalidInput, RunFolderError
-from .across import Files, log_to, tell_across
+from .across import Files, log_to, tell_across, tell_suites
 from .app import command, console, table_of
 
 
@@ -28,11 +28,11 @@ def report(
     markdown: bool = False,
     to: list[str] | None = None,
 ) -> None:
-    """Make the table and report.html of a run folder again; put several comparisons, or several training
+    """Make the table and report.html of a run folder again; put several comparisons, suites, or training
     runs, on one page.
 
     Comparisons are compared with the first that is named: paired wherever they ran the same problems under the
-    same seeds.
+    same seeds. Suites likewise, part by part: at equal tokens, and at equal calls.
 
     Example:
 
@@ -45,10 +45,10 @@ def report(
 
     Args:
         folders: Folder of a comparison, suite, reproduction or certificates, or one or more of
-            training runs, or a record of some (.parquet), or several comparisons. Of a comparison
-            that was interrupted: what there is.
+            training runs, or a record of some (.parquet), or several comparisons or suites. Of a
+            comparison that was interrupted: what there is.
         out: File for the page of training runs (default: report.html in the first folder) or of several
-            comparisons (default: across.html there).
+            comparisons (default: across.html there); of several suites a folder for the page of each part.
         record: Keep the curves of training runs in this file too: a .parquet without models. Of a
             reproduction, finished or not: the rows measured so far, and their page beside the file.
         json: Print summary.json of a comparison or suite, or every number of several comparisons, and nothing
@@ -57,16 +57,17 @@ def report(
             mean over data sets, each of which counts the same.
         lm_eval: Also write the cells of a comparison to this .json file, in the shape of results of the
             lm-evaluation-harness.
-        csv: Write every table of comparisons into this folder, as .csv files.
+        csv: Write every table of comparisons or suites into this folder, as .csv files.
         latex: Likewise, as .tex files (booktabs).
-        markdown: Print every table of comparisons as Markdown, and nothing else to stdout.
+        markdown: Print every table of comparisons or suites as Markdown, and nothing else to stdout.
         to: Log scalars and tables of comparisons, or scalars of training runs, for another program:
             tensorboard:DIR, wandb:PROJECT or trackio:PROJECT; repeat for more.
     """
     kinds = {folder: _kind(folder) for folder in folders}
     files = Files(csv, latex, markdown)
     _for(kinds, {"--json": json}, {"compare", "suite"})
-    _for(kinds, {"--macro": macro, "--lm-eval": lm_eval, **files.options()}, {"compare"})
+    _for(kinds, {"--macro": macro, "--lm-eval": lm_eval}, {"compare"})
+    _for(kinds, files.options(), {"compare", "suite"})
     _for(kinds, {"--to": to}, {"compare", "train"})
     if to:
         log_to(folders, to)
@@ -78,11 +79,16 @@ def report(
     if "train" in kinds.values():
         _training(folders, out, record)
         return
+    if len(folders) > 1 and set(kinds.values()) == {"suite"}:
+        if record:
+            raise InvalidInput("--record is for training runs and reproductions")
+        tell_suites(folders, out, files, json=json)
+        return
     if len(folders) > 1:
-        folder, kind = next(iter(kinds.items()))
+        listed = ", ".join(f"{folder} is of kind {kind!r}" for folder, kind in kinds.items())
         raise RunFolderError(
-            f"only comparisons or training runs are reported together, and {folder} is of kind {kind!r}; "
-            "name one folder at a time"
+            "only comparisons, only suites, or only training runs are reported together; "
+            f"{listed}; name one folder at a time"
         )
     folder = folders[0]
     if record is not None and out is None and kinds[folder] == "reproduce":
@@ -100,10 +106,14 @@ def report(
         tell((load_rows if kinds[folder] == "rows" else load_reproduction)(folder))
         return
     if kinds[folder] == "suite":
+        from ..pages.suite.page import suite_tables
         from ..runs.suite import load_suite
         from .suite import tell_suite
 
-        tell_suite(load_suite(folder), json=json)
+        run = load_suite(folder)
+        if not files.markdown:
+            tell_suite(run, json=json)
+        files.write(suite_tables(run.summary))
         return
     if kinds[folder] == "certificates":
         from .certify import tell_certificates

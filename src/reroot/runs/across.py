@@ -83,11 +83,23 @@ def settings_that_differ(across: Across) -> dict[str, list[Any]]:
         tables.append(own)
     names = dict.fromkeys([*_FIRST, *(name for table in tables for name in table)])
     found = {name: [table.get(name) for table in tables] for name in names}
-    return {
-        name: values
-        for name, values in found.items()
-        if len({json.dumps(value, sort_keys=True) for value in values}) > 1
-    }
+    return {name: values for name, values in found.items() if _differ(values)}
+
+
+def parts_that_differ(name: str, values: Sequence[Any]) -> dict[str, list[Any]]:
+    """Of a setting: itself, or its parts that differ, where every value has some (``generator.first.p``)."""
+    if not all(isinstance(value, dict) for value in values):
+        return {name: list(values)}
+    parts: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for value in values for key in value):
+        inner = [value.get(key) for value in values]
+        if _differ(inner):
+            parts |= parts_that_differ(f"{name}.{key}", inner)
+    return parts
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return len({json.dumps(value, sort_keys=True) for value in values}) > 1
 
 
 def warnings_of(across: Across) -> list[str]:
@@ -121,7 +133,11 @@ def across_of(across: Across) -> dict[str, Any]:
     return {
         "kind": "across",
         "runs": [_run(n, r) for n, r in zip(across.names, across.runs, strict=True)],
-        "settings": settings_that_differ(across),
+        "settings": {
+            part: of_each
+            for name, values in settings_that_differ(across).items()
+            for part, of_each in parts_that_differ(name, values).items()
+        },
         "warnings": warnings_of(across),
         "cells": [
             row

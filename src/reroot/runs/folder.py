@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..access.sealing import read_sealed, sealed
 from ..errors import OtherRun, RunFolderError
@@ -26,7 +26,7 @@ from ..errors import OtherRun, RunFolderError
 if TYPE_CHECKING:
     import polars as pl
 
-CONFIG, JOURNAL = "config.json", "journal.jsonl"
+CONFIG, JOURNAL, LOCK = "config.json", "journal.jsonl", ".lock"
 RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
@@ -170,15 +170,13 @@ class JournalFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for part in self._parts:
                 (self.path / part).mkdir(exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = (self.path / LOCK).open("w")
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise RunFolderError(f"can't use {self.path} as a run folder: {error}") from error
         with contextlib.ExitStack() as held:
             held.enter_context(lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunFolderError(f"{self.path} is in use by another process") from None
+            if not _locked(lock):
+                raise RunFolderError(f"{self.path} is in use by another process")
             self._match_config()
             self._load()
             held.callback(self._journal.close)
@@ -201,7 +199,7 @@ class JournalFolder:
     def _match_config(self) -> None:
         file = self.path / CONFIG
         if not file.exists():
-            own = (*self._parts, ".lock")  # and .config.json.PID, left by a kill
+            own = (*self._parts, LOCK)  # and .config.json.PID, left by a kill
             if any(
                 p.name not in own and not p.name.startswith(f".{CONFIG}.")
                 for p in self.path.iterdir()
@@ -228,6 +226,21 @@ class JournalFolder:
         file = self.path / JOURNAL
         self.lines = read_journal(file, self._key, self._checked)
         cut_unfinished_line(file)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Take the lock of a folder, if no other process works on it.
+
+    Who only looks whether one does holds it for a moment (``growing.is_running``): that is waited for.
+    """
+    for wait in (0.02, 0.1, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if wait is not None:
+                time.sleep(wait)
+    return False
 
 
 def read_journal(

@@ -5,6 +5,7 @@ For a page or a screen that follows a run of another process. Nothing is locked,
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..access.runner import Attempt
 from ..access.sealing import unsealed
 from ..errors import RunFolderError
 from .attempts import attempt_from_json
-from .folder import JOURNAL
+from .folder import JOURNAL, LOCK
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def new_attempts(folder: str | Path, offset: int = 0) -> New[Attempt]:
     Raises:
         RunFolderError: the journal cannot be read, or a whole line is no attempt.
     """
-    return _since(Path(folder), offset, attempt_from_json)
+    return lines_since(Path(folder) / JOURNAL, offset, "journal", attempt_from_json)
 
 
 def new_lines(folder: str | Path, offset: int = 0) -> New[dict[str, Any]]:
@@ -59,11 +60,23 @@ def new_lines(folder: str | Path, offset: int = 0) -> New[dict[str, Any]]:
     Raises:
         RunFolderError: the journal cannot be read, or a whole line is damaged.
     """
-    return _since(Path(folder), offset, lambda line: line)
+    return lines_since(Path(folder) / JOURNAL, offset, "journal", lambda line: line)
 
 
-def _since(folder: Path, offset: int, checked: Callable[[dict[str, Any]], T]) -> New[T]:
-    file = folder / JOURNAL
+def lines_since(
+    file: Path, offset: int, what: str, checked: Callable[[dict[str, Any]], T]
+) -> New[T]:
+    """What a growing file of sealed lines has got since ``offset``.
+
+    Args:
+        file: the file; nothing is new where there is none yet.
+        offset: bytes that have been read.
+        what: what its lines are, for the error.
+        checked: line → what is kept of it; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none.
+
+    Raises:
+        RunFolderError: it cannot be read, or a whole line is damaged.
+    """
     try:
         with file.open("rb") as opened:
             again = opened.seek(0, 2) < offset
@@ -76,10 +89,26 @@ def _since(folder: Path, offset: int, checked: Callable[[dict[str, Any]], T]) ->
         raise RunFolderError(f"can't read {file}: {error.strerror or error}") from None
     whole = data.rfind(b"\n") + 1
     lines, at = list[T](), start
-    for line in data[:whole].split(b"\n")[:-1]:
+    for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
         try:
             lines.append(checked(unsealed(line)))
         except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{file}, at byte {at}: not a journal line: {error}") from None
+            where = f"at byte {at}" if start else f"line {number}"
+            raise RunFolderError(f"{file}, {where}: not a {what} line: {error}") from None
         at += len(line) + 1
     return New(lines, at, again)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process works on the run folder now: it holds the folder's lock.
+
+    To find out takes the lock for a moment where nobody holds it; who wants it then waits (``JournalFolder``).
+    """
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock: a copy, or a record
+        return False
+    return False

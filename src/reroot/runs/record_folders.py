@@ -1,26 +1,19 @@
-"""Reading the attempts and completions of run folders, as records."""
+"""Reading the attempts and completions of run folders, as records: once, or on and on while a run grows."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..access.attempt import Attempt
-from ..access.failures import Failure
-from ..access.sealing import read_sealed
-from ..contract import Contract
-from ..errors import RunFolderError
-from ..types import CURRENCIES, Cost, Prefix
-from .attempts import attempts_of
-from .folder import JOURNAL, RESULTS, read_config
-from .inflight import transcript_name
-from .records import COMPLETIONS, KINDS, Mark, Record
+from ..errors import InvalidInput, RunFolderError
+from .folder import CONFIG, JOURNAL, read_config
+from .growing import is_running, lines_since, new_attempts, new_lines
+from .making_records import AttemptMaker, attempts_of_table, completions_of, whole_step
+from .records import COMPLETIONS, KINDS, OUTCOMES, Filter, Record
 from .results import reading_config
-from .tables import PROBLEMS, attempt_schema, problem_schema, read_table
-from .texts import Texts, read_texts
+from .tables import PROBLEMS, planned_attempts, problem_schema, read_table
+from .texts import TEXTS, Texts, text_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,233 +41,216 @@ def read_records(folder: str | Path) -> Records:
     Raises:
         RunFolderError: it is no folder that holds any, or it is damaged.
     """
+    found = Follower(folder)
+    found.look()
+    return Records(
+        found.folder, found.config, tuple(found.records), found.texts, tuple(found.notes())
+    )
+
+
+def attempts(
+    folder: str | Path,
+    *,
+    task: str = "",
+    learner: str = "",
+    contract: str = "",
+    outcome: str = "",
+    search: str = "",
+) -> list[Record]:
+    """What the model wrote: the attempts of a run folder, or the completions that training kept.
+
+    Args:
+        folder: of a comparison, suite, run, diagnosis or training, finished or not.
+        task, learner, contract: of these alone; as in ``best_of_n``, whatever its parameters.
+        outcome: ``passed``, ``failed``, ``error`` or ``abstained``.
+        search: text that prompt, output, answer, error or id holds, whatever its case.
+
+    Returns:
+        A record of each: ``prompt``, ``output``, ``tokens``, ``pieces``, ``reward``, ``passed``, ``answer``,
+        ``cost``, ``error``, ``mark`` (where it goes wrong) and more; ``to_json`` gives what ``reroot show
+        --json`` prints.
+
+    Raises:
+        InvalidInput: no attempt has that task, learner or contract, or there is no such outcome.
+        RunFolderError: it is no folder that holds any, or it is damaged.
+    """
+    if outcome and outcome not in OUTCOMES:
+        raise InvalidInput(f"an outcome is one of {', '.join(OUTCOMES)}, got {outcome!r}")
+    found = [r for part in with_parts(folder) for r in read_records(part).records]
+    return Filter(task, learner, contract, outcome, search).select(found)
+
+
+def with_parts(folder: str | Path) -> list[Path]:
+    """The folder itself, or of a suite those of its parts that have begun."""
     path = Path(folder)
-    if not path.is_dir():
-        raise RunFolderError(f"{path} is not a folder")
-    config = read_config(path)
-    kind = config.get("kind")
-    if kind not in KINDS:
-        parts = [p.name for p in sorted(path.iterdir()) if p.is_dir() and (p / JOURNAL).exists()]
-        hint = f"; it has the folders {', '.join(parts)}" if parts else ""
-        raise RunFolderError(
-            f"{path} is of kind {kind!r}: attempts are read from folders of {', '.join(KINDS)}{hint}"
-        )
-    texts = read_texts(path)
-    with reading_config(path, str(kind)):
-        found = (
-            _completions(path, config, texts) if kind == "train" else _attempts(path, config, texts)
-        )
-    notes = list[str]()
-    if found and not texts.tokens:
-        notes.append(f"{path} is from before token texts were kept: tokens are shown by number")
-    if kind == "train" and not found:
-        notes.append(f"{path} keeps no completions (reroot train --keep-completions N)")
-    return Records(path, config, tuple(found), texts, tuple(notes))
+    if not (path / CONFIG).exists() or read_config(path).get("kind") != "suite":
+        return [path]
+    parts = sorted(part.parent for part in path.glob(f"*/{CONFIG}"))
+    if not parts:
+        raise RunFolderError(f"{path} is a suite of which no part has begun")
+    return parts
 
 
-# ---- attempts ------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        running: a process works on the folder.
+        done, total: attempts, or steps of training; ``total`` is ``None`` where it is not known before.
+        unit: ``"attempt"`` or ``"step"``.
+        passed: attempts that passed; ``None`` of training.
+        tokens: generated so far.
+    """
+
+    running: bool
+    done: int
+    total: int | None
+    unit: str
+    passed: int | None
+    tokens: int
 
 
-def _attempts(path: Path, config: Mapping[str, Any], texts: Texts) -> list[Record]:
-    cells = _cells(path)
-    grants = _grants(config)
-    known = attempts_of(path) if (path / JOURNAL).exists() else _of_table(path)
-    transcripts = _files(path / "transcripts")
-    alone = {"task": config["tasks"][0]} if len(config.get("tasks", ())) == 1 else {}
-    found = [
-        _record(path, attempt, texts, cells.get(attempt.problem, alone), grants, transcripts)
-        for attempt in known.values()
-    ]
-    places = {problem: i for i, problem in enumerate([*cells, *texts.problems])}
-    return sorted(found, key=lambda r: (places.get(r.problem, len(places)), r.learner, r.id))
+class Follower:
+    """The attempts or completions of a folder that perhaps grows.
 
+    Args:
+        folder: a run folder of a comparison, run, diagnosis or training.
 
-def _record(
-    path: Path,
-    attempt: Attempt,
-    texts: Texts,
-    cell: Mapping[str, Any],
-    grants: Callable[[str, str, str], tuple[str, ...]],
-    transcripts: set[str],
-) -> Record:
-    asked = texts.problems.get(attempt.problem, {})
-    tokens = None if attempt.output is None else attempt.output.tokens
-    file = transcript_name(attempt.key)
-    task = str(cell.get("task", ""))
-    return Record(
-        id=attempt.key,
-        run=path,
-        kind="attempt",
-        task=task,
-        problem=attempt.problem,
-        horizon=int(cell.get("horizon", asked.get("horizon", 0))),
-        seed=attempt.seed,
-        learner=attempt.learner,
-        contract=attempt.contract,
-        grants=grants(attempt.learner, task, attempt.contract),
-        prompt=str(asked.get("prompt", cell.get("prompt", ""))),
-        prompt_tokens=asked.get("prompt_tokens"),
-        answer=str(asked.get("answer", cell.get("answer", ""))),
-        output=attempt.text if tokens is not None else None,
-        tokens=tokens,
-        pieces=None if tokens is None else texts.pieces(attempt.key, tokens),
-        complete=attempt.complete,
-        reward=attempt.reward,
-        passed=attempt.passed,
-        cost=attempt.cost.to_dict(),
-        error=None if attempt.error is None else str(attempt.error),
-        stopped=attempt.stopped,
-        surprisal=attempt.surprisal,
-        mark=None if attempt.passed else _mark(attempt, texts, asked),
-        transcript=path / "transcripts" / file if file in transcripts else None,
-        metadata=attempt.metadata,
-    )
+    Attributes:
+        folder, config: the folder and its ``config.json``.
+        records: what ``look`` has found: first in a fixed order, later ones at the end. What was made again
+            stands where it stood.
+        texts: the text of its tokens, as far as it is known.
 
+    Raises:
+        RunFolderError: it is no folder that holds any.
+    """
 
-def _mark(attempt: Attempt, texts: Texts, asked: Mapping[str, Any]) -> Mark | None:
-    rejected = texts.attempts.get(attempt.key, {}).get("rejected")
-    if rejected is not None:
-        return Mark(int(rejected), "verifier")
-    if attempt.output is None or attempt.error is not None:
-        return None
-    return _off(attempt.output.tokens, asked.get("demonstration"))
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise RunFolderError(f"{self.folder} is not a folder")
+        self.config = read_config(self.folder)
+        self._kind = str(self.config.get("kind"))
+        if self._kind not in KINDS:
+            raise RunFolderError(_no_attempts(self.folder, self.config.get("kind")))
+        self._forget()
 
+    def _forget(self) -> None:
+        self.records: list[Record] = []
+        self.texts = Texts()
+        self._places: dict[str, int] = {}
+        self._offset = self._texts_offset = self._steps_offset = 0
+        self._step = self._tokens = 0
+        self._steps = set[int]()
+        self._maker: AttemptMaker | None = None
+        self._planned: int | None = None
 
-def _off(tokens: Sequence[int], demonstration: Sequence[int] | None) -> Mark | None:
-    """The first token that is not the demonstration's; none where there is no such token."""
-    if not demonstration:
-        return None
-    pairs = enumerate(zip(tokens, demonstration, strict=False))
-    at = next((i for i, (token, right) in pairs if token != right), None)
-    return None if at is None else Mark(at, "demonstration")
+    def look(self) -> list[int] | None:
+        """Read what is new; the places in ``records`` that are new or other than they were.
 
+        ``None``: what was known is no longer there (a journal that was written anew), so everything is
+        to be read again: ``records`` has it.
 
-def _cells(path: Path) -> dict[str, dict[str, Any]]:
-    """Problem → its row of a comparison's table of problems."""
-    if not (path / PROBLEMS).exists():
-        return {}
-    table = read_table(path / PROBLEMS, problem_schema())
-    columns = ["problem", "task", "horizon", "seed", "prompt", "answer"]
-    return {row["problem"]: row for row in table.select(columns).iter_rows(named=True)}
+        Raises:
+            RunFolderError: the folder is damaged.
+        """
+        with reading_config(self.folder, self._kind):
+            found = self._new_completions() if self._kind == "train" else self._new_attempts()
+        if found is None:
+            self._forget()
+            self.look()
+            return None
+        places = [self._places.setdefault(r.id, len(self._places)) for r in found]
+        for place, record in zip(places, found, strict=True):
+            if place < len(self.records):
+                self.records[place] = record
+            else:
+                self.records.append(record)
+        return places
 
+    def _new_attempts(self) -> list[Record] | None:
+        first = self._maker is None
+        new = new_attempts(self.folder, self._offset)
+        if new.again:
+            return None
+        self._offset, attempts = new.offset, {a.key: a for a in new.lines}
+        if not attempts and not (self.folder / JOURNAL).exists() and first:
+            attempts = attempts_of_table(self.folder)
+        if not attempts:
+            return []
+        self._read_texts()
+        if self._maker is None:
+            self._maker = AttemptMaker(self.folder, self.config, self.texts)
+        return self._maker.records(attempts.values())
 
-def _grants(config: Mapping[str, Any]) -> Callable[[str, str, str], tuple[str, ...]]:
-    """(learner, task, contract served) → the granted contracts of a comparison that permit it."""
-    granted = {
-        task: [Contract.parse(c) for c in cs] for task, cs in config.get("granted", {}).items()
-    }
-    requires = (
-        {e["label"]: Contract.parse(e["requires"]) for e in config["learners"]} if granted else {}
-    )
-    known: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    def _new_completions(self) -> list[Record] | None:
+        new = lines_since(self.folder / COMPLETIONS, self._offset, "completion", whole_step)
+        self._offset = new.offset
+        steps = [line["step"] for line in new.lines]
+        if new.again or (self._steps and not self._steps.isdisjoint(steps)):
+            return None  # a run that was continued does steps again, and may keep others of them
+        self._steps.update(steps)
+        if not steps:
+            return []
+        self._read_texts()
+        by_step = {line["step"]: line for line in new.lines}
+        return [
+            record
+            for step in sorted(by_step)
+            for record in completions_of(self.folder, self.config, self.texts, by_step[step])
+        ]
 
-    def of(learner: str, task: str, served: str) -> tuple[str, ...]:
-        key = (learner, task, served)
-        if key not in known:
-            law = Contract.parse(served).resolved.sampling
-            known[key] = tuple(
-                str(c)
-                for c in granted.get(task, ())
-                if learner in requires and requires[learner] <= c and c.resolved.sampling == law
+    def _read_texts(self) -> None:
+        """After the journal: the texts of what is there are older."""
+        new = lines_since(self.folder / TEXTS, self._texts_offset, "text", text_line)
+        self._texts_offset = new.offset
+        for line in new.lines:
+            self.texts.take(line)
+
+    def notes(self) -> list[str]:
+        """What is to be said of the folder."""
+        said = list[str]()
+        if self.records and not self.texts.tokens:
+            said.append(
+                f"{self.folder} is from before token texts were kept: tokens are shown by number"
             )
-        return known[key]
+        if self._kind == "train" and not self.records:
+            said.append(f"{self.folder} keeps no completions (reroot train --keep-completions N)")
+        return said
 
-    return of
+    def progress(self) -> Progress:
+        """How far it is, as of the last look; whether it runs, as of now.
 
+        Raises:
+            RunFolderError: the journal of a training run is damaged.
+        """
+        running = is_running(self.folder)
+        if self._kind == "train":
+            new = new_lines(self.folder, self._steps_offset)
+            self._steps_offset = new.offset
+            for line in new.lines:
+                if str(line.get("name", "")).startswith("step/"):
+                    self._step, self._tokens = line["step"], line.get("tokens") or 0
+            total = self.config.get("steps")
+            return Progress(running, self._step, total, "step", None, self._tokens)
+        passed = sum(r.passed for r in self.records)
+        tokens = sum(r.cost["tokens"] for r in self.records if r.cost)
+        return Progress(running, len(self.records), self._total(), "attempt", passed, tokens)
 
-def _files(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
-
-
-def _of_table(path: Path) -> dict[str, Attempt]:
-    """The attempts of a recorded folder without its journal, once each."""
-    if not (path / RESULTS).exists():
-        return {}
-    table = read_table(path / RESULTS, attempt_schema())
-    found: dict[str, Attempt] = {}
-    for row in table.iter_rows(named=True):
-        law = Contract.parse(row["contract"]).resolved.sampling
-        key = f"{row['problem']} | {row['learner']} | {law}"
-        tokens = row["tokens_out"]
-        found.setdefault(
-            key,
-            Attempt(
-                key,
-                row["problem"],
-                row["learner"],
-                row["contract"],
-                row["seed"],
-                None if tokens is None else Prefix(tuple(tokens)),
-                row["text"] or "",
-                bool(row["complete"]),
-                row["reward"],
-                bool(row["passed"]),
-                row["surprisal"],
-                Cost(**{currency: row[f"cost_{currency}"] for currency in CURRENCIES}),
-                None if row["error"] is None else _failure(row),
-                row["stopped"],
-                json.loads(row["metadata"]) if row["metadata"] else {},
-            ),
-        )
-    return found
+    def _total(self) -> int | None:
+        """How many attempts there will be, where that is known (a diagnosis decides as it goes on)."""
+        with reading_config(self.folder, self._kind):
+            if self._kind == "run" and "problems" in self.config:
+                return len(self.config["problems"])
+            table = self.folder / PROBLEMS
+            if self._planned is None and "granted" in self.config and table.exists():
+                self._planned = planned_attempts(self.config, read_table(table, problem_schema()))
+        return self._planned
 
 
-def _failure(row: Mapping[str, Any]) -> Failure:
-    kind = row["error_kind"] or "Error"
-    return Failure(kind, row["error"].removeprefix(f"{kind}: "))
-
-
-# ---- completions ---------------------------------------------------------------------------------
-
-
-def _completions(path: Path, config: Mapping[str, Any], texts: Texts) -> list[Record]:
-    file = path / COMPLETIONS
-    if not file.exists():
-        return []
-    steps = {line["step"]: line for _, line in read_sealed(file, "completion", _checked)}
-    contract, arm, task = str(config["contract"]), str(config["arm"]), str(config.get("task") or "")
-    found: list[Record] = []
-    for step in sorted(steps):
-        for said in steps[step]["completions"]:
-            asked = texts.problems.get(said["problem"], {})
-            tokens = (*said["start"], *said["tokens"])
-            name = f"step/{step}/{said['group']}/{said['rollout']}"
-            found.append(
-                Record(
-                    id=name,
-                    run=path,
-                    kind="completion",
-                    task=task,
-                    problem=said["problem"],
-                    horizon=int(config.get("horizon") or 0),
-                    seed=int(config.get("seed", 0)),
-                    learner=arm,
-                    contract=contract,
-                    prompt=asked.get("prompt", ""),
-                    prompt_tokens=asked.get("prompt_tokens"),
-                    answer=asked.get("answer", ""),
-                    output=said["start_text"] + said["text"],
-                    tokens=tokens,
-                    pieces=tuple(said["pieces"])
-                    if "pieces" in said
-                    else texts.pieces(name, tokens),
-                    given=len(said["start"]),
-                    complete=said["complete"],
-                    reward=said["reward"],
-                    passed=said["passed"],
-                    mark=None if said["passed"] else _off(tokens, asked.get("demonstration")),
-                    step=step,
-                    group=said["group"],
-                    rollout=said["rollout"],
-                )
-            )
-    return found
-
-
-def _checked(line: dict[str, Any]) -> dict[str, Any]:
-    if type(line["step"]) is not int:
-        raise ValueError(f"step is {line['step']!r:.80}")
-    for said in line["completions"]:
-        if not (isinstance(said["text"], str) and isinstance(said["start"], list)):
-            raise ValueError(f"it holds no completion: {said!r:.80}")
-    return line
+def _no_attempts(path: Path, kind: object) -> str:
+    parts = [p.name for p in sorted(path.iterdir()) if p.is_dir() and (p / JOURNAL).exists()]
+    hint = f"; it has the folders {', '.join(parts)}" if parts else ""
+    return f"{path} is of kind {kind!r}: attempts are read from folders of {', '.join(KINDS)}{hint}"

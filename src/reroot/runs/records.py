@@ -15,6 +15,7 @@ from ..errors import InvalidInput, nearest, visible
 COMPLETIONS = "completions.jsonl"
 KINDS = ("compare", "run", "diagnose", "train")
 """Kinds of folders that hold what a model wrote."""
+OUTCOMES = ("passed", "failed", "error", "abstained")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,16 @@ class Texts:
     attempts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     between: str = ""
 
+    def take(self, line: dict[str, Any]) -> None:
+        """Add what a line says."""
+        if "tokens" in line:
+            self.tokens.update({int(token): text for token, text in line["tokens"].items()})
+            self.between = line.get("between", "")
+        elif "problem" in line:
+            self.problems[line["problem"]] = line
+        else:
+            self.attempts[line["key"]] = line
+
     def pieces(self, key: str, tokens: Sequence[int]) -> tuple[str, ...] | None:
         """The text of each token of an attempt's output; ``None`` where that is not known."""
         known = self.attempts.get(key, {}).get("pieces")
@@ -69,19 +79,13 @@ def read_texts(folder: Path) -> Texts:
     file, found = folder / TEXTS, Texts()
     if not file.exists():
         return found
-    for _, line in read_sealed(file, "text", _checked):
-        if "tokens" in line:
-            found.tokens.update({int(token): text for token, text in line["tokens"].items()})
-            found.between = line.get("between", "")
-        elif "problem" in line:
-            found.problems[line["problem"]] = line
-        else:
-            found.attempts[line["key"]] = line
+    for _, line in read_sealed(file, "text", text_line):
+        found.take(line)
     return found
 
 
-def _checked(line: dict[str, Any]) -> dict[str, Any]:
-    """A line, if it is one (``ValueError``, ``KeyError`` or ``TypeError`` otherwise)."""
+def text_line(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of ``TEXTS``, if it is one (``ValueError``, ``KeyError`` or ``TypeError`` otherwise)."""
     if "tokens" in line:
         said = cast("dict[str, Any]", line["tokens"])
         if not all(token.isdecimal() and isinstance(text, str) for token, text in said.items()):

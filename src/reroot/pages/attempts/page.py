@@ -5,75 +5,173 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from ...errors import RunFolderError, visible
-from ...runs.record_folders import Records, read_records
+from ...runs.record_folders import Follower, Progress, with_parts
 from ...runs.records import Record
 from ..kit.markup import Html
 from ..kit.page import fragment, write_page
+from ..kit.table import Column, Table
+from .columns import Columns, end
 from .tree import tree_of
 
 _FILES = Path(__file__).parent / "templates"
-_SCRIPTS = ("tree.js", "list.js")
+_SCRIPTS = ("tree.js", "list.js", "live.js")
 FIRST = 50
 """Attempts that are in the page as a table, to be read without a script."""
 MOST_BYTES = 24_000_000
 """Bytes of trees that one written file holds; which are left out is said."""
-_OUTCOMES = ("passed", "failed", "error", "abstained")
-_LONG = 20_000
-"""Characters of a prompt or an output that the page holds, its last."""
+_HEAD = [
+    *(Column(name, text=True) for name in ("Outcome", "Learner", "Problem", "Output", "Wanted")),
+    *(Column("Reward", format="g"), Column("Tokens", format=",")),
+]
+_CAPTION = "Attempts: arrow keys go from one to the next, Enter opens one"
 
 
 class Pages:
-    """Attempts of run folders, and the page of them.
+    """Attempts of run folders, as they come, and the page of them. Threads may share it.
 
     Args:
-        folders: run folders of comparisons, runs, diagnoses or training.
+        folders: run folders of comparisons, suites, runs, diagnoses or training, finished or not.
 
     Attributes:
-        records: every attempt, in order.
-        notes: what is to be said of the folders.
+        records: every attempt that is known: those that were there first, in order, then as they came.
 
     Raises:
-        RunFolderError: a folder holds no attempts, is named twice, or is damaged.
+        RunFolderError: a folder holds no attempts and no process works on it, is named twice, or is damaged.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise RunFolderError(f"a folder is named twice: {', '.join(map(str, folders))}")
-        self._runs = [read_records(folder) for folder in folders]
-        self.records = [record for run in self._runs for record in run.records]
-        self._of = [run for run in self._runs for _ in run.records]
-        self.notes = [note for run in self._runs for note in run.notes]
-        if not self.records:
-            said = f" ({'; '.join(self.notes)})" if self.notes else ""
+        folders = [part for folder in folders for part in with_parts(folder)]
+        self._lock = threading.RLock()
+        self._runs = [Follower(folder) for folder in folders]
+        self._generation = 0
+        self._begin()
+        self.look()
+        if not self.records and not any(run.progress().running for run in self._runs):
+            notes = [note for run in self._runs for note in run.notes()]
+            said = f" ({'; '.join(notes)})" if notes else ""
             raise RunFolderError(f"no attempt in {', '.join(map(str, folders))}{said}")
-        if not any(record.transcript for record in self.records):
-            self.notes.append("no transcripts were kept, so there are no trees (--transcripts)")
+
+    def _begin(self) -> None:
+        self.records: list[Record] = []
+        self._at: list[tuple[int, int]] = []
+        self._known: dict[tuple[int, int], int] = {}
+        self._log: list[int] = []
+        self._columns = Columns({run.folder: i for i, run in enumerate(self._runs)})
+
+    def look(self) -> None:
+        """Read what has come since the last look.
+
+        Raises:
+            RunFolderError: a folder is damaged.
+        """
+        with self._lock:
+            changes = [run.look() for run in self._runs]
+            if any(change is None for change in changes):  # numbers that were given hold no longer
+                self._generation += 1
+                self._begin()
+                changes = [range(len(run.records)) for run in self._runs]
+            for i, places in enumerate(changes):
+                for place in places or ():
+                    self._take(i, place)
+
+    def _take(self, run: int, place: int) -> None:
+        at, record = (run, place), self._runs[run].records[place]
+        number = self._known.setdefault(at, len(self.records))
+        if number == len(self.records):
+            self.records.append(record)
+            self._at.append(at)
+        else:
+            self.records[number] = record
+        self._log.append(number)
+
+    def notes(self) -> list[str]:
+        """What is to be said of the folders, as of the last look."""
+        found = [note for run in self._runs for note in run.notes()]
+        if self.records and not any(record.transcript for record in self.records):
+            found.append("no transcripts were kept, so there are no trees (--transcripts)")
+        return found
 
     def tree(self, place: int) -> dict[str, Any] | None:
         """The tree of an attempt, by its place; ``None``: there is none (see ``tree_of``)."""
-        return tree_of(self.records[place], self._of[place])
+        with self._lock:
+            return tree_of(self.records[place], self._runs[self._at[place][0]].texts)
 
-    def html(self, trees: dict[int, dict[str, Any]] | None = None) -> str:
-        """The page; without ``trees`` it asks whoever serves it for them."""
-        data = _data(self._runs, self.records) | {"trees": trees, "notes": self.notes}
+    def progress(self) -> list[dict[str, Any]]:
+        """How far each run is: a sentence, and the numbers of a bar."""
+        with self._lock:
+            found = [(run.folder, run.progress()) for run in self._runs]
+        return [
+            {
+                "text": visible(_progress(p) if len(found) == 1 else f"{folder}: {_progress(p)}"),
+                "running": p.running,
+                "done": p.done,
+                "total": p.total,
+            }
+            for folder, p in found
+        ]
+
+    def since(self, generation: int, seen: int, problems: int) -> dict[str, Any]:
+        """What is new to a page that has what came before.
+
+        Args:
+            generation: the page's; of another one it knows numbers that mean nothing here.
+            seen: changes that it has had.
+            problems: how many problems it knows.
+        """
+        with self._lock:
+            self.look()
+            said: dict[str, Any] = {"generation": self._generation, "seen": len(self._log)}
+            said["progress"] = self.progress()
+            if generation == self._generation and seen < len(self._log):
+                places = list(dict.fromkeys(self._log[seen:]))
+                said["places"] = places
+                said["columns"] = self._columns.of([self.records[place] for place in places])
+                said |= {**self._columns.names(), "problems": self._columns.problems[problems:]}
+            return said
+
+    def html(self, trees: dict[int, dict[str, Any]] | None = None, said: Sequence[str] = ()) -> str:
+        """The page; without ``trees`` it asks whoever serves it for them, and for what is new.
+
+        Args:
+            trees: by place.
+            said: notes besides those of the folders.
+        """
+        with self._lock:
+            columns = self._columns.of(self.records)
+            progress = self.progress()
+            data = {
+                "runs": [visible(str(run.folder)) for run in self._runs],
+                "problems": self._columns.problems,
+                **self._columns.names(),
+                **columns,
+                "trees": trees,
+                "generation": self._generation,
+                "seen": len(self._log),
+            }
         script = Html("\n".join((_FILES / name).read_text("utf-8") for name in _SCRIPTS))
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
         return fragment(
             "attempts/templates/page.html",
-            title=f"Attempts: {', '.join(visible(str(run.folder)) for run in self._runs)}",
+            title=f"Attempts: {', '.join(data['runs'])}",
             style=Html((_FILES / "style.css").read_text("utf-8")),
             script=script,
             digest=digest,
             served=trees is None,
             data=Html(_inert(data)),
-            first=[_row(record) for record in self.records[:FIRST]],
+            table=Table(_HEAD, [_row(r) for r in self.records[:FIRST]], _CAPTION),
+            first=min(FIRST, len(self.records)),
             count=len(self.records),
-            notes=[visible(note) for note in self.notes],
+            progress=[p for p in progress if p["running"] or p["done"] < (p["total"] or 0)],
+            notes=[visible(note) for note in (*self.notes(), *said)],
         )
 
 
@@ -97,12 +195,25 @@ def write_static(folders: Sequence[Path], file: Path) -> tuple[Path, list[str]]:
             left += 1
         elif tree is not None:
             trees[place] = tree
+    said = list[str]()
     if left:
-        pages.notes.append(
+        said.append(
             f"{left:,} of {left + len(trees):,} trees are left out: they would take the page beyond "
             f"{MOST_BYTES / 1e6:g} MB (reroot view without --static shows all)"
         )
-    return write_page(file, pages.html(trees)), pages.notes
+    return write_page(file, pages.html(trees, said)), [*pages.notes(), *said]
+
+
+def _progress(found: Progress) -> str:
+    """``57 of 120 attempts, 12 passed, 3,400 tokens; running``."""
+    of = "" if found.total is None else f" of {found.total:,}"
+    one = found.done == 1 and found.total is None
+    parts = [f"{found.done:,}{of} {found.unit}{'' if one else 's'}"]
+    parts += [] if found.passed is None else [f"{found.passed:,} passed"]
+    parts.append(f"{found.tokens:,} tokens")
+    unfinished = found.total is not None and found.done < found.total
+    state = "running" if found.running else "ended before all was done" if unfinished else "ended"
+    return f"{', '.join(parts)}; {state}"
 
 
 def _inert(data: object) -> str:
@@ -111,90 +222,15 @@ def _inert(data: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _row(record: Record) -> dict[str, str]:
+def _row(record: Record) -> list[Any]:
     """What the table without a script shows of an attempt."""
-    return {
-        "outcome": record.outcome,
-        "learner": visible(record.learner),
-        "problem": visible(record.problem),
-        "output": _end(visible(record.output or record.error or ""), 400),
-        "answer": visible(record.answer),
-        "reward": "" if record.reward is None else f"{record.reward:g}",
-        "tokens": "" if record.cost is None else f"{record.cost['tokens']:,}",
-    }
-
-
-def _end(text: str, most: int = _LONG) -> str:
-    return text if len(text) <= most else f"… {text[-most:]}"
-
-
-class _Names:
-    """Texts by number, each once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._place: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        place = self._place.setdefault(text, len(self.texts))
-        if place == len(self.texts):
-            self.texts.append(visible(text))
-        return place
-
-
-def _data(runs: Sequence[Records], records: Sequence[Record]) -> dict[str, Any]:
-    """Attempts in columns; names, problems and texts that repeat are there once."""
-    learners, contracts, tasks = _Names(), _Names(), _Names()
-    problems: dict[tuple[Path, str], int] = {}
-    asked: list[dict[str, Any]] = []
-    for record in records:
-        key = (record.run, record.problem)
-        if key not in problems:
-            problems[key] = len(asked)
-            asked.append(_asked(record, tasks))
-    run_of = {run.folder: i for i, run in enumerate(runs)}
-    return {
-        "runs": [visible(str(run.folder)) for run in runs],
-        "tasks": tasks.texts,
-        "problems": asked,
-        "run": [run_of[r.run] for r in records],
-        "id": [visible(r.id) for r in records],
-        "problem": [problems[r.run, r.problem] for r in records],
-        "learner": [learners(r.learner) for r in records],
-        "learners": learners.texts,
-        "contract": [contracts(r.contract) for r in records],
-        "grants": [[contracts(c) for c in r.grants] for r in records],
-        "contracts": contracts.texts,
-        "outcome": [_OUTCOMES.index(r.outcome) for r in records],
-        "reward": [r.reward for r in records],
-        "cost": [r.cost and {k: v for k, v in r.cost.items() if v} for r in records],
-        "pieces": [list(_pieces(r)) for r in records],
-        "known": [r.pieces is not None for r in records],
-        "given": [r.given for r in records],
-        "mark": [r.mark and [r.mark.token, r.mark.by] for r in records],
-        "error": [None if r.error is None else visible(r.error) for r in records],
-        "stopped": [r.stopped for r in records],
-        "step": [r.step for r in records],
-        "surprisal": [r.surprisal for r in records],
-        "seed": [r.seed for r in records],
-        "has_tree": [r.transcript is not None for r in records],
-    }
-
-
-def _asked(record: Record, tasks: _Names) -> dict[str, Any]:
-    return {
-        "id": visible(record.problem),
-        "task": tasks(record.task),
-        "horizon": record.horizon,
-        "prompt": _end(visible(record.prompt)),
-        "prompt_tokens": record.prompt_tokens,
-        "answer": _end(visible(record.answer)),
-    }
-
-
-def _pieces(record: Record) -> Iterator[str]:
-    """The output token by token, or in one piece where the texts of its tokens are not known."""
-    if record.pieces is not None:
-        yield from (visible(piece) for piece in record.pieces)
-    elif record.output is not None:
-        yield _end(visible(record.output))
+    said = end(visible(record.output or record.error or ""), 400)
+    return [
+        Html(f'<span class="{record.outcome}">{record.outcome}</span>'),
+        visible(record.learner),
+        visible(record.problem),
+        Html(f'<span class="code">{escape(said)}</span>'),
+        Html(f'<span class="code">{escape(visible(record.answer))}</span>'),
+        record.reward,
+        None if record.cost is None else record.cost["tokens"],
+    ]

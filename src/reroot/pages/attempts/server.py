@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ...errors import InvalidInput, RunFolderError
+from ...errors import InvalidInput, RunFolderError, visible
 from .page import Pages
 
 HOST = "127.0.0.1"
+_PATHS = "there is /, /tree?attempt=N and /new?generation=N&seen=N&problems=N"
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -25,7 +26,7 @@ _HEADERS = {
 
 @contextlib.contextmanager
 def serving(pages: Pages, port: int = 0) -> Iterator[str]:
-    """Serve the page on 127.0.0.1 until the context is left; its address.
+    """Serve the page, and what comes, on 127.0.0.1 until the context is left; its address.
 
     Args:
         pages: the attempts.
@@ -52,8 +53,6 @@ def serving(pages: Pages, port: int = 0) -> Iterator[str]:
 
 
 def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
-    page = pages.html().encode("utf-8")
-
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             host, port = HOST, self.server.server_address[1]  # type: ignore[index]
@@ -64,22 +63,34 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
                 )
                 return
             asked = urlsplit(self.path)
-            if asked.path == "/":
-                self._say(HTTPStatus.OK, page, "text/html; charset=utf-8")
-            elif asked.path == "/tree":
-                self._tree(parse_qs(asked.query).get("attempt", [""])[0])
-            else:
-                self._say(HTTPStatus.NOT_FOUND, b"there is / and /tree?attempt=N", "text/plain")
+            try:
+                if asked.path == "/":
+                    pages.look()
+                    page = pages.html().encode("utf-8")
+                    self._say(HTTPStatus.OK, page, "text/html; charset=utf-8")
+                elif asked.path == "/tree":
+                    self._tree(parse_qs(asked.query))
+                elif asked.path == "/new":
+                    self._new(parse_qs(asked.query))
+                else:
+                    self._say(HTTPStatus.NOT_FOUND, _PATHS.encode(), "text/plain")
+            except RunFolderError as error:
+                self._json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": visible(str(error))})
 
-        def _tree(self, place: str) -> None:
-            if not place.isascii() or not place.isdecimal() or int(place) >= len(pages.records):
+        def _tree(self, asked: Mapping[str, Sequence[str]]) -> None:
+            place = _number(asked, "attempt")
+            if place is None or place >= len(pages.records):
                 said = {"error": f"there are {len(pages.records)} attempts, from 0"}
                 self._json(HTTPStatus.NOT_FOUND, said)
                 return
-            try:
-                self._json(HTTPStatus.OK, pages.tree(int(place)))
-            except RunFolderError as error:
-                self._json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(error)})
+            self._json(HTTPStatus.OK, pages.tree(place))
+
+        def _new(self, asked: Mapping[str, Sequence[str]]) -> None:
+            known = [_number(asked, name) for name in ("generation", "seen", "problems")]
+            if None in known:
+                self._json(HTTPStatus.NOT_FOUND, {"error": _PATHS})
+                return
+            self._json(HTTPStatus.OK, pages.since(*(n or 0 for n in known)))
 
         def _json(self, status: HTTPStatus, said: Any) -> None:
             self._say(status, json.dumps(said).encode("ascii"), "application/json")
@@ -98,3 +109,9 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             """Nothing: the terminal is for the address."""
 
     return Handler
+
+
+def _number(asked: Mapping[str, Sequence[str]], name: str) -> int | None:
+    """An integer from 0 of what was asked; ``None``: it is none."""
+    text = asked.get(name, [""])[0]
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None

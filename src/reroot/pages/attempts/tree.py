@@ -6,7 +6,6 @@ from typing import Any
 
 from ...errors import visible
 from ...runs.prefix_trees import Event, Node, PrefixTree
-from ...runs.record_folders import Records
 from ...runs.records import Record
 from ...runs.texts import Texts
 
@@ -82,8 +81,8 @@ def _event(event: Event, place: dict[Node, int]) -> dict[str, Any]:
     }
 
 
-def tree_of(record: Record, records: Records) -> dict[str, Any] | None:
-    """The tree of an attempt; ``None``: no transcript was kept.
+def tree_of(record: Record, texts: Texts) -> dict[str, Any] | None:
+    """The tree of an attempt, its tokens said by ``texts``; ``None``: no transcript was kept.
 
     Raises:
         RunFolderError: its transcript is damaged.
@@ -93,4 +92,4 @@ def tree_of(record: Record, records: Records) -> dict[str, Any] | None:
     if record.transcript is None:
         return None
     tree = read_tree(record.transcript, record.prompt_tokens or 0, record.tokens)
-    return tree_json(tree, records.texts)
+    return tree_json(tree, texts)

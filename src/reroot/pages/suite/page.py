@@ -12,6 +12,7 @@ from ...contract import Contract
 from ...runs.suite import SuiteRun
 from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
+from ..across.tables import rate as data_rate
 from ..kit import page as kit
 from ..kit.cells import named, prose, rate, with_interval
 from ..kit.contracts import SHORT, allowed
@@ -44,6 +45,48 @@ def render(summary: Mapping[str, Any]) -> str:
         speed=_speed(summary),
         task_name=task_name,
     )
+
+
+def suite_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Name → table of a suite, for files: every method at either budget with its numbers, and the others of
+    its page."""
+    made = {"methods": _methods(summary), "permissions": _permissions(summary)}
+    made |= {"rewards": _rewards(summary), "speed": _speed(summary)}
+    captions = {
+        "permissions": "What each method had to be allowed",
+        "speed": "Generated tokens per second",
+    }
+    captions |= {"rewards": "Mean reward by task, at equal tokens → at equal calls"}
+    return {n: t if t.caption else t.titled(captions[n]) for n, t in made.items() if t}
+
+
+def _methods(summary: Mapping[str, Any]) -> Table:
+    """A row of each group of tasks, method and budget."""
+    heads = columns("tasks | method | control | equal", 4)
+    heads += [Column("rank"), Column("reward"), Column("pass rate"), Column("J_beta at least")]
+    heads += [Column("share of the budget used"), Column("errors")]
+    heads += [Column(f"{name} per attempt", format="q") for name in CURRENCIES]
+    rows = list[list[Any]]()
+    for group in summary["groups"]:
+        for budget in BUDGETS:
+            for row in ordered(group, budget):
+                n = row[budget]
+                rows.append(
+                    [
+                        *(
+                            _tasks(group),
+                            row["short"],
+                            row["control"],
+                            budget,
+                            n["rank"],
+                            n["reward"],
+                        ),
+                        data_rate(n["pass_rate"], n["pass_interval"]),
+                        *(n["j_beta"], n["used"], n["errors"]),
+                        *(n["cost"][name] for name in CURRENCIES),
+                    ]
+                )
+    return Table(heads, rows, "Methods at equal tokens and at equal calls")
 
 
 def names(items: Sequence[str], most: int = _MOST_NAMED) -> str:

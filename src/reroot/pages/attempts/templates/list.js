@@ -3,49 +3,58 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const served = document.body.hasAttribute("data-served");
 const OUTCOMES = ["passed", "failed", "error", "abstained"];
-const ROW = 30, AROUND = 6, COUNT = data.id.length;
+const ROW = 30, AROUND = 6;
 const $ = (id) => document.getElementById(id);
-const box = $("list"), body = box.querySelector("tbody");
+const box = $("list").firstElementChild, body = box.querySelector("tbody");
 const tokensOf = (i) => (data.cost[i] ? data.cost[i].tokens || 0 : data.pieces[i].length);
 const taskOf = (i) => data.tasks[data.problems[data.problem[i]].task];
-const outputs = data.pieces.map((pieces) => pieces.join(""));
-const hay = outputs.map((output, i) => `${output}\n${data.error[i] || ""}\n${data.id[i]}`.toLowerCase());
-const asked = data.problems.map((p) => `${p.prompt}\n${p.answer}`.toLowerCase());
+// made when they are first looked at
+const outputs = [], hays = [], questions = [];
+const outputOf = (i) => (outputs[i] ??= data.pieces[i].join(""));
+const hay = (i) => (hays[i] ??= `${outputOf(i)}\n${data.error[i] || ""}\n${data.id[i]}`.toLowerCase());
+const question = (p) => (questions[p] ??= `${data.problems[p].prompt}\n${data.problems[p].answer}`.toLowerCase());
 
 const COLUMNS = [
   ["Outcome", (i) => data.outcome[i]], ["Learner", (i) => data.learners[data.learner[i]]],
-  ["Problem", (i) => data.problem[i]], ["Output", (i) => outputs[i]],
+  ["Problem", (i) => data.problem[i]], ["Output", outputOf],
   ["Wanted", (i) => data.problems[data.problem[i]].answer],
   ["Reward", (i) => data.reward[i] ?? -Infinity], ["Tokens", tokensOf],
 ];
-let shown = [...Array(COUNT).keys()];
+let shown = [...data.id.keys()];
 let sorted = null, down = false, current = 0, chosen = -1, beside = -1, drawn = "";
 
 // ---- filters -------------------------------------------------------------------------------------
 
-function fill(select, names, all) {
-  select.append(element("option", { value: "" }, all));
-  names.forEach((name, i) => select.append(element("option", { value: i }, name || "(none)")));
-  select.addEventListener("change", filter);
-  if (names.length < 2) select.parentElement.hidden = true;
+// Options for names that have none yet; a choice of one is no choice.
+function fill(select, names) {
+  for (let i = select.options.length - 1; i < names.length; i++) select.append(element("option", { value: i }, names[i] || "(none)"));
+  select.parentElement.hidden = names.length < 2;
 }
 
-function filter() {
+function choices() {
+  for (const name of ["run", "task", "learner", "contract"]) fill($(name), data[`${name}s`]);
+}
+
+function find() {
   const want = (id) => ($(id).value === "" ? null : Number($(id).value));
   const run = want("run"), task = want("task"), learner = want("learner"), contract = want("contract"), outcome = want("outcome");
   const text = $("search").value.toLowerCase();
-  const hit = text ? asked.map((said) => said.includes(text)) : null;
+  const hit = text ? data.problems.map((_, p) => question(p).includes(text)) : null;
   shown = [];
-  for (let i = 0; i < COUNT; i++) {
+  for (let i = 0; i < data.id.length; i++) {
     if (run !== null && data.run[i] !== run) continue;
     if (task !== null && data.problems[data.problem[i]].task !== task) continue;
     if (learner !== null && data.learner[i] !== learner) continue;
     if (contract !== null && data.contract[i] !== contract && !data.grants[i].includes(contract)) continue;
     if (outcome !== null && data.outcome[i] !== outcome) continue;
-    if (hit && !hit[data.problem[i]] && !hay[i].includes(text)) continue;
+    if (hit && !hit[data.problem[i]] && !hay(i).includes(text)) continue;
     shown.push(i);
   }
   order();
+}
+
+function filter() {
+  find();
   box.scrollTop = 0;
   current = 0;
   drawn = "";
@@ -55,9 +64,10 @@ function filter() {
 
 function tell() {
   const passed = shown.reduce((n, i) => n + (data.outcome[i] === 0), 0);
-  const of = shown.length < COUNT ? ` of ${COUNT.toLocaleString("en")}` : "";
+  const count = data.id.length, of = shown.length < count ? ` of ${count.toLocaleString("en")}` : "";
+  box.querySelector("table").setAttribute("aria-rowcount", count + 1);
   $("count").textContent = shown.length ? `${plural(shown.length, "attempt")}${of}, ${passed.toLocaleString("en")} passed.`
-    : `Nothing found${of}.`;
+    : count ? `Nothing found${of}.` : "No attempt yet.";
 }
 
 function order() {
@@ -96,9 +106,9 @@ function gap(height) {
 function row(place) {
   const i = shown[place], outcome = OUTCOMES[data.outcome[i]], problem = data.problems[data.problem[i]];
   const cut = (text) => (text.length > 160 ? `${text.slice(0, 160)}…` : text);
-  const output = cut(outputs[i] || data.error[i] || "");
+  const output = cut(outputOf(i) || data.error[i] || "");
   return element("tr", { "data-row": place, "aria-rowindex": place + 2, class: i === chosen || i === beside ? "chosen" : "" },
-    element("td", { class: "text" }, element("button", { type: "button", class: outcome,
+    element("th", { class: "text", scope: "row" }, element("button", { type: "button", class: outcome,
       tabindex: place === current ? "0" : "-1", "aria-label": `${outcome}: ${data.learners[data.learner[i]]} on ${problem.id}` }, outcome)),
     element("td", { class: "text", title: data.learners[data.learner[i]] }, data.learners[data.learner[i]]),
     element("td", { class: "text", title: problem.id }, problem.id),
@@ -132,7 +142,7 @@ function go(place) {
 function keys(event) {
   if (event.target.closest("thead")) return;
   const page = Math.floor(box.clientHeight / ROW) - 2;
-  const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -COUNT, End: COUNT }[event.key];
+  const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
   if (step !== undefined && shown.length) {
     event.preventDefault();
     go(current + step);
@@ -143,7 +153,7 @@ function keys(event) {
 
 function output(i) {
   const made = element("pre", { tabindex: "0", "aria-label": "Output" }), mark = data.mark[i], pieces = data.pieces[i];
-  if (!pieces.length && !outputs[i]) return element("p", { class: "small" }, data.error[i] ? "No output." : "No output, or an empty one.");
+  if (!pieces.length && !outputOf(i)) return element("p", { class: "small" }, data.error[i] ? "No output." : "No output, or an empty one.");
   pieces.forEach((piece, at) => {
     if (data.known[i] && mark && at === mark[0]) made.append(element("mark", {}, piece || "ε"));
     else made.append(at < data.given[i] && data.known[i] ? element("span", { class: "given" }, piece) : piece);
@@ -196,16 +206,18 @@ function article(i) {
   return made;
 }
 
+function besideOption(j) {
+  const run = data.runs.length > 1 ? `${data.runs[data.run[j]]}: ` : "", step = data.step[j] === null ? "" : ` step ${data.step[j]}`;
+  return element("option", { value: j, selected: j === beside },
+    `${run}${data.learners[data.learner[j]]}${step}, ${data.contracts[data.contract[j]]}: ${OUTCOMES[data.outcome[j]]}`);
+}
+
 function others(i) {
   const p = data.problems[data.problem[i]], found = [];
-  for (let j = 0; j < COUNT; j++) if (j !== i && data.problems[data.problem[j]].id === p.id) found.push(j);
+  for (let j = 0; j < data.id.length; j++) if (j !== i && data.problems[data.problem[j]].id === p.id) found.push(j);
   const select = element("select", { id: "beside", onchange: (e) => open(chosen, e.target.value === "" ? -1 : Number(e.target.value)) },
     element("option", { value: "" }, found.length ? "(nothing)" : "(no other on this problem)"));
-  for (const j of found.slice(0, 500)) {
-    const run = data.runs.length > 1 ? `${data.runs[data.run[j]]}: ` : "", step = data.step[j] === null ? "" : ` step ${data.step[j]}`;
-    select.append(element("option", { value: j, selected: j === beside },
-      `${run}${data.learners[data.learner[j]]}${step}, ${data.contracts[data.contract[j]]}: ${OUTCOMES[data.outcome[j]]}`));
-  }
+  for (const j of found.slice(0, 500)) select.append(besideOption(j));
   return element("label", {}, "Beside it, on the same problem", select);
 }
 
@@ -228,14 +240,14 @@ function open(i, other = -1, focus = false) {
 // ---- begin ---------------------------------------------------------------------------------------
 
 document.body.classList.add("script");
-fill($("run"), data.runs, "all");
-fill($("task"), data.tasks, "all");
-fill($("learner"), data.learners, "all");
-fill($("contract"), data.contracts, "any");
-fill($("outcome"), OUTCOMES, "all");
+for (const name of ["run", "task", "learner", "contract", "outcome"]) {
+  $(name).append(element("option", { value: "" }, name === "contract" ? "any" : "all"));
+  $(name).addEventListener("change", filter);
+}
+choices();
+fill($("outcome"), OUTCOMES);
 $("search").addEventListener("input", filter);
 $("filters").hidden = false;
-box.querySelector("table").setAttribute("aria-rowcount", COUNT + 1);
 heads();
 rows();
 tell();
@@ -249,4 +261,5 @@ body.addEventListener("click", (event) => {
 });
 new ResizeObserver(rows).observe(box);
 const asks = location.hash.match(/^#(\d+)(?:,(\d+))?$/);
-if (asks && Number(asks[1]) < COUNT) open(Number(asks[1]), asks[2] && Number(asks[2]) < COUNT ? Number(asks[2]) : -1);
+const there = (i) => i !== undefined && Number(i) < data.id.length;
+if (asks && there(asks[1])) open(Number(asks[1]), there(asks[2]) ? Number(asks[2]) : -1);
