@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,10 +26,13 @@ from ..types.account import Prices, check_priced, noted
 from .attempts import Execution, RunFolder, make_attempts
 from .folder import SUMMARY, write_json
 from .inputs import budget_of, generator_of, problems_of
+from .isolated import place_of
 from .tables import attempts_table
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ..access.isolation.settings import Isolation
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,6 +92,7 @@ def run(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    isolation: str | Isolation = "none",
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> RunResult:
     """Run a learner on every problem and judge what it returns.
@@ -111,12 +115,17 @@ def run(
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         judge_workers: processes for such calls; 0: they are made in this one.
+        isolation: ``"none"``, or ``"process"``: each attempt's learner runs in a process of its own that
+            has a socket to its session and nothing else, for code that is not trusted. Limits as in
+            ``"process:memory_mb=512"`` (see ``Isolation``). It changes no result; what walls stand is
+            said on stderr and noted in ``config.json``.
         on_attempt: called with each attempt as it finishes.
 
     Raises:
         AccessDenied: the learner requires more than is granted.
         InvalidInput: the generator cannot honour the contract, an oracle is granted that a problem
-            does not have, ids repeat, or a problem does not fit the generator.
+            does not have, ids repeat, or a problem does not fit the generator; or no spec names a
+            learner that is to be isolated.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
     bound, contract = get_learner(learner), Contract.parse(grants).resolved
@@ -142,15 +151,20 @@ def run(
     for problem in problems:
         check_oracles(problem, contract)
     before = generator.physical()
-    if out is None:
-        return _result(problems, make_attempts(jobs, generator, how), generator, before)
-    config = run_config(bound, problems, generator, contract, budget, seed)
-    with RunFolder(out, config, how) as folder:
-        made = folder.attempts
-        folder.make(jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)]))
-        result = _result(problems, made, generator, before)
-        write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
-    return result
+    with place_of(isolation, [bound]) as place:
+        how = replace(how, place=place)
+        if out is None:
+            return _result(problems, make_attempts(jobs, generator, how), generator, before)
+        config = run_config(bound, problems, generator, contract, budget, seed) | place.config
+        with RunFolder(out, config, how) as folder:
+            made = folder.attempts
+            folder.make(
+                jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)])
+            )
+            result = _result(problems, made, generator, before)
+            summary = {**summarize_run(result), **place.config, **folder.usage()}
+            write_json(folder.path / SUMMARY, summary)
+        return result
 
 
 def _result(
