@@ -149,7 +149,6 @@ class _Launcher:
         os.closerange(4, 1 << 16)
         line, find = Line(socket.socket(fileno=3)), self._find
         walls.inner(self._settings, seconds, self._baseline)
-        gc.unfreeze()
         attend(line, find)
 
     def _reap(self) -> None:
