@@ -58,7 +58,7 @@ FAULTS = (
      "ProtocolError: its process broke the protocol: sent a message of 10,485,760 bytes"),
     ("junk", lambda: _junk(b"no JSON"), "ProtocolError: its process broke the protocol: sent a message that is no"),
     ("deep", lambda: _junk(b"[" * 100_000), "ProtocolError: its process broke the protocol: sent a message that is no"),
-    ("odd", lambda: _junk(b'{"sent":[[0,{"ask":[{"prefix":["a"]}]}]],"parked":false,"finished":null}'),
+    ("odd", lambda: _junk(b'{"sent":[[1,{"ask":[{"prefix":["a"]}]}]],"parked":false,"finished":null}'),
      "ProtocolError: its process broke the protocol: a query must have"),
     ("forged", lambda: _junk(b'{"sent":[],"parked":false,"finished":{"output":[1.5],"metadata":"{}","error":null,'
                              b'"out_of_budget":false}}'),
@@ -71,17 +71,18 @@ FAULTS = (
 
 
 @learner(requires="root/sample")
-async def faulty(session: Session) -> Any:
-    """Does what the first token of its prompt says; nothing for none.
+async def faulty(session: Session, *, by: str = "") -> Any:
+    """One of the faults, between two rollouts.
 
     Pseudo-code::
 
-        do fault[prompt]; return a rollout
+        do the fault; return a rollout
     """
     reply = await session.rollouts(1)
-    if session.prompt:
-        FAULTS[session.prompt[0] - 1][1]()
-        await session.rollouts(1)
+    for name, fault, _ in FAULTS:
+        if name == by:
+            fault()
+    await session.rollouts(1)
     return reply.outputs()[0]
 
 
@@ -107,8 +108,9 @@ async def counting(session: Session) -> Any:
 
         count += 1
     """
+    before = len(TOLD)
     TOLD.append(1)
-    return Finding((await session.rollouts(1)).outputs()[0], {"before": len(TOLD) - 1})
+    return Finding((await session.rollouts(1)).outputs()[0], {"before": before})
 
 
 # ---- attacks ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from reroot.access.episode import bind
 from reroot.access.isolation.processes import LearnerProcesses
 from reroot.access.isolation.settings import Isolation, isolation_of
 from reroot.access.isolation.starting import Launcher
-from reroot.access.isolation.walls import STANDS, told
+from reroot.access.isolation.walls import MEANING, STANDS, told
 from reroot.access.runner import Attempt, Job, execute
 from reroot.access.sealing import sealed
 from reroot.learners import get_learner
@@ -109,43 +109,30 @@ def descriptors_and_children() -> tuple[int, list[str]]:
 @pytest.mark.slow(5)
 def test_faults_end_their_own_attempt_and_leave_nothing() -> None:
     before = descriptors_and_children()
-    asked = [problem(f"p{i}", prompt=(i,) if i else ()) for i in range(len(FAULTS) + 1)]
-    asked.append(problem("last"))
+    names = ["", *(name for name, _, _ in FAULTS), "none"]
+    found: dict[str, Attempt] = {}
     with Launcher(Isolation(), "reroot.runs.isolated", [str(FILE)]) as launcher:
         unfiltered = launcher.walls["calls"] != STANDS
-        bound, found = get_learner(f"{FILE}:faulty"), dict[str, Attempt]()
-        generator = tree_of_many(len(FAULTS) + 1)
+        learners = {name: get_learner(f"{FILE}:faulty:by='{name}'") for name in names}
+        episode = bind(problem(), tree())
         jobs = [
-            Job(p.id, bound, bind(p, generator), bound.requires.resolved, Budget(), 0)
-            for p in asked
+            Job(name, bound, episode, bound.requires.resolved, Budget(), 0)
+            for name, bound in learners.items()
         ]
-        stage = LearnerProcesses(launcher, 4.0)
         execute(
             jobs,
-            generator,
+            tree(),
             concurrency=64,
             on_attempt=lambda a: found.update({a.key: a}),
             attempt_timeout=4.0,
-            stage=stage,
+            stage=LearnerProcesses(launcher, 4.0),
         )
-    for i, (name, _, expected) in enumerate(FAULTS, 1):
+    for name, _, expected in FAULTS:
         if name == "fork" and unfiltered:
             continue
-        assert str(found[f"p{i}"].error).startswith(expected), (name, found[f"p{i}"].error)
-    assert found["p0"].error is found["last"].error is None
+        assert str(found[name].error).startswith(expected), (name, found[name].error)
+    assert found[""].error is found["none"].error is None
     assert descriptors_and_children() == before
-
-
-def tree_of_many(prompts: int) -> Any:
-    """``tree()`` that takes prompts of one token below ``prompts``."""
-    from toys import Wrapped
-
-    class Prompted(Wrapped):
-        @property
-        def vocab_size(self) -> int:
-            return max(prompts, self.inner.vocab_size)
-
-    return Prompted()
 
 
 @pytest.mark.slow(3)
@@ -192,6 +179,7 @@ def test_learners_that_no_spec_names_are_refused() -> None:
 
 
 def test_what_does_not_stand_is_told() -> None:
-    text = told({"process": STANDS, "network": "no namespaces: not permitted"})
-    assert text.startswith("learners run in processes of their own, behind: process; no wall for ")
-    assert "no wall for network (no namespaces: not permitted)" in text
+    walls = {**dict.fromkeys(MEANING, STANDS), "network": "no namespaces: not permitted"}
+    text = told(walls)
+    assert text.startswith("learners run in processes of their own, behind: process, limits, ")
+    assert text.endswith("; no wall for network (no namespaces: not permitted)")

@@ -147,14 +147,18 @@ class LearnerProcesses:
         return None
 
     def _read(self, task: Task) -> Turn | None:
+        turn = None
         try:
             while (frame := unpacked(task.buffer)) is not None:
                 if not isinstance(frame, dict) or "call" not in frame:
-                    return _turn(task, cast("object", frame))
+                    turn = _turn(task, cast("object", frame))
+                    if turn.parked is None:
+                        return turn
+                    continue  # it may have gone on meanwhile
                 self._answer_call(task, cast("dict[str, Any]", frame)["call"])
         except (Broken, InvalidInput) as error:
             return _lost("ProtocolError", f"its process broke the protocol: {readable(str(error))}")
-        return None
+        return turn
 
     def _answer_call(self, task: Task, call: object) -> None:
         if not isinstance(call, list) or len(cast("list[object]", call)) != 2:

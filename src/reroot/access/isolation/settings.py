@@ -41,9 +41,13 @@ class Isolation:
             raise InvalidInput(f"reads must be a file or folder, got {self.reads!r}")
 
     def __str__(self) -> str:
-        changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain = {f.name: f.default for f in fields(self)}
-        return str(specs.Spec("process", {k: v for k, v in changed.items() if v != plain[k]}))
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        text = ",".join(
+            f"{field.name}={str(value).lower() if isinstance(value, bool) else specs.quoted(value)}"
+            for field, value in values.items()
+            if value != field.default
+        )
+        return f"process:{text}" if text else "process"
 
 
 def isolation_of(text: object) -> Isolation | None:

@@ -86,6 +86,8 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
+                if self._process.poll() is not None:
+                    raise ConnectionError
                 self._order(launcher.START, number, seconds, theirs)
             except OSError:
                 self.close()
