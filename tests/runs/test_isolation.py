@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reroot.access.isolation.walls import MEANING, STANDS, told
 from reroot.access.runner import Attempt, Job, execute
 from reroot.access.sealing import sealed
 from reroot.learners import get_learner
+from reroot.runs.folder import read_config
 from toys import as_learner, one_rollout, problem, tree
 from toys import problems as plain
 from transcripts import left_in
@@ -141,6 +143,70 @@ def test_a_launcher_that_dies_is_started_again(launcher: Launcher) -> None:
     launcher._process.wait()
     found, _ = made("best_of_n:n=2", LearnerProcesses(launcher))
     assert [a.error for a in found] == [None, None]
+
+
+OWN = """
+import sys
+from reroot import learner
+
+getattr(sys, "isolation_marks", []).append(1)
+
+
+@learner(requires="root/sample")
+async def own(session, *, n: int = 2, m: float = 0.5):
+    "Of a user."
+    return (await session.rollouts(n)).outputs()[-1]
+"""
+
+
+@pytest.mark.slow(4)
+def test_code_of_a_file_runs_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while it is imported; and ``compare`` says the same."""
+    file = tmp_path / "own.py"
+    file.write_text(OWN, encoding="utf-8")
+    monkeypatch.setattr(sys, "isolation_marks", [], raising=False)
+    said, found = list[str](), list[Any]()
+    for kind in ("process", "none"):
+        comparison = reroot.compare(
+            model="hidden_path:K=3,H=3,p=0.6",
+            learners=[f"{file}:own:n=3", "first_success:max_rollouts=4"],
+            grants="root/sample",
+            budget_tokens=600,
+            seeds=1,
+            problems=3,
+            out=tmp_path / kind,
+            isolation=kind,
+            on_walls=said.append,
+        )
+        assert comparison.failures is None
+        found.append(comparison.attempts)
+        assert len(said) == 1
+        assert len(sys.isolation_marks) == (kind == "none")  # type: ignore[attr-defined]
+        assert ("isolation" in comparison.summary) == (kind == "process")
+    assert found[0] == found[1]
+    process, none = (read_config(tmp_path / kind) for kind in ("process", "none"))
+    assert process["isolation"]["kind"] == "process"
+    assert set(process["isolation"]["walls"]) == set(MEANING)
+    assert process["learners"] == none["learners"]
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("own.py:nobody", "has no 'nobody'"),
+        ("own.py:own:k=3", "has no parameter 'k'"),
+        ("broken.py:own", "importing it raised ZeroDivisionError"),
+        ("missing.py:own", "cannot read the file"),
+    ],
+)
+def test_learners_that_cannot_be_loaded(spec: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=said):
+        reroot.run(
+            f"{tmp_path}/{spec}", plain(1), tree(), grants="root/sample", isolation="process"
+        )
 
 
 # ---- settings ----------------------------------------------------------------------------------

@@ -22,7 +22,16 @@ from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .models import Load
-from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
+from .plan import (
+    AnyLearner,
+    Plan,
+    budgets_of,
+    chosen_learners,
+    contracts_of,
+    learners_of,
+    several,
+    tasks_of,
+)
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .values import Values
@@ -164,27 +173,27 @@ def compare(
     if (model is None) == (generator is None):
         raise InvalidInput("give a model or a generator")
     source = generator_of(generator) if model is None else check_text(model, "a model")
-    contracts, bound = contracts_of(grants), learners_of(learners)
-    budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
-    check_float("beta", beta, 0.0)
-    how = Execution(
-        concurrency,
-        attempt_timeout,
-        judge_timeout,
-        transcripts,
-        keep_errors,
-        on_attempt=on_attempt,
-        judge_workers=judge_workers,
-    )
-    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
-    sizes = several("horizons", horizons, int)
-    workload = build_workload(
-        source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
-    )
-    plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    folder = _temporary() if out is None else Path(out)
-    with place_of(isolation, bound, on_walls) as place:
-        how = replace(how, place=place)
+    with place_of(isolation, chosen_learners(learners), on_walls) as place:
+        contracts, bound = contracts_of(grants), learners_of(learners, place.learner)
+        budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
+        check_float("beta", beta, 0.0)
+        how = Execution(
+            concurrency,
+            attempt_timeout,
+            judge_timeout,
+            transcripts,
+            keep_errors,
+            on_attempt=on_attempt,
+            judge_workers=judge_workers,
+            place=place,
+        )
+        load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
+        sizes = several("horizons", horizons, int)
+        workload = build_workload(
+            source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
+        )
+        plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
+        folder = _temporary() if out is None else Path(out)
         return run_plan(plan, folder, how, on_start, Asking(on_estimate, estimate))
 
 

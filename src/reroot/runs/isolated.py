@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from .. import specs
+from ..access.isolation.describing import described
 from ..access.isolation.processes import LearnerProcesses
 from ..access.isolation.settings import Isolation, isolation_of
 from ..access.isolation.starting import Launcher
 from ..access.isolation.walls import told
-from ..access.learner import BoundLearner
+from ..access.learner import BoundLearner, LearnerFactory
 from ..access.learner_thread import LearnerThread, Stage
 from ..errors import InvalidInput
-from ..learners import get_learner
+from ..learners import get_learner, list_learners
+
+AnyLearner = BoundLearner | LearnerFactory[...] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,12 @@ class Place:
 
     Attributes:
         stage: ``attempt_timeout`` → where they take turns.
+        learner: what was given → the learner; one of a file or a package runs nothing of its own here.
         config: what configurations tell of it; nothing where it is this process.
     """
 
     stage: Callable[[float | None], Stage] = lambda timeout: LearnerThread()
+    learner: Callable[[AnyLearner], BoundLearner] = get_learner
     config: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -44,7 +49,7 @@ def on_stderr(text: str) -> None:
 @contextmanager
 def place_of(
     isolation: str | Isolation,
-    learners: Sequence[BoundLearner],
+    learners: Sequence[AnyLearner],
     say: Callable[[str], object] = on_stderr,
 ) -> Iterator[Place]:
     """A place for learners, while a run goes on.
@@ -64,24 +69,36 @@ def place_of(
         return
     if not sys.platform.startswith("linux"):
         raise InvalidInput(f"isolation='process' is there on Linux only, this is {sys.platform}")
-    files = [file for learner in learners for file in _files(learner)]
-    with Launcher(settings, __name__, files) as launcher:
+    texts = [_spec(given) for given in learners]
+    names = [specs.parse(text, "learner").name for text in texts]
+    files = [str(specs.split_file(name)[0].resolve()) for name in names if specs.is_file(name)]
+    with Launcher(settings, __name__, [file for file in files if Path(file).exists()]) as launcher:
         say(told(launcher.walls))
-        config = {"kind": str(settings), "walls": launcher.walls}
-        yield Place(lambda timeout: LearnerProcesses(launcher, timeout), {"isolation": config})
+        yield Place(
+            lambda timeout: LearnerProcesses(launcher, timeout),
+            lambda given: _learner(launcher, _spec(given)),
+            {"isolation": {"kind": str(settings), "walls": launcher.walls}},
+        )
 
 
-def _files(learner: BoundLearner) -> list[str]:
-    """The file of a learner of the user's; refused where another process could not find it."""
-    given = [learner.params[name] for name in learner.explicit]
-    plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in given)
+def _learner(launcher: Launcher, spec: str) -> BoundLearner:
+    own = specs.parse(spec, "learner").name in list_learners()
+    return get_learner(spec) if own else described(launcher, spec)
+
+
+def _spec(given: AnyLearner) -> str:
+    """The text that names a learner; refused where another process could not make it of that."""
+    if isinstance(given, str):
+        return given
+    learner = get_learner(given)
+    values = [learner.params[name] for name in learner.explicit]
+    plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in values)
     if learner.is_object or not plain:
         raise InvalidInput(
             f"isolation='process' needs learners that a spec names, as FILE.py:NAME does: {learner} "
             "was made in this process, or has a parameter that no spec can say"
         )
-    name = learner.origin
-    return [str(Path(specs.split_file(name)[0]).resolve())] if specs.is_file(name) else []
+    return learner.spec
 
 
 if __name__ == "__main__":

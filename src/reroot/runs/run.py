@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,6 @@ from ..checks import check_int
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput, Shown
 from ..generators.base import Generator
-from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from ..types.account import Prices, check_priced, noted
@@ -128,31 +127,35 @@ def run(
             learner that is to be isolated.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
-    bound, contract = get_learner(learner), Contract.parse(grants).resolved
-    generator, problems, budget = generator_of(generator), problems_of(problems), budget_of(budget)
-    check_run(bound, contract, generator, seed)
-    if on_error not in ("raise", "record"):
-        raise InvalidInput(f"on_error must be 'raise' or 'record', got {on_error!r}")
-    how = Execution(
-        concurrency,
-        attempt_timeout,
-        judge_timeout,
-        transcripts,
-        keep_errors,
-        stop=on_error == "raise",
-        on_attempt=on_attempt or (lambda attempt: None),
-        judge_workers=judge_workers,
-    )
-    check_priced(budget, generator.capabilities.prices)
-    jobs = [
-        Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
-        for problem in problems
-    ]
-    for problem in problems:
-        check_oracles(problem, contract)
-    before = generator.physical()
-    with place_of(isolation, [bound]) as place:
-        how = replace(how, place=place)
+    with place_of(isolation, (learner,)) as place:
+        bound, contract = place.learner(learner), Contract.parse(grants).resolved
+        generator, problems, budget = (
+            generator_of(generator),
+            problems_of(problems),
+            budget_of(budget),
+        )
+        check_run(bound, contract, generator, seed)
+        if on_error not in ("raise", "record"):
+            raise InvalidInput(f"on_error must be 'raise' or 'record', got {on_error!r}")
+        how = Execution(
+            concurrency,
+            attempt_timeout,
+            judge_timeout,
+            transcripts,
+            keep_errors,
+            stop=on_error == "raise",
+            on_attempt=on_attempt or (lambda attempt: None),
+            judge_workers=judge_workers,
+            place=place,
+        )
+        check_priced(budget, generator.capabilities.prices)
+        jobs = [
+            Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
+            for problem in problems
+        ]
+        for problem in problems:
+            check_oracles(problem, contract)
+        before = generator.physical()
         if out is None:
             return _result(problems, make_attempts(jobs, generator, how), generator, before)
         config = run_config(bound, problems, generator, contract, budget, seed) | place.config

@@ -20,14 +20,17 @@ from .frames import Line
 
 
 def attend(line: Line, find: Callable[[str], BoundLearner]) -> None:
-    """Run the learner that the other end of ``line`` names, to its end.
+    """Run the learner that the other end of ``line`` names, to its end; or tell what it is.
 
-    Frames from there: ``{"learner", "facts"}``, then ``{"answers": [[number, answer], …]}`` for each
+    Frames from there: ``{"describe"}``, or ``{"learner", "facts"}``, then ``{"answers": [[number, answer], …]}`` for each
     turn but the first and those after a pause; ``{"said": value}`` or ``{"failed": text}`` after a call.
     Frames to there: ``{"sent", "parked", "finished"}`` for each turn; ``{"call": [verb, arguments]}``.
     """
     hello = line.receive()
     if hello is None:
+        return
+    if "describe" in hello:
+        _describe(line, find, hello["describe"])
         return
     facts = wire.facts_from_json(hello["facts"], _Calls(line))
     try:
@@ -40,6 +43,21 @@ def attend(line: Line, find: Callable[[str], BoundLearner]) -> None:
         _take_turns(line, task)
     finally:
         task.close()
+
+
+def _describe(line: Line, find: Callable[[str], BoundLearner], spec: str) -> None:
+    try:
+        learner = find(spec)
+        told: dict[str, Any] = {
+            "name": learner.name,
+            "requires": str(learner.requires),
+            "params": {name: str(value) for name, value in learner.params.items()},
+            "origin": learner.origin,
+            "code": learner.identity().get("code", ""),
+        }
+    except BaseException as error:
+        told = {"error": failure_of(error).message}
+    line.send(told)
 
 
 def _take_turns(line: Line, task: LearnerTask) -> None:
