@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ...randomness import keyed_rng
 from ..learner import BoundLearner
-from . import walls
+from . import namespaces, walls
 from .attending import attend
 from .frames import Line
 from .settings import Isolation
@@ -51,6 +51,7 @@ def main(control: int, find: Callable[[str], BoundLearner]) -> None:
     keyed_rng((0, 0)).random()  # what every learner uses is loaded once, here
     baseline, package = walls.address_space(), Path(__file__).parents[2]
     standing = walls.outer(settings, package, told["files"])
+    namespaces.bound_capabilities()
     standing = {"process": walls.STANDS, **standing, **_try(settings, baseline)}
     end.send(json.dumps(standing).encode("utf-8"))
     gc.collect()

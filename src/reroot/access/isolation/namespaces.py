@@ -12,6 +12,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 _NEWUSER, _NEWNS, _NEWPID, _NEWNET, _NEWIPC, _NEWUTS = (
@@ -112,20 +113,23 @@ def _kept(path: str) -> int:
 
 def _move(root: str) -> None:
     os.chdir(root)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_PIVOT[os.uname().machine], b".", b"old"):
+    if _libc().syscall(_PIVOT[os.uname().machine], b".", b"old"):
         raise OSError(ctypes.get_errno(), "pivot_root")
     os.chdir("/")
     _call("umount2", b"/old", _DETACH)
     os.rmdir("/old")
 
 
-def drop_capabilities() -> None:
-    """Give up every privilege, also what a program that is started could get (``OSError``)."""
+def bound_capabilities() -> None:
+    """No program that this process or its children start gets a privilege, where they can tell so."""
     drop_bounding = 24
     for capability in range(_LAST_CAPABILITY + 1):
         with contextlib.suppress(OSError):  # beyond the last one that the kernel knows
             _call("prctl", drop_bounding, capability, 0, 0, 0)
+
+
+def drop_capabilities() -> None:
+    """Give up every privilege (``OSError``)."""
     version, this = 0x20080522, 0
     head = (ctypes.c_uint32 * 2)(version, this)
     _call("capset", ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)()))
@@ -146,8 +150,12 @@ def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
     _call("mount", os.fsencode(source), os.fsencode(target), named, ctypes.c_ulong(flags), None)
 
 
+@lru_cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _call(name: str, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
+    if getattr(_libc(), name)(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
