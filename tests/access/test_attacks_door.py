@@ -148,7 +148,7 @@ def test_frames_end_in_the_learner_thread() -> None:
         return files
 
     files = ask_and_tell(climb)
-    assert files[-1] == "learner_thread.py:_take_turn"
+    assert files[-1] == "learner_thread.py:take_turn"
     assert not {"runner.py", "gate.py", "running.py", "stepping.py", "tabular.py"} & {
         name.partition(":")[0] for name in files
     }

@@ -162,7 +162,7 @@ def test_clean_up_that_keeps_the_thread(how: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow(1)
 def test_a_thread_that_dies_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The attempt whose turn it was fails; the others go on with a new thread."""
-    take_turn = learner_thread._take_turn
+    take_turn = learner_thread.take_turn
 
     def dying(task: Any, answers: Any) -> Any:
         turn = take_turn(task, answers)
@@ -170,7 +170,7 @@ def test_a_thread_that_dies_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
             raise SystemExit  # below what catches the errors of learners
         return turn
 
-    monkeypatch.setattr(learner_thread, "_take_turn", dying)
+    monkeypatch.setattr(learner_thread, "take_turn", dying)
 
     async def body(session: Session) -> Prefix:
         await session.rollouts(1)

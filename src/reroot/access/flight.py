@@ -26,7 +26,6 @@ from .attempt import Job
 from .batches import answer_all, conclude, submit
 from .inbox import Inbox
 from .judging import Judgement, surprisal_of
-from .learner_thread import LearnerThread
 from .running import Running, Waiting
 from .turns import Terms, on_it, take_turns, wake
 
@@ -73,7 +72,7 @@ class _Scored:
 class _Flight:
     def __init__(self, generator: _Answers, terms: Terms, inbox: Inbox) -> None:
         self._generator, self._terms, self._inbox = generator, terms, inbox
-        self._thread = LearnerThread()
+        self._stage = terms.stage
         self._running: dict[Running, None] = {}  # not finished; between steps each in one of these:
         self._ready: list[Running] = []
         self._parked: list[Running] = []
@@ -102,11 +101,11 @@ class _Flight:
     def _step(self) -> None:
         """Let everybody who can go on; what they ask is begun, and who has finished is judged."""
         ready, self._ready = self._ready, []
-        waiting = take_turns(self._thread, ready, self._terms.attempt_timeout)
+        waiting = take_turns(self._stage, ready, self._terms.attempt_timeout)
         done = [r for r in ready if r.finished is not None]
         for running in done:
             del self._running[running]
-        self._thread.close(on_it(done))
+        self._stage.close(on_it(done))
         waiting = [item for item in waiting if item.running.finished is None]
         for item in waiting:
             self._waves.setdefault(item.running, _Wave([], 0)).items.append(item)
@@ -267,4 +266,4 @@ class _Flight:
         for one in self._finished:
             if one.reply is not None:
                 one.reply.cancel()
-        self._thread.end(on_it(self._running))
+        self._stage.end(on_it(self._running))

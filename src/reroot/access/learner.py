@@ -33,6 +33,7 @@ class BoundLearner:
         requires: the weakest contract it needs.
         explicit: the parameters that were given, the others being defaults.
         origin: the name that stands for it in a spec.
+        code: fingerprint of its code, where ``function`` stands for one of another process.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BoundLearner:
     function: Callable[..., Answer]
     explicit: tuple[str, ...] = ()
     origin: str = ""
+    code: str = ""
 
     def start(self, session: Session) -> Answer:
         """The coroutine of one attempt."""
@@ -66,7 +68,7 @@ class BoundLearner:
     def identity(self) -> dict[str, Any]:
         """JSON-able: same identity, same learner; its code where it is not reroot's own."""
         told = {"name": self.name, "params": {k: str(v) for k, v in self.params.items()}}
-        code = fingerprint(self.function)
+        code = self.code or fingerprint(self.function)
         return {**told, "code": code} if code else told
 
     def __str__(self) -> str:

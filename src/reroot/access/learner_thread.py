@@ -21,11 +21,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import Finding, Prefix, as_tokens
 from .failures import Failure, failure_of, leaves
+from .learner import BoundLearner
 from .learner_loop import CLEANUP, Loop, Parked, quietly
 from .session import Answer, Envelope, Facts, Message, Session, sanitize
 
@@ -168,7 +169,8 @@ def _is_budget(error: BaseException) -> bool:
     return all(isinstance(leaf, BudgetExceeded) for leaf in leaves(error))
 
 
-def _take_turn(task: LearnerTask, answers: Sequence[tuple[int, Answer]]) -> Turn:
+def take_turn(task: LearnerTask, answers: Sequence[tuple[int, Answer]]) -> Turn:
+    """Let a learner have its turn, whatever it does: what came out of it."""
     started = time.monotonic()
     try:
         result = task.step(answers)
@@ -198,6 +200,32 @@ def _threads() -> dict[int, Any]:
     return sys._current_exceptions()  # pyright: ignore[reportPrivateUsage]
 
 
+class Stage(Protocol):
+    """Where the learners of a run take turns."""
+
+    def begin(self, learner: BoundLearner, facts: Facts, keep: bool) -> Any:
+        """A learner on its session, to be stepped; ``keep``: the exception that ends it."""
+        ...
+
+    def step_all(
+        self, work: Sequence[tuple[Any, Sequence[tuple[int, Answer]], float]]
+    ) -> list[Turn]:
+        """Step every task with its answers; what came out of each turn, in order.
+
+        The third of each is how many seconds it may take; a turn of infinitely many is that of one
+        that did not end in time.
+        """
+        ...
+
+    def close(self, tasks: Sequence[Any]) -> None:
+        """End these learners."""
+        ...
+
+    def end(self, tasks: Sequence[Any]) -> None:
+        """End the stage after closing ``tasks``."""
+        ...
+
+
 class LearnerThread:
     """The thread on which all learners of a run take turns.
 
@@ -221,6 +249,10 @@ class LearnerThread:
         self._calls.put([(self._begun.append, True)])
         self._ident = _thread.start_new_thread(deque, (results, 0))
 
+    def begin(self, learner: BoundLearner, facts: Facts, keep: bool) -> LearnerTask:
+        """A learner on its session."""
+        return LearnerTask(learner.start, facts, keep)
+
     def step_all(
         self, work: Sequence[tuple[LearnerTask, Sequence[tuple[int, Answer]], float]]
     ) -> list[Turn]:
@@ -229,7 +261,7 @@ class LearnerThread:
         The third of each is how many seconds it may keep the thread; a turn of infinitely many is
         that of one that did not give it back.
         """
-        calls = [(_take_turn, task, answers) for task, answers, _ in work]
+        calls = [(take_turn, task, answers) for task, answers, _ in work]
         return self._call(calls, [limit for _, _, limit in work])
 
     def close(self, tasks: Sequence[LearnerTask]) -> None:

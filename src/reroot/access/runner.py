@@ -24,7 +24,7 @@ from .attempt import Attempt, Job, Log
 from .batches import answer_all, conclude
 from .flight import fly
 from .judging import judge
-from .learner_thread import LearnerThread
+from .learner_thread import LearnerThread, Stage
 from .running import Running
 from .turns import Terms, on_it, take_turns, wake
 
@@ -42,6 +42,7 @@ def execute(
     on_error: Callable[[Attempt, BaseException], None] | None = None,
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
+    stage: Stage | None = None,
 ) -> None:
     """Run every job.
 
@@ -60,6 +61,7 @@ def execute(
             but after ``learner_thread.PATIENCE`` of them without a message it is given up.
         judge_timeout: seconds that a call of a reward, verifier or value function may take;
             ``None``: no limit.
+        stage: where learners take turns, which is ended here (``None``: a thread of this process).
 
     Raises:
         InvalidInput: see ``check_limits``.
@@ -68,7 +70,7 @@ def execute(
     check_limits(concurrency, attempt_timeout, judge_timeout)
     terms = Terms(
         *(_affordable_loops(concurrency), on_attempt, log, on_round, on_error),
-        *(attempt_timeout, judge_timeout),
+        *(attempt_timeout, judge_timeout, stage or LearnerThread()),
     )
     if isinstance(generator, ConcurrentGenerator):
         fly(iter(jobs), generator, terms)
@@ -78,7 +80,7 @@ def execute(
 
 def _in_step(queue: Iterator[Job], generator: Generator, terms: Terms) -> None:
     """Round by round, each one call of the generator."""
-    running, thread, timeout = list[Running](), LearnerThread(), terms.attempt_timeout
+    running, stage, timeout = list[Running](), terms.stage, terms.attempt_timeout
     try:
         while True:
             for job in itertools.islice(queue, terms.at_once - len(running)):
@@ -86,10 +88,10 @@ def _in_step(queue: Iterator[Job], generator: Generator, terms: Terms) -> None:
             if not running:
                 return
             terms.on_round(len(running))
-            waiting = take_turns(thread, _awake(running, timeout), timeout)
+            waiting = take_turns(stage, _awake(running, timeout), timeout)
             done = [r for r in running if r.finished is not None]
             running = [r for r in running if r.finished is None]
-            thread.close(on_it(done))
+            stage.close(on_it(done))
             judged = judge(generator, done, terms.judge_timeout)  # begun, and going on while ...
             waiting = [item for item in waiting if item.running.finished is None]
             answer_all(generator, waiting)  # ... the generator works
@@ -97,7 +99,7 @@ def _in_step(queue: Iterator[Job], generator: Generator, terms: Terms) -> None:
             for one, attempt in zip(done, judged, strict=True):
                 terms.tell(one, attempt)
     finally:
-        thread.end(on_it(running))
+        stage.end(on_it(running))
 
 
 def check_limits(

@@ -16,7 +16,7 @@ from .attempt import Job, Log
 from .failures import Failure, backend_error, failure_of
 from .gate import Admitted, Gate
 from .learner_loop import Parked
-from .learner_thread import Finished, LearnerTask
+from .learner_thread import Finished, Stage
 from .session import Answer, Ask, AskHiddenStates, Consult, Message
 from .transcript import (
     DAMAGED,
@@ -41,7 +41,7 @@ class Running:
 
     job: Job
     gate: Gate
-    task: LearnerTask
+    task: Any  # of its stage
     log: Log | None
     recorded: dict[int, dict[str, Any]]
     answers: list[tuple[int, Answer]] = field(default_factory=list[tuple[int, Answer]])
@@ -206,11 +206,14 @@ class Waiting:
         self.running.log.append(self.running.job.key, line | more if more else line)
 
 
-def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) -> Running:
+def start(
+    job: Job, stage: Stage, log: Log | None, keep: bool, judge_timeout: float | None
+) -> Running:
     """Begin an attempt, or take an interrupted one up again.
 
     Args:
         job: what to run.
+        stage: where its learner runs.
         log: where its messages are written.
         keep: keep the exception that ends the learner.
         judge_timeout: seconds that a call of the task's functions may take.
@@ -219,7 +222,7 @@ def start(job: Job, log: Log | None, keep: bool, judge_timeout: float | None) ->
         RunFolderError: what an interrupted run has left is damaged.
     """
     gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout)
-    task = LearnerTask(job.learner.start, gate.facts(), keep)
+    task = stage.begin(job.learner, gate.facts(), keep)
     recorded = [] if log is None else log.recorded(job.key)
     if log is not None and not recorded:
         head = {

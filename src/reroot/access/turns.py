@@ -7,11 +7,12 @@ import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import RerootError
 from . import learner_thread
 from .attempt import Attempt, Job, Log
-from .learner_thread import LearnerTask, LearnerThread, Turn
+from .learner_thread import Stage, Turn
 from .running import Running, Waiting, open_message, start
 
 _TURNS = 100  # turns in one round, so that no learner holds up the others
@@ -21,7 +22,7 @@ _TURNS = 100  # turns in one round, so that no learner holds up the others
 class Terms:
     """How attempts are made, and who is told of them; see ``runner.execute``.
 
-    ``at_once``: most attempts at the same time.
+    ``at_once``: most attempts at the same time. ``stage``: where learners take turns.
     """
 
     at_once: int
@@ -31,10 +32,11 @@ class Terms:
     on_error: Callable[[Attempt, BaseException], None] | None
     attempt_timeout: float | None
     judge_timeout: float | None
+    stage: Stage
 
     def start(self, job: Job) -> Running:
         """Begin an attempt (``RunFolderError``: what is left of it is damaged)."""
-        return start(job, self.log, self.on_error is not None, self.judge_timeout)
+        return start(job, self.stage, self.log, self.on_error is not None, self.judge_timeout)
 
     def tell(self, running: Running, attempt: Attempt) -> None:
         """An attempt was made."""
@@ -45,8 +47,8 @@ class Terms:
             running.log.finish(running.job.key)
 
 
-def on_it(running: Iterable[Running]) -> list[LearnerTask]:
-    """The learners that their thread can end: who did not give it back runs on one that was left."""
+def on_it(running: Iterable[Running]) -> list[Any]:
+    """The tasks that their stage can end: who did not give it back runs on one that was left."""
     return [r.task for r in running if r.clock < math.inf]
 
 
@@ -81,9 +83,7 @@ def wake(
     return woken
 
 
-def take_turns(
-    thread: LearnerThread, running: Sequence[Running], timeout: float | None
-) -> list[Waiting]:
+def take_turns(stage: Stage, running: Sequence[Running], timeout: float | None) -> list[Waiting]:
     """Let learners run until all they wait for is the generator; what they wait for.
 
     A learner that goes on and on with what needs no generator does so in the rounds to come.
@@ -94,7 +94,7 @@ def take_turns(
         running = [r for r in running if not over_time(r, timeout)]
         if not running:
             break
-        turns = thread.step_all([(r.task, r.answers, limit - r.clock) for r in running])
+        turns = stage.step_all([(r.task, r.answers, limit - r.clock) for r in running])
         for r, turn in zip(running, turns, strict=True):
             _take(r, turn, waiting, timeout)
         running = [r for r in running if r.answers]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, in_free_folder, say_page
-from .console import print_json
+from .console import PlainConsole, print_json
 from .data import with_data
 from .progress import attempts_bar
 from .suite import end_with, run_suite_of, tell_estimate
@@ -39,6 +39,7 @@ def compare(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    isolation: str = "none",
     keep_errors: bool = False,
     estimate: bool = False,
     concurrency: int = 256,
@@ -98,6 +99,8 @@ def compare(
         judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
         judge_workers: Processes for calls of rewards and verifiers that take much time of a CPU
             (default 0: they are called in this one).
+        isolation: none, or process: learners run in processes of their own that have a socket to their
+            session and nothing else, for code that is not trusted (limits: process:memory_mb=512).
         keep_errors: Leave attempts that failed before; else they are made again.
         estimate: Make a few attempts of each learner, say what all of it will take, in time and tokens, and
             stop. They count: the same command without --estimate goes on from them.
@@ -141,6 +144,7 @@ def compare(
             "--learner": learner,
             "--transcripts": transcripts,
             "--budget-usd": usd is not None,
+            "--isolation": isolation != "none",
         }
         for name, given in alone.items():
             if given:
@@ -159,10 +163,12 @@ def compare(
                 seeds=3 if seeds is None else seeds,
                 out=folder,
                 transcripts=transcripts,
+                isolation=isolation,
                 estimate=estimate,
                 on_start=bar.on_start,
                 on_attempt=bar.on_attempt,
                 on_estimate=bar.on_estimate,
+                on_walls=PlainConsole(stderr=True).say,
                 **settings,
             )
 

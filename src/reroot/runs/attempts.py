@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +30,7 @@ from ..tasks.calls import Workers
 from ..types import Cost, Physical, Prefix
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
+from .isolated import Place
 from .texts import TextLog
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Execution:
         attempt_timeout: seconds of its own that an attempt may take; ``None``: no limit.
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         judge_workers: processes for such calls; 0: they are made in this one.
+        place: where learners run.
         transcripts: keep every message of every attempt.
         keep_errors: leave attempts that failed as they are, instead of making them again.
         stop: end at the first attempt that fails, by raising its exception.
@@ -70,6 +72,7 @@ class Execution:
     on_attempt: Callable[[Attempt], None] = lambda attempt: None
     judge_workers: int = 0
     seconds: float | None = None
+    place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
         check_int("judge_workers", self.judge_workers, 0, 1024)
@@ -276,6 +279,7 @@ def make_attempts(
             on_error=(lambda attempt, error: raised.append(error)) if how.stop else None,
             attempt_timeout=how.attempt_timeout,
             judge_timeout=how.judge_timeout,
+            stage=how.place.stage(how.attempt_timeout),
         )
     if folder is not None:
         folder.flush()

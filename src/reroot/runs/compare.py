@@ -20,8 +20,18 @@ from .attempts import Execution, RunFolder, make_attempts, told_failures
 from .estimate import WORTH, Estimate, probe
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
+from .isolated import on_stderr, place_of
 from .models import Load
-from .plan import AnyLearner, Plan, budgets_of, contracts_of, learners_of, several, tasks_of
+from .plan import (
+    AnyLearner,
+    Plan,
+    budgets_of,
+    chosen_learners,
+    contracts_of,
+    learners_of,
+    several,
+    tasks_of,
+)
 from .results import RunData, load_run, run_data
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .values import Values
@@ -29,6 +39,8 @@ from .workload import build_workload
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ..access.isolation.settings import Isolation
 
 DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
 
@@ -95,6 +107,7 @@ def compare(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    isolation: str | Isolation = "none",
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -104,6 +117,7 @@ def compare(
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
     on_estimate: Callable[[Estimate], None] | None = None,
+    on_walls: Callable[[str], object] = on_stderr,
 ) -> Comparison:
     """Run every learner that each contract permits, on the same problems within the same budget.
 
@@ -140,6 +154,7 @@ def compare(
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         judge_workers: processes for calls of rewards, verifiers and value functions, where these take
             much time of a CPU; 0: they are called in this process.
+        isolation: ``"none"``, or ``"process"``: learners run in processes of their own, as in ``run``.
         chat, dtype, device: how to load a language model.
         chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
@@ -149,6 +164,7 @@ def compare(
         on_attempt: called with each attempt as it finishes.
         on_estimate: called with such an estimate as soon as it is known, where ``estimate`` asks for it or
             there are ``WORTH`` attempts of each learner, task and horizon left; such a run goes on.
+        on_walls: gets one line on what stands around isolated learners and what does not.
 
     Raises:
         InvalidInput: an unknown name or a value out of range.
@@ -157,26 +173,28 @@ def compare(
     if (model is None) == (generator is None):
         raise InvalidInput("give a model or a generator")
     source = generator_of(generator) if model is None else check_text(model, "a model")
-    contracts, bound = contracts_of(grants), learners_of(learners)
-    budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
-    check_float("beta", beta, 0.0)
-    how = Execution(
-        concurrency,
-        attempt_timeout,
-        judge_timeout,
-        transcripts,
-        keep_errors,
-        on_attempt=on_attempt,
-        judge_workers=judge_workers,
-    )
-    load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
-    sizes = several("horizons", horizons, int)
-    workload = build_workload(
-        source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
-    )
-    plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
-    folder = _temporary() if out is None else Path(out)
-    return run_plan(plan, folder, how, on_start, Asking(on_estimate, estimate))
+    with place_of(isolation, chosen_learners(learners), on_walls) as place:
+        contracts, bound = contracts_of(grants), learners_of(learners, place.learner)
+        budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
+        check_float("beta", beta, 0.0)
+        how = Execution(
+            concurrency,
+            attempt_timeout,
+            judge_timeout,
+            transcripts,
+            keep_errors,
+            on_attempt=on_attempt,
+            judge_workers=judge_workers,
+            place=place,
+        )
+        load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
+        sizes = several("horizons", horizons, int)
+        workload = build_workload(
+            source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
+        )
+        plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
+        folder = _temporary() if out is None else Path(out)
+        return run_plan(plan, folder, how, on_start, Asking(on_estimate, estimate))
 
 
 def _temporary() -> Path:
@@ -209,7 +227,7 @@ def run_plan(
 ) -> Comparison:
     """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
-    jobs, config = plan.jobs(), plan.config()
+    jobs, config = plan.jobs(), plan.config() | how.place.config
     if not jobs:
         raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
     with RunFolder(out, config, how) as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -161,11 +161,21 @@ def contracts_of(grants: Contract | str | Sequence[Contract | str]) -> tuple[Con
     return contracts
 
 
-def learners_of(learners: AnyLearner | Sequence[AnyLearner]) -> tuple[BoundLearner, ...]:
-    from ..learners import DEFAULT_COMPARISON, get_learner
+def chosen_learners(learners: AnyLearner | Sequence[AnyLearner]) -> tuple[AnyLearner, ...]:
+    """What was given, or the default set."""
+    from ..learners import DEFAULT_COMPARISON
 
-    chosen = several("learners", learners, BoundLearner, LearnerFactory) or DEFAULT_COMPARISON
-    bound = tuple(map(get_learner, chosen))
+    return several("learners", learners, BoundLearner, LearnerFactory) or DEFAULT_COMPARISON
+
+
+def learners_of(
+    learners: AnyLearner | Sequence[AnyLearner],
+    find: Callable[[AnyLearner], BoundLearner] | None = None,
+) -> tuple[BoundLearner, ...]:
+    """The learners of a comparison; ``find``: what was given → the learner (``None``: ``get_learner``)."""
+    from ..learners import get_learner
+
+    bound = tuple(map(find or get_learner, chosen_learners(learners)))
     labels = [learner.label for learner in bound]
     if len(set(labels)) != len(labels):
         raise InvalidInput(f"learners repeat: {', '.join(labels)}")

@@ -19,17 +19,19 @@ from ..checks import check_int
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput, Shown
 from ..generators.base import Generator
-from ..learners import get_learner
 from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from ..types.account import Prices, check_priced, noted
 from .attempts import Execution, RunFolder, make_attempts
 from .folder import SUMMARY, write_json
 from .inputs import budget_of, generator_of, problems_of
+from .isolated import place_of
 from .tables import attempts_table
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ..access.isolation.settings import Isolation
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,6 +91,7 @@ def run(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    isolation: str | Isolation = "none",
     on_attempt: Callable[[Attempt], None] | None = None,
 ) -> RunResult:
     """Run a learner on every problem and judge what it returns.
@@ -111,46 +114,60 @@ def run(
         attempt_timeout: seconds of its own that an attempt may take (``None``: no limit).
         judge_timeout: seconds that one call of a reward, verifier or value function may take.
         judge_workers: processes for such calls; 0: they are made in this one.
+        isolation: ``"none"``, or ``"process"``: each attempt's learner runs in a process of its own that
+            has a socket to its session and nothing else, for code that is not trusted. Limits as in
+            ``"process:memory_mb=512"`` (see ``Isolation``). It changes no result; what walls stand is
+            said on stderr and noted in ``config.json``.
         on_attempt: called with each attempt as it finishes.
 
     Raises:
         AccessDenied: the learner requires more than is granted.
         InvalidInput: the generator cannot honour the contract, an oracle is granted that a problem
-            does not have, ids repeat, or a problem does not fit the generator.
+            does not have, ids repeat, or a problem does not fit the generator; or no spec names a
+            learner that is to be isolated.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
-    bound, contract = get_learner(learner), Contract.parse(grants).resolved
-    generator, problems, budget = generator_of(generator), problems_of(problems), budget_of(budget)
-    check_run(bound, contract, generator, seed)
-    if on_error not in ("raise", "record"):
-        raise InvalidInput(f"on_error must be 'raise' or 'record', got {on_error!r}")
-    how = Execution(
-        concurrency,
-        attempt_timeout,
-        judge_timeout,
-        transcripts,
-        keep_errors,
-        stop=on_error == "raise",
-        on_attempt=on_attempt or (lambda attempt: None),
-        judge_workers=judge_workers,
-    )
-    check_priced(budget, generator.capabilities.prices)
-    jobs = [
-        Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
-        for problem in problems
-    ]
-    for problem in problems:
-        check_oracles(problem, contract)
-    before = generator.physical()
-    if out is None:
-        return _result(problems, make_attempts(jobs, generator, how), generator, before)
-    config = run_config(bound, problems, generator, contract, budget, seed)
-    with RunFolder(out, config, how) as folder:
-        made = folder.attempts
-        folder.make(jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)]))
-        result = _result(problems, made, generator, before)
-        write_json(folder.path / SUMMARY, {**summarize_run(result), **folder.usage()})
-    return result
+    with place_of(isolation, (learner,)) as place:
+        bound, contract = place.learner(learner), Contract.parse(grants).resolved
+        generator, problems, budget = (
+            generator_of(generator),
+            problems_of(problems),
+            budget_of(budget),
+        )
+        check_run(bound, contract, generator, seed)
+        if on_error not in ("raise", "record"):
+            raise InvalidInput(f"on_error must be 'raise' or 'record', got {on_error!r}")
+        how = Execution(
+            concurrency,
+            attempt_timeout,
+            judge_timeout,
+            transcripts,
+            keep_errors,
+            stop=on_error == "raise",
+            on_attempt=on_attempt or (lambda attempt: None),
+            judge_workers=judge_workers,
+            place=place,
+        )
+        check_priced(budget, generator.capabilities.prices)
+        jobs = [
+            Job(problem.id, bound, bind(problem, generator), contract, budget, seed)
+            for problem in problems
+        ]
+        for problem in problems:
+            check_oracles(problem, contract)
+        before = generator.physical()
+        if out is None:
+            return _result(problems, make_attempts(jobs, generator, how), generator, before)
+        config = run_config(bound, problems, generator, contract, budget, seed) | place.config
+        with RunFolder(out, config, how) as folder:
+            made = folder.attempts
+            folder.make(
+                jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)])
+            )
+            result = _result(problems, made, generator, before)
+            summary = {**summarize_run(result), **place.config, **folder.usage()}
+            write_json(folder.path / SUMMARY, summary)
+        return result
 
 
 def _result(

@@ -55,6 +55,7 @@ def summary_of(run: RunData) -> dict[str, Any]:
         "accepted_failures": accepted_failures(run),
         "made": list(run.made),
         **({} if means is None else {"macro": means}),
+        **({"isolation": config["isolation"]} if "isolation" in config else {}),
         **run.usage,
     }
 

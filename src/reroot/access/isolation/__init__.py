@@ -1,0 +1,1 @@
+"""Learners in processes of their own, behind walls: what is there stands in ``walls``."""

@@ -1,0 +1,135 @@
+"""What stands around a learner's process on this machine: put up, tried, and told.
+
+Each wall is told as ``"stands"`` or by why it does not. What is told to stand was tried first.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from . import namespaces, seccomp
+from .settings import Isolation
+
+STANDS = "stands"
+
+MEANING: Mapping[str, str] = {
+    "process": "another process, started anew: it inherits no memory, no environment, no open file",
+    "limits": "limits of memory, open files and, with attempt_timeout, of processor time",
+    "privileges": "no new privileges, no capabilities",
+    "files": "it sees Python, its libraries, reroot, its own file and nothing else, read-only",
+    "processes": "it sees and signals no other process, and starts none",
+    "network": "no network",
+    "calls": "a filter of system calls (seccomp)",
+}
+"""Wall → what it keeps."""
+
+
+def outer(settings: Isolation, package: Path, learners: list[str]) -> dict[str, str]:
+    """Leave for a world of the launcher's own, if the platform has one; what of it stands.
+
+    Returns in a child of the process that has called it where there are namespaces: the first process
+    of the new world.
+
+    Args:
+        package: the folder of reroot's code.
+        learners: the files of learners.
+    """
+    paths = [*namespaces.needed(package), *learners]
+    paths += [os.path.abspath(settings.reads)] if settings.reads else []
+    try:
+        namespaces.enter()
+    except OSError as error:
+        why = f"no namespaces: {error}"
+        return dict.fromkeys(("files", "processes", "network"), why)
+    child = os.fork()
+    if child:
+        os._exit(_outlived(child))
+    namespaces.die_with_parent()
+    walls = {"processes": STANDS, "network": STANDS}
+    try:
+        namespaces.furnish(paths, settings.write)
+        return {**walls, "files": STANDS}
+    except OSError as error:
+        return {**walls, "files": f"no file system of its own: {error}"}
+
+
+def _outlived(child: int) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, status = os.waitpid(child, 0)
+    return 0 if status == 0 else 1
+
+
+def inner(settings: Isolation, seconds: int | None, baseline: int) -> dict[str, str]:
+    """Put this process, which is about to run a learner, behind what is left; what of it stands.
+
+    Args:
+        seconds: of processor time that it may take; ``None``: no limit.
+        baseline: bytes of address space that it takes already.
+    """
+    put: dict[str, Callable[[], None]] = {
+        "limits": lambda: _limit(settings, seconds, baseline),
+        "privileges": _unprivileged,
+        "calls": lambda: _filter(settings),
+    }
+    return {name: _tried(wall) for name, wall in put.items()}
+
+
+def _tried(wall: Callable[[], None]) -> str:
+    try:
+        wall()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return STANDS
+
+
+def _unprivileged() -> None:
+    namespaces.die_with_parent()
+    namespaces.no_new_privileges()
+    namespaces.drop_capabilities()
+
+
+def _filter(settings: Isolation) -> None:
+    why = seccomp.refusal()
+    if why is not None:
+        raise OSError(why)
+    seccomp.install(settings.write)
+    try:
+        socket.socket().close()
+    except PermissionError:
+        return
+    raise OSError("the kernel took the filter and does not keep to it")
+
+
+def _limit(settings: Isolation, seconds: int | None, baseline: int) -> None:
+    most = baseline + (settings.memory_mb << 20)
+    limits = {
+        resource.RLIMIT_AS: most,
+        resource.RLIMIT_NOFILE: settings.open_files,
+        resource.RLIMIT_CORE: 0,
+    }
+    if not settings.write:
+        limits[resource.RLIMIT_FSIZE] = 0
+    if seconds is not None:
+        limits[resource.RLIMIT_CPU] = seconds
+    for which, value in limits.items():
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def address_space() -> int:
+    """Bytes of address space that this process takes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+def told(walls: Mapping[str, str]) -> str:
+    """One line on what stands and what does not."""
+    up = [name for name in MEANING if walls.get(name) == STANDS]
+    down = [f"no wall for {name} ({walls[name]})" for name in MEANING if walls.get(name) != STANDS]
+    return "; ".join([f"learners run in processes of their own, behind: {', '.join(up)}", *down])
