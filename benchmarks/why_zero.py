@@ -28,7 +28,7 @@ JUDGE = '''"""What a first version of a reward looks like: the number behind the
 
 def behind_marks(answer, output):
     """Whether the text behind the last #### is the answer."""
-    return output.text.rpartition("####")[2].strip() == answer
+    return output.rpartition("####")[2].strip() == answer
 '''
 
 
@@ -89,14 +89,14 @@ def words(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def sums(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Sums of two small numbers."""
+    """Sums of two small numbers; what the prompt asks for is not what the data have."""
     rng = random.Random(seed)
     for _ in range(count):
         a, b = rng.randint(2, 9), rng.randint(2, 9)
         yield {
             "question": f"What is {a} + {b}? Put the answer in \\boxed{{}}.",
             "answer": str(a + b),
-            "solution": f"\\boxed{{{a + b}}}",
+            "solution": f"#### {a + b}",
         }
 
 
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SETTINGS)
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--budget-tokens", type=int, default=16_000)
+    parser.add_argument("--budget-tokens", type=int, default=8_000)
     parser.add_argument("--out", type=Path, default=Path("runs/why-zero"))
     chosen = parser.parse_args()
     files(chosen.out)
