@@ -204,14 +204,18 @@ class RunFolder(JournalFolder):
         return usage_of(self.path)
 
     def make(
-        self, jobs: Sequence[Job], generator: Generator, table: Callable[[], pl.DataFrame]
+        self,
+        jobs: Sequence[Job],
+        generator: Generator,
+        table: Callable[[], pl.DataFrame],
+        maker: Maker | None = None,
     ) -> pl.DataFrame:
         """Make the attempts that are left, and write ``results.parquet``, which is returned.
 
         After an error, Ctrl-C too, it is written with what there is.
         """
         try:
-            make_attempts(jobs, generator, self._how, self)
+            (maker or make_attempts)(jobs, generator, self._how, self)
         except BaseException:
             with contextlib.suppress(RunFolderError):
                 write_table(self.path / RESULTS, table())
@@ -219,6 +223,10 @@ class RunFolder(JournalFolder):
         results = table()
         write_table(self.path / RESULTS, results)
         return results
+
+
+Maker = Callable[[Sequence[Job], Generator, Execution, RunFolder], dict[str, Attempt]]
+"""What makes attempts: ``make_attempts``, or ``elsewhere.Elsewhere``."""
 
 
 def make_attempts(

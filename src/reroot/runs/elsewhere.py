@@ -159,7 +159,10 @@ class Elsewhere:
                 over = how.seconds is not None and time.perf_counter() - started >= how.seconds
                 if over or failed_judges >= JUDGE_DOWN:
                     return
-                yield [(job.key, (job.key, folder.messages.recorded(job.key))) for job in left[at : at + size]]
+                yield [
+                    (job.key, (job.key, folder.messages.recorded(job.key)))
+                    for job in left[at : at + size]
+                ]
 
         for done in self.pool.results(batches()):
             made = _lost(by_key[done.key], done.lost) if done.lost else done.value

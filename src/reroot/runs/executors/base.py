@@ -64,6 +64,11 @@ class Executor(Protocol):
         """Most workers of a pool."""
         ...
 
+    @property
+    def here(self) -> bool:
+        """Whether its one worker is this process: nothing that it dies of is survived."""
+        ...
+
     def pool(self, begin: Begin) -> AbstractContextManager[Pool]:
         """Workers that end with the context, with this process, and after an error at once."""
         ...

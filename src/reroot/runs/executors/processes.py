@@ -30,6 +30,11 @@ class Processes:
 
     workers: int
 
+    @property
+    def here(self) -> bool:
+        """See ``Executor``."""
+        return self.workers == 1
+
     @contextmanager
     def pool(self, begin: Begin) -> Iterator[Pool]:
         """See ``Executor``.
@@ -38,7 +43,7 @@ class Processes:
         process is killed, and is closed when the context is left by an error or by Ctrl-C, and either ends
         them at once.
         """
-        if self.workers == 1:
+        if self.here:
             yield _Here(begin())
             return
         context = multiprocessing.get_context("spawn")  # learners run in threads, which do not fork

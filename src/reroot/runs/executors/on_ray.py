@@ -1,0 +1,155 @@
+"""Actors of a Ray cluster, or of a Ray that is started on this machine and ends with the run.
+
+Ray may run what it was given more than once. Each actor is an attempt at a batch and no more (neither actors nor
+their calls are retried by Ray); who does a dead actor's work again is the pool, by keys, as with processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InvalidInput, need
+from .base import Begin, CrewPool, Event, Pool, Work
+from .raised import as_raised
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """An executor of Ray actors. It connects when a pool is opened, and leaves Ray with it, unless this process
+    was connected before.
+
+    Args:
+        address: ``local``: Ray on this machine, on its loopback interface; ``auto``: the cluster that Ray finds
+            (``RAY_ADDRESS``, or one that runs here); or a cluster's address.
+        replicas: actors, each of one core.
+        gpus: of each actor; fractions share a GPU.
+    """
+
+    address: str
+    replicas: int
+    gpus: float = 0.0
+
+    @property
+    def workers(self) -> int:
+        """See ``Executor``."""
+        return self.replicas
+
+    @property
+    def here(self) -> bool:
+        """See ``Executor``: never."""
+        return False
+
+    @contextmanager
+    def pool(self, begin: Begin) -> Iterator[Pool]:
+        """See ``Executor``.
+
+        Raises:
+            MissingDependency: Ray is not installed.
+            InvalidInput: there is no cluster at the address.
+        """
+        need("ray", "ray")
+        import ray
+
+        mine = not ray.is_initialized()
+        if mine:
+            self._connect(ray)
+        crew = _Crew(ray, begin, self.gpus)
+        try:
+            yield CrewPool(crew, self.replicas)
+        finally:
+            crew.dismiss()
+            if mine:
+                ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if self.address == "local":
+            # another Ray of this machine is not taken for it, whatever RAY_ADDRESS says
+            ray.init(
+                "local",
+                num_cpus=self.replicas,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+            return
+        try:
+            ray.init(self.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise InvalidInput(f"no Ray cluster at {self.address!r}: {why}") from None
+
+
+class _Replica:
+    """What runs in an actor."""
+
+    def __init__(self, begin: Begin) -> None:
+        self._make = begin
+        self._work: Work | None = None
+
+    def begin(self) -> tuple[str, Any]:
+        try:
+            self._work = self._make()
+        except BaseException as error:
+            return "raised", as_raised(error)
+        return "ready", None
+
+    def work(self, payloads: Sequence[Any]) -> tuple[str, Any]:
+        assert self._work is not None
+        try:
+            return "done", list(self._work(payloads))
+        except BaseException as error:
+            return "raised", as_raised(error)
+
+
+class _Crew:
+    def __init__(self, ray: Any, begin: Begin, gpus: float) -> None:
+        self._ray, self._begin, self._gpus = ray, begin, gpus
+        self._actors: dict[int, Any] = {}
+        self._asked: dict[Any, int] = {}
+        self._hired = 0
+
+    def hire(self) -> int:
+        made = self._ray.remote(_Replica).options(
+            num_cpus=1, num_gpus=self._gpus, max_restarts=0, max_task_retries=0
+        )
+        self._hired += 1
+        actor = self._actors[self._hired] = made.remote(self._begin)
+        self._asked[actor.begin.remote()] = self._hired
+        return self._hired
+
+    def give(self, worker: int, payloads: Sequence[Any]) -> None:
+        self._asked[self._actors[worker].work.remote(payloads)] = worker
+
+    def events(self, seconds: float) -> Sequence[Event]:
+        if not self._asked:
+            return []
+        self._ray.wait(list(self._asked), timeout=seconds)
+        done, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        return [self._heard(one) for one in done]
+
+    def _heard(self, answer: Any) -> Event:
+        worker = self._asked.pop(answer)
+        errors = self._ray.exceptions
+        try:
+            kind, value = self._ray.get(answer)
+        except errors.RayTaskError as error:  # what it gave cannot travel
+            return Event(worker, "raised", as_raised(error))
+        except errors.RayError as error:
+            self._end(worker)
+            return Event(worker, "died", f"of this: {' '.join(str(error).split())[:300]}")
+        return Event(worker, kind, value)
+
+    def _end(self, worker: int) -> None:
+        with suppress(Exception):  # it is dead already
+            self._ray.kill(self._actors.pop(worker))
+
+    def dismiss(self) -> None:
+        for worker in list(self._actors):
+            self._end(worker)
