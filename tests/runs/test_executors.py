@@ -71,7 +71,8 @@ def test_each_key_has_one_result_whoever_dies() -> None:
         found = list(CrewPool(Played(dies=dies), 2).results(BATCHES))
         assert sorted(int(done.key) for done in found) == list(range(20))
         assert all(done.lost or done.value == int(done.key) ** 2 for done in found)
-        assert sum(bool(done.lost) for done in found) <= sum(dies) // 3
+        # the first death of the three may be one of a whole batch
+        assert sum(bool(done.lost) for done in found) <= max(0, sum(dies) - 1) // 2
 
 
 def test_a_batch_is_taken_when_a_worker_is_free_for_it() -> None:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import RerootError
-from . import certify, check, compare, describe, diagnose, probe, reproduce, show, train, view  # noqa: F401  they add their commands
 from .app import app
 from .console import PlainConsole
 

@@ -53,7 +53,7 @@ class OnRay:
             InvalidInput: there is no cluster at the address.
         """
         need("ray", "ray")
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         mine = not ray.is_initialized()
         if mine:
