@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from typing import Any
 from ...errors import InvalidInput, need
 from .base import Begin, CrewPool, Event, Pool, Work
 from .raised import as_raised
+
+_ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""At 0 Ray has one node, on the loopback interface; else it takes this machine's address whatever it is told."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +51,33 @@ class OnRay:
 
     @contextmanager
     def pool(self, begin: Begin) -> Iterator[Pool]:
-        """See ``Executor``.
+        """See ``Executor``; raises as ``connected`` does."""
+        with self.connected() as ray:
+            crew = _Crew(ray, begin, self.gpus)
+            try:
+                yield CrewPool(crew, self.replicas)
+            finally:
+                crew.dismiss()
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Ray, for several pools.
 
         Raises:
             MissingDependency: Ray is not installed.
-            InvalidInput: there is no cluster at the address.
+            InvalidInput: there is no cluster at the address, or a local one would not be local.
         """
         need("ray", "ray")
+        if self.address == "local":
+            os.environ.setdefault(_ONE_NODE, "0")  # is read as Ray is imported
         import ray  # pyright: ignore[reportMissingImports]
 
         mine = not ray.is_initialized()
         if mine:
             self._connect(ray)
-        crew = _Crew(ray, begin, self.gpus)
         try:
-            yield CrewPool(crew, self.replicas)
+            yield ray
         finally:
-            crew.dismiss()
             if mine:
                 ray.shutdown()
 
@@ -70,6 +85,10 @@ class OnRay:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self.address == "local":
+            if (here := ray.util.get_node_ip_address()) not in _LOOPBACK:
+                raise InvalidInput(
+                    f"Ray would listen on {here}, as it was imported before and {_ONE_NODE} was not 0"
+                )
             # another Ray of this machine is not taken for it, whatever RAY_ADDRESS says
             ray.init(
                 "local",
@@ -89,13 +108,12 @@ class OnRay:
 class _Replica:
     """What runs in an actor."""
 
-    def __init__(self, begin: Begin) -> None:
-        self._make = begin
+    def __init__(self) -> None:
         self._work: Work | None = None
 
-    def begin(self) -> tuple[str, Any]:
+    def begin(self, pickled: bytes) -> tuple[str, Any]:
         try:
-            self._work = self._make()
+            self._work = pickle.loads(pickled)()
         except BaseException as error:
             return "raised", as_raised(error)
         return "ready", None
@@ -110,7 +128,9 @@ class _Replica:
 
 class _Crew:
     def __init__(self, ray: Any, begin: Begin, gpus: float) -> None:
-        self._ray, self._begin, self._gpus = ray, begin, gpus
+        self._ray, self._gpus = ray, gpus
+        # by itself, so that an actor that cannot read it says why
+        self._begin: bytes = ray.cloudpickle.dumps(begin)
         self._actors: dict[int, Any] = {}
         self._asked: dict[Any, int] = {}
         self._hired = 0
@@ -120,8 +140,8 @@ class _Crew:
             num_cpus=1, num_gpus=self._gpus, max_restarts=0, max_task_retries=0
         )
         self._hired += 1
-        actor = self._actors[self._hired] = made.remote(self._begin)
-        self._asked[actor.begin.remote()] = self._hired
+        actor = self._actors[self._hired] = made.remote()
+        self._asked[actor.begin.remote(self._begin)] = self._hired
         return self._hired
 
     def give(self, worker: int, payloads: Sequence[Any]) -> None:
