@@ -153,13 +153,3 @@ def test_a_killed_driver_goes_on(tmp_path: Path) -> None:
     assert again.returncode == 0
     results = (tmp_path / "ray" / "results.parquet").read_bytes()
     assert results == (tmp_path / "here" / "results.parquet").read_bytes()
-
-
-@needs_ray
-@pytest.mark.slow(2)
-def test_no_cluster_is_said() -> None:
-    if ray.is_initialized():
-        ray.shutdown()
-    pool = OnRay("127.0.0.1:1", 1).pool(begin)
-    with pytest.raises(InvalidInput, match=r"no Ray cluster at '127.0.0.1:1'"), pool:
-        pass

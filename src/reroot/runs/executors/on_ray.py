@@ -100,7 +100,7 @@ class OnRay:
             return
         try:
             ray.init(self.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             why = " ".join(str(error).split())[:300]
             raise InvalidInput(f"no Ray cluster at {self.address!r}: {why}") from None
 
