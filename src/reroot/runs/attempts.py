@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 USAGE = "usage.jsonl"
 JUDGE_DOWN = 16
-"""Attempts in a row whose judge fails, after which a run leaves the rest."""
+"""Attempts in a row whose judge fails, after which the rest is left."""
 _MOST = 2**63  # integers beyond do not fit into tables
 _FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
 _SHARE = 50  # between these, writing takes one part of so many
@@ -106,10 +106,8 @@ class RunFolder(JournalFolder):
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
-        self._earlier = self._used = (
-            0.0,
-            Physical(),
-        )  # by former calls of ``make_attempts``; and in all
+        # by former calls of ``make_attempts``; and in all
+        self._earlier = self._used = (0.0, Physical())
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
