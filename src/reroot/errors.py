@@ -70,6 +70,10 @@ class BackendError(RerootError):
     """A generator failed, or answered something that breaks the generator protocol."""
 
 
+class WorkerDied(RerootError):
+    """Processes that were to work died, again and again, with the same work or before any."""
+
+
 class RunFolderError(RerootError):
     """A run folder cannot be written, or holds a run with another configuration."""
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import check_int
+from ..errors import WorkerDied
+from ..runs.executors.base import Executor, Work, singly
+from ..runs.executors.processes import Processes
 from ..runs.folder import JournalFolder
-from ..runs.processes import spread
 from .case import Sampled
 from .cases import cases_of
 from .check import certify
@@ -21,6 +23,7 @@ def certify_methods(
     methods: Sequence[str] = (),
     *,
     processes: int = 1,
+    executor: Executor | None = None,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_case: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def certify_methods(
     Args:
         methods: registry names; empty: all that have a case.
         processes: most processes; they change no number but the seconds.
+        executor: checks in place of processes of this machine (see ``executor_of``).
         on_start: called with the number of cases, and 0.
         on_case: called with the name of a case when it is done.
 
@@ -37,6 +41,7 @@ def certify_methods(
 
     Raises:
         InvalidInput: no case is about a method, or a check failed to run.
+        WorkerDied: the workers of a case died.
     """
     check_int("processes", processes, 1)
     names = list(dict.fromkeys(methods or (case.method for case in cases_of())))
@@ -46,16 +51,22 @@ def certify_methods(
     jobs.sort(key=lambda job: not isinstance(cases[job[0]][job[1]], Sampled))
     on_start(len(jobs), 0)
     found: dict[tuple[str, int], Record] = {}
-    with spread(_checked, jobs, processes) as done:
-        for (name, i), one in done:
+    executor = executor or Processes(min(processes, max(1, len(jobs))))
+    with executor.pool(_begin) as pool:
+        for done in pool.results(singly((f"{name}/{i}", (name, i)) for name, i in jobs)):
+            if done.lost:
+                raise WorkerDied(f"no certificate of case {done.key}: {done.lost}")
+            (name, i), one = done.value
             found[name, i] = one
             on_case(f"{name} on {one['toy']}")
     return summary(names, {n: [found[n, i] for i in range(len(cases[n]))] for n in names})
 
 
-def _checked(method: str, number: int) -> Record:
-    """The certificate of one case, told by its place: cases hold functions, which do not travel."""
-    return record(certify(cases_of(method)[number]))
+def _begin() -> Work:
+    """Certificates of cases, told by their places: cases hold functions, which do not travel."""
+    return lambda places: [
+        ((method, i), record(certify(cases_of(method)[i]))) for method, i in places
+    ]
 
 
 def certificates_folder(folder: str | Path, methods: Sequence[str]) -> JournalFolder:

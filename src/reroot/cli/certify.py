@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.text import Text
 from ..errors import InvalidInput
 from .app import app, console, table_of
 from .progress import bar
+
+if TYPE_CHECKING:
+    from ..runs.executors.base import Executor
 
 
 @app.command()
@@ -36,6 +39,15 @@ def certify(
     ] = False,
     processes: Annotated[
         int | None, typer.Option(help="Processes; by default one per core. Changes no number.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Check on Ray: auto (the cluster that it finds), local, or a cluster's address."
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Actors on Ray (default: one per core of this machine).")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all numbers as JSON, not as tables.")
@@ -65,7 +77,10 @@ def certify(
             else "name a method, or --all for every one; 'reroot certify --list' shows them"
         )
     folder = Path("runs") / "certificates" if every and out is None else out
-    found = _checked(names, folder, processes)
+    from ..runs.executors.choice import executor_of
+
+    executor = executor_of(processes, ray, replicas, usual=None)
+    found = _checked(names, folder, executor)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -74,17 +89,14 @@ def certify(
         raise typer.Exit(1)
 
 
-def _checked(names: list[str], folder: Path | None, processes: int | None) -> dict[str, Any]:
+def _checked(names: list[str], folder: Path | None, executor: Executor) -> dict[str, Any]:
     """Check, with progress shown; the numbers and the page go into the folder, if there is one."""
-    import os
-
     from ..certify.every import certificates_folder, certify_methods
     from ..pages.certificates.page import write_certificates
 
-    workers = os.cpu_count() or 1 if processes is None else processes
     with nullcontext() if folder is None else certificates_folder(folder, names):
         with bar("cases", "preparing") as (on_start, on_case):
-            found = certify_methods(names, processes=workers, on_start=on_start, on_case=on_case)
+            found = certify_methods(names, executor=executor, on_start=on_start, on_case=on_case)
         if folder is not None:
             write_certificates(folder, found)
     return found

@@ -40,6 +40,10 @@ def compare(
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     isolation: str = "none",
+    workers: int | None = None,
+    ray: str | None = None,
+    replicas: int | None = None,
+    gpus_per_replica: float | None = None,
     keep_errors: bool = False,
     estimate: bool = False,
     concurrency: int = 256,
@@ -101,6 +105,12 @@ def compare(
             (default 0: they are called in this one).
         isolation: none, or process: learners run in processes of their own that have a socket to their
             session and nothing else, for code that is not trusted (limits: process:memory_mb=512).
+        workers: Processes that make attempts, each with the model (default: this one). Changes no result (on
+            language models: up to rounding).
+        ray: Make attempts on Ray: auto (the cluster that it finds), local (on this machine), or a cluster's
+            address.
+        replicas: Actors on Ray, each with the model (default: one per core of this machine).
+        gpus_per_replica: GPUs of each actor.
         keep_errors: Leave attempts that failed before; else they are made again.
         estimate: Make a few attempts of each learner, say what all of it will take, in time and tokens, and
             stop. They count: the same command without --estimate goes on from them.
@@ -117,6 +127,8 @@ def compare(
         trust_remote_code: Run Python code that the model brings along.
         json: Print summary.json, every number of the tables, and nothing else to stdout.
     """
+    from ..runs.executors.choice import executor_of
+
     settings = {
         "model": model,
         "task": with_data(split(task, ":") if task else [], map, answer, skip_bad),
@@ -132,6 +144,7 @@ def compare(
         "attempt_timeout": attempt_timeout,
         "judge_timeout": judge_timeout,
         "judge_workers": judge_workers,
+        "executor": executor_of(workers, ray, replicas, gpus_per_replica),
         "chat": chat,
         "dtype": dtype,
         "device": device,

@@ -22,6 +22,8 @@ def reproduce(
     quick: bool = False,
     out: Path | None = None,
     workers: int | None = None,
+    ray: str | None = None,
+    replicas: int | None = None,
     known: Path | None = None,
 ) -> None:
     """The paper, verified by running it: every claim, measured and checked.
@@ -40,11 +42,15 @@ def reproduce(
         quick: Fewer and smaller settings: under a minute.
         out: Run folder; the same command on the same folder continues it.
         workers: Processes; by default one per core. Changes no result.
+        ray: Measure on Ray: auto (the cluster that it finds), local (on this machine), or a cluster's address.
+        replicas: Actors on Ray (default: one per core of this machine).
         known: A results.parquet that was kept: settings whose rows it holds are taken from it and not
             measured.
     """
     from ..experiments import reproduce as run_reproduce
+    from ..runs.executors.choice import executor_of
 
+    executor = None if ray is None and replicas is None else executor_of(workers, ray, replicas)
     folder = out or Path("runs") / _default_name(ids or [], quick)
     with bar("settings", "preparing") as (on_start, advance):
         found = run_reproduce(
@@ -52,6 +58,7 @@ def reproduce(
             out=folder,
             quick=quick,
             workers=workers,
+            executor=executor,
             known=known,
             on_start=on_start,
             on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),

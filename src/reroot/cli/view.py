@@ -44,7 +44,7 @@ def report(
         reroot report runs/x --to tensorboard:logs
 
     Args:
-        folders: Folder of a comparison, suite, reproduction or certificates, or one or more of
+        folders: Folder of a comparison, suite, reproduction, sweep or certificates, or one or more of
             training runs, or a record of some (.parquet), or several comparisons or suites. Of a
             comparison that was interrupted: what there is.
         out: File for the page of training runs (default: report.html in the first folder) or of several
@@ -114,6 +114,12 @@ def report(
         if not files.markdown:
             tell_suite(run, json=json)
         files.write(suite_tables(run.summary))
+        return
+    if kinds[folder] == "sweep":
+        from ..training.trl.sweep import load_sweep
+        from .sweep import tell_sweep
+
+        tell_sweep(load_sweep(folder))
         return
     if kinds[folder] == "certificates":
         from .certify import tell_certificates

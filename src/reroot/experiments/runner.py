@@ -14,7 +14,9 @@ from typing import Any
 
 from .._version import __version__
 from ..checks import check_int
-from ..errors import RunFolderError
+from ..errors import RunFolderError, WorkerDied
+from ..runs.executors.base import Executor, Work, singly
+from ..runs.executors.processes import Processes
 from ..runs.folder import (
     RESULTS,
     SUMMARY,
@@ -22,7 +24,6 @@ from ..runs.folder import (
     read_config,
     write_json,
 )
-from ..runs.processes import spread
 from .base import Check, Experiment, Row
 from .records import read_rows, rows_of_settings, write_rows
 from .suite import get_experiment, usual
@@ -63,6 +64,7 @@ def reproduce(
     out: str | Path,
     quick: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
     known: str | Path | None = None,
     on_start: Callable[[int, int], None] = lambda total, done: None,
     on_setting: Callable[[str, float], None] = lambda name, seconds: None,
@@ -74,6 +76,7 @@ def reproduce(
         out: run folder; a folder of the same experiments is continued.
         quick: fewer and smaller settings.
         workers: processes; ``None``: one per core. Changes no result.
+        executor: measures in place of processes of this machine (see ``executor_of``).
         known: a ``results.parquet`` that was kept: settings whose rows it holds are taken from it
             and not measured.
         on_start: called with the number of settings and how many are measured already.
@@ -82,6 +85,7 @@ def reproduce(
     Raises:
         InvalidInput: an unknown experiment, or ``known`` has rows of other settings.
         RunFolderError: ``out`` holds another run or cannot be written, or ``known`` cannot be read.
+        WorkerDied: settings whose workers die; what else there is has been measured.
     """
     names = [ids] if isinstance(ids, str) else list(ids) or usual()
     experiments = [get_experiment(name) for name in dict.fromkeys(names)]
@@ -95,11 +99,18 @@ def reproduce(
                 journal.add({"name": _name(e, n), "rows": kept[e.id, n], "seconds": 0.0})
         left = [(e, n) for e, n in jobs if _name(e, n) not in journal.lines]
         on_start(len(jobs), len(jobs) - len(left))
-        with spread(_measure, [(e.id, n) for e, n in left], workers) as measured:
-            for (id, number), (rows, seconds) in measured:
-                name = _name(get_experiment(id), number)
-                journal.add({"name": name, "rows": rows, "seconds": round(seconds, 3)})
-                on_setting(name, seconds)
+        lost: list[str] = []
+        executor = executor or Processes(min(workers, max(1, len(left))))
+        with executor.pool(_begin) as pool:
+            for done in pool.results(singly((_name(e, n), (e.id, n)) for e, n in left)):
+                if done.lost:
+                    lost.append(f"{done.key}: {done.lost}")
+                    continue
+                rows, seconds = done.value
+                journal.add({"name": done.key, "rows": rows, "seconds": round(seconds, 3)})
+                on_setting(done.key, seconds)
+        if lost:
+            raise WorkerDied(f"settings that were not measured: {'; '.join(lost)}")
         lines = [journal.lines[_name(e, n)] for e, n in jobs]
         found = _reproduction(folder, experiments, quick, lines)
         write_rows(folder / RESULTS, found.rows)
@@ -160,6 +171,10 @@ def _reproduction(
 
 def _name(experiment: Experiment, number: int) -> str:
     return f"{experiment.id}/{number}"
+
+
+def _begin() -> Work:
+    return lambda settings: [_measure(id, number) for id, number in settings]
 
 
 def _measure(id: str, number: int) -> tuple[list[Row], float]:

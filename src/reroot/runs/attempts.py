@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 USAGE = "usage.jsonl"
 JUDGE_DOWN = 16
-"""Attempts in a row whose judge fails, after which a run leaves the rest."""
+"""Attempts in a row whose judge fails, after which the rest is left."""
 _MOST = 2**63  # integers beyond do not fit into tables
 _FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
 _SHARE = 50  # between these, writing takes one part of so many
@@ -109,10 +109,8 @@ class RunFolder(JournalFolder):
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
         self._usage: dict[str, Any] | None = None
-        self._earlier = self._used = (
-            0.0,
-            Physical(),
-        )  # by former calls of ``make_attempts``; and in all
+        # by former calls of ``make_attempts``; and in all
+        self._earlier = self._used = (0.0, Physical())
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
@@ -207,14 +205,18 @@ class RunFolder(JournalFolder):
         return usage_of(self.path)
 
     def make(
-        self, jobs: Sequence[Job], generator: Generator, table: Callable[[], pl.DataFrame]
+        self,
+        jobs: Sequence[Job],
+        generator: Generator,
+        table: Callable[[], pl.DataFrame],
+        maker: Maker | None = None,
     ) -> pl.DataFrame:
         """Make the attempts that are left, and write ``results.parquet``, which is returned.
 
         After an error, Ctrl-C too, it is written with what there is.
         """
         try:
-            make_attempts(jobs, generator, self._how, self)
+            (maker or make_attempts)(jobs, generator, self._how, self)
         except BaseException:
             with contextlib.suppress(RunFolderError):
                 write_table(self.path / RESULTS, table())
@@ -222,6 +224,10 @@ class RunFolder(JournalFolder):
         results = table()
         write_table(self.path / RESULTS, results)
         return results
+
+
+Maker = Callable[[Sequence[Job], Generator, Execution, RunFolder], dict[str, Attempt]]
+"""What makes attempts: ``make_attempts``, or ``elsewhere.Elsewhere``."""
 
 
 def make_attempts(

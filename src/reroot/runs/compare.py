@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..access.runner import Attempt, Job
-from ..checks import check_float
+from ..checks import check_float, check_int
 from ..contract import Contract
 from ..errors import InvalidInput, Shown
 from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
-from .attempts import Execution, RunFolder, make_attempts, told_failures
+from .attempts import Execution, Maker, RunFolder, make_attempts, told_failures
 from .estimate import WORTH, Estimate, probe
+from .executors.base import Executor
+from .executors.processes import Processes
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
@@ -108,6 +111,8 @@ def compare(
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     isolation: str | Isolation = "none",
+    workers: int = 1,
+    executor: Executor | None = None,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -155,6 +160,9 @@ def compare(
         judge_workers: processes for calls of rewards, verifiers and value functions, where these take
             much time of a CPU; 0: they are called in this process.
         isolation: ``"none"``, or ``"process"``: learners run in processes of their own, as in ``run``.
+        workers: processes that make attempts, each with the model rebuilt from its name; changes no result (on
+            language models: up to rounding). An attempt that three of them die with has failed.
+        executor: makes them in place of processes of this machine (see ``executor_of``).
         chat, dtype, device: how to load a language model.
         chat_template_kwargs: arguments of its chat template, as in ``enable_thinking=false``.
         trust_remote_code: let code that the model's folder brings along run.
@@ -194,7 +202,18 @@ def compare(
         )
         plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
         folder = _temporary() if out is None else Path(out)
-        return run_plan(plan, folder, how, on_start, Asking(on_estimate, estimate))
+        asking = Asking(on_estimate, estimate)
+        return run_plan(
+            plan, folder, how, on_start, asking, executor=_executor(executor, workers, how)
+        )
+
+
+def _executor(given: Executor | None, workers: int, how: Execution) -> Executor:
+    """What makes the attempts; sessions of isolated learners are in this process."""
+    executor = given or Processes(check_int("workers", workers, 1))
+    if how.place.config and not executor.here:
+        raise InvalidInput("isolated learners have their sessions here: leave out workers and ray")
+    return executor
 
 
 def _temporary() -> Path:
@@ -224,23 +243,26 @@ def run_plan(
     on_start: Callable[[int, int], None],
     asking: Asking | None = None,
     summed: bool = True,
+    executor: Executor | None = None,
 ) -> Comparison:
     """``compare`` as planned; not ``summed`` where several comparisons are summarized together."""
     plan.check()
     jobs, config = plan.jobs(), plan.config() | how.place.config
     if not jobs:
         raise InvalidInput("no contract permits any of the learners; see 'reroot list learners'")
-    with RunFolder(out, config, how) as folder:
+    with _maker(plan, how, executor) as maker, RunFolder(out, config, how) as folder:
         left = folder.left(jobs)
         on_start(len(jobs), len(jobs) - len(left))
         problems = problems_table(plan)
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
         made, generator = folder.attempts, plan.workload.generator
-        estimate, probed = _estimate(plan, folder, how, left, asking or Asking())
+        estimate, probed = _estimate(plan, folder, how, left, asking or Asking(), maker)
         alone = asking is not None and asking.alone
         rest = [] if alone else [job for job in left if job.key not in probed]
-        results = folder.make(rest, generator, lambda: comparison_table(config, problems, made))
+        results = folder.make(
+            rest, generator, lambda: comparison_table(config, problems, made), maker
+        )
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 
@@ -251,8 +273,20 @@ def run_plan(
     return Comparison(out, data, summary, len(left), attempts, len(jobs), estimate)
 
 
+@contextmanager
+def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Maker]:
+    """Attempts are made in this process, or in the workers of an executor."""
+    if executor is None or executor.here:
+        yield make_attempts
+        return
+    from .elsewhere import Elsewhere, begin, recipe_of
+
+    with executor.pool(begin(recipe_of(plan, how))) as pool:
+        yield Elsewhere(pool, executor.workers)
+
+
 def _estimate(
-    plan: Plan, folder: RunFolder, how: Execution, left: Sequence[Job], asking: Asking
+    plan: Plan, folder: RunFolder, how: Execution, left: Sequence[Job], asking: Asking, maker: Maker
 ) -> tuple[Estimate | None, set[str]]:
     """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
     strata = {job.key: place for place, jobs in plan.strata() for job in jobs}
@@ -263,7 +297,7 @@ def _estimate(
 
     def make(jobs: Sequence[Job], seconds: float) -> dict[str, Attempt]:
         limited = replace(how, seconds=seconds, on_attempt=finished)
-        return make_attempts(jobs, plan.workload.generator, limited, folder)
+        return maker(jobs, plan.workload.generator, limited, folder)
 
     def finished(attempt: Attempt) -> None:
         probed.add(attempt.key)

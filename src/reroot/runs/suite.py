@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..checks import check_float
+from ..checks import check_float, check_int
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import InvalidInput, RunFolderError, nearest
 from ..learners import get_learner
 from .attempts import Execution, told_failures
 from .compare import Asking, Comparison, run_plan
 from .estimate import Estimate
+from .executors.base import Executor
+from .executors.processes import Processes
 from .folder import SUMMARY, JournalFolder, read_config, write_json
 from .models import Load, is_family
 from .plan import Plan, learners_of
@@ -165,6 +167,8 @@ def run_suite(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    workers: int = 1,
+    executor: Executor | None = None,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -191,8 +195,8 @@ def run_suite(
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
         concurrency: attempts in flight: what they ask at the same moment is one batch.
-        keep_errors, attempt_timeout, judge_timeout, judge_workers, chat_template_kwargs: as for
-            ``compare``.
+        keep_errors, attempt_timeout, judge_timeout, judge_workers, workers, executor,
+            chat_template_kwargs: as for ``compare``.
         chat, dtype, device: how to load a language model.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
@@ -234,7 +238,8 @@ def run_suite(
     }
     seeds = len({cell.seed for cell in workload.cells})
     plan = Plan(workload, (), (), budgets, seeds, beta, load)
-    return _run(chosen, plan, Path(out), how, on_start, Asking(on_estimate, estimate))
+    executor = executor or Processes(check_int("workers", workers, 1))
+    return _run(chosen, plan, Path(out), how, on_start, Asking(on_estimate, estimate), executor)
 
 
 def _run(
@@ -244,6 +249,7 @@ def _run(
     how: Execution,
     on_start: Callable[[str, int, int], None],
     asking: Asking,
+    executor: Executor,
 ) -> SuiteRun:
     able, unable = _able(suite, whole.workload)
     config = _config(suite, whole, unable)
@@ -256,7 +262,9 @@ def _run(
             budgets = {currency: whole.budgets[currency]}
             plan = replace(whole, grants=_grants(learners), learners=learners, budgets=budgets)
             begin = partial(on_start, part)
-            made[part] = run_plan(plan, out / part, how, begin, asking, summed=False)
+            made[part] = run_plan(
+                plan, out / part, how, begin, asking, summed=False, executor=executor
+            )
         summary = suite_summary_of(config, {part: run.data for part, run in made.items()})
         write_json(out / SUMMARY, summary)
     return SuiteRun(out, summary, _failures(made.values()))

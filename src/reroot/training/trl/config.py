@@ -360,11 +360,12 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
     Raises:
         InvalidInput: the file is none, an unknown name, a missing or bad value.
     """
-    values = {} if file is None else _read(file)
+    values = {} if file is None else read_yaml(file)
     return make_config(values | {name: v for name, v in given.items() if v is not None})
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """What a YAML file maps (``InvalidInput``: it is none, or maps nothing)."""
     need("train", "yaml")
     import yaml
 

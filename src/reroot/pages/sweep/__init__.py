@@ -1,0 +1,1 @@
+"""Sweeps: their table, in a terminal and on a page."""

@@ -1,0 +1,256 @@
+"""Attempts of a comparison in other processes, each with the generator rebuilt from its spec."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from ..access.failures import Failure
+from ..access.runner import Attempt, Job, execute
+from ..contract import Contract
+from ..errors import InvalidInput
+from ..generators.base import ConcurrentGenerator, Generator
+from ..types import Cost, Physical
+from .attempts import JUDGE_DOWN, Execution, RunFolder
+from .executors.base import Batch, Pool, Work
+from .models import Load, is_family
+from .plan import Plan, learners_of
+from .workload import build_workload
+
+_PARTS = 4
+"""Batches that each worker gets of a whole run, so that none is left with much at the end."""
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What another process makes the same plan from.
+
+    Attributes:
+        identity: digest of the plan's configuration: what is made from the recipe must have it too.
+        limits: how its attempts are made: concurrency, and seconds of attempts and judges.
+        transcripts: messages are wanted.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    horizons: tuple[int, ...]
+    seeds: int
+    problems: int
+    load: Load
+    budgets: dict[str, float]
+    value: str
+    grants: tuple[str, ...]
+    learners: tuple[str, ...]
+    beta: float
+    limits: tuple[int, float | None, float | None]
+    transcripts: bool
+    identity: str
+
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            InvalidInput: it is another one here: a file or a package differs between the machines.
+        """
+        family = is_family(self.model)
+        workload = build_workload(
+            self.model,
+            () if family else self.tasks,
+            self.horizons,
+            self.seeds,
+            self.problems,
+            self.load,
+            self.budgets,
+            self.value or None,
+            self.limits[2],
+        )
+        contracts, learners = tuple(map(Contract.parse, self.grants)), learners_of(self.learners)
+        plan = Plan(workload, contracts, learners, self.budgets, self.seeds, self.beta, self.load)
+        if (here := _identity(plan)) != self.identity:
+            raise InvalidInput(
+                f"a worker makes another comparison of the same settings ({here}, expected "
+                f"{self.identity}): files, packages or versions differ between it and this process"
+            )
+        return plan
+
+
+def recipe_of(plan: Plan, how: Execution) -> Recipe:
+    """The recipe of a plan.
+
+    Raises:
+        InvalidInput: a part of it was given as an object, or its generator answers many at once by itself, or
+            judges are to have processes of their own.
+    """
+    work = plan.workload
+    objects = [*work.objects, *(x.label for x in plan.learners if x.is_object)]
+    if objects:
+        raise InvalidInput(
+            f"workers rebuild everything from its name; given as objects: {', '.join(objects)}"
+        )
+    if isinstance(work.generator, ConcurrentGenerator):
+        raise InvalidInput(f"{work.model} answers many at once by itself: concurrency, not workers")
+    if how.judge_workers:
+        raise InvalidInput("judges are called by the workers: leave judge_workers out")
+    return Recipe(
+        work.model,
+        work.tasks,
+        tuple(h for h in work.horizons if h),
+        plan.seeds,
+        work.count,
+        plan.load,
+        dict(plan.budgets),
+        work.value,
+        tuple(map(str, plan.grants)),
+        tuple(x.spec for x in plan.learners),
+        plan.beta,
+        (how.concurrency, how.attempt_timeout, how.judge_timeout),
+        how.transcripts,
+        _identity(plan),
+    )
+
+
+def _identity(plan: Plan) -> str:
+    told = json.dumps(plan.config(), sort_keys=True, default=str)
+    return hashlib.blake2b(told.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+
+
+class Made(NamedTuple):
+    """An attempt that a worker has made.
+
+    Attributes:
+        lines: its messages since those that were recorded, where they are wanted.
+        physical: what the generator computed for its batch; of the first of a batch alone.
+    """
+
+    attempt: Attempt
+    lines: list[Line]
+    physical: Physical
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Makes attempts in the workers of a pool, as ``make_attempts`` does here."""
+
+    pool: Pool
+    workers: int
+
+    def __call__(
+        self, jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder
+    ) -> dict[str, Attempt]:
+        """Make the attempts that are left, and record each as its batch is done; all, by key.
+
+        After ``how.seconds`` no batch is begun, and none after ``JUDGE_DOWN`` failures of the judge in a row.
+        """
+        left, by_key = folder.left(jobs), {job.key: job for job in jobs}
+        folder.texts.know(jobs, generator, folder.attempts)
+        folder.begin_usage()
+        started, physical, failed_judges = time.perf_counter(), Physical(), 0
+
+        def batches() -> Iterator[Batch]:
+            size = max(1, min(how.concurrency, len(left) // (_PARTS * self.workers)))
+            for at in range(0, len(left), size):
+                over = how.seconds is not None and time.perf_counter() - started >= how.seconds
+                if over or failed_judges >= JUDGE_DOWN:
+                    return
+                yield [
+                    (job.key, (job.key, folder.messages.recorded(job.key)))
+                    for job in left[at : at + size]
+                ]
+
+        for done in self.pool.results(batches()):
+            made = _lost(by_key[done.key], done.lost) if done.lost else done.value
+            for line in made.lines:
+                folder.messages.append(done.key, line)
+            folder.messages.finish(done.key)
+            folder.record(made.attempt)
+            physical += made.physical
+            folder.note_usage(physical, time.perf_counter() - started)
+            error = made.attempt.error
+            failed_judges = failed_judges + 1 if error is not None and error.who == "task" else 0
+            how.on_attempt(made.attempt)
+            folder.on_round(0)
+        folder.flush()
+        return folder.attempts
+
+
+def _lost(job: Job, how: str) -> Made:
+    """What is known of an attempt whose workers died: nothing, its cost neither."""
+    attempt = Attempt(
+        key=job.key,
+        problem=job.episode.problem.id,
+        learner=job.learner.label,
+        contract=str(job.contract),
+        seed=job.seed,
+        output=None,
+        text="",
+        complete=False,
+        reward=None,
+        passed=False,
+        surprisal=None,
+        cost=Cost(),
+        error=Failure("WorkerDied", how),
+        stopped=None,
+    )
+    return Made(attempt, [], Physical())
+
+
+# ---- in a worker ---------------------------------------------------------------------------------
+
+
+def begin(recipe: Recipe) -> Callable[[], Work]:
+    """What a pool of the recipe's workers begins with."""
+    return partial(_begin, recipe)
+
+
+def _begin(recipe: Recipe) -> Work:
+    plan = recipe.plan()
+    return _Maker(recipe, plan.workload.generator, {job.key: job for job in plan.jobs()}).work
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    recipe: Recipe
+    generator: Generator
+    jobs: dict[str, Job]
+
+    def work(self, payloads: Sequence[tuple[str, list[Line]]]) -> list[Made]:
+        log, found, before = _Lines(dict(payloads)), dict[str, Attempt](), self.generator.physical()
+        concurrency, attempt_timeout, judge_timeout = self.recipe.limits
+        execute(
+            [self.jobs[key] for key, _ in payloads],
+            self.generator,
+            concurrency=concurrency,
+            on_attempt=lambda attempt: found.update({attempt.key: attempt}),
+            log=log if self.recipe.transcripts or any(log.before.values()) else None,
+            attempt_timeout=attempt_timeout,
+            judge_timeout=judge_timeout,
+        )
+        used = [self.generator.physical() - before, *[Physical()] * (len(payloads) - 1)]
+        return [
+            Made(found[key], log.after.get(key, []), mine)
+            for (key, _), mine in zip(payloads, used, strict=True)
+        ]
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Messages in memory: they are written by who keeps the folder."""
+
+    before: dict[str, list[Line]]
+    after: dict[str, list[Line]] = field(default_factory=dict[str, list[Line]])
+
+    def recorded(self, key: str) -> list[Line]:
+        return self.before[key]
+
+    def append(self, key: str, line: Line) -> None:
+        self.after.setdefault(key, []).append(line)
+
+    def finish(self, key: str) -> None:
+        """It is finished where the folder is."""
