@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .runs.run import RunResult, run
     from .runs.task_check import check
     from .runs.values import with_value
+    from .serving.client import connect
     from .tasks.base import Problem, Task
     from .training import train
     from .types import Budget, Chat, Cost, Finding, Output, Prefix, Query, Reply
@@ -65,6 +66,7 @@ _LAZY = {
     "Attempt": ".access.runner",
     "Session": ".access.session",
     "audit": ".access.audit",
+    "connect": ".serving.client",
     "check": ".runs.task_check",
     "describe": ".cli.describe",
     "learner": ".access.learner",
@@ -117,6 +119,7 @@ __all__ = [
     "certify",
     "check",
     "compare",
+    "connect",
     "describe",
     "diagnose",
     "diagnosis",

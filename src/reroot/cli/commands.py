@@ -8,7 +8,19 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import RerootError
-from . import certify, check, compare, describe, diagnose, probe, reproduce, show, train, view  # noqa: F401  they add their commands
+from . import (  # noqa: F401  they add their commands
+    certify,
+    check,
+    compare,
+    describe,
+    diagnose,
+    probe,
+    reproduce,
+    serve,
+    show,
+    train,
+    view,
+)
 from .app import app
 from .console import PlainConsole
 
