@@ -125,6 +125,28 @@ def _problems(
     return list(every[: chosen.prompts]), list(every[chosen.prompts :])
 
 
+def table(record: Path) -> str:
+    """What is recorded, a row for each task and method, in Markdown."""
+    rows = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    lines = [
+        "| task | method | log-likelihood under the base, before → after | accuracy, before → after | tokens drawn |",
+        "|---|---|---|---|---|",
+    ]
+    for task in TASKS:
+        for method in EPOCHS:
+            mine = sorted(
+                (r for r in rows if (r["task"], r["method"]) == (task, method)),
+                key=lambda r: r["seed"],
+            )
+            likelihood, right = (
+                ", ".join(f"{r['before'][k]:{f}} → {r['after'][k]:{f}}" for r in mine)
+                for k, f in (("log_likelihood", ".2f"), ("accuracy", ".1%"))
+            )
+            drawn = ", ".join(f"{r['cost']['tokens']:,}" for r in mine)
+            lines.append(f"| {task} | {method} | {likelihood} | {right} | {drawn} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", action="append", choices=TASKS)
@@ -140,7 +162,11 @@ def main() -> None:
     parser.add_argument("--last-layers", type=int, default=10)
     record = Path(__file__).parents[1] / "docs" / "results" / "sharpening.jsonl"
     parser.add_argument("--record", type=Path, default=record)
+    parser.add_argument("--table", action="store_true", help="print what is recorded, run nothing")
     chosen = parser.parse_args()
+    if chosen.table:
+        print(table(chosen.record))
+        return
     for method in chosen.method or EPOCHS:
         for seed in chosen.seeds:
             for task in chosen.task or TASKS:

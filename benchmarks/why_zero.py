@@ -1,6 +1,6 @@
 """The four cases of docs/why_zero.md on SmolLM2: diagnosed, trained a few steps, mended, diagnosed and trained again.
 
-    python benchmarks/why_zero.py [--only sums] [--out runs/why-zero]
+    python benchmarks/why_zero.py [--only numbers] [--out runs/why-zero]
 
 A line is added to docs/results/why-zero.jsonl for each as soon as it has been diagnosed and trained; lines that are
 there are not made again.
@@ -23,13 +23,11 @@ from reroot.training.trl.config import TrainConfig
 from reroot.training.trl.train import train_run
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "results" / "why-zero.jsonl"
-JUDGE = '''"""What a first version of a reward looks like: the number behind the last ####."""
-
-
-def behind_marks(answer, output):
-    """Whether the text behind the last #### is the answer."""
-    return output.text.rpartition("####")[2].strip() == answer
+JUDGE = '''def exactly(answer, output):
+    """What a first version of a reward looks like."""
+    return output.strip() == answer
 '''
+SHOTS = "".join(f"Q: the number {n}\nA: \\boxed{{{n}}}\n" for n in (42, 7, 96))
 
 
 class Setting(NamedTuple):
@@ -39,19 +37,20 @@ class Setting(NamedTuple):
     chat: bool = False
     horizon: int | None = None
     strategy: str = "root"
+    per_step: int = 8
 
 
-_SUMS = "sums.jsonl:answer=number,max_tokens="
+_NUMBERS = "numbers.jsonl:answer=number,max_tokens="
 SETTINGS = {
+    "missed": Setting("numbers.jsonl:answer=judge.py:exactly,max_tokens=10"),
+    "truncated": Setting(f"{_NUMBERS}3"),
+    "numbers": Setting(f"{_NUMBERS}10"),
     "words": Setting("words.jsonl:max_tokens=40", True),
     "words-r3": Setting("words.jsonl:max_tokens=40", True, strategy="r3"),
-    "marks": Setting("sums.jsonl:answer=judge.py:behind_marks,max_tokens=24", True),
-    "truncated": Setting(f"{_SUMS}3", True),
-    "sums": Setting(f"{_SUMS}24", True),
-    "copy": Setting("copy", horizon=16),
+    "copy": Setting("copy", horizon=16, per_step=4),
 }
-"""Cases, and what their remedies made of them: ``words`` with demonstrations; ``marks`` with another judge
-and ``truncated`` with more room are both ``sums``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
+"""Cases, and what their remedies made of them: ``words`` with demonstrations; ``missed`` with another judge
+and ``truncated`` with more room are both ``numbers``. What AdaBack does for ``copy`` is in benchmarks/curves.py."""
 
 
 def words(count: int, seed: int) -> Iterator[dict[str, str]]:
@@ -88,22 +87,18 @@ def words(count: int, seed: int) -> Iterator[dict[str, str]]:
         yield {"question": question, "answer": f"{steps}\n#### {answer}"}
 
 
-def sums(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Sums of two small numbers."""
+def numbers(count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Numbers to repeat, asked so that answers come in boxes; the data have none."""
     rng = random.Random(seed)
-    for _ in range(count):
-        a, b = rng.randint(2, 9), rng.randint(2, 9)
-        yield {
-            "question": f"What is {a} + {b}? Put the answer in \\boxed{{}}.",
-            "answer": str(a + b),
-            "solution": f"\\boxed{{{a + b}}}",
-        }
+    for n in rng.sample(range(10, 100), count):
+        shown = {"prompt": f"{SHOTS}Q: the number {n}\nA:", "answer": str(n), "stop": ["\n"]}
+        yield shown | {"solution": f" {n}"}
 
 
 def files(folder: Path) -> None:
     """The data of the cases and a naive judge, as a user would have them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("words", words(64, 0)), ("sums", sums(64, 0))):
+    for name, rows in (("words", words(64, 0)), ("numbers", numbers(64, 0))):
         lines = (json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "judge.py").write_text(JUDGE, encoding="utf-8")
@@ -116,6 +111,7 @@ def diagnosed(setting: Setting, out: Path, problems: int, budget: int) -> dict[s
         setting.task,
         horizon=setting.horizon,
         problems=problems,
+        per_step=setting.per_step,
         budget_tokens=budget,
         load=Load(chat=setting.chat),
         out=out,
@@ -139,6 +135,7 @@ def trained(setting: Setting, out: Path, problems: int, steps: int) -> dict[str,
         chat=setting.chat,
         strategy=setting.strategy,
         problems=problems,
+        groups=setting.per_step,
         steps=steps,
         eval_problems=0,
         learning_rate=1e-4,
@@ -166,7 +163,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SETTINGS)
     parser.add_argument("--problems", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--budget-tokens", type=int, default=16_000)
+    parser.add_argument("--budget-tokens", type=int, default=8_000)
     parser.add_argument("--out", type=Path, default=Path("runs/why-zero"))
     chosen = parser.parse_args()
     files(chosen.out)

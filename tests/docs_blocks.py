@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("python", "sh", "bash", "console")
 _FENCE = re.compile(
-    r"(?P<said>(?:^ *<!--.*?-->\n+)*)^(?P<in> *)```(?P<head>[^\n`]*)\n(?P<code>.*?)^(?P=in)```",
+    r"(?P<said>(?:^ *<!--[^\n]*-->\n+)*)^(?P<in> *)```(?P<head>[^\n`]*)\n(?P<code>.*?)^(?P=in)```",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -113,7 +113,8 @@ def _lines(code: str) -> list[str]:
 def _shell(block: Block) -> None:
     """``reroot`` lines in this process, and any other block as a whole in bash."""
     commands = _lines(block.code)
-    if all(re.match(r"reroot [^|>;&]*$", line.partition(" #")[0]) for line in commands):
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", line).partition(" #")[0] for line in commands]
+    if all(re.match(r"reroot [^|>;&$`]*$", line) for line in bare):
         for line in commands:
             _reroot(line, block)
         return

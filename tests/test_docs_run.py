@@ -48,14 +48,15 @@ def test_what_is_not_run_says_why() -> None:
 
 
 def test_blocks_are_found_as_they_are_written(tmp_path: Path) -> None:
-    page = ROOT / "docs" / "none.md"
     text = (
-        "# A\n\n<!-- not run: needs a server -->\n```sh\nreroot a\n```\n\n"
+        "# A\n\n<!-- slow: 2 -->\n```python\nx = 0\n```\n\n<!-- not run: needs a server -->\n```sh\nreroot a\n```\n\n"
         '1. one\n\n    ```python title="f.py"\n    x = 1\n    if x:\n        x = 2\n    ```\n'
     )
-    (tmp_path / page.name).write_text(text)
-    first, second = blocks_of(tmp_path / page.name)
-    assert (first.language, first.line, first.not_run) == ("sh", 4, "needs a server")
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    zeroth, first, second = blocks_of(page)
+    assert (zeroth.code, zeroth.not_run) == ("x = 0\n", "")
+    assert (first.language, first.line, first.not_run) == ("sh", 9, "needs a server")
     assert (second.title, second.code) == ("f.py", "x = 1\nif x:\n    x = 2\n")
 
 

@@ -11,6 +11,7 @@ import reroot
 from built_site import faults
 from docs_blocks import ROOT
 from reroot.certify import cases_of
+from reroot.pages.kit.plots import COLORS
 
 yaml = pytest.importorskip("yaml")
 
@@ -30,6 +31,14 @@ def test_the_picture_is_small_and_complete() -> None:
     assert len(picture) < 100_000
     assert "var(" not in picture
     assert "adaback 70 %" in picture
+
+
+def test_the_site_has_the_colours_of_drawings() -> None:
+    sheet = (ROOT / "docs" / "site.css").read_text(encoding="utf-8")
+    light, _, dark = sheet.partition("slate")
+    for name, (day, night) in COLORS.items():
+        assert f"--{name}: {day};" in light
+        assert f"--{name}: " in dark.partition("}")[0], night
 
 
 def test_the_citation_names_this_version() -> None:

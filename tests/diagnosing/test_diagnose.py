@@ -124,7 +124,11 @@ def test_an_exact_family(found: dict[str, Any]) -> None:
     for p in found["problems"]:
         assert p["reach"] == pytest.approx(0.4**12)
         assert p["interval"] == [pytest.approx(0.4**12)] * 2
-        assert p["walks"][0] == p["walks"][1] >= 6
+        assert p["walks"] == [
+            2,
+            2,
+        ]  # the demonstration shows the access; these tell what walks cost
+        assert p["rollouts"] == 16  # and that it is silent
         assert p["forced_cost"] == pytest.approx(12 / 0.4)
     assert found["shares"]["access-limited"]["interval"][0] > 0.5
     seen = found["forecast"]

@@ -45,8 +45,8 @@ def rows_with(one: float) -> list[Row]:
 
 
 def test_the_separation_holds_where_budgets_grow_and_only_there() -> None:
-    assert [c.holds for c in separation_checks(rows_with(1.0))] == [True, True, True]
-    assert [c.holds for c in separation_checks(rows_with(0.0))] == [True, True, False]
-    assert [c.holds for c in separation_checks(rows_with(2.0))] == [True, True, False]
+    assert [c.holds for c in separation_checks(rows_with(1.0))] == [True] * 4
+    assert [c.holds for c in separation_checks(rows_with(0.0))] == [True, True, False, False]
+    assert [c.holds for c in separation_checks(rows_with(2.0))] == [True, True, True, False]
     assert len(separation_table(rows_with(1.0)).rows) == 6
     assert not list(separation_checks(rows_with(1.0)[:3]))

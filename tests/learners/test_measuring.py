@@ -14,9 +14,10 @@ from reroot.families import Dyck, HiddenPath
 from reroot.generators.base import Generator
 from reroot.learners.measuring import (
     demonstration_law,
-    from_demonstration,
+    guarded_rollout,
     reach_clouds,
     rollout,
+    value_in_demonstration,
     walked_group,
 )
 from reroot.learners.measuring.walked import WALKS
@@ -106,16 +107,45 @@ def test_teacher_forcing_gives_the_law_along_the_demonstration() -> None:
     assert found.passed
 
 
-def test_attempts_from_a_demonstration_pass_as_often_as_its_rest_is_likely() -> None:
-    """p = .5, two tokens left: V = 1/4; 400 attempts within 3.3 s.e."""
+@pytest.mark.parametrize("guard", [False, True])
+def test_continuations_of_a_demonstration_pass_as_often_as_its_rest_is_likely(guard: bool) -> None:
+    """p = .5, two tokens left: V = 1/4; 400 continuations within 3.3 s.e."""
     family = HiddenPath(4, 6, 0.5, seed=1)
-    grants = "chosen/sample+demonstration+reward"
+    grants = "chosen/sample+demonstration+reward+verifier"
     for reveal, value in ((4, 0.25), (6, 1.0), (0, 0.5**6)):
-        found = reroot.run(
-            from_demonstration(reveal=reveal), copies(family.problem(), 400), family, grants=grants
-        )
-        assert found.attempts[0].metadata == {"revealed": reveal}
-        assert found.pass_rate == pytest.approx(value, abs=3.3 * math.sqrt(max(value, 0.02) / 400))
+        (found,) = reroot.run(
+            value_in_demonstration(reveal=reveal, n=400, guard=guard),
+            [family.problem()],
+            family,
+            grants=grants,
+        ).attempts
+        rewards = found.metadata["rewards"]
+        assert np.mean(rewards) == pytest.approx(value, abs=3.3 * math.sqrt(max(value, 0.02) / 400))
+        assert found.passed == any(rewards)
+        assert found.cost.tokens <= 400 * (6 - reveal)
+
+
+@pytest.mark.slow(1)
+def test_guarded_rollouts_pass_as_often_and_end_at_the_first_rejection() -> None:
+    """p = .6, H = 4: reach .13; 1,000 attempts within 3.3 s.e., half the tokens of whole rollouts."""
+    family = HiddenPath(4, 4, 0.6, seed=1)
+    found = reroot.run(
+        guarded_rollout(),
+        copies(family.problem(), 1000),
+        family,
+        grants="visited/sample+verifier",
+    )
+    reach = 0.6**4
+    assert found.pass_rate == pytest.approx(reach, abs=3.3 * math.sqrt(reach / 1000))
+    right = family.problem().demonstration
+    assert right is not None
+    for attempt in found.attempts:
+        assert attempt.output is not None
+        tokens = attempt.output.tokens
+        assert tokens[:-1] == tuple(right[: len(tokens) - 1])
+        assert attempt.passed == (tokens == tuple(right))
+    spent = sum(a.cost.tokens for a in found.attempts) / 1000
+    assert spent <= 1.0 + 0.6 + 2 * 0.36 + 0.1  # pieces of 1, 2 and 1 tokens; whole rollouts: 4
 
 
 def test_one_rollout_is_what_the_generator_draws() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
 from .app import command, console, say_page
 from .console import print_json
 from .data import with_data
 from .progress import lines
+
+if TYPE_CHECKING:
+    from ..runs.models import Load
 
 
 @command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
@@ -68,7 +71,7 @@ def diagnose(
             FILE.py:FUNCTION (default: the layout decides, and it is said).
         skip_bad: Leave out rows that cannot be read, and say which.
         grants: What the diagnosis may use, as in root/sample (default: the most that the model allows).
-        budget_tokens: Generated tokens in all (default: 200,000; exact families 2,000,000).
+        budget_tokens: Generated tokens in all (default: 200,000; exact families 300,000).
         remedy_tokens: What a remedy may cost per problem, in tokens (default: 4·G·H).
         trainer_log: What a trainer has left: a folder of reroot train, TRL's trainer_state.json, its Parquet tables of
             completions, or JSONL of prompt, completion and reward; alone, it is diagnosed without a model.
@@ -84,16 +87,19 @@ def diagnose(
         device: cpu or cuda.
         trust_remote_code: Run Python code that the model brings along.
         json: Print diagnosis.json and nothing else to stdout.
-        selftest: Diagnose problems whose cause is known by construction instead, and print how often it is found.
+        selftest: Diagnose problems whose cause is known by construction instead, and print how often it is found; with
+            a model, problems on it whose cause follows from its law.
     """
+    from ..runs.models import Load
+
     if selftest:
-        _selftest(json=json)
+        load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
+        _selftest(model, load, out, json=json)
         return
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
     from ..pages.diagnosis.page import write_diagnosis
     from ..runs.diagnosing import diagnose as run_diagnosis
-    from ..runs.models import Load
 
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
     with lines("loading the model and the problems") as tell:
@@ -125,25 +131,30 @@ def diagnose(
     say_page(out, lambda: write_diagnosis(out, found.summary))
 
 
-SELFTEST_SEEDS = 4
+SELFTEST_SEEDS = {False: 4, True: 1}
+"""Times that each case is diagnosed: of all cases, and of those on a model that is named."""
 
 
-def _selftest(*, json: bool) -> None:
-    """Diagnose every constructed case, and print the table of confusion."""
-    from ..pages.diagnosis.terminal import confusion_table
-    from ..runs.diagnosing.selftest import confusion, rates, selftest
+def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
+    """Diagnose every constructed case, or those on a model, and show the table of confusion."""
+    from ..pages.diagnosis.confusion import confusion_table, write_confusion
+    from ..runs.diagnosing.selftest import cases_of, selftest, selftest_summary
 
+    cases, notes = cases_of(model, load)
     with lines("diagnosing constructed cases") as tell:
-        outcomes = selftest(SELFTEST_SEEDS, told=tell)
-    table, shares = confusion(outcomes), rates(outcomes)
+        outcomes = selftest(SELFTEST_SEEDS[bool(model)], cases=cases, told=tell)
+    summary = selftest_summary(outcomes, notes)
     if json:
-        print_json({"confusion": table, **shares})
-        return
-    console.print(confusion_table(table))
-    console.say(
-        f"{len(outcomes)} diagnoses: {shares['right']:.1%} right, {shares['wrong']:.1%} wrong, the rest "
-        f"undetermined; {shares['tokens']:,.0f} tokens each"
-    )
+        print_json(summary)
+    else:
+        console.print(confusion_table(summary["confusion"]))
+        console.say(
+            f"{len(outcomes)} diagnoses: {summary['right']:.1%} right, {summary['wrong']:.1%} wrong, the rest "
+            f"undetermined; {summary['tokens']:,.0f} tokens each"
+        )
+        for note in summary["notes"]:
+            console.say(f"note: {note}")
+    say_page(out, lambda: write_confusion(out, summary))
 
 
 def tell_diagnosis(summary: dict[str, Any]) -> None:

@@ -55,6 +55,15 @@ def separation_checks(rows: Sequence[Row]) -> Iterator[Check]:
     if one is None or two is None:
         return
     rate, H, A = one.exponential, max(r["H"] for r in rows), rows[0]["A"]
+    many, few = (
+        [float(r["draws"]) for r in where(rows, learner=name, H=H)]
+        for name in ("one-context", "pce")
+    )
+    yield Check(
+        "G = A: without resets one context is not enough, two are",
+        min(many) > 4 * max(few),
+        f"H = {H}: {np.mean(many):,.0f} draws against {np.mean(few):,.0f}",
+    )
     low, high = rate.scattered()
     yield Check(
         "G = A, one context in passes: N_p grows exponentially, by up to a factor of A a layer",

@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import specs
 from ..access.episode import bind
 from ..checks import check_int
-from ..errors import InvalidInput
+from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator
 from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
@@ -54,7 +54,8 @@ def build_workload(
         budgets: currency → what a cell may spend, so that too many problems are refused early.
         judge_timeout: seconds that one call of a judge may take in the self-check of data sets.
         value: the value oracle of every problem (``None``: the problem's own), as ``with_value`` takes it.
-        checked: refuse problems of data sets whose judge is wrong about what is known; else they stay.
+        checked: refuse problems of data sets whose judge is wrong about what is known; else they stay, and
+            demonstrations that are no outputs are left out.
 
     Raises:
         InvalidInput: unknown model, task or value out of range.
@@ -176,7 +177,10 @@ def _task_workload(
             notes.extend(left_out)
         made = made if values is None else valued(made, values)
         problems = (replace(p, id=_id(name, horizon, seed, p.id)) for p in made)
-        return Cell(name, horizon, seed, tuple(bind(p, generator) for p in problems))
+        fitted = (
+            bind(p, generator) if checked else _lenient(p, generator, notes) for p in problems
+        )
+        return Cell(name, horizon, seed, tuple(fitted))
 
     cells = tuple(
         cell(name, horizon, seed)
@@ -200,11 +204,22 @@ def _task_workload(
     )
 
 
+def _lenient(problem: Problem, generator: Generator, notes: list[str]) -> Episode:
+    """A problem without its demonstration where that is no output of it, as one that is too long; it is said."""
+    try:
+        return bind(problem, generator)
+    except OracleError as error:
+        notes.append(f"{error}; it is left out")
+        return bind(replace(problem, demonstration=None, unique=False), generator)
+
+
 def _grid(name: str, task: Task, horizons: Sequence[int], notes: list[str]) -> Sequence[int]:
     """The horizons of a task: 0 where it has no knob, and then what was asked for is said to be unused."""
     if getattr(task, "has_horizon", True):
         if not horizons:
-            raise InvalidInput(f"task {name!r} needs horizons (sizes), as in --horizons 2,4,6,8")
+            raise InvalidInput(
+                f"task {name!r} needs horizons (sizes), as in --horizons 2,4,6,8 (diagnose: --horizon 8)"
+            )
         return horizons
     if horizons:
         notes.append(f"{name}: it has no horizon knob, {list(horizons)} are not used")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from .demonstrations import demonstration_law, from_demonstration
+from .demonstrations import demonstration_law, value_in_demonstration
 from .reach import reach_clouds
-from .rollout import rollout
+from .rollout import guarded_rollout, rollout
 from .walked import walked_group
 
-__all__ = ["demonstration_law", "from_demonstration", "reach_clouds", "rollout", "walked_group"]
+__all__ = [
+    "demonstration_law",
+    "guarded_rollout",
+    "reach_clouds",
+    "rollout",
+    "value_in_demonstration",
+    "walked_group",
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ...access.learner import learner
+from ...access.learner import Params, learner
 from ...access.session import Session
 from ...types import Finding
-from ..common import COUNT, checked, integer
+from ..common import COUNT, FLAG, check, integer
+from .rollout import guarded
 
 
 @learner(requires="chosen/logprob+demonstration")
@@ -23,18 +24,34 @@ async def demonstration_law(session: Session) -> Finding:
     return Finding(shown, {"logprobs": found})
 
 
-@learner(requires=checked("chosen/sample+demonstration", reveal=integer(0), n=COUNT))
-async def from_demonstration(session: Session, *, reveal: int = 0, n: int = 1) -> Finding:
-    """One continuation of the first ``reveal`` tokens of the demonstration; ``n`` names which.
+def _needed(params: Params) -> str:
+    check(params, reveal=integer(0), n=COUNT, guard=FLAG)
+    return "chosen/sample+reward+demonstration" + "+verifier" * bool(params["guard"])
 
-    The value V(d_≤k) of a cut is the pass rate of such attempts, each under its own seed.
+
+@learner(requires=_needed)
+async def value_in_demonstration(
+    session: Session, *, reveal: int = 0, n: int = 1, guard: bool = False
+) -> Finding:
+    """Rewards of n continuations of the first ``reveal`` tokens of the demonstration.
+
+    The value V(d_≤k) is the rate at which they pass. The note ``rewards`` has them, 0 where the verifier has rejected
+    one on its way; the output is the best of them.
 
     Args:
         reveal: k, tokens that are shown; those of a shorter demonstration are all shown.
-        n: number of the attempt, so that several under one seed differ in name.
+        n: continuations.
+        guard: end each where the verifier rejects it (see ``guarded_rollout``).
     """
     start = await session.demonstration(reveal) if reveal else session.root
     if session.is_complete(start):
-        return Finding(start, {"revealed": len(start)})
-    outputs = (await session.continuations(start, 1)).outputs()
-    return Finding(outputs[0], {"revealed": len(start)})
+        outputs = [start] * n
+    elif guard:
+        outputs = await guarded(session, [start] * n)
+    else:
+        outputs = (await session.continuations(start, n)).outputs()
+    whole = list(dict.fromkeys(u for u in outputs if session.is_complete(u)))
+    known = dict(zip(whole, await session.rewards(whole), strict=True)) if whole else {}
+    rewards = [known.get(u, 0.0) for u in outputs]
+    best = max(range(n), key=rewards.__getitem__)
+    return Finding(outputs[best], {"rewards": rewards})

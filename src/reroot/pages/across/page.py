@@ -13,7 +13,7 @@ from ...runs.across import Across, across_of
 from ..kit.formatting import plural
 from ..kit.markup import Html
 from ..kit.page import render, write_page
-from ..kit.plots import color, label, new_figure, to_svg
+from ..kit.plots import color, grid, label, new_figure, to_svg
 from .tables import across_tables
 
 PAGE = "across.html"
@@ -42,7 +42,7 @@ def across_page(across: Across) -> str:
         found=found,
         tables=across_tables(found),
         pairing=pairing(found["differences"]),
-        figures=_figures(found["differences"]),
+        figures=grid(_figures(found["differences"])),
         commands=[
             (n, r.config.get("command") or "not recorded")
             for n, r in zip(across.names, across.runs, strict=True)

@@ -12,6 +12,7 @@ from ..kit.cells import prose, small, table_of
 from ..kit.formatting import percent, quantity, shares, short_id
 from ..kit.markup import Html
 from ..kit.table import Table, columns
+from .places import marked
 from .words import MEANINGS, NEXT, headline, reach_words, tokens_words, where_lost
 
 PAGE = "diagnosis.html"
@@ -109,14 +110,20 @@ def _problems(problems: Iterable[Mapping[str, Any]]) -> Table:
     rows: list[list[Any]] = []
     for p in problems:
         reach, interval = reach_words(p)
-        place = ", ".join(f"{t}: {quantity(float(f'{x:.2g}'))}" for t, x in where_lost(p))
         walks = f"{p['walks'][0]} of {p['walks'][1]}" if p["walks"][1] else "·"
         why = Html(f"<b>{escape(p['cause'])}</b>{prose(p['why'])}")
         how = small(reach, Html(f"{interval}<br>{escape(p['how'])}"))
         rows.append(
-            [short_id(p["id"]), why, f"{p['passed']} of {p['rollouts']}", how, walks, prose(place)]
+            [
+                short_id(p["id"]),
+                why,
+                f"{p['passed']} of {p['rollouts']}",
+                how,
+                walks,
+                prose(where_lost(p)),
+            ]
         )
-    head = "problem | limited by | passed | reach, 95 % | walks | rare tokens of the demonstration"
+    head = "problem | limited by | passed | reach, 95 % | walks | where it is lost: rare places of a right output"
     return Table(columns(head, (0, 1, 5)), rows)
 
 
@@ -127,5 +134,6 @@ def _telling(problems: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     for p in problems:
         seen[p["cause"]] = seen.get(p["cause"], 0) + 1
         if seen[p["cause"]] <= 2:
-            found.append(p)
+            lost = p.get("lost")
+            found.append({**p, "places": marked(lost) if lost and lost["places"] else Html("")})
     return found

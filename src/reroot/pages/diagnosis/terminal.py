@@ -37,16 +37,6 @@ def diagnosis_screen(summary: Mapping[str, Any], width: int = 100) -> Renderable
     return Group(*parts)
 
 
-def confusion_table(table: Mapping[str, Mapping[str, int]]) -> RenderableType:
-    """What is so, and what was found, how often."""
-    rows = [
-        [truth, cause, count]
-        for truth, found in table.items()
-        for cause, count in sorted(found.items(), key=lambda item: -item[1])
-    ]
-    return Table(columns("what limits it | what was found | times", 2), rows).terminal()
-
-
 def _needs(one: Mapping[str, Any]) -> str:
     return one["needs"].partition("+")[0] + ("" if one["granted"] else " (not granted)")
 

@@ -57,15 +57,23 @@ def tokens_words(tokens: Mapping[str, int | None] | None) -> tuple[str, str]:
 def reach_words(problem: Mapping[str, Any]) -> tuple[str, str]:
     """(reach, 95 % interval)."""
     low, high = problem["interval"]
-    return _small(problem["reach"]), f"{_small(low)} to {_small(high)}"
+    return small(problem["reach"]), f"{small(low)} to {small(high)}"
 
 
-def _small(value: float) -> str:
+def small(value: float) -> str:
+    """A probability, two digits."""
     return "0" if value == 0 else quantity(float(f"{value:.2g}")) if value > 1e-300 else "< 10⁻³⁰⁰"
 
 
-def where_lost(problem: Mapping[str, Any], most: int = 3) -> list[tuple[int, float]]:
-    """(position, probability) of the least likely tokens of the demonstration, the rarest first."""
+def where_lost(problem: Mapping[str, Any], most: int = 3) -> str:
+    """Its rarest places along a right output, with their probabilities, and what they are."""
+    lost = problem.get("lost")
+    if lost:
+        rare = sorted(lost["places"], key=lambda place: place["probability"])[:most]
+        return ", ".join(
+            f"{p['start']} {p['text']!r}: {small(p['probability'])} ({p['is']})" for p in rare
+        )
     logs = problem["forced_logprobs"] or []
-    rare = [(t, 0.0 if x is None else math.exp(x)) for t, x in enumerate(logs)]
-    return sorted((p for p in rare if p[1] < 0.25), key=lambda pair: pair[1])[:most]
+    told = [(t, 0.0 if x is None else math.exp(x)) for t, x in enumerate(logs)]
+    rarest = sorted((p for p in told if p[1] < 0.25), key=lambda pair: pair[1])[:most]
+    return ", ".join(f"{t}: {small(x)}" for t, x in rarest)

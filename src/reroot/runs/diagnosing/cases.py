@@ -145,11 +145,13 @@ def _texts(
     return make
 
 
-def _exactly(answer: str) -> Callable[[Output], float]:
+def exactly(answer: str) -> Callable[[Output], float]:
+    """A judge that wants these very characters."""
     return lambda output: float(output.complete and output.text == answer)
 
 
-def _tagged(answer: str) -> Callable[[Output], float]:
+def tagged(answer: str) -> Callable[[Output], float]:
+    """A judge that wants the answer in a tag."""
     by = rule(r"regex:<answer>(.*?)</answer>")
 
     def reward(output: Output) -> float:
@@ -162,20 +164,20 @@ def _tagged(answer: str) -> Callable[[Output], float]:
 def _judged() -> Iterator[Case]:
     judge, form = frozenset({Cause.JUDGE}), frozenset({Cause.FORMAT})
     boxed = {"so \\boxed{1200}": 0.6, "so \\boxed{7}": 0.4}
-    yield Case("a judge that misses \\boxed", judge, _texts(boxed, "1200", judge=_exactly("1200")))
+    yield Case("a judge that misses \\boxed", judge, _texts(boxed, "1200", judge=exactly("1200")))
     comma = {"1,200": 0.5, "$1,200.00": 0.2, "90": 0.3}
-    yield Case("a judge that misses commas", judge, _texts(comma, "1200", judge=_exactly("1200")))
+    yield Case("a judge that misses commas", judge, _texts(comma, "1200", judge=exactly("1200")))
     loud = {"PARIS.": 0.7, "Rome": 0.3}
-    yield Case("a judge that minds case", judge, _texts(loud, "Paris", judge=_exactly("Paris")))
+    yield Case("a judge that minds case", judge, _texts(loud, "Paris", judge=exactly("Paris")))
     yield Case("a judge that fails", judge, _texts({"12": 0.5, "13": 0.5}, "12", judge=_broken))
     long = "There are 12 of them, as 3 times 4 says"
     words = {long: 0.8, "I give up": 0.2}
-    yield Case("tags that are not written", form, _texts(words, "12", judge=_tagged("12")))
+    yield Case("tags that are not written", form, _texts(words, "12", judge=tagged("12")))
     names = {"It was Ada Lovelace who wrote it, in 1843": 0.7, "It was Babbage": 0.3}
     yield Case(
         "a name within a sentence",
         form,
-        _texts(names, "Ada Lovelace", judge=_tagged("Ada Lovelace")),
+        _texts(names, "Ada Lovelace", judge=tagged("Ada Lovelace")),
     )
 
 
@@ -190,11 +192,9 @@ def _cut() -> Iterator[Case]:
     truth = frozenset({Cause.TRUNCATED})
     for weight in (0.9, 0.4):
         said = {_LONG: weight, "first this, then that, so it is 90": 1 - weight}
-        yield Case(f"cut off, {weight}", truth, _texts(said, _LONG, judge=_exactly(_LONG), room=16))
+        yield Case(f"cut off, {weight}", truth, _texts(said, _LONG, judge=exactly(_LONG), room=16))
     said = {_LONG: 0.7, "no": 0.3}
-    yield Case(
-        "cut off, some are short", truth, _texts(said, _LONG, judge=_exactly(_LONG), room=20)
-    )
+    yield Case("cut off, some are short", truth, _texts(said, _LONG, judge=exactly(_LONG), room=20))
 
 
 def _laws() -> Iterator[Case]:
@@ -212,14 +212,14 @@ def _pairs() -> Iterator[Case]:
         yield Case(
             f"{weight} untagged, the rest cut off",
             both,
-            _texts(said, "12", judge=_tagged("12"), room=20),
+            _texts(said, "12", judge=tagged("12"), room=20),
         )
     loose = {"so \\boxed{12}": 0.4, "so \\boxed{5} of 12": 0.6}
     yield Case(
-        "boxed, and in passing", frozenset({Cause.JUDGE}), _texts(loose, "12", judge=_exactly("12"))
+        "boxed, and in passing", frozenset({Cause.JUDGE}), _texts(loose, "12", judge=exactly("12"))
     )
     mixed = {"12": 0.3, "so \\boxed{12}": 0.4, "no": 0.3}
-    learns = _texts(mixed, "12", judge=_exactly("12"))
+    learns = _texts(mixed, "12", judge=exactly("12"))
     yield Case("a strict judge, but signal", frozenset({Cause.LEARNABLE}), learns)
     sharp = _texts({"no": 0.8, "yes": 0.2}, "yes")
     yield Case("a sharp law, walks succeed too", frozenset({Cause.LAW}), sharp, sampling="T=0.3")

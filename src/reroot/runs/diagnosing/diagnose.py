@@ -30,7 +30,7 @@ from .remedies import Remedies
 from .trainer_log import read_trainer_log
 
 DIAGNOSIS = "diagnosis.json"
-_BUDGET = {False: 200_000, True: 2_000_000}
+_BUDGET = {False: 200_000, True: 300_000}
 """Tokens by default: of language models, and of exact families."""
 _LADDER = (
     "chosen/full",
@@ -96,7 +96,7 @@ def diagnose(
         horizon: size of problems, where there is a knob.
         problems: how many.
         grants: what the diagnosis may use; ``None``: the strongest that the generator honours.
-        budget_tokens: generated tokens in all (default: 200,000; exact families 2,000,000).
+        budget_tokens: generated tokens in all (default: 200,000; exact families 300,000).
         remedy_tokens: B, what a remedy may cost per problem (default: 4·G·H).
         trainer_log: what a trainer has left (see ``trainer_log``); without a model it is all there is.
         pass_at: reward from which a completion of that log passes, where it is all there is (default: 1).
@@ -271,7 +271,7 @@ def _problem(patient: Patient, ruling: Ruling) -> dict[str, Any]:
     (passed,), (attempts,) = counts([patient])
     reach, interval, how = reach_of(patient)
     length = sum(a.cost.tokens for a in patient.rollouts) / max(1, len(patient.rollouts))
-    left = int(patient.test.looks[-1]) - len(patient.rollouts)
+    left = int(patient.test.looks[-1]) - len(patient.rollouts) - len(patient.guarded)
     return {
         "id": patient.id,
         "task": patient.id.partition("/")[0],
@@ -282,8 +282,8 @@ def _problem(patient: Patient, ruling: Ruling) -> dict[str, Any]:
         "interval": [interval.low, interval.high],
         "how": how,
         "first_rollouts": [passed, attempts],
-        "rollouts": len(patient.rollouts),
-        "passed": sum(a.passed for a in patient.rollouts),
+        "rollouts": len(patient.rollouts) + len(patient.guarded),
+        "passed": sum(a.passed for a in (*patient.rollouts, *patient.guarded)),
         "abstained": sum(a.abstained for a in patient.rollouts),
         "truncated": sum(map(patient.truncated, patient.rollouts)),
         "answer": problem.answer,
@@ -292,6 +292,7 @@ def _problem(patient: Patient, ruling: Ruling) -> dict[str, Any]:
         "stuck": patient.stuck,
         "forced_logprobs": patient.forced and [x if x > -1e300 else None for x in patient.forced],
         "forced_cost": _finite(patient.forced_cost),
+        "lost": patient.lost and patient.lost.to_json(),
         "cuts": {str(k): list(v) for k, v in patient.cuts.items()},
         "examples": [
             {"text": a.text[-400:], "reward": a.reward, "passed": a.passed}

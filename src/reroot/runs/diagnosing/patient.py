@@ -12,6 +12,7 @@ from ...diagnosis.causes import Evidence, RunningTest
 from ...diagnosis.intervals import lower_bound
 from ...diagnosis.sequential_test import SequentialTest, sequential_test
 from ...diagnosis.silent_groups import signal_threshold
+from .losses import Losses
 from .opinions import accidents, holds_anywhere, second_opinion
 
 LOOK = 8
@@ -42,14 +43,17 @@ class Patient:
         episode: the problem as tokens of the generator.
         test: of τ.
         fault: what the judge gets wrong of what is known, before any token is paid.
-        sound: whether the verifier accepts every prefix of the demonstration.
+        trusted: whether it gets all of that right, so that the demonstration passes.
+        sound: whether the verifier accepts every prefix of the demonstration and of outputs that pass.
         rollouts, longer, own_law, walks: attempts in the order of their seeds.
+        guarded: more rollouts, which ended where the verifier rejected them.
         forced: teacher-forced log-probabilities of the demonstration, nats; ``None``: not asked.
         clouds: log-estimates of the reach; ``None``: not asked.
         stuck: the position at which the verifier accepts too little to go on.
-        cuts: tokens of the demonstration that are shown → (passed, attempts).
+        cuts: tokens of the demonstration that are shown, not none → (passed, attempts).
         cut_tokens: the same → tokens of a continuation, in the mean.
         walked: kind of walk → groups that start on one, where they were tried.
+        lost: where rollouts are lost along a right output; ``None``: not looked at.
         budget: B, tokens of a remedy per problem.
         accident: upper bound of how often a wrong answer stands in its outputs; ``None``: not asked.
     """
@@ -58,11 +62,13 @@ class Patient:
     test: SequentialTest
     budget: int
     fault: str = ""
+    trusted: bool = False
     sound: bool = False
     rollouts: list[Attempt] = field(default_factory=list[Attempt])
     longer: list[Attempt] = field(default_factory=list[Attempt])
     own_law: list[Attempt] = field(default_factory=list[Attempt])
     walks: list[Attempt] = field(default_factory=list[Attempt])
+    guarded: list[Attempt] = field(default_factory=list[Attempt])
     forced: list[float] | None = None
     clouds: list[float | None] | None = None
     stuck: int | None = None
@@ -70,6 +76,7 @@ class Patient:
     cut_tokens: dict[int, float] = field(default_factory=dict[int, float])
     walked: dict[str, list[Attempt]] = field(default_factory=dict[str, list[Attempt]])
     accident: float | None = None
+    lost: Losses | None = None
 
     @property
     def id(self) -> str:
@@ -89,11 +96,13 @@ class Patient:
             and not ends.ends(tokens)
         )
 
-    def note_cut(self, k: int, attempts: Sequence[Attempt]) -> None:
+    def note_cut(self, k: int, attempt: Attempt) -> None:
         """Fix what continuations of k tokens of the demonstration gave."""
-        if attempts:
-            self.cuts[k] = (sum(a.passed for a in attempts), len(attempts))
-            self.cut_tokens[k] = sum(a.cost.tokens for a in attempts) / len(attempts)
+        rewards = attempt.metadata.get("rewards", ())
+        if rewards:
+            passed = sum(x >= self.episode.problem.pass_at for x in rewards)
+            self.cuts[k] = (passed, len(rewards))
+            self.cut_tokens[k] = attempt.cost.tokens / len(rewards)
 
     def note_accidents(self, answers: Sequence[str]) -> None:
         """Fix how often wrong answers stand in outputs, from the first rollouts."""
@@ -102,11 +111,33 @@ class Patient:
 
     # ---- tests ---------------------------------------------------------------------------------
 
-    def passes(self) -> RunningTest:
-        return RunningTest(self.test).feed(a.passed for a in self.counted())
+    def _tested(self) -> list[Attempt]:
+        return self.counted() + [a for a in self.guarded if not a.abstained]
 
-    def fails(self) -> RunningTest:
-        return RunningTest(self.test).feed(not a.passed for a in self.counted())
+    def passes(self) -> bool | None:
+        """Whether p > τ (``True``) or p < τ (``False``) is shown."""
+        claim = RunningTest(self.test).feed(a.passed for a in self._tested()).claim
+        low, high = self.known
+        tau = self.test.threshold
+        return claim if claim is not None else True if low > tau else False if high < tau else None
+
+    def fails(self) -> bool | None:
+        """The same of 1 − p."""
+        claim = RunningTest(self.test).feed(not a.passed for a in self._tested()).claim
+        low, high = self.known
+        most = 1.0 - self.test.threshold
+        return (
+            claim if claim is not None else True if high < most else False if low > most else None
+        )
+
+    @property
+    def known(self) -> tuple[float, float]:
+        """Bounds of p by teacher forcing: P(d), and P(d but its last token) where the right output is unique."""
+        logs = self.forced
+        if not logs or not self.trusted or self.judge_fault():
+            return 0.0, 1.0
+        unique = self.episode.problem.unique
+        return math.exp(math.fsum(logs)), math.exp(math.fsum(logs[:-1])) if unique else 1.0
 
     def _second(self) -> RunningTest:
         answer = self.episode.problem.answer
@@ -144,7 +175,7 @@ class Patient:
     def evidence(self) -> Evidence:
         """What the rule decides on."""
         passes = self.passes()
-        silent = passes.claim is False
+        silent = passes is False
         others = {
             "a second judge": self._second(),
             "the answer anywhere": self._anywhere(),
@@ -153,8 +184,8 @@ class Patient:
         }
         second, anywhere, longer, own_law = (t.claim for t in others.values())
         return Evidence(
-            passes=passes.claim,
-            fails=self.fails().claim,
+            passes=passes,
+            fails=self.fails(),
             judge_fault=self.judge_fault(),
             second=second,
             anywhere=anywhere,
@@ -169,9 +200,7 @@ class Patient:
 
     def _forced_claim(self) -> bool | None:
         cost = self.forced_cost
-        if cost is None or (cost > self.budget and not self.episode.problem.unique):
-            return None  # another right output may be likelier
-        return cost <= self.budget
+        return None if cost is None else cost <= self.budget
 
     @property
     def forced_cost(self) -> float | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...access.episode import bind
 from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, Ruling, rule
+from ...errors import MissingDependency
+from ..models import DEFAULT_LOAD, Load, load_text_generator
 from .cases import Case, all_cases
 from .examination import Examination
 
@@ -72,7 +75,8 @@ def confusion(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     for one in outcomes:
         if not one.case.near:
             row = table.setdefault(" + ".join(sorted(one.case.truth)), {})
-            row[one.ruling.cause] = row.get(one.ruling.cause, 0) + 1
+            said = str(one.ruling.cause)
+            row[said] = row.get(said, 0) + 1
     return table
 
 
@@ -83,4 +87,36 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "right": sum(o.right for o in clear) / len(clear),
         "wrong": sum(o.wrong for o in outcomes) / len(outcomes),
         "tokens": sum(o.tokens for o in outcomes) / len(outcomes),
+    }
+
+
+def cases_of(model: str, load: Load = DEFAULT_LOAD) -> tuple[list[Case], list[str]]:
+    """(cases, notes): those on a model, or all that are made here; what is left out is said.
+
+    Raises:
+        InvalidInput: there is no such model, or it has no text.
+    """
+    from .trained import model_cases, transformer_cases
+
+    if model:
+        return model_cases(load_text_generator(model, load, {})), []
+    try:
+        return [*all_cases(), *transformer_cases()], []
+    except MissingDependency as error:
+        return all_cases(), [f"cases on a transformer are left out: {error}"]
+
+
+def selftest_summary(outcomes: Sequence[Outcome], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What was found as JSON values: the table of confusion, shares, and each case."""
+    by_case: dict[str, dict[str, Any]] = {}
+    for one in outcomes:
+        truth = " + ".join(sorted(one.case.truth))
+        row = by_case.setdefault(one.case.name, {"truth": truth, "near": one.case.near, "said": []})
+        row["said"].append(str(one.ruling.cause))
+    return {
+        "confusion": confusion(outcomes),
+        **rates(outcomes),
+        "diagnoses": len(outcomes),
+        "cases": by_case,
+        "notes": list(notes),
     }
