@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 
 from .. import specs
-from ..access.episode import bind
+from ..access.episode import Episode, bind
 from ..checks import check_int
 from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator
