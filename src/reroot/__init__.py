@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .runs.run import RunResult, run
     from .runs.task_check import check
     from .runs.values import with_value
+    from .serving.client import connect
     from .tasks.base import Problem, Task
     from .training import train
     from .types import Budget, Chat, Cost, Finding, Output, Prefix, Query, Reply
@@ -67,6 +68,7 @@ _LAZY = {
     "Session": ".access.session",
     "attempts": ".runs.record_folders",
     "audit": ".access.audit",
+    "connect": ".serving.client",
     "check": ".runs.task_check",
     "describe": ".cli.describe",
     "learner": ".access.learner",
@@ -120,6 +122,7 @@ __all__ = [
     "certify",
     "check",
     "compare",
+    "connect",
     "describe",
     "diagnose",
     "diagnosis",

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from reroot import BackendError, OracleError, Prefix
+from reroot.access.attempt_json import attempt_from_json, attempt_to_json
 from reroot.access.failures import Failure
 from reroot.access.runner import Attempt, execute
 from reroot.access.session import Session
-from reroot.runs.attempts import attempt_from_json, attempt_to_json
 from reroot.runs.tables import attempt_to_row
 from toys import Failing, H, jobs_for, one_rollout, play_one, problem, problems, tree
 

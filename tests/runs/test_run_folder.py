@@ -20,9 +20,10 @@ import pytest
 import reroot
 from forks import Forks
 from reroot import Budget, RunFolderError
+from reroot.access.attempt_json import attempt_from_json, attempt_to_json
 from reroot.access.runner import Attempt
 from reroot.generators.tabular import Tabular
-from reroot.runs.attempts import RunFolder, attempt_from_json, attempt_to_json
+from reroot.runs.attempts import RunFolder
 from toys import K, Wrapped, as_learner, one_rollout, play, problem, problems, search, tree, zeros
 
 TASKS = [problem(f"p{i}", reward=zeros) for i in range(6)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from ..contract import Contract, Oracle, Report
 from ..errors import InvalidInput, OracleError
@@ -65,6 +66,15 @@ class Episode:
         return Request(self.prompt, length=len(tokens), report=Report.LOGPROB, forced=tokens)
 
 
+@runtime_checkable
+class Binds(Protocol):
+    """A generator that knows its problems as tokens already."""
+
+    def bind(self, problem: Problem) -> Episode:
+        """The episode of a problem of its own (``InvalidInput``: it has no such problem)."""
+        ...
+
+
 def bind(problem: Problem, generator: Generator) -> Episode:
     """Encode a problem for a generator.
 
@@ -72,6 +82,8 @@ def bind(problem: Problem, generator: Generator) -> Episode:
         InvalidInput: the prompt is not encodable, or prompt and output do not fit the generator.
         OracleError: the demonstration is not an output of this problem.
     """
+    if isinstance(generator, Binds):
+        return generator.bind(problem)
     tokens = prompt_tokens(problem, generator)
     limit = generator.max_length()
     if limit is not None and len(tokens) + problem.max_tokens > limit:

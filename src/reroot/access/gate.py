@@ -76,11 +76,13 @@ class Gate:
         budget: Budget,
         seed: int,
         judge_timeout: float | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.episode = episode
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
         self.contract = _copy(contract.resolved)
-        self.meter = Meter(replace(budget), episode.generator.capabilities.prices)
+        prices = episode.generator.capabilities.prices
+        self.meter = Meter(replace(budget), prices) if meter is None else meter
         self.rules = PrefixRules(episode.horizon, self.contract.sampling, self.contract.control)
         self.seed = seed
         self._limit = judge_timeout

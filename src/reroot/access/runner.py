@@ -25,8 +25,10 @@ from .batches import answer_all, conclude
 from .flight import fly
 from .judging import judge
 from .learner_thread import LearnerThread, Stage
+from .relay import relay
 from .running import Running
 from .turns import Terms, on_it, take_turns, wake
+from .wall import Wall
 
 __all__ = ["Attempt", "Job", "Log", "check_limits", "execute"]
 
@@ -72,7 +74,9 @@ def execute(
         *(_affordable_loops(concurrency), on_attempt, log, on_round, on_error),
         *(attempt_timeout, judge_timeout, stage or LearnerThread()),
     )
-    if isinstance(generator, ConcurrentGenerator):
+    if isinstance(generator, Wall):
+        relay(iter(jobs), generator, terms)
+    elif isinstance(generator, ConcurrentGenerator):
         fly(iter(jobs), generator, terms)
     else:
         _in_step(iter(jobs), generator, terms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 from ..errors import BackendError, RerootError, RunFolderError
 from ..tasks.judges import Begun
 from ..types import Cost, Reply
-from ..types.account import noted
+from ..types.account import Prices, noted
 from .attempt import Job, Log
 from .failures import Failure, backend_error, failure_of
 from .gate import Admitted, Gate
+from .learner import BoundLearner
 from .learner_loop import Parked
-from .learner_thread import Finished, Stage
-from .session import Answer, Ask, AskHiddenStates, Consult, Message
+from .learner_thread import Finished
+from .meter import Meter
+from .session import Answer, Ask, AskHiddenStates, Consult, Facts, Message
 from .transcript import (
     DAMAGED,
     message_to_json,
@@ -207,34 +209,31 @@ class Waiting:
 
 
 def start(
-    job: Job, stage: Stage, log: Log | None, keep: bool, judge_timeout: float | None
+    job: Job,
+    begin: Callable[[BoundLearner, Facts, bool], Any],
+    log: Log | None,
+    keep: bool,
+    judge_timeout: float | None,
+    meter: Meter | None = None,
 ) -> Running:
     """Begin an attempt, or take an interrupted one up again.
 
     Args:
         job: what to run.
-        stage: where its learner runs.
+        begin: a learner on its session, where it runs (``Stage.begin``).
         log: where its messages are written.
         keep: keep the exception that ends the learner.
         judge_timeout: seconds that a call of the task's functions may take.
+        meter: its account, where it is not one of its own.
 
     Raises:
         RunFolderError: what an interrupted run has left is damaged.
     """
-    gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout)
-    task = stage.begin(job.learner, gate.facts(), keep)
+    gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout, meter)
+    task = begin(job.learner, gate.facts(), keep)
     recorded = [] if log is None else log.recorded(job.key)
     if log is not None and not recorded:
-        head = {
-            "key": job.key,
-            "learner": job.learner.label,
-            "contract": str(gate.contract),
-            "horizon": job.episode.horizon,
-            "budget": job.budget.to_dict(),
-            **noted(gate.meter.prices),
-            "seed": job.seed,
-        }
-        log.append(job.key, head)
+        log.append(job.key, head_of(job, gate.meter.prices))
     try:
         known = {line["i"]: line for line in messages(recorded[1:])}
     except DAMAGED as error:
@@ -242,6 +241,19 @@ def start(
             f"attempt {job.key!r}: what an interrupted run has recorded is damaged: {error}"
         ) from None
     return Running(job, gate, task, log, known)
+
+
+def head_of(job: Job, prices: Prices | None) -> dict[str, Any]:
+    """The first line of a transcript."""
+    return {
+        "key": job.key,
+        "learner": job.learner.label,
+        "contract": str(job.contract.resolved),
+        "horizon": job.episode.horizon,
+        "budget": job.budget.to_dict(),
+        **noted(prices),
+        "seed": job.seed,
+    }
 
 
 def open_message(running: Running, ticket: int, message: Message) -> Waiting:

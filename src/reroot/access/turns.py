@@ -7,15 +7,42 @@ import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..errors import RerootError
 from . import learner_thread
 from .attempt import Attempt, Job, Log
+from .learner_loop import Parked
 from .learner_thread import Stage, Turn
 from .running import Running, Waiting, open_message, start
 
 _TURNS = 100  # turns in one round, so that no learner holds up the others
+
+
+class Timed(Protocol):
+    """An attempt of which the seconds are counted."""
+
+    clock: float
+    parked: Parked | None
+    parked_at: float
+
+    def fail(self, kind: str, why: str) -> None:
+        """Give the learner up."""
+        ...
+
+
+_T = TypeVar("_T", bound=Timed)
+
+
+class Ended(Protocol):
+    """An attempt that is over: its job, its log, and what was raised."""
+
+    @property
+    def job(self) -> Job: ...
+    @property
+    def log(self) -> Log | None: ...
+    @property
+    def raised(self) -> BaseException | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +63,10 @@ class Terms:
 
     def start(self, job: Job) -> Running:
         """Begin an attempt (``RunFolderError``: what is left of it is damaged)."""
-        return start(job, self.stage, self.log, self.on_error is not None, self.judge_timeout)
+        keep = self.on_error is not None
+        return start(job, self.stage.begin, self.log, keep, self.judge_timeout)
 
-    def tell(self, running: Running, attempt: Attempt) -> None:
+    def tell(self, running: Ended, attempt: Attempt) -> None:
         """An attempt was made."""
         if self.on_error is not None and attempt.error is not None:
             self.on_error(attempt, running.raised or RerootError(str(attempt.error)))
@@ -53,8 +81,8 @@ def on_it(running: Iterable[Running]) -> list[Any]:
 
 
 def wake(
-    parked: Sequence[Running], timeout: float | None, until: float, fd: int | None = None
-) -> list[Running]:
+    parked: Sequence[_T], timeout: float | None, until: float, fd: int | None = None
+) -> list[_T]:
     """Wait until a parked attempt can go on, or is over its time; who does.
 
     Args:
@@ -72,7 +100,7 @@ def wake(
         until = min(until, r.parked.wake, r.parked_at + limit - r.clock)
     pause = min(max(0.0, until - time.monotonic()), 3600.0)
     ready = {fd for fd, _ in poll.poll(math.ceil(1000 * pause))}
-    now, woken = time.monotonic(), list[Running]()
+    now, woken = time.monotonic(), list[_T]()
     for r in parked:
         what = r.parked
         assert what is not None
@@ -123,7 +151,7 @@ def limit_of(timeout: float | None) -> float:
     return learner_thread.PATIENCE if timeout is None else timeout
 
 
-def over_time(running: Running, timeout: float | None) -> bool:
+def over_time(running: Timed, timeout: float | None) -> bool:
     """Give an attempt up that has had its time."""
     limit = limit_of(timeout)
     if running.clock < limit:

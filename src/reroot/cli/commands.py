@@ -16,6 +16,7 @@ from . import (  # noqa: F401  they add their commands
     diagnose,
     probe,
     reproduce,
+    serve,
     show,
     sweep,
     train,

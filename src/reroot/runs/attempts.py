@@ -16,18 +16,18 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ..access.failures import Failure
+from ..access.attempt_json import MOST, attempt_from_json, attempt_to_json
 from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
 from ..checks import check_int
 from ..errors import RunFolderError
 from ..generators.base import ConcurrentGenerator, Generator
 from ..tasks.calls import Workers
-from ..types import Cost, Physical, Prefix
+from ..types import Physical
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
 from .isolated import Place
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 USAGE = "usage.jsonl"
 JUDGE_DOWN = 16
-"""Attempts in a row whose judge fails, after which the rest is left."""
-_MOST = 2**63  # integers beyond do not fit into tables
+"""Attempts in a row whose judge fails, after which a run leaves the rest."""
 _FLUSH = (0.02, 1.0)  # seconds of work that a kill may cost, besides the round that it interrupts
 _SHARE = 50  # between these, writing takes one part of so many
 
@@ -343,9 +342,9 @@ def usage_of(path: Path) -> dict[str, Any]:
 def _checked_usage(line: dict[str, Any]) -> tuple[str, tuple[float, Physical]]:
     counters = {name: line[name] for name in Physical().to_dict()}
     seconds = line["seconds"]
-    if not all(type(n) is int and 0 <= n < _MOST for n in counters.values()):
+    if not all(type(n) is int and 0 <= n < MOST for n in counters.values()):
         raise ValueError(f"counters must be integers >= 0, got {counters}")
-    if type(seconds) not in (int, float) or not 0 <= seconds < _MOST:
+    if type(seconds) not in (int, float) or not 0 <= seconds < MOST:
         raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
     return str(line["process"]), (seconds, Physical(**counters))
 
@@ -357,47 +356,3 @@ def attempts_of(path: Path) -> dict[str, Attempt]:
 
 def _key(line: dict[str, Any]) -> str:
     return line["key"]
-
-
-_TEXTS = ("key", "problem", "learner", "contract", "text")
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(_TEXTS, (str,)),
-    "stopped": (str, type(None)),
-    "seed": (int,),
-    "output": (list, type(None)),
-    **dict.fromkeys(("complete", "passed"), (bool,)),
-    "accepted": (bool, type(None)),
-    **dict.fromkeys(("reward", "surprisal"), (float, type(None))),
-    **dict.fromkeys(("cost", "metadata"), (dict,)),
-    "error": (dict, type(None)),
-}
-
-
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as JSON values."""
-    return {
-        **{name: getattr(attempt, name) for name in _TYPES},
-        "cost": attempt.cost.to_dict(),
-        "output": None if attempt.output is None else list(attempt.output.tokens),
-        "error": None if attempt.error is None else asdict(attempt.error),
-    }
-
-
-def attempt_from_json(data: dict[str, Any]) -> Attempt:
-    """The inverse of ``attempt_to_json``; ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
-    for name, types in _TYPES.items():
-        if type(data[name]) not in types:
-            raise ValueError(f"{name} is {data[name]!r:.80}")
-    for name in _TEXTS:
-        cast("str", data[name]).encode("utf-8")  # no lone surrogates
-    output, cost = data["output"], cast("dict[str, Any]", data["cost"])
-    if not all(type(n) is int and 0 <= n < _MOST for n in (*cost.values(), *(output or ()))):
-        raise ValueError(f"tokens and costs must be integers in 0…2**63−1: {output} {cost}"[:200])
-    return Attempt(
-        **{
-            **data,
-            "output": None if output is None else Prefix(tuple(output)),
-            "error": None if data["error"] is None else Failure(**data["error"]),
-            "cost": Cost(**cost),
-        }
-    )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ..access.attempt_json import attempt_from_json
 from ..access.runner import Attempt
 from ..access.sealing import unsealed
 from ..errors import RunFolderError
-from .attempts import attempt_from_json
 from .folder import JOURNAL, LOCK
 
 T = TypeVar("T")

@@ -3,73 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
 from numbers import Integral
 from pathlib import Path
 
 from .. import specs
-from ..access.episode import Episode, bind, oracles_of
+from ..access.episode import Episode, bind
 from ..checks import check_int
-from ..contract import Oracle
 from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator
+from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
+from .cells import Cell, Workload
 from .inputs import Given, check_shares, generator_of, name_of, problems_of
 from .models import DEFAULT_LOAD, Load, is_family, is_gguf, load_text_generator, note_code
+from .served import served_workload
 from .values import Values, valued, values_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
 _MOST = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The problems of one task at one horizon under one seed."""
-
-    task: str
-    horizon: int
-    seed: int
-    episodes: tuple[Episode, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A generator and its cells.
-
-    Attributes:
-        model: the model as the user named it; of an object, the name of its class.
-        generator: what is behind the door.
-        tasks, horizons: what the cells range over.
-        cells: one per task, horizon and seed.
-        count: problems per cell.
-        code: name of what is not reroot's own → fingerprint of its code.
-        objects: what was given as an object, so that no command line says it.
-        notes: what was recognized, decided and left out as the tasks were read, for people.
-        data: data set → its digest.
-        value: the value oracle as the user named it, where it is not the tasks' own.
-    """
-
-    model: str
-    generator: Generator
-    tasks: tuple[str, ...]
-    horizons: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    count: int
-    code: Mapping[str, str] = field(default_factory=dict[str, str])
-    objects: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    data: Mapping[str, str] = field(default_factory=dict[str, str])
-    value: str = ""
-
-    def oracles(self, task: str) -> frozenset[Oracle]:
-        """The oracles that every problem of a task has."""
-        cells = [cell for cell in self.cells if cell.task == task]
-        have = (oracles_of(e.problem) for cell in cells for e in cell.episodes)
-        return frozenset(Oracle).difference({Oracle.HIDDEN}).intersection(*have)
 
 
 def build_workload(
@@ -132,6 +88,8 @@ def build_workload(
             raise InvalidInput(f"{model!r} is an exact family and has no text to value: {value}")
         check_shares(budgets or {}, count)
         return _family_workload(str(model), horizons, seeds, count)
+    if isinstance(model, str) and is_endpoint(model) and not tasks and given is None:
+        return served_workload(model, horizons, seeds, count if problems is not None else None)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
     return _task_workload(

@@ -1,0 +1,195 @@
+"""``reroot serve`` and ``reroot keys``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ..errors import InvalidInput
+from ..specs import split
+from ..types import Cost
+from .app import command, console, table_of
+from .console import print_json
+
+
+@command()
+def serve(
+    *,
+    model: str,
+    keys: Path,
+    db: Path,
+    task: str = "",
+    horizons: str = "",
+    problems: int | None = None,
+    seeds: int = 1,
+    name: str = "reroot",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    judge_timeout: float | None = None,
+    chat: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> None:
+    """Serve a generator and problems over HTTP: each key is held to its contract and its budgets.
+
+    Learners elsewhere get the same sessions as in process ('reroot.connect', or --model http://HOST:PORT
+    without a task); OpenAI's clients get /v1/completions and /v1/chat/completions, which grant what the
+    key's contract grants. Ends at SIGTERM or Ctrl-C, when what is asked is answered.
+
+    Example:
+
+        reroot keys add alice --keys keys.toml --grants root/sample --budget tokens=100000
+        reroot serve --model hidden_path:K=4,H=4,p=0.4 --keys keys.toml --db serve.sqlite --port 8000
+
+    Args:
+        model: What is behind the door (see 'reroot list generators').
+        keys: The file of keys, which 'reroot keys' writes.
+        db: The SQLite file of accounts and sessions; made if it is not there. Servers of one machine may share it.
+        task: Task or tasks, as of 'reroot compare'; none for an exact family.
+        horizons: Task sizes, comma-separated.
+        problems: Problems per task, horizon and seed (default: 8; exact families 32).
+        seeds: Number of seeds; each has its own problems.
+        name: What clients are told the model is called: the spec of an exact family tells its law.
+        host: Where to listen.
+        port: Where to listen; 0: at a free port.
+        judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
+        chat: Use the model's chat template.
+        dtype: float32 (exact) or bfloat16 (another generator).
+        device: cpu or cuda.
+    """
+    from ..runs.models import Load
+    from ..runs.workload import build_workload
+    from ..serving.catalogue import Catalogue, Offer
+    from ..serving.server import serve as serve_it
+
+    sizes = _integers(horizons)
+    load = Load(chat, dtype, device)
+    tasks = split(task, ":") if task else []
+    work = build_workload(model, tasks, sizes, seeds, problems, load)
+    offers = [
+        Offer(episode, cell.task, cell.horizon, cell.seed)
+        for cell in work.cells
+        for episode in cell.episodes
+    ]
+    catalogue = Catalogue(name, work.generator, offers)
+    logging.basicConfig(format="%(message)s")
+    settings = {"keys": keys, "db": db, "host": host, "port": port, "judge_timeout": judge_timeout}
+    serve_it(catalogue, **settings, on_start=lambda url: console.say(f"serving at {url}"))
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise InvalidInput(f"--horizons takes integers, got {text!r}") from None
+
+
+@command("results", "secret_seed", "json")
+def keys(
+    action: str,
+    name: str | None = None,
+    *,
+    keys: Path,
+    db: Path | None = None,
+    grants: str = "root/sample",
+    budget: str = "",
+    per_minute: int | None = None,
+    queue: int | None = None,
+    ends: str | None = None,
+    results: bool = False,
+    secret_seed: bool = False,
+    json: bool = False,
+) -> None:
+    """Keys of 'reroot serve': add, list, revoke, usage.
+
+    A key is shown once, when it is added; the file has its hash.
+
+    Example:
+
+        reroot keys add alice --keys keys.toml --grants root/sample --budget tokens=100000,calls=5000
+        reroot keys usage --keys keys.toml --db serve.sqlite
+        reroot keys revoke alice --keys keys.toml
+
+    Args:
+        action: add, list, revoke or usage.
+        name: Of the key.
+        keys: The file of keys.
+        db: The file of accounts, for usage.
+        grants: The strongest contract that the key is granted.
+        budget: What it may spend in all, as in tokens=5000,calls=20 (default: no limit).
+        per_minute: Requests per minute (default: no limit).
+        queue: Requests that may wait at a time (default: 64).
+        ends: The first day, as in 2030-01-31 (UTC), on which it is refused.
+        results: Tell it rewards and surprisals of what its learners return.
+        secret_seed: Mix the seeds that it gives with a secret of the server.
+        json: Print as JSON.
+    """
+    from ..serving.keys import KeyFile, revoke_key
+
+    if action not in ("add", "list", "revoke", "usage"):
+        raise InvalidInput(f"keys takes add, list, revoke or usage, got {action!r}")
+    if (name is None) == (action in ("add", "revoke")):
+        raise InvalidInput(f"keys {action} takes {'a' if name is None else 'no'} name")
+    if action == "add":
+        more = {"per_minute": per_minute, "queue": queue, "ends": _day(ends)}
+        more |= {"results": results or None, "secret_seed": secret_seed or None}
+        print(_added(keys, str(name), grants, budget, more))
+    elif action == "revoke":
+        revoke_key(keys, str(name))
+        console.say(f"{name} is revoked")
+    elif action == "list":
+        rows = [_row(key) for key in KeyFile(keys).all()]
+        _tell(rows, json)
+    else:
+        if db is None:
+            raise InvalidInput("keys usage needs --db, the file of accounts")
+        _tell(_usage(keys, db), json)
+
+
+def _added(keys: Path, name: str, grants: str, budget: str, more: dict[str, object]) -> str:
+    from ..runs.inputs import budget_of
+    from ..serving.keys import add_key
+
+    return add_key(keys, name, grants, budget_of(budget or None), **more)
+
+
+def _day(text: str | None) -> object:
+    import datetime
+
+    try:
+        return None if text is None else datetime.date.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"--ends takes a day, as in 2030-01-31, got {text!r}") from None
+
+
+def _row(key: object) -> dict[str, object]:
+    from ..serving.keys import Key
+
+    assert isinstance(key, Key)
+    budget = ",".join(f"{c}={n}" for c, n in key.budget.to_dict().items())
+    state = "revoked" if key.revoked else "" if key.ends is None else f"until {key.ends}"
+    return {"key": key.name, "grants": str(key.grants), "budget": budget, "state": state}
+
+
+def _usage(keys: Path, db: Path) -> list[dict[str, object]]:
+    from ..serving.keys import KeyFile
+    from ..serving.ledger import Ledger
+
+    if not db.exists():
+        raise InvalidInput(f"there is no file {db}")
+    ledger = Ledger(db)
+    try:
+        found = [(key.name, ledger.spent(key.name)) for key in KeyFile(keys).all()]
+    finally:
+        ledger.close()
+    return [{"key": name, **Cost(*spent).to_dict()} for name, spent in found]
+
+
+def _tell(rows: list[dict[str, object]], json: bool) -> None:
+    if json:
+        print_json(rows)
+        return
+    table = table_of(*(rows[0] if rows else ("key",)), fixed=1)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    console.print(table)

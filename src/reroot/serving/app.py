@@ -1,0 +1,250 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..access.session import Ask
+from ..contract import Contract
+from ..errors import InvalidInput, nearest
+from ..generators.base import check_prefix
+from ..types import Budget
+from . import schemas
+from .border import Rates, Refused, answer, key_of, read, refusal
+from .desk import Desk
+from .keys import Key, KeyFile
+from .openai import (
+    Asked,
+    chat_request,
+    chunks_of,
+    completion_of,
+    completion_request,
+    models_list,
+)
+from .sessions import NotFound
+from .tasks import Account, Close, Complete, Open, TakeTurn, Task
+from .wire import message_from_json
+
+log = logging.getLogger("reroot.serving")
+_Handler = Callable[[Request, Key], Awaitable[Response]]
+
+
+def application(desk: Desk, keys: KeyFile) -> Starlette:
+    """The service of a desk, for the holders of keys; when it ends, the desk is drained."""
+    service = _Service(desk, keys)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        await asyncio.to_thread(desk.drain)
+
+    return Starlette(routes=service.routes(), lifespan=lifespan)
+
+
+class _Service:
+    def __init__(self, desk: Desk, keys: KeyFile) -> None:
+        self._desk, self._keys, self._rates = desk, keys, Rates()
+        self._served = desk.sessions
+        self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._seconds = 0.0
+
+    def routes(self) -> list[Route]:
+        """All paths."""
+        keyed: list[tuple[str, str, _Handler]] = [
+            ("POST", "/v1/sessions", self._open),
+            ("GET", "/v1/sessions/{session}", self._account),
+            ("POST", "/v1/sessions/{session}/turns/{number:int}", self._turn),
+            ("POST", "/v1/sessions/{session}/close", self._close),
+            ("GET", "/v1/account", self._account),
+            ("GET", "/v1/problems", self._problems),
+            ("POST", "/v1/decode", self._decode),
+            ("GET", "/v1/models", self._models),
+            ("POST", "/v1/completions", self._completion),
+            ("POST", "/v1/chat/completions", self._chat),
+        ]
+        return [
+            *(Route(path, self._let_in(path, do), methods=[method]) for method, path, do in keyed),
+            Route("/openapi.json", self._openapi),
+            Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/metrics", self._metrics),
+        ]
+
+    def _let_in(self, path: str, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+        """For holders of keys alone. What is logged has no word of what was asked or answered."""
+
+        async def handle(request: Request) -> Response:
+            began, name = time.perf_counter(), None
+            try:
+                key = key_of(request, self._keys, self._rates)
+                name = key.name
+                response = await handler(request, key)
+            except Exception as error:
+                response = refusal(error)
+                if response.status_code >= 500:
+                    log.error("a request failed: %s", type(error).__name__, exc_info=error)
+            seconds = time.perf_counter() - began
+            self._answers[path, response.status_code] += 1
+            self._seconds += seconds
+            told = {"key": name, "method": request.method, "path": path}
+            told |= {"status": response.status_code, "ms": round(1000 * seconds, 1)}
+            log.info("%s", json.dumps(told))
+            return response
+
+        return handle
+
+    async def _do(self, task: Task) -> dict[str, Any]:
+        """What the desk says. A client that goes away stops nothing: what it has asked is written down."""
+        return await asyncio.shield(asyncio.wrap_future(self._desk.submit(task)))
+
+    # ---- sessions --------------------------------------------------------------------------------
+
+    async def _open(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.OpenSession)
+        budget = _budget(body.budget)
+        contract = key.grants if body.contract is None else Contract.parse(body.contract).resolved
+        terms = {
+            "problem": body.problem,
+            "contract": str(contract),
+            "budget": budget.to_dict(),
+            "seed": body.seed,
+            "learner": body.learner,
+            "key": body.problem if body.key is None else body.key,
+        }
+        session = _name(request, key, "session")
+        return answer(await self._do(Open(key, session=session, terms=terms)), 201)
+
+    async def _turn(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.Turn)
+        messages = [message_from_json(message) for message in body.messages]
+        session, number = request.path_params["session"], request.path_params["number"]
+        task = TakeTurn(key, session=session, number=number, messages=messages)
+        return answer(await self._do(task))
+
+    async def _close(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.CloseSession)
+        task = Close(key, session=request.path_params["session"], ended=body.model_dump())
+        return answer(await self._do(task))
+
+    async def _account(self, request: Request, key: Key) -> Response:
+        task = Account(key, session=request.path_params.get("session"))
+        return answer(await self._do(task))
+
+    # ---- what is served --------------------------------------------------------------------------
+
+    async def _problems(self, request: Request, key: Key) -> Response:
+        told = {**self._about, "grants": str(key.grants)}
+        return answer({"about": told, "problems": self._served.catalogue.problems})
+
+    async def _decode(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.Decode)
+        generator = self._served.catalogue.generator
+        for tokens in body.sequences:
+            check_prefix(tokens, generator.vocab_size)
+        return answer({"texts": [generator.decode(tokens) for tokens in body.sequences]})
+
+    async def _models(self, request: Request, key: Key) -> Response:
+        return answer(models_list(self._served.catalogue))
+
+    # ---- OpenAI's clients ------------------------------------------------------------------------
+
+    async def _completion(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.Completion)
+        self._check_model(body.model)
+        return await self._complete(
+            request, key, completion_request(body, self._served.catalogue, key)
+        )
+
+    async def _chat(self, request: Request, key: Key) -> Response:
+        body = await read(request, schemas.ChatCompletion)
+        self._check_model(body.model)
+        return await self._complete(request, key, chat_request(body, self._served.catalogue, key))
+
+    def _check_model(self, model: str) -> None:
+        if model not in ("", self._served.catalogue.model):
+            raise NotFound(f"there is no model {model!r:.200}: see /v1/models")
+
+    async def _complete(self, request: Request, key: Key, asked: Asked) -> Response:
+        session = _name(request, key, "completion")
+        # drawn anew where no seed is given; the same request under one idempotency key is one
+        seed = int(hashlib.sha256(session.encode()).hexdigest()[:15], 16)
+        problem = asked.episode.problem.id
+        terms = {
+            "problem": problem,
+            "contract": str(key.grants),
+            "budget": {},
+            "seed": seed if asked.seed is None else asked.seed,
+            "learner": asked.kind,
+            "key": problem,
+        }
+        own = asked.episode if asked.own else None
+        message = Ask((asked.query,))
+        told = await self._do(
+            Complete(key, session=session, number=0, messages=[message], terms=terms, episode=own)
+        )
+        kind = "chatcmpl" if asked.kind == "chat.completion" else "cmpl"
+        body = completion_of(asked, told, self._served.catalogue, f"{kind}-{session[:24]}")
+        if asked.stream:
+            return StreamingResponse(chunks_of(asked, body), media_type="text/event-stream")
+        return answer(body)
+
+    # ---- for whoever runs it ---------------------------------------------------------------------
+
+    async def _openapi(self, request: Request) -> Response:
+        return answer(schemas.openapi())
+
+    async def _health(self, request: Request) -> Response:
+        return answer({"service": "reroot"})
+
+    async def _ready(self, request: Request) -> Response:
+        alive = self._desk.alive
+        return answer({"ready": alive}, 200 if alive else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        lines = ["# TYPE reroot_requests_total counter"]
+        for (path, status), count in sorted(self._answers.items()):
+            lines.append(f'reroot_requests_total{{path="{path}",status="{status}"}} {count}')
+        physical = self._served.catalogue.generator.physical().to_dict()
+        numbers = {
+            "reroot_request_seconds_total": ("counter", self._seconds),
+            "reroot_rounds_total": ("counter", self._desk.rounds),
+            "reroot_answered_total": ("counter", self._desk.answered),
+            "reroot_waiting": ("gauge", self._desk.waiting()),
+            **{f"reroot_generator_{k}": ("gauge", v) for k, v in physical.items()},
+        }
+        for name, (kind, value) in numbers.items():
+            lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        return PlainTextResponse("\n".join(lines) + "\n")
+
+
+def _name(request: Request, key: Key, kind: str) -> str:
+    """What a session is called: by the request's idempotency key, where it has one."""
+    given = request.headers.get("idempotency-key")
+    if given is None:
+        return secrets.token_hex(16)
+    if not 8 <= len(given) <= 256:
+        raise Refused(400, "invalid_request", "an idempotency key has 8 to 256 characters")
+    return hashlib.sha256(f"{key.name}\x1f{kind}\x1f{given}".encode()).hexdigest()[:32]
+
+
+def _budget(limits: dict[str, Any]) -> Budget:
+    for currency in limits:
+        if currency not in Budget.__dataclass_fields__:
+            known = list(Budget.__dataclass_fields__)
+            raise InvalidInput(f"a budget limits no {currency!r:.80}.{nearest(currency, known)}")
+    return Budget(**limits)

@@ -1,0 +1,95 @@
+"""What a server serves: a generator, and problems by their ids."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..access.episode import Episode, oracles_of
+from ..contract import Oracle
+from ..errors import InvalidInput, nearest
+from ..generators.base import Generator
+from ..tasks.files import distinct_ids
+from .wire import equality_to_json, stop_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A problem that is served, and where it stands in a comparison."""
+
+    episode: Episode
+    task: str = "problems"
+    horizon: int = 0
+    seed: int = 0
+
+
+class Catalogue:
+    """A generator and its problems.
+
+    Args:
+        model: what the model is called.
+        generator: what is behind the door.
+        offers: the problems; ids must differ.
+
+    Raises:
+        InvalidInput: ids repeat, or what a learner must know of a problem cannot be told over a wire.
+    """
+
+    def __init__(self, model: str, generator: Generator, offers: Sequence[Offer]) -> None:
+        distinct_ids([offer.episode.problem for offer in offers], "problems")
+        self.model, self.generator = model, generator
+        self.offers = {offer.episode.problem.id: offer for offer in offers}
+        self.problems = [_about_problem(offer) for offer in offers]
+
+    def episode(self, problem: str) -> Episode:
+        """A problem by its id (``InvalidInput``)."""
+        if problem not in self.offers:
+            raise InvalidInput(f"no problem {problem!r:.200}.{nearest(problem, self.offers)[:400]}")
+        return self.offers[problem].episode
+
+    def about(self, secret: bytes) -> dict[str, Any]:
+        """What any key may know of the generator: of its description, which may tell the law, only a mark
+        that changes when it does, and that nobody can compute without the ``secret``."""
+        generator = self.generator
+        told = json.dumps(dict(generator.describe()), sort_keys=True, default=str).encode()
+        can = generator.capabilities
+        return {
+            "model": self.model,
+            "vocab_size": generator.vocab_size,
+            "end_token": generator.end_token,
+            "max_length": generator.max_length(),
+            "mark": hmac.new(secret, told, "sha256").hexdigest()[:32],
+            "capabilities": {
+                "control": str(can.control),
+                "report": str(can.report),
+                "sampling": can.sampling,
+                "forced": can.forced,
+                "hidden": can.hidden,
+                "prices": None if can.prices is None else can.prices.to_dict(),
+            },
+        }
+
+
+def _about_problem(offer: Offer) -> dict[str, Any]:
+    """What any key may know of a problem: nothing of its answer."""
+    episode, problem = offer.episode, offer.episode.problem
+    return {
+        "id": problem.id,
+        "task": offer.task,
+        "horizon": offer.horizon,
+        "seed": offer.seed,
+        "prompt": problem.prompt if isinstance(problem.prompt, str) else None,
+        "prompt_tokens": list(episode.prompt),
+        "max_tokens": episode.horizon,
+        "size": problem.horizon,
+        "pass_at": problem.pass_at,
+        "unique": problem.unique,
+        "group": problem.group,
+        "cluster": problem.cluster,
+        "stop": stop_to_json(episode.stop),
+        "equality": equality_to_json(problem.equality),
+        "oracles": [str(o) for o in Oracle if o in oracles_of(problem)],
+    }

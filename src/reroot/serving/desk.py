@@ -1,0 +1,173 @@
+"""The desk: one thread that answers what all clients ask, round by round.
+
+What arrives while the generator works joins the next round. A round takes at most ``MOST`` requests,
+one of each key in turn, so that no key waits for another's queue. Its turns are written down in one
+transaction before anybody is told.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from ..access.batches import answer_all
+from ..access.judging import judge
+from ..errors import BackendError, RerootError
+from .sessions import Sessions
+from .tasks import Task
+
+MOST = 256
+_SWEEP = 60.0
+
+
+class Busy(RerootError):
+    """Too many requests of this key wait, or the server is going down."""
+
+
+class Desk:
+    """What answers.
+
+    Args:
+        sessions: what is served, and to whom.
+
+    Attributes:
+        rounds, answered: how many there were.
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self.rounds = self.answered = 0
+        self._queues: dict[str, deque[Task]] = {}
+        self._known: dict[object, Task] = {}
+        self._changed = threading.Condition()
+        self._ending = False
+        self._swept = 0.0
+        self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
+        self._thread.start()
+
+    # ---- for other threads -----------------------------------------------------------------------
+
+    def submit(self, task: Task) -> Future[dict[str, Any]]:
+        """Have something done; what it is told.
+
+        Raises:
+            Busy: as many requests of the key wait as may, or the server is going down.
+        """
+        with self._changed:
+            same = task.same()
+            if same is not None and same in self._known:
+                return self._known[same].future
+            queue = self._queues.setdefault(task.key.name, deque())
+            if self._ending or len(queue) >= task.key.queue:
+                what = "the server is going down" if self._ending else f"{len(queue)} requests wait"
+                raise Busy(f"{what}; try again")
+            queue.append(task)
+            if same is not None:
+                self._known[same] = task
+            self._changed.notify()
+        return task.future
+
+    def waiting(self) -> int:
+        """Requests that wait."""
+        with self._changed:
+            return sum(map(len, self._queues.values()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        return self._thread.is_alive() and not self._ending
+
+    def drain(self) -> None:
+        """Answer what waits, take nothing more, and end."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join()
+
+    # ---- the rounds ------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (tasks := self._next()) is not None:
+            try:
+                self._round(tasks)
+            except BaseException as error:  # it must go on for the others
+                for task in tasks:
+                    self._fail(task, error)
+            with self._changed:
+                for task in tasks:
+                    self._known.pop(task.same(), None)
+        self.sessions.ledger.close()
+
+    def _next(self) -> list[Task] | None:
+        """The requests of the next round, one of each key in turn; ``None``: it is over."""
+        taken: list[Task] = []
+        with self._changed:
+            while not any(self._queues.values()):
+                if self._ending:
+                    return None
+                self._changed.wait(_SWEEP)
+                break
+            while len(taken) < MOST and any(self._queues.values()):
+                for name in [name for name, queue in self._queues.items() if queue]:
+                    if len(taken) < MOST:
+                        taken.append(self._queues[name].popleft())
+            # who was served first this time is served last the next
+            for name in list(self._queues)[:1]:
+                self._queues[name] = self._queues.pop(name)
+        return taken
+
+    def _round(self, tasks: Sequence[Task]) -> None:
+        sessions, now = self.sessions, time.monotonic()
+        if now - self._swept > _SWEEP:
+            self._swept = now
+            sessions.ledger.sweep()
+        for task in tasks:
+            self._try(task, partial(task.prepare, sessions))
+        going = [task for task in tasks if not task.future.done() and task.result is None]
+        generator = sessions.catalogue.generator
+        answer_all(generator, [item for task in going for item in task.waiting])
+        closing = [task for task in going if task.closing is not None]
+        lives = [task.closing.running for task in closing if task.closing is not None]
+        for task, attempt in zip(
+            closing, judge(generator, lives, sessions.judge_timeout), strict=True
+        ):
+            task.judged(attempt)
+        for task in going:
+            self._try(task, task.settle)
+        entries = [(task, task.entry) for task in going if task.entry and not task.future.done()]
+        firsts = sessions.ledger.write([entry for _, entry in entries]) if entries else []
+        for (task, _), first in zip(entries, firsts, strict=True):
+            self._try(task, partial(task.written, sessions, first))
+        for task in tasks:
+            if not task.future.done():
+                assert task.result is not None
+                task.future.set_result(task.result)
+        self.rounds += bool(tasks)
+        self.answered += len(tasks)
+
+    def _try(self, task: Task, step: Any) -> None:
+        if task.future.done():
+            return
+        try:
+            step()
+        except Exception as error:
+            self._fail(task, error)
+
+    def _fail(self, task: Task, error: BaseException) -> None:
+        """Tell an error. What is in memory of a session that failed half way is not what is written
+        down of it."""
+        session = getattr(task, "session", None)
+        if session is not None:
+            self.sessions.forget(session)
+        if not task.future.done():
+            task.future.set_exception(error)
+
+
+def told_error(error: BaseException) -> RerootError:
+    """An error as it is told to whoever asked."""
+    return error if isinstance(error, RerootError) else BackendError("the server failed")

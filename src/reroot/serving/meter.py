@@ -1,0 +1,66 @@
+"""The account of a served session: its own budget, and behind it that of its key."""
+
+from __future__ import annotations
+
+from ..access.meter import Meter
+from ..errors import BudgetExceeded
+from ..types import Budget, Cost
+from ..types.account import Prices
+from .ledger import Ledger, Place
+
+Refusals = dict[str, tuple[str, float, float]]
+"""Which reservations of a turn the key's account refused: number → (currency, requested, remaining)."""
+
+
+class KeyMeter(Meter):
+    """A meter whose reservations must fit into the account of the key, too.
+
+    Args:
+        budget: of the session.
+        prices: of the generator.
+        limits: of the key.
+        ledger: where the key's account is.
+
+    Attributes:
+        charged: in the turn under way.
+        refused: in the turn under way.
+    """
+
+    def __init__(
+        self, budget: Budget, prices: Prices | None, limits: Budget, ledger: Ledger
+    ) -> None:
+        super().__init__(budget, prices)
+        self._limits, self._ledger = limits, ledger
+        self._place: Place | None = None
+        self._part = 0
+        self._told: Refusals = {}
+        self.charged, self.refused = Cost(), Refusals()
+
+    def begin(self, place: Place, limits: Budget) -> None:
+        """A turn begins; ``limits`` are those of the key now."""
+        self._limits = limits
+        self._place, self._part, self._told = place, 0, {}
+        self.charged, self.refused = Cost(), Refusals()
+
+    def again(self, refused: Refusals) -> None:
+        """A turn that is written down is gone through once more: it costs its key nothing."""
+        self._place, self._part, self._told = None, 0, refused
+        self.charged, self.refused = Cost(), Refusals()
+
+    def reserve(self, worst: Cost) -> None:
+        super().reserve(worst)
+        part, self._part = self._part, self._part + 1
+        try:
+            if self._place is not None and self._limits.to_dict():
+                self._ledger.reserve(self._place, part, worst, self._limits, self.prices)
+            elif (told := self._told.get(str(part))) is not None:
+                raise BudgetExceeded(*told)
+        except BaseException as error:
+            self._reserved -= worst if self.budget.to_dict() else Cost()
+            if isinstance(error, BudgetExceeded):
+                self.refused[str(part)] = (error.currency, error.requested, error.remaining)
+            raise
+
+    def settle(self, worst: Cost, actual: Cost) -> None:
+        super().settle(worst, actual)
+        self.charged += actual

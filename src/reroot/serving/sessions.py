@@ -1,0 +1,85 @@
+"""The sessions of a server: what the desk's requests have in common. They serve its thread alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..access.episode import Episode, check_oracles
+from ..contract import Contract
+from ..errors import AccessDenied, InvalidInput, RerootError
+from ..types import Budget
+from ..types.account import check_priced
+from .catalogue import Catalogue
+from .keys import Key
+from .ledger import Ledger, Written
+from .live import Live
+
+_KEPT = 4096  # sessions in memory; others are taken up again from the ledger
+
+
+class NotFound(RerootError):
+    """There is no such session, or model, for this key."""
+
+
+class Sessions:
+    """What is served, the ledger, and the sessions that are in memory.
+
+    Args:
+        catalogue: what is served.
+        ledger: where it is written down.
+        judge_timeout: seconds that each call of a reward, verifier or value function may take.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, ledger: Ledger, judge_timeout: float | None = None
+    ) -> None:
+        self.catalogue, self.ledger, self.judge_timeout = catalogue, ledger, judge_timeout
+        self.secret = ledger.secret
+        self._lives: dict[str, Live] = {}
+
+    def permit(self, key: Key, terms: dict[str, Any], episode: Episode | None = None) -> None:
+        """Refuse a session that the key, the generator or the problem does not permit.
+
+        Raises:
+            InvalidInput, AccessDenied: why.
+        """
+        contract = Contract.parse(terms["contract"])
+        if not contract <= key.grants:
+            raise AccessDenied(
+                f"a session under {contract}", f"the key grants {key.grants}", str(contract)
+            )
+        generator = self.catalogue.generator
+        refused = generator.capabilities.refusal(contract)
+        if refused is not None:
+            raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
+        episode = episode or self.catalogue.episode(terms["problem"])
+        check_oracles(episode.problem, contract)
+        check_priced(Budget(**terms["budget"]), generator.capabilities.prices)
+
+    def written(self, session: str, key: Key) -> Written:
+        """A session of this key as it is written down (``NotFound``)."""
+        known = self.ledger.session(session)
+        if known is None or known.name != key.name:
+            raise NotFound(f"there is no session {session!r:.80} of this key")
+        return known
+
+    def live(self, session: str, key: Key) -> Live:
+        """A session of this key, as far as it is written down (``NotFound``)."""
+        known, live = self.written(session, key), self._lives.get(session)
+        if live is not None and live.turns == known.turns:
+            return live
+        episode = self.catalogue.episode(known.terms["problem"])
+        turns = self.ledger.turns(session)
+        begin = (session, key, known.terms, episode, self.ledger, self.judge_timeout, turns)
+        return self.keep(Live.begin(*begin))
+
+    def keep(self, live: Live) -> Live:
+        """Keep a session in memory; the one that has been there longest may have to go."""
+        self._lives[live.id] = live
+        if len(self._lives) > _KEPT:
+            self.forget(next(iter(self._lives)))
+        return live
+
+    def forget(self, session: str) -> None:
+        """Let go of a session in memory."""
+        self._lives.pop(session, None)

@@ -1,0 +1,283 @@
+"""What a server does for a request: prepared, answered together with others, written down, told."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..access.attempt import Attempt
+from ..access.attempt_json import attempt_to_json
+from ..access.episode import Episode
+from ..access.learner_thread import Finished
+from ..access.running import Waiting, head_of
+from ..access.session import Message
+from ..access.transcript import message_to_json
+from ..types import CURRENCIES, Cost, Prefix, as_tokens
+from ..types.account import left
+from .keys import Key
+from .ledger import Entry, Superseded
+from .live import Conflict, Live, answers_of, seed_of
+from .sessions import Sessions
+from .wire import facts_to_json, failure_from_json
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A request of a key.
+
+    Attributes:
+        key: whose it is.
+        future: what it is told.
+        waiting: what the generator has to answer for it.
+        closing: the session that is to be judged.
+        entry: what is to be written down.
+    """
+
+    key: Key
+    future: Future[dict[str, Any]] = field(default_factory=Future[dict[str, Any]])
+    waiting: list[Waiting] = field(default_factory=list[Waiting])
+    closing: Live | None = None
+    entry: Entry | None = None
+    result: dict[str, Any] | None = None
+
+    def prepare(self, sessions: Sessions) -> None:
+        """Check it, and reserve what it may cost; sets ``result`` where nothing more is needed."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """The generator has answered."""
+
+    def judged(self, attempt: Attempt) -> None:
+        """The output of ``closing`` was judged."""
+
+    def written(self, sessions: Sessions, first: bool) -> None:
+        """It was written down; not by this one, if it is not the ``first``."""
+
+    def same(self) -> object:
+        """Tasks that are equal in this are one, and done once (``None``: it stands for itself)."""
+        return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Open(Task):
+    """Open a session; once more under the same name it is the same."""
+
+    session: str
+    terms: dict[str, Any]
+
+    def prepare(self, sessions: Sessions) -> None:
+        sessions.permit(self.key, self.terms)
+        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
+        known = sessions.ledger.open(self.session, self.key.name, told)
+        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
+            raise Conflict("this name stands for another session")
+        live = sessions.live(self.session, self.key)
+        self.result = {
+            "session": self.session,
+            "facts": facts_to_json(live.running.gate.facts()),
+            "head": head_of(live.job, live.meter.prices),
+            "turns": known.turns,
+        }
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class TakeTurn(Task):
+    """What a learner has sent in one turn."""
+
+    session: str
+    number: int
+    messages: list[Message]
+    live: Live | None = None
+
+    def same(self) -> object:
+        asked = json.dumps([message_to_json(message) for message in self.messages])
+        return (self.key.name, self.session, self.number, asked)
+
+    def prepare(self, sessions: Sessions) -> None:
+        live = sessions.live(self.session, self.key)
+        if self.number < live.turns:
+            self._again(sessions)
+            return
+        if self.number > live.turns:
+            raise Conflict(f"turn {self.number} comes after turn {live.turns}, which is missing")
+        if sessions.ledger.session(self.session).closed is not None:  # type: ignore[union-attr]
+            raise Conflict("the session is closed")
+        self.live = live.take()
+        live.meter.begin(live.place(), self.key.budget)
+        try:
+            if live.open(self.messages):
+                self.waiting = live.waiting
+        except Superseded:
+            self._again(sessions)
+
+    def settle(self) -> None:
+        live = self.live
+        if live is None:
+            return
+        place = live.place()
+        if self.waiting:
+            live.conclude()
+        self.entry = Entry(place, live.told(self.messages), live.meter.charged)
+
+    def written(self, sessions: Sessions, first: bool) -> None:
+        assert self.entry is not None
+        if first:
+            self.result = self.shown(self.entry.told)
+        else:
+            self._again(sessions)
+
+    def shown(self, told: dict[str, Any]) -> dict[str, Any]:
+        """What the client gets of what is written down."""
+        return answers_of(told)
+
+    def _again(self, sessions: Sessions) -> None:
+        """Tell what is written down once more."""
+        if self.live is not None:
+            sessions.forget(self.session)
+            self.live, self.waiting = None, []
+        told = sessions.ledger.turn(self.session, self.number)
+        asked = [message_to_json(message) for message in self.messages]
+        if told is None or told["messages"] != json.loads(json.dumps(asked)):
+            raise Conflict(f"turn {self.number} of this session was another")
+        self.result = self.shown(told)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Close(Task):
+    """The end of a session, with what its learner has returned."""
+
+    session: str
+    ended: dict[str, Any]
+    live: Live | None = None
+    attempt: Attempt | None = None
+
+    def same(self) -> object:
+        return (self.key.name, self.session, "close", json.dumps(self.ended))
+
+    def prepare(self, sessions: Sessions) -> None:
+        known = sessions.written(self.session, self.key)
+        if known.closed is not None:
+            self._again(sessions)
+            return
+        finished = _finished(self.ended)
+        self.live = self.closing = sessions.live(self.session, self.key).take()
+        self.live.running.finished = finished
+
+    def judged(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+
+    def settle(self) -> None:
+        if self.live is None or self.attempt is None:
+            return
+        place = self.live.place()
+        self.live.meter.begin(place, self.key.budget)
+        told = {**self.live.told([]), "open": 0}
+        closed = {"ended": self.ended, "attempt": attempt_to_json(self.attempt)}
+        self.entry = Entry(place, told, Cost(), json.loads(json.dumps(closed)))
+
+    def written(self, sessions: Sessions, first: bool) -> None:
+        sessions.forget(self.session)
+        self._again(sessions)
+
+    def _again(self, sessions: Sessions) -> None:
+        closed = sessions.written(self.session, self.key).closed
+        if closed is None or closed["ended"] != json.loads(json.dumps(self.ended)):
+            raise Conflict("the session was ended in another way")
+        self.result = {"attempt": shown_attempt(closed["attempt"], self.key)}
+
+
+def _finished(ended: dict[str, Any]) -> Finished:
+    """How a learner has ended, as its client says (``InvalidInput``)."""
+    output = ended["output"]
+    metadata = json.dumps(ended["metadata"])
+    return Finished(
+        None if output is None else Prefix.of(as_tokens(output)),
+        metadata,
+        failure_from_json(ended["error"]),
+        ended["out_of_budget"],
+    )
+
+
+def shown_attempt(attempt: dict[str, Any], key: Key) -> dict[str, Any]:
+    """An attempt as its client may know it: no text of generator or task, and results only if granted."""
+    error = attempt["error"]
+    if error is not None and error["who"] != "learner":
+        told = "the generator" if error["who"] == "generator" else "a function of the task"
+        error = {**error, "message": f"{told} failed", "file": None, "line": None}
+    attempt = {**attempt, "error": error}
+    if key.results:
+        return attempt
+    hidden = {"reward": None, "surprisal": None, "accepted": None, "passed": False}
+    return {**attempt, **hidden}
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Account(Task):
+    """What a key, and a session of it, have spent and have left."""
+
+    session: str | None = None
+
+    def prepare(self, sessions: Sessions) -> None:
+        ledger, prices = sessions.ledger, sessions.catalogue.generator.capabilities.prices
+        spent, held = ledger.spent(self.key.name), ledger.reserved(self.key.name)
+        limits = self.key.budget
+        rest = {c: left(limits, c, prices, spent, held) for c in limits.to_dict()}
+        self.result = {
+            "key": self.key.name,
+            "grants": str(self.key.grants),
+            "spent": spent.to_dict(),
+            "reserved": held.to_dict(),
+            "left": {c: x if isinstance(x, int) else float(x or 0) for c, x in rest.items()},
+        }
+        if self.session is not None:
+            known, live = (
+                sessions.written(self.session, self.key),
+                sessions.live(self.session, self.key),
+            )
+            self.result |= {
+                "session": self.session,
+                "turns": known.turns,
+                "closed": known.closed is not None,
+                "session_spent": dict(zip(CURRENCIES, live.meter.spent, strict=True)),
+            }
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Complete(TakeTurn):
+    """One query in a session of its own, which ends with it.
+
+    Attributes:
+        terms: of the session; its problem is one that is served, or ``episode``.
+        episode: a problem that is the client's own.
+    """
+
+    terms: dict[str, Any]
+    episode: Episode | None = None
+
+    def shown(self, told: dict[str, Any]) -> dict[str, Any]:
+        return told
+
+    def prepare(self, sessions: Sessions) -> None:
+        sessions.permit(self.key, self.terms, self.episode)
+        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
+        known = sessions.ledger.open(self.session, self.key.name, told)
+        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
+            raise Conflict("this idempotency key stands for another request")
+        sessions.keep(
+            Live.begin(
+                self.session,
+                self.key,
+                told,
+                self.episode or sessions.catalogue.episode(told["problem"]),
+                sessions.ledger,
+                sessions.judge_timeout,
+                sessions.ledger.turns(self.session),
+            )
+        )
+        TakeTurn.prepare(self, sessions)
+
+    def written(self, sessions: Sessions, first: bool) -> None:
+        TakeTurn.written(self, sessions, first)
+        sessions.forget(self.session)

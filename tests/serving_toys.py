@@ -1,0 +1,71 @@
+"""A server in a thread, at a free port of loopback, for as long as a test asks it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from reroot.access.episode import bind
+from reroot.generators.base import Generator
+from reroot.serving.app import application
+from reroot.serving.catalogue import Catalogue, Offer
+from reroot.serving.client import Served, connect
+from reroot.serving.desk import Desk
+from reroot.serving.keys import KeyFile, add_key
+from reroot.serving.ledger import Ledger
+from reroot.serving.server import listen
+from reroot.serving.sessions import Sessions
+from reroot.tasks.base import Problem
+from reroot.types import Budget
+
+
+def catalogue(generator: Generator, problems: Sequence[Problem]) -> Catalogue:
+    return Catalogue("toy", generator, [Offer(bind(p, generator)) for p in problems])
+
+
+class Server:
+    """One that is running.
+
+    Attributes:
+        url: its address.
+        folder: of its files.
+        desk: what answers.
+    """
+
+    def __init__(self, served: Catalogue, folder: Path) -> None:
+        self.folder = folder
+        self.keys, self.db = folder / "keys.toml", folder / "serve.sqlite"
+        self.keys.touch()
+        self.desk = Desk(Sessions(served, Ledger(self.db)))
+        self._socket = listen("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        app = application(self.desk, KeyFile(self.keys))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        self._thread.start()
+
+    def key(self, name: str, grants: str, budget: Budget | None = None, **more: Any) -> str:
+        more = {"results": True, **more}
+        return add_key(self.keys, name, grants, budget or Budget(), **more)
+
+    def connect(self, name: str, grants: str, budget: Budget | None = None, **more: Any) -> Served:
+        return connect(self.url, self.key(name, grants, budget, **more))
+
+    def end(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+@contextmanager
+def serving(generator: Generator, problems: Sequence[Problem], folder: Path) -> Iterator[Server]:
+    server = Server(catalogue(generator, problems), folder)
+    try:
+        yield server
+    finally:
+        server.end()
