@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row
+from reroot.pages.kit.table import Part, Table
 
 
 @functools.cache
@@ -28,3 +30,8 @@ def rows_of(id: str) -> list[Row]:
 def failing(id: str, rows: list[Row]) -> list[str]:
     """Names of the checks that do not hold."""
     return [check.name for check in get_experiment(id).check(rows) if not check.holds]
+
+
+def markup_of(parts: Iterable[Part]) -> str:
+    """Parts of an experiment's page, as they stand in it."""
+    return "".join(part.html() if isinstance(part, Table) else part for part in parts)

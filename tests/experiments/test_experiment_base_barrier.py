@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from experiment_rows import rows_of
+from experiment_rows import markup_of, rows_of
 from reroot.experiments import centres, get_experiment
 from reroot.experiments.base import Row
 from reroot.experiments.base_barrier_fits import SWEEPS, sweep_check
@@ -23,7 +23,7 @@ def test_the_quick_run_bears_it_out_and_shows_it():
     checks = experiment.check(rows)
     assert len(checks) == 5
     assert all(check.holds for check in checks), [c for c in checks if not c.holds]
-    page = "".join(experiment.show(rows))
+    page = markup_of(experiment.show(rows))
     assert (page.count("<figcaption>"), ">nan<" in page) == (2, False)
 
 

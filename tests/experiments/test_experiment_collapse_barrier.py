@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from experiment_rows import markup_of
 from reroot import Contract, Report
 from reroot.access.session import Facts
 from reroot.access.transcript import transcript_text
@@ -277,7 +278,7 @@ def quick() -> dict[str, list[Row]]:
 def test_quick_runs_hold(experiment: Experiment, quick: dict[str, list[Row]]) -> None:
     checks = experiment.check(quick[experiment.id])
     assert [c for c in checks if not c.holds] == []
-    page = "".join(experiment.show(quick[experiment.id]))
+    page = markup_of(experiment.show(quick[experiment.id]))
     assert page.count("<table>") == 2
     assert page.count("<figure>") == (3 if experiment.id == "barrier" else 0)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiment_rows import failing, rows_of
+from experiment_rows import failing, markup_of, rows_of
 from reroot import Contract
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
@@ -39,7 +39,7 @@ def test_quick_run_bears_the_claim_out_and_shows_it(id: str):
     experiment = get_experiment(id)
     checks = experiment.check(rows_of(id))
     assert all(check.holds and check.detail for check in checks), [c for c in checks if not c.holds]
-    page = "".join(experiment.show(rows_of(id)))
+    page = markup_of(experiment.show(rows_of(id)))
     figures, tables = {"decoy": (1, 3), "trie": (1, 2), "noisy-parity": (2, 2)}.get(id, (0, 6 + 4))
     assert page.count("<figcaption>") == figures
     assert page.count("<table>") == tables
@@ -257,7 +257,7 @@ def test_more_access_never_takes_more(family: str):
 
 
 def test_the_page_shows_every_cell():
-    page = "".join(get_experiment("ladder").show([]))
+    page = markup_of(get_experiment("ladder").show([]))
     assert page.count("<table>") == len(FAMILIES)
     assert all(family.title in page for family in FAMILIES.values())
     for kind, shown in [("never", "∞<sup>"), ("bound", "bounds<"), ("mean", "floor<"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiment_rows import markup_of
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
 from reroot.experiments.records import read_rows
@@ -113,7 +114,7 @@ def test_it_is_measured_only_where_it_is_named() -> None:
 
 @pytest.mark.slow(1)
 def test_the_page_shows_every_arm_and_what_was_not_reached() -> None:
-    parts = "".join(EXPERIMENT.show(laid_out()))
+    parts = markup_of(EXPERIMENT.show(laid_out()))
     for arm in ("root", "argmax", "plurality", "adaback (more oracles)"):
         assert arm in parts
     assert "not reached" in parts
@@ -173,6 +174,6 @@ def test_the_page_of_the_record_names_every_run_that_it_lacks() -> None:
         s = EXPERIMENT.settings[n]
         (line,) = [t for t in said if t.startswith(f"{s['arm']} at H = {s['H']} (")]
         assert str(s["path"]) in line
-    page = "".join(EXPERIMENT.show(rows))
+    page = markup_of(EXPERIMENT.show(rows))
     assert ("Not measured yet" in page) == bool(lacking)
     assert all(text in page for text in said) or not with_kl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiment_rows import failing, rows_of
+from experiment_rows import failing, markup_of, rows_of
 from reroot.experiments import get_experiment
 from reroot.experiments.base import Row, where
 from reroot.experiments.spanners import balanced
@@ -17,7 +17,7 @@ def test_quick_run_bears_the_claims_of_spanners_out_and_shows_them() -> None:
     rows = rows_of("spanners")
     checks = get_experiment("spanners").check(rows)
     assert all(check.holds and check.detail for check in checks), [c for c in checks if not c.holds]
-    page = "".join(get_experiment("spanners").show(rows))
+    page = markup_of(get_experiment("spanners").show(rows))
     assert (page.count("<figcaption>"), page.count("<table>")) == (3, 1)
     assert ">nan<" not in page
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiment_rows import markup_of
 from reroot.experiments.base import Row, where
 from reroot.experiments.settle_neural.arms import ARMS, GROUPS, OUTCOME_ONLY, SIZE
 from reroot.experiments.settle_neural.experiment import EXPERIMENT
@@ -127,20 +128,20 @@ def test_each_check_can_fail(change: Callable[[Row], Any], at: dict[str, Any], s
 def test_a_part_of_the_runs_is_shown_and_what_is_missing_is_named() -> None:
     rows = laid_out()
     assert missing(rows) == []
-    parts = "".join(EXPERIMENT.show(rows))
+    parts = markup_of(EXPERIMENT.show(rows))
     assert "Not measured yet" not in parts
     assert "all equal" in parts
     assert "unequal" not in parts
     assert parts.count("<small>") >= 4  # slopes of two arms, with intervals over seeds
-    single = "".join(EXPERIMENT.show(where(rows, path=FIRST_SEED)))
+    single = markup_of(EXPERIMENT.show(where(rows, path=FIRST_SEED)))
     assert "<small>" not in single
     for arm in ("root", "argmax", "r3 (more oracles)"):
         assert arm in parts
     short = [r for r in rows if (r["arm"], r["H"]) != ("argmax", 32)][:60]
     assert "argmax at H = 32 (seeds 10, 11, 12)" in missing(short)
-    assert "argmax at H = 32 (seeds 10, 11, 12)" in "".join(EXPERIMENT.show(short))
+    assert "argmax at H = 32 (seeds 10, 11, 12)" in markup_of(EXPERIMENT.show(short))
     _unequal(where(rows, arm="argmax", H=8)[0])
-    assert "<b>unequal</b>" in "".join(EXPERIMENT.show(rows))
+    assert "<b>unequal</b>" in markup_of(EXPERIMENT.show(rows))
 
 
 @pytest.mark.slow(4)

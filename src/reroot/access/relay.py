@@ -123,7 +123,7 @@ class _Relays:
         if log is not None and log.recorded(job.key):
             # its session went with whoever had opened it: the attempt is made from its beginning
             log.append(job.key, {"forget": 0})
-        self._await(one, self._wall.open(job), self._opened)
+        self._await(one, self._wall.open_session(job), self._opened)
 
     def _await(
         self, one: _Relayed, future: Future[Any], then: Callable[[_Relayed, Any], None]

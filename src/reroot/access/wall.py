@@ -60,6 +60,6 @@ class Opened:
 class Wall(Generator, Protocol):
     """A generator that is reached through sessions which are held elsewhere."""
 
-    def open(self, job: Job) -> Future[Opened]:
+    def open_session(self, job: Job) -> Future[Opened]:
         """Open a session for an attempt. The future fails by a ``RerootError``."""
         ...

@@ -15,7 +15,7 @@ import contextlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,15 +214,21 @@ class RunFolder(JournalFolder):
 
         After an error, Ctrl-C too, it is written with what there is.
         """
-        try:
+        with self.tabling(table):
             (maker or make_attempts)(jobs, generator, self._how, self)
+        results = table()
+        write_table(self.path / RESULTS, results)
+        return results
+
+    @contextlib.contextmanager
+    def tabling(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
+        """``results.parquet`` is written with what there is where an error ends this, Ctrl-C too."""
+        try:
+            yield
         except BaseException:
             with contextlib.suppress(RunFolderError):
                 write_table(self.path / RESULTS, table())
             raise
-        results = table()
-        write_table(self.path / RESULTS, results)
-        return results
 
 
 Maker = Callable[[Sequence[Job], Generator, Execution, RunFolder], dict[str, Attempt]]

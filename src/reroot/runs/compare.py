@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,12 +258,12 @@ def run_plan(
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
         made, generator = folder.attempts, plan.workload.generator
-        estimate, probed = _estimate(plan, folder, how, left, asking or Asking(), maker)
+        table = partial(comparison_table, config, problems, made)
+        with folder.tabling(table):
+            estimate, probed = _estimate(plan, folder, how, left, asking or Asking(), maker)
         alone = asking is not None and asking.alone
         rest = [] if alone else [job for job in left if job.key not in probed]
-        results = folder.make(
-            rest, generator, lambda: comparison_table(config, problems, made), maker
-        )
+        results = folder.make(rest, generator, table, maker)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 

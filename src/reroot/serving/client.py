@@ -227,7 +227,7 @@ class Served:
         stop, prompt = stop_from_json(told["stop"]), as_tokens(told["prompt_tokens"])
         return Episode(problem, self, prompt, stop, told["max_tokens"], None)
 
-    def open(self, job: Job) -> Future[Opened]:
+    def open_session(self, job: Job) -> Future[Opened]:
         """See ``access.wall.Wall``."""
         body = {
             "problem": job.episode.problem.id,
