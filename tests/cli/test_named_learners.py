@@ -35,7 +35,7 @@ def test_one_command_ends_with_results(family: str, tmp_path: Path) -> None:
         given += ["--learner", name]
     assert call(*given, "--out", str(tmp_path / "run")) == 0
     results = pl.read_parquet(tmp_path / "run" / "results.parquet")
-    assert {name.partition(":")[0] for name in results["learner"]} == {
+    assert {name.partition("(")[0] for name in results["learner"]} == {
         name.partition(":")[0] for name in learners
     }
     assert results["error"].is_null().all()
