@@ -49,6 +49,10 @@ CREATE INDEX IF NOT EXISTS reserved ON reservations (name);
 """
 
 
+_OPEN = -1
+"""The part under which a turn leaves what is still open."""
+
+
 class Superseded(Exception):
     """Another server, or an earlier try, has answered this turn: what it has written down counts."""
 
@@ -81,11 +85,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A turn that was answered: what is written down and charged, together."""
+    """A turn that was answered: what is written down and charged, together.
+
+    ``held``: the worst case of what is still open behind it, which stays set aside.
+    """
 
     place: Place
     told: dict[str, Any]
     charged: Cost
+    held: Cost = Cost()
     closed: dict[str, Any] | None = None
 
 
@@ -170,11 +178,14 @@ class Ledger:
                 if free is not None and needed > free:
                     told = (x if isinstance(x, int) else float(x) for x in (needed, free))
                     raise BudgetExceeded(currency, *told)
-            self._db.execute(
-                f"INSERT INTO reservations (session, turn, part, name, {_NAMES}) "
-                f"VALUES (?, ?, ?, ?, {_MARKS})",
-                (*where, place.name, *worst),
-            )
+            self._set_aside(place, part, worst)
+
+    def _set_aside(self, place: Place, part: int, worst: Cost) -> None:
+        self._db.execute(
+            f"INSERT INTO reservations (session, turn, part, name, {_NAMES}) "
+            f"VALUES (?, ?, ?, ?, {_MARKS})",
+            (place.session, place.turn, part, place.name, *worst),
+        )
 
     def _check(self, place: Place) -> None:
         found = self._db.execute("SELECT turns FROM sessions WHERE id = ?", (place.session,))
@@ -204,6 +215,8 @@ class Ledger:
                 self._db.execute(f"UPDATE accounts SET {_ADDED} WHERE name = ?", charge)
                 where = (place.session, place.turn)
                 self._db.execute("DELETE FROM reservations WHERE session = ? AND turn <= ?", where)
+                if any(entry.held):
+                    self._set_aside(place, _OPEN, entry.held)
         return done
 
     def sweep(self, now: float | None = None) -> None:

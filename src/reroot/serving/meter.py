@@ -23,6 +23,7 @@ class KeyMeter(Meter):
 
     Attributes:
         charged: in the turn under way.
+        held: the worst case of all that is open, over turns.
         refused: in the turn under way.
     """
 
@@ -34,7 +35,7 @@ class KeyMeter(Meter):
         self._place: Place | None = None
         self._part = 0
         self._told: Refusals = {}
-        self.charged, self.refused = Cost(), Refusals()
+        self.charged, self.held, self.refused = Cost(), Cost(), Refusals()
 
     def begin(self, place: Place, limits: Budget) -> None:
         """A turn begins; ``limits`` are those of the key now."""
@@ -60,7 +61,9 @@ class KeyMeter(Meter):
             if isinstance(error, BudgetExceeded):
                 self.refused[str(part)] = (error.currency, error.requested, error.remaining)
             raise
+        self.held += worst
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         super().settle(worst, actual)
+        self.held -= worst
         self.charged += actual

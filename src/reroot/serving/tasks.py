@@ -119,7 +119,7 @@ class TakeTurn(Task):
         place = live.place()
         if self.waiting:
             live.conclude()
-        self.entry = Entry(place, live.told(self.messages), live.meter.charged)
+        self.entry = Entry(place, live.told(self.messages), live.meter.charged, live.meter.held)
 
     def written(self, sessions: Sessions, first: bool) -> None:
         assert self.entry is not None
@@ -175,7 +175,7 @@ class Close(Task):
         self.live.meter.begin(place, self.key.budget)
         told = {**self.live.told([]), "open": 0}
         closed = {"ended": self.ended, "attempt": attempt_to_json(self.attempt)}
-        self.entry = Entry(place, told, Cost(), json.loads(json.dumps(closed)))
+        self.entry = Entry(place, told, Cost(), closed=json.loads(json.dumps(closed)))
 
     def written(self, sessions: Sessions, first: bool) -> None:
         sessions.forget(self.session)
