@@ -66,7 +66,7 @@ class Model:
         strings = [start + given[:i] for i in range(len(given) + 1)]
         if control == Control.EPISODE:  # from ∅, or on from where enough passes stand
             goes_on = not start or self.stand(query) is not None
-            return query.forced is None and self.follows_the_law(query) and goes_on
+            return query.forced is None and query.report.draws and goes_on
         if control == Control.VISITED:  # every last token came from the generator
             return not chosen_mode and all(s == () or s in self.emitted for s in strings)
         if control == Control.RESET:  # the start may be asked, and so each child in turn
@@ -81,7 +81,7 @@ class Model:
 
     def note_asked(self, query: Query) -> None:
         left = self.stand(query)
-        if left is not None and query.forced is None and self.follows_the_law(query):
+        if left is not None and query.forced is None and query.report.draws:
             self.standing[left] -= query.n
         given = query.forced or ()
         start = query.prefix.tokens
@@ -93,7 +93,7 @@ class Model:
         start = query.prefix.tokens
         for i in range(reply.n):
             tokens = reply.continuation(i)
-            if self.follows_the_law(query) and len(start + tokens) < HORIZON:
+            if query.report.draws and len(start + tokens) < HORIZON:
                 self.standing[start + tokens] += 1
             for t in range(1, len(tokens) + 1):
                 if self.follows_the_law(query):

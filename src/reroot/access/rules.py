@@ -169,11 +169,8 @@ class PrefixRules:
 
     def _pass(self, query: Query, gone: Counter[bytes]) -> tuple[bool, bytes | None]:
         """Whether the query begins passes or goes on with some, and where those stood."""
-        if query.forced is not None or not query.report.draws:
-            return (
-                False,
-                None,
-            )  # a pass is drawn: modes, which are the same at any temperature, are none
+        if query.forced is not None or not query.report.draws:  # modes are no passes, at any T
+            return False, None
         if not query.prefix.tokens:
             return True, None
         left = None if self._passes is None else self._passes.place(query, gone)

@@ -6,12 +6,14 @@ import functools
 import inspect
 import itertools
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
 from .._version import __version__
 from ..errors import MissingDependency, OtherRun
@@ -20,8 +22,25 @@ from .console import PlainConsole
 _F = TypeVar("_F", bound=Callable[..., Any])
 _R = TypeVar("_R")
 
+
+class _Encoded:
+    """Help in characters that the stream holds: Click would write UTF-8 to one that is ASCII."""
+
+    def get_help(self, ctx: Any) -> str:
+        encoding = sys.stdout.encoding or "ascii"
+        text: str = super().get_help(ctx)  # type: ignore[misc]
+        return text.encode(encoding, "reroot").decode(encoding)
+
+
+class _Command(_Encoded, TyperCommand): ...
+
+
+class _Group(_Encoded, TyperGroup): ...
+
+
 app = typer.Typer(
     name="reroot",
+    cls=_Group,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -81,7 +100,7 @@ def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
         about = text.partition("\n\nArgs:\n")[0]
         shown = re.sub(r"\n\n(?=    )", "\n\n\b\n", about)  # lines of an example stay lines
         first = re.sub(r"\s+", " ", about.partition("\n\n")[0])
-        app.command(name, help=shown, short_help=first)(called)
+        app.command(name, cls=_Command, help=shown, short_help=first)(called)
         return function
 
     return add

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..errors import InvalidInput
 from ..specs import split
-from ..types import Cost
 from .app import command, console, table_of
 from .console import print_json
 
@@ -174,6 +173,7 @@ def _row(key: object) -> dict[str, object]:
 def _usage(keys: Path, db: Path) -> list[dict[str, object]]:
     from ..serving.keys import KeyFile
     from ..serving.ledger import Ledger
+    from ..types import Cost
 
     if not db.exists():
         raise InvalidInput(f"there is no file {db}")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
@@ -84,6 +84,7 @@ class _Crew:
     def hire(self) -> int:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
+        resource_tracker.ensure_running()  # its start lets Ctrl-C in again: not while a worker starts
         process = context.Process(target=_serve, args=(there, self._ended, self._begin))
         with there, _deaf_to_ctrl_c():
             process.start()
