@@ -70,7 +70,9 @@ def test_each_command_has_a_function_of_its_name() -> None:
     from reroot.cli.app import app
 
     commands = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    shown = {"show", "view"}  # they print and serve what reroot.attempts gives
+    # they print and serve what reroot.attempts gives; reroot.connect is the other side of serve
+    # sweeps are of reroot.training.trl
+    shown = {"show", "view", "serve", "keys", "sweep"}
     for name in commands - {"list", "certify", "probe"} - shown:
         assert callable(getattr(reroot, name)), name
         assert name in reroot.__all__

@@ -99,7 +99,7 @@ def test_a_sweep_goes_on_where_it_was_and_tells_what_failed(
         "pass_at_1": 0.25,
     }
     assert (rows["taught", 2]["made"], rows["taught", 2]["target"]) == (2, 2)
-    page = write_sweep_page(swept).read_text()
+    page = write_sweep_page(swept.folder, swept.summary).read_text()
     assert "11 of 12 training runs" in page
     assert "&lt;b&gt;" in page
     Reader().feed(page)

@@ -51,7 +51,9 @@ def certify_methods(
     jobs.sort(key=lambda job: not isinstance(cases[job[0]][job[1]], Sampled))
     on_start(len(jobs), 0)
     found: dict[tuple[str, int], Record] = {}
-    executor = executor or Processes(min(processes, max(1, len(jobs))))
+    if len(jobs) < 2:  # to start a worker takes longer
+        executor = Processes(1)
+    executor = executor or Processes(min(processes, len(jobs)))
     with executor.pool(_begin) as pool:
         for done in pool.results(singly((f"{name}/{i}", (name, i)) for name, i in jobs)):
             if done.lost:

@@ -77,8 +77,11 @@ def certify(
             else "name a method, or --all for every one; 'reroot certify --list' shows them"
         )
     folder = Path("runs") / "certificates" if every and out is None else out
+    from ..checks import check_int
     from ..runs.executors.choice import executor_of
 
+    if processes is not None:
+        check_int("processes", processes, 1)
     executor = executor_of(processes, ray, replicas, usual=None)
     found = _checked(names, folder, executor)
     if as_json:

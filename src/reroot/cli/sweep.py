@@ -64,4 +64,4 @@ def tell_sweep(swept: Swept) -> None:
     console.print(sweep_table(swept.summary).terminal(console.width))
     for name, why in swept.summary["failed"].items():
         console.say(f"failed: {name}: {why}", "red")
-    say_page(swept.folder, lambda: write_sweep_page(swept))
+    say_page(swept.folder, lambda: write_sweep_page(swept.folder, swept.summary))

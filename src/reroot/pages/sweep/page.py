@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...training.trl.sweep import Swept
 from ..kit.formatting import percent
 from ..kit.page import render, write_page
 from ..kit.table import Column, Table
@@ -32,13 +31,12 @@ def sweep_table(summary: Mapping[str, Any]) -> Table:
     return Table(columns, rows, "Training runs by arm and horizon")
 
 
-def write_sweep_page(swept: Swept) -> Path:
-    """Write the page of a sweep into its folder; its path.
+def write_sweep_page(folder: Path, summary: Mapping[str, Any]) -> Path:
+    """Write the page of a sweep, of which this is the summary, into its folder; its path.
 
     Raises:
         RunFolderError: it cannot be written.
     """
-    summary = swept.summary
     page = render(
         "reroot sweep",
         "sweep/page.html",
@@ -47,4 +45,4 @@ def write_sweep_page(swept: Swept) -> Path:
         table=sweep_table(summary),
         failed=summary["failed"],
     )
-    return write_page(swept.folder / PAGE, page)
+    return write_page(folder / PAGE, page)
