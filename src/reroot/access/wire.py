@@ -181,7 +181,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
         "prompt": list(facts.prompt),
         "vocab_size": facts.vocab_size,
         "horizon": facts.horizon,
-        "stop": _stop_to_json(facts.stop),
+        "stop": stop_to_json(facts.stop),
         "contract": str(facts.contract),
         "budget": facts.budget.to_dict(),
         "rng_key": list(facts.rng_key),
@@ -196,7 +196,7 @@ def facts_from_json(data: dict[str, Any], call: Call) -> Facts:
         prompt=tuple(data["prompt"]),
         vocab_size=data["vocab_size"],
         horizon=data["horizon"],
-        stop=_stop_from_json(data["stop"], call),
+        stop=_AskedEnds(call) if data["stop"] is None else stop_from_json(data["stop"]),
         contract=Contract.parse(data["contract"]).resolved,
         budget=Budget(**data["budget"]),
         rng_key=(data["rng_key"][0], data["rng_key"][1]),
@@ -205,7 +205,7 @@ def facts_from_json(data: dict[str, Any], call: Call) -> Facts:
     )
 
 
-def _stop_to_json(stop: EndRule) -> dict[str, Any] | None:
+def stop_to_json(stop: EndRule) -> dict[str, Any] | None:
     """A rule as data, or ``None`` where it is a function."""
     if not isinstance(stop, Stop) or not isinstance(stop.writing, Pieces | None):
         return None
@@ -219,9 +219,8 @@ def _stop_to_json(stop: EndRule) -> dict[str, Any] | None:
     }
 
 
-def _stop_from_json(data: dict[str, Any] | None, call: Call) -> EndRule:
-    if data is None:
-        return _AskedEnds(call)
+def stop_from_json(data: dict[str, Any]) -> Stop:
+    """The inverse of ``stop_to_json``, where it gave data."""
     table = data["table"]
     return Stop(
         frozenset(data["tokens"]),

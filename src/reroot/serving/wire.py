@@ -6,68 +6,40 @@ learner may know, and no place in the server's files.
 
 from __future__ import annotations
 
-import base64
 import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from .. import errors
+from ..access import wire
 from ..access.failures import Failure
 from ..access.gate import bare
 from ..access.session import (
     Answer,
-    Ask,
-    AskHiddenStates,
-    Consult,
-    Decode,
     Demonstrate,
+    EndRule,
     Equality,
     Facts,
     Message,
     sanitize,
 )
-from ..access.transcript import DAMAGED, query_from_json, recorded_answer
-from ..contract import Contract, Oracle
+from ..access.transcript import DAMAGED, recorded_answer
+from ..access.wire import stop_from_json
+from ..contract import Contract
 from ..errors import AccessDenied, BackendError, BudgetExceeded, InvalidInput, RerootError
-from ..generators.stops import Pieces, Stop
 from ..types import Budget, Cost, Prefix, as_tokens
 from ..types.account import Prices
 
 _ROOM = f"{Path(errors.__file__).parent}/"
-_CONSULTED = frozenset({Oracle.REWARD, Oracle.VERIFIER, Oracle.VALUE})
 
 
-def message_from_json(data: dict[str, Any]) -> Message:
-    """A message as ``message_to_json`` writes it.
-
-    Raises:
-        InvalidInput: it is none.
-    """
+def message_from_json(data: object) -> Message:
+    """A message as ``message_to_json`` writes it, read with suspicion (``InvalidInput``: it is none)."""
     try:
-        return sanitize(_message(data))
-    except InvalidInput:
-        raise
+        return sanitize(wire.message_from_json(data))
     except DAMAGED as error:
         raise InvalidInput(f"{data!r:.200} is no message: {error}") from None
-
-
-def _message(data: dict[str, Any]) -> Message:
-    kinds = data.keys() - {"layers"}
-    if len(kinds) != 1:
-        raise InvalidInput(f"a message has one kind, got {sorted(data)!r:.200}")
-    (kind,) = kinds
-    if kind == "ask":
-        return Ask(tuple(map(query_from_json, data["ask"])))
-    if kind == "text":
-        return Decode(Prefix.of(as_tokens(data["text"])))
-    oracle = Oracle.parse(kind)
-    if oracle == Oracle.DEMONSTRATION:
-        return Demonstrate(data[kind])
-    prefixes = tuple(Prefix.of(as_tokens(tokens)) for tokens in data[kind])
-    if oracle in _CONSULTED:
-        return Consult(oracle, prefixes)
-    return AskHiddenStates(prefixes, data.get("layers"))
 
 
 # ---- answers -------------------------------------------------------------------------------------
@@ -162,7 +134,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
         "prompt": list(facts.prompt),
         "vocab_size": facts.vocab_size,
         "horizon": facts.horizon,
-        "stop": stop_to_json(cast("Stop", facts.stop)),
+        "stop": stop_to_json(facts.stop),
         "contract": str(facts.contract),
         "budget": facts.budget.to_dict(),
         "rng_key": [f"{word:016x}" for word in facts.rng_key],
@@ -190,42 +162,15 @@ def facts_from_json(data: dict[str, Any]) -> Facts:
         raise BackendError(f"the server sent no facts: {error}") from None
 
 
-def stop_to_json(stop: Stop) -> dict[str, Any]:
+def stop_to_json(stop: EndRule) -> dict[str, Any]:
     """A rule of ends (``InvalidInput`` where it needs a tokenizer)."""
-    table: list[str] | None = None
-    if isinstance(stop.writing, Pieces):
-        table = [_text(piece) for piece in stop.writing.table]
-    elif stop.writing is not None:
+    told = wire.stop_to_json(stop)
+    if told is None:
         raise InvalidInput(
             "stop texts of this problem are found by its tokenizer alone, which clients do not have: "
             "serve it without stop texts, or with ones that are single tokens"
         )
-    return {
-        "tokens": sorted(stop.tokens),
-        "texts": [_text(text) for text in stop.texts],
-        "closing": sorted(stop.closing),
-        "gap": _text(stop.gap),
-        "table": table,
-    }
-
-
-def stop_from_json(data: dict[str, Any]) -> Stop:
-    table = data["table"]
-    return Stop(
-        frozenset(data["tokens"]),
-        tuple(_bytes(text) for text in data["texts"]),
-        frozenset(data["closing"]),
-        None if table is None else Pieces(tuple(_bytes(piece) for piece in table)),
-        _bytes(data["gap"]),
-    )
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text)
+    return told
 
 
 def equality_to_json(equality: Equality | None) -> str | None:
