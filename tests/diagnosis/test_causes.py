@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reroot.diagnosis.causes import Cause, Evidence, RunningTest, rule
+from reroot.diagnosis.causes import SECOND, Cause, Evidence, RunningTest, rule
 from reroot.diagnosis.sequential_test import sequential_test
 from reroot.diagnosis.silent_groups import signal_threshold
 
@@ -27,6 +27,8 @@ SILENT = Evidence(passes=False, fails=True)
         (replace(SILENT, judge_fault="x"), Cause.JUDGE),
         (replace(SILENT, second=True, anywhere=True), Cause.JUDGE),
         (replace(SILENT, anywhere=True, walks=True), Cause.FORMAT),
+        (replace(SILENT, anywhere=True, open_tests=(SECOND,)), Cause.UNDETERMINED),
+        (replace(SILENT, anywhere=True, second=False, open_tests=("more room",)), Cause.FORMAT),
         (replace(SILENT, longer=True), Cause.TRUNCATED),
         (replace(SILENT, own_law=True, forced=True), Cause.LAW),
         (replace(SILENT, open_tests=("more room",), walks=True), Cause.UNDETERMINED),

@@ -66,6 +66,10 @@ class RunningTest:
         return self.claim is None and self.attempts < int(self.test.looks[-1])
 
 
+SECOND = "a second judge"
+"""The name of its test in ``Evidence.open_tests``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of one problem. Claims are ``None`` where they were not shown, or not asked.
@@ -142,7 +146,8 @@ def _removed(e: Evidence) -> list[tuple[Cause, str]]:
     found = list[tuple[Cause, str]]()
     if e.judge_fault or e.second:
         found.append((Cause.JUDGE, e.judge_fault or "a second judge passes outputs that score 0"))
-    if e.anywhere and not e.second:
+    judge_may_be = e.second or SECOND in e.open_tests  # then the answer may stand there plainly
+    if e.anywhere and not judge_may_be:
         found.append((Cause.FORMAT, "the wanted answer is in outputs that score 0"))
     if e.longer:
         found.append((Cause.TRUNCATED, "the same outputs pass with more room"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ...access.attempt import Attempt
 from ...access.episode import Episode
-from ...diagnosis.causes import Evidence, RunningTest
+from ...diagnosis.causes import SECOND, Evidence, RunningTest
 from ...diagnosis.intervals import lower_bound
 from ...diagnosis.sequential_test import SequentialTest, sequential_test
 from ...diagnosis.silent_groups import signal_threshold
@@ -177,7 +177,7 @@ class Patient:
         passes = self.passes()
         silent = passes is False
         others = {
-            "a second judge": self._second(),
+            SECOND: self._second(),
             "the answer anywhere": self._anywhere(),
             "more room": self._more(self.longer),
             "the model's own law": self._more(self.own_law),
