@@ -36,7 +36,11 @@ def tables(html: str) -> list[list[list[str]]]:
 def test_a_comparison_inside_a_running_loop_into_a_temporary_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As in a notebook cell: the loop runs, nobody names a folder, and the result shows itself."""
+    """As in a notebook cell: the loop runs, nobody names a folder, and the result shows itself.
+
+    Without a kernel progress goes to stderr, also where somebody has imported ipykernel.
+    """
+    pytest.importorskip("ipykernel")
 
     async def cell() -> reroot.Comparison:
         with Progress() as shown:

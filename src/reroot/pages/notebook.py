@@ -212,12 +212,19 @@ class Progress:
         self._said = time.monotonic()
         if self._handle is not None:
             self._handle.update(_Line(text))
-        elif "ipykernel" in sys.modules:
+        elif _in_a_kernel():
             from IPython.display import display
 
             self._handle = display(_Line(text), display_id=True)
         else:
             print(text, file=sys.stderr)
+
+
+def _in_a_kernel() -> bool:
+    """Whether a notebook's kernel runs this code: a process that only imported ipykernel has no shell."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
 
 
 class _Line:
