@@ -108,6 +108,8 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path) -> None:
+        # of accounts, while all others are kept from changing them
+        self._balances: dict[str, tuple[Cost, Cost]] | None = None
         try:
             self._db = sqlite3.connect(
                 path, timeout=30.0, isolation_level=None, check_same_thread=False
@@ -128,7 +130,20 @@ class Ledger:
         self._db.close()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is opened and reserved inside is one transaction; what fails inside leaves the rest."""
+        with self._transaction():
+            self._balances = {}
+            try:
+                yield
+            finally:
+                self._balances = None
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._balances is not None:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -168,10 +183,10 @@ class Ledger:
         with self._transaction():
             self._check(place)
             where = (place.session, place.turn, part)
-            self._db.execute(
+            before = self._db.execute(
                 "DELETE FROM reservations WHERE session = ? AND turn = ? AND part = ?", where
             )
-            spent, held = self.spent(place.name), self.reserved(place.name)
+            spent, held = self._balance(place.name, before.rowcount == 0)
             for currency in limits.to_dict():
                 free = left(limits, currency, prices, spent, held)
                 needed = amount(worst, currency, prices)
@@ -179,6 +194,13 @@ class Ledger:
                     told = (x if isinstance(x, int) else float(x) for x in (needed, free))
                     raise BudgetExceeded(currency, *told)
             self._set_aside(place, part, worst)
+            if self._balances is not None:
+                self._balances[place.name] = spent, held + worst
+
+    def _balance(self, name: str, known: bool) -> tuple[Cost, Cost]:
+        """What a key has spent, and has set aside."""
+        found = self._balances.get(name) if known and self._balances is not None else None
+        return found or (self.spent(name), self.reserved(name))
 
     def _set_aside(self, place: Place, part: int, worst: Cost) -> None:
         self._db.execute(
@@ -196,6 +218,7 @@ class Ledger:
     def write(self, entries: list[Entry]) -> list[bool]:
         """Write turns down and charge them; which of them: the others had been answered already."""
         done: list[bool] = []
+        charged: dict[str, Cost] = {}
         with self._transaction():
             for entry in entries:
                 place = entry.place
@@ -210,13 +233,14 @@ class Ledger:
                     continue
                 row = (place.session, place.turn, json.dumps(entry.told))
                 self._db.execute("INSERT INTO turns VALUES (?, ?, ?)", row)
-                self._db.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (place.name,))
-                charge = (*entry.charged, place.name)
-                self._db.execute(f"UPDATE accounts SET {_ADDED} WHERE name = ?", charge)
+                charged[place.name] = charged.get(place.name, Cost()) + entry.charged
                 where = (place.session, place.turn)
                 self._db.execute("DELETE FROM reservations WHERE session = ? AND turn <= ?", where)
                 if any(entry.held):
                     self._set_aside(place, _OPEN, entry.held)
+            for name, charge in sorted(charged.items()):
+                self._db.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (name,))
+                self._db.execute(f"UPDATE accounts SET {_ADDED} WHERE name = ?", (*charge, name))
         return done
 
     def sweep(self, now: float | None = None) -> None:

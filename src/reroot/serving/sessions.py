@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..access.episode import Episode, check_oracles
@@ -63,14 +64,31 @@ class Sessions:
             raise NotFound(f"there is no session {session!r:.80} of this key")
         return known
 
+    def due(self, session: str, key: Key, turn: int) -> Live | None:
+        """A session of this key that is in memory and whose next turn this is. The ledger is not asked:
+        if another server was first, it says so when the turn is written down."""
+        live = self._lives.get(session)
+        good = live is not None and live.name == key.name and live.turns == turn
+        return live if good else None
+
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""
         known, live = self.written(session, key), self._lives.get(session)
         if live is not None and live.turns == known.turns:
             return live
         episode = self.catalogue.episode(known.terms["problem"])
-        turns = self.ledger.turns(session)
-        begin = (session, key, known.terms, episode, self.ledger, self.judge_timeout, turns)
+        return self.begin(session, key, known.terms, episode, self.ledger.turns(session))
+
+    def begin(
+        self,
+        session: str,
+        key: Key,
+        terms: dict[str, Any],
+        episode: Episode,
+        turns: Sequence[dict[str, Any]] = (),
+    ) -> Live:
+        """A session in memory, after its turns so far."""
+        begin = (session, key, terms, episode, self.ledger, self.judge_timeout, turns)
         return self.keep(Live.begin(*begin))
 
     def keep(self, live: Live) -> Live:

@@ -12,7 +12,7 @@ from ..access.attempt_json import attempt_to_json
 from ..access.episode import Episode
 from ..access.learner_thread import Finished
 from ..access.running import Waiting, head_of
-from ..access.session import Message
+from ..access.session import Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
@@ -55,9 +55,18 @@ class Task:
     def written(self, sessions: Sessions, first: bool) -> None:
         """It was written down; not by this one, if it is not the ``first``."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether functions of the task may be called to prepare it, which takes as long as they take."""
+        return False
+
     def same(self) -> object:
-        """Tasks that are equal in this are one, and done once (``None``: it stands for itself)."""
+        """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
         return None
+
+    def asks_what(self, other: Any) -> bool:
+        """Whether it asks what ``other`` asks, which is equal in ``same``."""
+        return False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -91,19 +100,29 @@ class TakeTurn(Task):
     messages: list[Message]
     live: Live | None = None
 
+    @property
+    def judges(self) -> bool:
+        return any(isinstance(message, Consult) for message in self.messages)
+
     def same(self) -> object:
-        asked = json.dumps([message_to_json(message) for message in self.messages])
-        return (self.key.name, self.session, self.number, asked)
+        return (self.key.name, self.session, self.number)
+
+    def asks_what(self, other: TakeTurn) -> bool:
+        return self.messages == other.messages
 
     def prepare(self, sessions: Sessions) -> None:
-        live = sessions.live(self.session, self.key)
-        if self.number < live.turns:
-            self._again(sessions)
-            return
-        if self.number > live.turns:
-            raise Conflict(f"turn {self.number} comes after turn {live.turns}, which is missing")
-        if sessions.ledger.session(self.session).closed is not None:  # type: ignore[union-attr]
-            raise Conflict("the session is closed")
+        live = sessions.due(self.session, self.key, self.number)
+        if live is None:
+            live = sessions.live(self.session, self.key)
+            if self.number < live.turns:
+                self._again(sessions)
+                return
+            if self.number > live.turns:
+                raise Conflict(
+                    f"turn {self.number} comes after turn {live.turns}, which is missing"
+                )
+            if sessions.written(self.session, self.key).closed is not None:
+                raise Conflict("the session is closed")
         self.live = live.take()
         live.meter.begin(live.place(), self.key.budget)
         try:
@@ -154,7 +173,10 @@ class Close(Task):
     attempt: Attempt | None = None
 
     def same(self) -> object:
-        return (self.key.name, self.session, "close", json.dumps(self.ended))
+        return (self.key.name, self.session, "close")
+
+    def asks_what(self, other: Close) -> bool:
+        return self.ended == other.ended
 
     def prepare(self, sessions: Sessions) -> None:
         known = sessions.written(self.session, self.key)
@@ -256,6 +278,10 @@ class Complete(TakeTurn):
     terms: dict[str, Any]
     episode: Episode | None = None
 
+    def asks_what(self, other: TakeTurn) -> bool:
+        same = isinstance(other, Complete) and self.terms == other.terms
+        return same and self.messages == other.messages
+
     def shown(self, told: dict[str, Any]) -> dict[str, Any]:
         return told
 
@@ -265,17 +291,11 @@ class Complete(TakeTurn):
         known = sessions.ledger.open(self.session, self.key.name, told)
         if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
             raise Conflict("this idempotency key stands for another request")
-        sessions.keep(
-            Live.begin(
-                self.session,
-                self.key,
-                told,
-                self.episode or sessions.catalogue.episode(told["problem"]),
-                sessions.ledger,
-                sessions.judge_timeout,
-                sessions.ledger.turns(self.session),
-            )
-        )
+        if known.turns:
+            self._again(sessions)
+            return
+        episode = self.episode or sessions.catalogue.episode(told["problem"])
+        sessions.begin(self.session, self.key, told, episode)
         TakeTurn.prepare(self, sessions)
 
     def written(self, sessions: Sessions, first: bool) -> None:
