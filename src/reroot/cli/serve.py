@@ -25,6 +25,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     judge_timeout: float | None = None,
+    client_timeout: float = 60.0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -52,6 +53,7 @@ def serve(
         host: Where to listen.
         port: Where to listen; 0: at a free port.
         judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
+        client_timeout: Seconds in which a client must have sent its request, and taken its answer.
         chat: Use the model's chat template.
         dtype: float32 (exact) or bfloat16 (another generator).
         device: cpu or cuda.
@@ -73,6 +75,7 @@ def serve(
     catalogue = Catalogue(name, work.generator, offers)
     logging.basicConfig(format="%(message)s")
     settings = {"keys": keys, "db": db, "host": host, "port": port, "judge_timeout": judge_timeout}
+    settings["patience"] = client_timeout
     serve_it(catalogue, **settings, on_start=lambda url: console.say(f"serving at {url}"))
 
 

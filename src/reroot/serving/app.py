@@ -25,6 +25,7 @@ from ..generators.base import check_prefix
 from ..randomness import learner_key
 from ..types import Budget
 from . import schemas
+from .bell import Bell
 from .border import Rates, Refused, answer, key_of, read, refusal
 from .desk import Desk
 from .keys import Key, KeyFile
@@ -62,6 +63,7 @@ class _Service:
         self._desk, self._keys, self._rates = desk, keys, Rates()
         self._served = desk.sessions
         self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._bell = Bell()
         self._answers: Counter[tuple[str, int]] = Counter()
         self._seconds = 0.0
 
@@ -112,7 +114,7 @@ class _Service:
 
     async def _do(self, task: Task) -> dict[str, Any]:
         """What the desk says. A client that goes away stops nothing: what it has asked is written down."""
-        return await asyncio.shield(asyncio.wrap_future(self._desk.submit(task)))
+        return await self._bell.waits(self._desk.submit(task))
 
     # ---- sessions --------------------------------------------------------------------------------
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, need
 from .catalogue import Catalogue
+from .connections import PATIENCE, protocol
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def serve(
@@ -19,6 +25,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     judge_timeout: float | None = None,
+    patience: float = PATIENCE,
     on_start: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until the process is told to end (SIGTERM, SIGINT); then what is asked already is answered.
@@ -29,6 +36,7 @@ def serve(
         db: the SQLite file of accounts; servers of one machine may share it.
         host, port: where to listen; port 0: one that is free.
         judge_timeout: seconds that each call of a judge may take.
+        patience: seconds in which a client must have sent its request, and taken its answer.
         on_start: told the address.
 
     Raises:
@@ -48,13 +56,42 @@ def serve(
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     desk = Desk(Sessions(catalogue, Ledger(db), judge_timeout))
-    config = uvicorn.Config(
-        application(desk, found), log_config=None, access_log=False, timeout_graceful_shutdown=30
-    )
+    config = configuration(application(desk, found), patience)
     logging.getLogger("reroot.serving").setLevel(logging.INFO)
     with listening:
         on_start(f"http://{shown}:{listening.getsockname()[1]}")
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def configuration(app: Any, patience: float = PATIENCE) -> uvicorn.Config:
+    """How an application is served; as many connections as there are descriptors for."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http=protocol(patience),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=30,
+        limit_concurrency=_descriptors() - _OWN,
+    )
+
+
+def _descriptors() -> int:
+    """How many descriptors this process may have, which are now as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if 0 <= hard <= _MOST else _MOST
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+_MOST = 1 << 16
+_OWN = 64  # descriptors for files
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..access.episode import Episode, check_oracles
-from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput, RerootError
 from ..types import Budget
 from ..types.account import check_priced
 from .catalogue import Catalogue
 from .keys import Key
 from .ledger import Ledger, Written
-from .live import Live
+from .live import Live, contract_of
 
 _KEPT = 4096  # sessions in memory; others are taken up again from the ledger
 
@@ -44,7 +43,7 @@ class Sessions:
         Raises:
             InvalidInput, AccessDenied: why.
         """
-        contract = Contract.parse(terms["contract"])
+        contract = contract_of(terms["contract"])
         if not contract <= key.grants:
             raise AccessDenied(
                 f"a session under {contract}", f"the key grants {key.grants}", str(contract)
