@@ -89,5 +89,6 @@ def protocol(patience: float = PATIENCE, headers: int = MOST_HEADERS) -> type[as
 
 def _state(cycle: Any, scope: Any) -> tuple[bool, bool]:
     """Whether a request's headers are still to come; whether all of it has come, and it is being answered."""
-    in_headers = cycle is None or cycle.scope is not scope
-    return in_headers, not (in_headers or cycle.more_body or cycle.response_complete)
+    if cycle is None or cycle.scope is not scope:
+        return True, False
+    return False, not (cycle.more_body or cycle.response_complete)
