@@ -59,7 +59,7 @@ class _Service:
     def __init__(self, desk: Desk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
         self._served = desk.sessions
-        self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._about = desk.sessions.catalogue.about(desk.sessions.ledger.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
         self._seconds = 0.0
 
@@ -96,7 +96,7 @@ class _Service:
                 response = await handler(request, key)
             except Exception as error:
                 response = refusal(error)
-                if response.status_code >= 500:
+                if response.status_code == 500:
                     log.error("a request failed: %s", type(error).__name__, exc_info=error)
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from ..access.session import Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
+from .database import Unavailable
 from .keys import Key
 from .ledger import Entry, Superseded
-from .live import Conflict, Live, answers_of, seed_of
+from .live import Conflict, Live, answers_of
 from .sessions import Sessions
 from .wire import facts_to_json, failure_from_json
 
@@ -68,11 +70,7 @@ class Open(Task):
     terms: dict[str, Any]
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this name stands for another session")
+        known = sessions.open(self.session, self.key, self.terms, "name of a session")
         live = sessions.live(self.session, self.key)
         self.result = {
             "session": self.session,
@@ -92,11 +90,18 @@ class TakeTurn(Task):
     live: Live | None = None
 
     def same(self) -> object:
-        asked = json.dumps([message_to_json(message) for message in self.messages])
-        return (self.key.name, self.session, self.number, asked)
+        return (self.key.name, self.session, self.number, self.asked())
+
+    def asked(self) -> str:
+        """A digest of what is asked."""
+        told = json.dumps([message_to_json(message) for message in self.messages])
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def prepare(self, sessions: Sessions) -> None:
-        live = sessions.live(self.session, self.key)
+        self.begin(sessions, sessions.live(self.session, self.key))
+
+    def begin(self, sessions: Sessions, live: Live) -> None:
+        """Check the turn, and reserve what it may cost."""
         if self.number < live.turns:
             self._again(sessions)
             return
@@ -105,8 +110,8 @@ class TakeTurn(Task):
         if sessions.ledger.session(self.session).closed is not None:  # type: ignore[union-attr]
             raise Conflict("the session is closed")
         self.live = live.take()
-        live.meter.begin(live.place(), self.key.budget)
         try:
+            live.meter.begin(live.place(self.asked()), self.key.budget)
             if live.open(self.messages):
                 self.waiting = live.waiting
         except Superseded:
@@ -116,10 +121,11 @@ class TakeTurn(Task):
         live = self.live
         if live is None:
             return
-        place = live.place()
+        place, meter = live.place(self.asked()), live.meter
         if self.waiting:
             live.conclude()
-        self.entry = Entry(place, live.told(self.messages), live.meter.charged, live.meter.held)
+        told = live.told(self.messages)
+        self.entry = Entry(place, told, meter.charged, meter.held, backed=meter.backed)
 
     def written(self, sessions: Sessions, first: bool) -> None:
         assert self.entry is not None
@@ -138,8 +144,10 @@ class TakeTurn(Task):
             sessions.forget(self.session)
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
+        if told is None:
+            raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
-        if told is None or told["messages"] != json.loads(json.dumps(asked)):
+        if told["messages"] != json.loads(json.dumps(asked)):
             raise Conflict(f"turn {self.number} of this session was another")
         self.result = self.shown(told)
 
@@ -172,7 +180,7 @@ class Close(Task):
         if self.live is None or self.attempt is None:
             return
         place = self.live.place()
-        self.live.meter.begin(place, self.key.budget)
+        self.live.meter.again({})
         told = {**self.live.told([]), "open": 0}
         closed = {"ended": self.ended, "attempt": attempt_to_json(self.attempt)}
         self.entry = Entry(place, told, Cost(), closed=json.loads(json.dumps(closed)))
@@ -260,24 +268,6 @@ class Complete(TakeTurn):
         return told
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms, self.episode)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this idempotency key stands for another request")
-        sessions.keep(
-            Live.begin(
-                self.session,
-                self.key,
-                told,
-                self.episode or sessions.catalogue.episode(told["problem"]),
-                sessions.ledger,
-                sessions.judge_timeout,
-                sessions.ledger.turns(self.session),
-            )
-        )
-        TakeTurn.prepare(self, sessions)
-
-    def written(self, sessions: Sessions, first: bool) -> None:
-        TakeTurn.written(self, sessions, first)
-        sessions.forget(self.session)
+        what = "idempotency key of a request"
+        known = sessions.open(self.session, self.key, self.terms, what, self.episode)
+        self.begin(sessions, sessions.begin(self.session, self.key, known, self.episode))
