@@ -17,6 +17,7 @@ import reroot
 from postgres_toys import Postgres, postgres
 from reroot import Budget, BudgetExceeded, Cost, InvalidInput
 from reroot.serving.client import Post, Served
+from reroot.serving.database import Unavailable
 from reroot.serving.ledger import VERSION, Entry, Ledger, Place, Superseded
 from serving_toys import serving
 from toys import as_learner, problems, search, tree
@@ -24,6 +25,10 @@ from toys import as_learner, problems, search, tree
 EVERYTHING = "chosen/full+reward+verifier+demonstration+value"
 ASK = {"prefix": [], "n": 1, "length": None, "report": "sample", "forced": None}
 NUMBERS = itertools.count()
+KILL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE application_name = 'reroot' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,38 @@ def test_the_same_is_told_to_all_and_charged_once(ledgers: list[Ledger]) -> None
     assert (second.spent("a"), second.reserved("a")) == (Cost(tokens=3), Cost(tokens=1))
     with pytest.raises(Superseded):
         second.reserve(place, 0, worst, Budget(tokens=9), None)
+
+
+def test_nobody_reserves_between_what_another_reads_and_writes(ledgers: list[Ledger]) -> None:
+    first, second, _ = ledgers
+    limits, worst, begun, done = (
+        Budget(tokens=5),
+        Cost(tokens=3),
+        threading.Event(),
+        threading.Event(),
+    )
+    for session in "st":
+        first.open(session, "a", {})
+    reserved = first.reserved
+
+    def slowly(name: str) -> Cost:
+        found = reserved(name)
+        begun.set()
+        done.wait(0.3)
+        return found
+
+    def other() -> None:
+        begun.wait()
+        with pytest.raises(BudgetExceeded):
+            second.reserve(Place("a", "t", 0), 0, worst, limits, None)
+        done.set()
+
+    first.reserved = slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other)
+        first.reserve(Place("a", "s", 0), 0, worst, limits, None)
+        waiting.result()
+    assert second.reserved("a") == worst
 
 
 def test_another_question_under_the_same_turn_frees_nothing_that_is_set_aside(
@@ -264,6 +301,28 @@ def test_a_session_is_not_taken_up_by_a_server_that_serves_something_else(
         assert first.ask("GET", "/v1/account")["spent"]["rollouts"] == 1
 
 
+@pytest.mark.slow(1)
+@pytest.mark.xdist_group("postgres")
+def test_a_connection_that_was_lost_while_nothing_went_on_is_not_noticed(running: Postgres) -> None:
+    url = running.database("idle")
+    first, second = Ledger(url), Ledger(url)
+    second._db.rows(KILL)
+    assert first.spent("a") == Cost()
+    second._db.rows(KILL)
+    first.open("s", "a", {})
+    second._db.rows(KILL)
+    reserved = first.reserved
+    first.reserved = lambda name: (second._db.rows(KILL), reserved(name))[1]  # type: ignore[method-assign]
+    with pytest.raises(
+        Unavailable
+    ):  # in the middle nothing is tried again: what went before it is lost
+        first.reserve(Place("a", "s", 0), 0, Cost(tokens=1), Budget(tokens=1), None)
+    assert second.reserved("a") == Cost()
+    assert second.session("s") is not None
+    for ledger in (first, second):
+        ledger.close()
+
+
 @pytest.mark.slow(6)
 @pytest.mark.xdist_group("postgres")
 def test_lost_connections_are_made_anew_and_a_lost_database_is_waited_for(
@@ -272,10 +331,6 @@ def test_lost_connections_are_made_anew_and_a_lost_database_is_waited_for(
     """Connections end between and within turns, and PostgreSQL itself as in a crash; then it goes on."""
     task, bound, url = problems(6), as_learner(search), running.database("lost")
     expected = reroot.run(bound, task, tree(), grants=EVERYTHING)
-    kill = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE application_name = 'reroot' AND pid <> pg_backend_pid()"
-    )
     with serving(tree(), task, tmp_path, url) as server:
         key = server.key("a", EVERYTHING, Budget(tokens=10**6))
         done = threading.Event()
@@ -283,7 +338,7 @@ def test_lost_connections_are_made_anew_and_a_lost_database_is_waited_for(
         def disturb() -> None:
             ledger = Ledger(url)
             while not done.wait(0.25):
-                ledger._db.rows(kill)
+                ledger._db.rows(KILL)
             ledger.close()
 
         thread = threading.Thread(target=disturb)
