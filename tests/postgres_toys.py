@@ -16,6 +16,12 @@ from pathlib import Path
 
 import pytest
 
+KILL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE application_name = 'reroot' AND pid <> pg_backend_pid()"
+)
+"""Ends all other connections of ledgers, in all databases."""
+
 
 def binaries() -> Path | None:
     """Where ``initdb`` and ``postgres`` are, if they are anywhere."""

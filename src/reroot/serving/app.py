@@ -22,11 +22,13 @@ from ..access.session import Ask
 from ..contract import Contract
 from ..errors import InvalidInput, nearest
 from ..generators.base import check_prefix
+from ..randomness import learner_key
 from ..types import Budget
 from . import schemas
 from .border import Rates, Refused, answer, key_of, read, refusal
 from .desk import Desk
 from .keys import Key, KeyFile
+from .live import seed_of
 from .openai import (
     Asked,
     chat_request,
@@ -127,6 +129,10 @@ class _Service:
             "key": body.problem if body.key is None else body.key,
         }
         session = _name(request, key, "session")
+        # stretching a seed that is new takes milliseconds, which are not the desk's
+        await asyncio.to_thread(
+            learner_key, seed_of(body.seed, key, self._served.ledger.secret), ""
+        )
         return answer(await self._do(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:

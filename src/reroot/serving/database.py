@@ -79,6 +79,7 @@ class Database(ABC):
     def __init__(self) -> None:
         self._inside = False
         self._works: bool | None = None  # None: it was not tried yet
+        self._broken: Unavailable | None = None  # what has failed in the transaction that is open
 
     @abstractmethod
     def tables(self) -> set[str]:
@@ -112,13 +113,20 @@ class Database(ABC):
     def transaction(self, names: Iterable[str]) -> Iterator[None]:
         """All of it or nothing, one after the other with whoever names one of ``names``.
 
-        If it ends by ``Unavailable`` all of it may have happened all the same, and is to be looked for.
+        Inside another one it is a part of that. If it ends by ``Unavailable`` all of it may have happened all
+        the same, and is to be looked for.
         """
+        if self._inside:
+            yield
+            return
+        self._broken = None
         try:
             with self._watched():
                 self._begin(names)
             self._inside = True
             yield
+            if self._broken is not None:
+                raise self._broken
             self.change("COMMIT")
         except BaseException:
             self._undo()
@@ -135,7 +143,8 @@ class Database(ABC):
             if self._works:
                 self._works = False
                 log.error("can't keep accounts in %s", cause)
-            raise Unavailable("the accounts can't be reached now; try again", cause) from None
+            self._broken = Unavailable("the accounts can't be reached now; try again", cause)
+            raise self._broken from None
         if self._works is False:
             log.warning("accounts are kept in %s again", self.shown)
         self._works = True

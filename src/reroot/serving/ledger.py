@@ -14,7 +14,8 @@ import json
 import operator
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ VERSION = 1
 _COLUMNS = ", ".join(f'"{c}" BIGINT NOT NULL DEFAULT 0' for c in CURRENCIES)
 _NAMES = ", ".join(f'"{c}"' for c in CURRENCIES)
 _SUMS = ", ".join(f'CAST(COALESCE(SUM("{c}"), 0) AS BIGINT)' for c in CURRENCIES)
-_ADDED = ", ".join(f'"{c}" = "{c}" + ?' for c in CURRENCIES)
 _MARKS = ", ".join("?" * len(CURRENCIES))
 # read by SQLite and PostgreSQL alike
 _TABLES = {
@@ -47,6 +47,11 @@ _TABLES = {
     f"part INTEGER NOT NULL, name TEXT NOT NULL, {_COLUMNS}, PRIMARY KEY (session, turn, asked, part)",
 }
 _INDEX = "CREATE INDEX reroot_reserved ON reroot_reservations (name)"
+
+
+def _added(table: str) -> str:
+    return ", ".join(f'"{c}" = {table}."{c}" + excluded."{c}"' for c in CURRENCIES)
+
 
 OPEN = -1
 """The part of a turn that is what was open before it."""
@@ -119,6 +124,8 @@ class Ledger:
     """
 
     def __init__(self, db: str | Path, *, make: bool = True) -> None:
+        # of accounts, while all others are kept from changing them
+        self._balances: dict[str, tuple[Cost, Cost]] | None = None
         try:
             self._db = database(db)
             try:
@@ -158,6 +165,17 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def together(self, names: Collection[str]) -> Iterator[None]:
+        """All that is opened and reserved inside, for these keys, is one transaction; what is refused inside
+        leaves the rest."""
+        with self._db.transaction(names):
+            self._balances = {}
+            try:
+                yield
+            finally:
+                self._balances = None
+
     # ---- accounts --------------------------------------------------------------------------------
 
     def spent(self, name: str) -> Cost:
@@ -194,24 +212,37 @@ class Ledger:
             if not here:
                 raise Superseded
             asked = "" if part == OPEN else place.asked
-            self._db.change(
-                "DELETE FROM reroot_reservations WHERE session = ? AND turn = ? AND asked = ? AND part = ?",
+            known = self._db.rows(
+                f"SELECT {_NAMES} FROM reroot_reservations "
+                "WHERE session = ? AND turn = ? AND asked = ? AND part = ?",
                 *(place.session, place.turn, asked, part),
             )
-            spent, held = self.spent(place.name), self.reserved(place.name)
+            # where the key has refused others before it, it may be another question of the same turn
+            more = Cost(*(max(0, x) for x in worst - Cost(*known[0]))) if known else worst
+            if known and not any(more):
+                return
+            spent, held = self._balance(place.name)
             for currency in limits.to_dict():
                 free = left(limits, currency, prices, spent, held)
-                needed = amount(worst, currency, prices)
+                needed = amount(more, currency, prices)
                 if free is not None and needed > free:
                     told = (x if isinstance(x, int) else float(x) for x in (needed, free))
                     raise BudgetExceeded(currency, *told)
-            self._set_aside(place, place.turn, asked, part, worst)
+            self._set_aside(place, place.turn, asked, part, more)
+            if self._balances is not None:
+                self._balances[place.name] = spent, held + more
 
-    def _set_aside(self, place: Place, turn: int, asked: str, part: int, worst: Cost) -> None:
+    def _balance(self, name: str) -> tuple[Cost, Cost]:
+        """What a key has spent, and has set aside."""
+        found = None if self._balances is None else self._balances.get(name)
+        return found or (self.spent(name), self.reserved(name))
+
+    def _set_aside(self, place: Place, turn: int, asked: str, part: int, more: Cost) -> None:
         self._db.change(
             f"INSERT INTO reroot_reservations (session, turn, asked, part, name, {_NAMES}) "
-            f"VALUES (?, ?, ?, ?, ?, {_MARKS})",
-            *(place.session, turn, asked, part, place.name, *worst),
+            f"VALUES (?, ?, ?, ?, ?, {_MARKS}) "
+            f"ON CONFLICT (session, turn, asked, part) DO UPDATE SET {_added('reroot_reservations')}",
+            *(place.session, turn, asked, part, place.name, *more),
         )
 
     def write(self, entries: Sequence[Entry]) -> list[bool]:
@@ -219,10 +250,23 @@ class Ledger:
 
         The others had been answered already, or what they had set aside was freed before they were.
         """
-        with self._db.transaction(entry.place.name for entry in entries):
-            return [self._write(entry) for entry in entries]
+        charged: dict[str, Cost] = {}
+        with self._db.transaction({entry.place.name for entry in entries}):
+            done = [self._write(entry) for entry in entries]
+            for entry, first in zip(entries, done, strict=True):
+                if first:
+                    name = entry.place.name
+                    charged[name] = charged.get(name, Cost()) + entry.charged
+            for name, cost in charged.items():
+                self._db.change(
+                    f"INSERT INTO reroot_accounts (name, {_NAMES}) VALUES (?, {_MARKS}) "
+                    f"ON CONFLICT (name) DO UPDATE SET {_added('reroot_accounts')}",
+                    *(name, *cost),
+                )
+        return done
 
     def _write(self, entry: Entry) -> bool:
+        """Write one down, but for its charge."""
         place = entry.place
         if entry.backed and not self._backed(entry):
             return False
@@ -236,10 +280,6 @@ class Ledger:
             return False
         row = (place.session, place.turn, json.dumps(entry.told))
         self._db.change("INSERT INTO reroot_turns VALUES (?, ?, ?)", *row)
-        account = "INSERT INTO reroot_accounts (name) VALUES (?) ON CONFLICT DO NOTHING"
-        self._db.change(account, place.name)
-        charge = (*entry.charged, place.name)
-        self._db.change(f"UPDATE reroot_accounts SET {_ADDED} WHERE name = ?", *charge)
         freed = "DELETE FROM reroot_reservations WHERE session = ? AND turn <= ?"
         self._db.change(freed, place.session, place.turn)
         if any(entry.held):
@@ -265,7 +305,7 @@ class Ledger:
             *times,
         )
         if names:
-            with self._db.transaction(name for (name,) in names):
+            with self._db.transaction({name for (name,) in names}):
                 self._db.change(
                     f"DELETE FROM reroot_reservations WHERE session IN (SELECT id {idle}) "
                     f"AND name IN ({', '.join('?' * len(names))})",

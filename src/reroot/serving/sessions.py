@@ -100,6 +100,13 @@ class Sessions:
             raise NotFound(f"there is no session {session!r:.80} of this key")
         return known
 
+    def due(self, session: str, key: Key, turn: int) -> Live | None:
+        """A session of this key that is in memory and whose next turn this is. The ledger is not asked:
+        if another server was first, it says so when the turn is written down."""
+        live = self._lives.get(session)
+        good = live is not None and live.name == key.name and live.turns == turn
+        return live if good else None
+
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""
         known, live = self.written(session, key), self._lives.get(session)
@@ -120,7 +127,7 @@ class Sessions:
         """
         episode = episode or self.catalogue.episode(known.terms["problem"])
         self._check_served(known, episode)
-        turns = self.ledger.turns(session)
+        turns = self.ledger.turns(session) if known.turns else []
         begin = (session, key, known.terms, episode, self.ledger, self.judge_timeout, turns)
         return Live.begin(*begin)
 

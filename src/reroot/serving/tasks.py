@@ -13,13 +13,13 @@ from ..access.attempt_json import attempt_to_json
 from ..access.episode import Episode
 from ..access.learner_thread import Finished
 from ..access.running import Waiting, head_of
-from ..access.session import Message
+from ..access.session import Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
 from .database import Unavailable
 from .keys import Key
-from .ledger import Entry, Superseded
+from .ledger import Entry, Place, Superseded
 from .live import Conflict, Live, answers_of
 from .sessions import Sessions
 from .wire import facts_to_json, failure_from_json
@@ -57,9 +57,18 @@ class Task:
     def written(self, sessions: Sessions, first: bool) -> None:
         """It was written down; not by this one, if it is not the ``first``."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether functions of the task may be called to prepare it, which takes as long as they take."""
+        return False
+
     def same(self) -> object:
-        """Tasks that are equal in this are one, and done once (``None``: it stands for itself)."""
+        """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
         return None
+
+    def asks_what(self, other: Any) -> bool:
+        """Whether it asks what ``other`` asks, which is equal in ``same``."""
+        return False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -88,43 +97,52 @@ class TakeTurn(Task):
     number: int
     messages: list[Message]
     live: Live | None = None
+    place: Place | None = None
+
+    @property
+    def judges(self) -> bool:
+        return any(isinstance(message, Consult) for message in self.messages)
 
     def same(self) -> object:
-        return (self.key.name, self.session, self.number, self.asked())
+        return (self.key.name, self.session, self.number)
 
-    def asked(self) -> str:
-        """A digest of what is asked."""
-        told = json.dumps([message_to_json(message) for message in self.messages])
-        return hashlib.sha256(told.encode()).hexdigest()[:32]
+    def asks_what(self, other: TakeTurn) -> bool:
+        return self.messages == other.messages
 
     def prepare(self, sessions: Sessions) -> None:
-        self.begin(sessions, sessions.live(self.session, self.key))
+        live = sessions.due(self.session, self.key, self.number)
+        if live is None:
+            live = sessions.live(self.session, self.key)
+            if self.number < live.turns:
+                self._again(sessions)
+                return
+            if self.number > live.turns:
+                raise Conflict(
+                    f"turn {self.number} comes after turn {live.turns}, which is missing"
+                )
+            if sessions.written(self.session, self.key).closed is not None:
+                raise Conflict("the session is closed")
+        self.begin(sessions, live)
 
     def begin(self, sessions: Sessions, live: Live) -> None:
-        """Check the turn, and reserve what it may cost."""
-        if self.number < live.turns:
-            self._again(sessions)
-            return
-        if self.number > live.turns:
-            raise Conflict(f"turn {self.number} comes after turn {live.turns}, which is missing")
-        if sessions.ledger.session(self.session).closed is not None:  # type: ignore[union-attr]
-            raise Conflict("the session is closed")
+        """The turn begins: reserve what it may cost."""
         self.live = live.take()
+        asked = hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace"))
+        self.place = live.place(asked.hexdigest()[:32] if self.key.budget.to_dict() else "")
         try:
-            live.meter.begin(live.place(self.asked()), self.key.budget)
+            live.meter.begin(self.place, self.key.budget)
             if live.open(self.messages):
                 self.waiting = live.waiting
         except Superseded:
             self._again(sessions)
 
     def settle(self) -> None:
-        live = self.live
-        if live is None:
+        live, place = self.live, self.place
+        if live is None or place is None:
             return
-        place, meter = live.place(self.asked()), live.meter
         if self.waiting:
             live.conclude()
-        told = live.told(self.messages)
+        meter, told = live.meter, live.told(self.messages)
         self.entry = Entry(place, told, meter.charged, meter.held, backed=meter.backed)
 
     def written(self, sessions: Sessions, first: bool) -> None:
@@ -162,7 +180,10 @@ class Close(Task):
     attempt: Attempt | None = None
 
     def same(self) -> object:
-        return (self.key.name, self.session, "close", json.dumps(self.ended))
+        return (self.key.name, self.session, "close")
+
+    def asks_what(self, other: Close) -> bool:
+        return self.ended == other.ended
 
     def prepare(self, sessions: Sessions) -> None:
         known = sessions.written(self.session, self.key)
@@ -264,10 +285,17 @@ class Complete(TakeTurn):
     terms: dict[str, Any]
     episode: Episode | None = None
 
+    def asks_what(self, other: TakeTurn) -> bool:
+        same = isinstance(other, Complete) and self.terms == other.terms
+        return same and self.messages == other.messages
+
     def shown(self, told: dict[str, Any]) -> dict[str, Any]:
         return told
 
     def prepare(self, sessions: Sessions) -> None:
         what = "idempotency key of a request"
         known = sessions.open(self.session, self.key, self.terms, what, self.episode)
-        self.begin(sessions, sessions.begin(self.session, self.key, known, self.episode))
+        if known.turns:
+            self._again(sessions)
+        else:
+            self.begin(sessions, sessions.begin(self.session, self.key, known, self.episode))
