@@ -37,9 +37,11 @@ class Server:
         desk: what answers.
     """
 
-    def __init__(self, served: Catalogue, folder: Path, patience: float) -> None:
+    def __init__(
+        self, served: Catalogue, folder: Path, db: str | None = None, patience: float = 60.0
+    ) -> None:
         self.folder = folder
-        self.keys, self.db = folder / "keys.toml", folder / "serve.sqlite"
+        self.keys, self.db = folder / "keys.toml", db or folder / "serve.sqlite"
         self.keys.touch()
         self.desk = Desk(Sessions(served, Ledger(self.db)))
         self._socket = listen("127.0.0.1", 0)
@@ -69,9 +71,13 @@ class Server:
 
 @contextmanager
 def serving(
-    generator: Generator, problems: Sequence[Problem], folder: Path, patience: float = 60.0
+    generator: Generator,
+    problems: Sequence[Problem],
+    folder: Path,
+    db: str | None = None,
+    patience: float = 60.0,
 ) -> Iterator[Server]:
-    server = Server(catalogue(generator, problems), folder, patience)
+    server = Server(catalogue(generator, problems), folder, db, patience)
     try:
         yield server
     finally:

@@ -48,7 +48,7 @@ def test_clients_that_misbehave_take_nothing_from_the_others(tmp_path: Path) -> 
     """16 clients that behave and 16 that do not, for 8 seconds: every token that was charged to the good
     ones they have received, the small budget is used up and not overspent, and no connection is left."""
     path, task = family()
-    with serving(path, task, tmp_path, PATIENCE) as server:
+    with serving(path, task, tmp_path, patience=PATIENCE) as server:
         limits = {"rich": 10**6, "poor": 300, "bad": 2000}
         keys = {
             name: server.key(name, "root/sample+reward", Budget(tokens=tokens))

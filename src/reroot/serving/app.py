@@ -62,7 +62,7 @@ class _Service:
     def __init__(self, desk: Desk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
         self._served = desk.sessions
-        self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._about = desk.sessions.catalogue.about(desk.sessions.ledger.secret)
         self._bell = Bell()
         self._answers: Counter[tuple[str, int]] = Counter()
         self._seconds = 0.0
@@ -100,7 +100,7 @@ class _Service:
                 response = await handler(request, key)
             except Exception as error:
                 response = refusal(error)
-                if response.status_code >= 500:
+                if response.status_code == 500:
                     log.error("a request failed: %s", type(error).__name__, exc_info=error)
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
@@ -132,7 +132,9 @@ class _Service:
         }
         session = _name(request, key, "session")
         # stretching a seed that is new takes milliseconds, which are not the desk's
-        await asyncio.to_thread(learner_key, seed_of(body.seed, key, self._served.secret), "")
+        await asyncio.to_thread(
+            learner_key, seed_of(body.seed, key, self._served.ledger.secret), ""
+        )
         return answer(await self._do(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:

@@ -129,9 +129,9 @@ class Desk:
         if now - self._swept > _SWEEP:
             self._swept = now
             sessions.ledger.sweep()
-        # by name: so no two servers wait for each other's accounts
-        quick = sorted((task for task in tasks if not task.judges), key=lambda task: task.key.name)
-        with sessions.ledger.together() if quick else nullcontext():
+        quick = [task for task in tasks if not task.judges]
+        names = {task.key.name for task in quick}
+        with sessions.ledger.together(names) if quick else nullcontext():
             for task in quick:
                 self._try(task, partial(task.prepare, sessions))
         for task in tasks:  # nobody waits for a judge while the ledger is held

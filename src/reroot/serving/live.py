@@ -128,9 +128,9 @@ class Live:
         self.taken = True
         return self
 
-    def place(self) -> Place:
-        """The turn that comes next."""
-        return Place(self.name, self.id, self.turns)
+    def place(self, asked: str = "") -> Place:
+        """The turn that comes next, in which ``asked`` is asked (a digest)."""
+        return Place(self.name, self.id, self.turns, asked)
 
     def open(self, messages: Sequence[Message]) -> bool:
         """Take what a learner has sent in one turn; whether all that waits is to be answered now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from ..access.session import Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
+from .database import Unavailable
 from .keys import Key
-from .ledger import Entry, Superseded
-from .live import Conflict, Live, answers_of, seed_of
+from .ledger import Entry, Place, Superseded
+from .live import Conflict, Live, answers_of
 from .sessions import Sessions
 from .wire import facts_to_json, failure_from_json
 
@@ -77,11 +79,7 @@ class Open(Task):
     terms: dict[str, Any]
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this name stands for another session")
+        known = sessions.open(self.session, self.key, self.terms, "name of a session")
         live = sessions.live(self.session, self.key)
         self.result = {
             "session": self.session,
@@ -99,6 +97,7 @@ class TakeTurn(Task):
     number: int
     messages: list[Message]
     live: Live | None = None
+    place: Place | None = None
 
     @property
     def judges(self) -> bool:
@@ -123,22 +122,28 @@ class TakeTurn(Task):
                 )
             if sessions.written(self.session, self.key).closed is not None:
                 raise Conflict("the session is closed")
+        self.begin(sessions, live)
+
+    def begin(self, sessions: Sessions, live: Live) -> None:
+        """The turn begins: reserve what it may cost."""
         self.live = live.take()
-        live.meter.begin(live.place(), self.key.budget)
+        asked = hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace"))
+        self.place = live.place(asked.hexdigest()[:32] if self.key.budget.to_dict() else "")
         try:
+            live.meter.begin(self.place, self.key.budget)
             if live.open(self.messages):
                 self.waiting = live.waiting
         except Superseded:
             self._again(sessions)
 
     def settle(self) -> None:
-        live = self.live
-        if live is None:
+        live, place = self.live, self.place
+        if live is None or place is None:
             return
-        place = live.place()
         if self.waiting:
             live.conclude()
-        self.entry = Entry(place, live.told(self.messages), live.meter.charged, live.meter.held)
+        meter, told = live.meter, live.told(self.messages)
+        self.entry = Entry(place, told, meter.charged, meter.held, backed=meter.backed)
 
     def written(self, sessions: Sessions, first: bool) -> None:
         assert self.entry is not None
@@ -157,8 +162,10 @@ class TakeTurn(Task):
             sessions.forget(self.session)
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
+        if told is None:
+            raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
-        if told is None or told["messages"] != json.loads(json.dumps(asked)):
+        if told["messages"] != json.loads(json.dumps(asked)):
             raise Conflict(f"turn {self.number} of this session was another")
         self.result = self.shown(told)
 
@@ -194,7 +201,7 @@ class Close(Task):
         if self.live is None or self.attempt is None:
             return
         place = self.live.place()
-        self.live.meter.begin(place, self.key.budget)
+        self.live.meter.again({})
         told = {**self.live.told([]), "open": 0}
         closed = {"ended": self.ended, "attempt": attempt_to_json(self.attempt)}
         self.entry = Entry(place, told, Cost(), closed=json.loads(json.dumps(closed)))
@@ -286,18 +293,9 @@ class Complete(TakeTurn):
         return told
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms, self.episode)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this idempotency key stands for another request")
+        what = "idempotency key of a request"
+        known = sessions.open(self.session, self.key, self.terms, what, self.episode)
         if known.turns:
             self._again(sessions)
-            return
-        episode = self.episode or sessions.catalogue.episode(told["problem"])
-        sessions.begin(self.session, self.key, told, episode)
-        TakeTurn.prepare(self, sessions)
-
-    def written(self, sessions: Sessions, first: bool) -> None:
-        TakeTurn.written(self, sessions, first)
-        sessions.forget(self.session)
+        else:
+            self.begin(sessions, sessions.begin(self.session, self.key, known, self.episode))
