@@ -10,15 +10,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..access.batches import answer_all
 from ..access.judging import judge
 from ..errors import BackendError, RerootError
+from .bell import Bell
+from .catalogue import Catalogue
 from .sessions import Sessions
 from .tasks import Task
 
@@ -30,6 +33,16 @@ class Busy(RerootError):
     """Too many requests of this key wait, or the server is going down."""
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a desk stands: rounds and answers so far, requests that wait, what the generator has computed."""
+
+    rounds: int
+    answered: int
+    waiting: int
+    physical: dict[str, int]
+
+
 class Desk:
     """What answers.
 
@@ -38,11 +51,14 @@ class Desk:
 
     Attributes:
         rounds, answered: how many there were.
+        after_rounds: called after each.
     """
 
     def __init__(self, sessions: Sessions) -> None:
         self.sessions = sessions
         self.rounds = self.answered = 0
+        self.after_rounds: list[Callable[[], None]] = []
+        self._bell = Bell()
         self._queues: dict[str, deque[Task]] = {}
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
@@ -74,6 +90,33 @@ class Desk:
             self._changed.notify()
         return task.future
 
+    async def do(self, task: Task) -> dict[str, Any]:
+        """Have something done; it is also done if nobody waits any more for what it is told.
+
+        Raises:
+            RerootError: what it is told, or that there is no place (``Busy``).
+        """
+        return await self._bell.waits(self.submit(task))
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is served."""
+        return self.sessions.catalogue
+
+    @property
+    def secret(self) -> bytes:
+        """Of the ledger."""
+        return self.sessions.ledger.secret
+
+    async def state(self) -> State:
+        """How it stands."""
+        return self.now()
+
+    def now(self) -> State:
+        """How it stands."""
+        physical = self.catalogue.generator.physical().to_dict()
+        return State(self.rounds, self.answered, self.waiting(), physical)
+
     def waiting(self) -> int:
         """Requests that wait."""
         with self._changed:
@@ -104,6 +147,8 @@ class Desk:
                 for task in tasks:
                     if self._known.get(same := task.same()) is task:
                         del self._known[same]
+            for then in self.after_rounds:
+                then()
         self.sessions.ledger.close()
 
     def _next(self) -> list[Task] | None:

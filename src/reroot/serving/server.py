@@ -26,6 +26,7 @@ def serve(
     port: int = 8000,
     judge_timeout: float | None = None,
     patience: float = PATIENCE,
+    workers: int = 0,
     on_start: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until the process is told to end (SIGTERM, SIGINT); then what is asked already is answered.
@@ -38,30 +39,47 @@ def serve(
         host, port: where to listen; port 0: one that is free.
         judge_timeout: seconds that each call of a judge may take.
         patience: seconds in which a client must have sent its request, and taken its answer.
+        workers: processes that take requests, beside this one, which answers them; 0: it does both.
         on_start: told the address.
 
     Raises:
+        BackendError: a worker has ended by itself.
         InvalidInput: a file is none, a database cannot be reached, or nobody can listen there.
         MissingDependency: an optional package is not installed.
     """
     need("serve", "starlette", "uvicorn", "pydantic")
     import uvicorn
 
-    from .app import application
+    from .app import AnyDesk, application
     from .desk import Desk
     from .keys import KeyFile
     from .ledger import Ledger
     from .sessions import Sessions
+    from .workers import serve_by
 
     found = KeyFile(keys)
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    desk = Desk(Sessions(catalogue, Ledger(db), judge_timeout))
-    config = configuration(application(desk, found), patience)
     logging.getLogger("reroot.serving").setLevel(logging.INFO)
-    with listening:
-        on_start(f"http://{shown}:{listening.getsockname()[1]}")
+
+    def desk() -> Desk:
+        return Desk(Sessions(catalogue, Ledger(db), judge_timeout))
+
+    def run(asked: AnyDesk) -> None:
+        config = configuration(application(asked, found), patience)
         uvicorn.Server(config).run(sockets=[listening])
+
+    with listening:
+        listening.listen(2048)
+        url = f"http://{shown}:{listening.getsockname()[1]}"
+        if workers == 0:
+            inside = desk()
+            on_start(url)
+            run(inside)
+            return
+        ledger = Ledger(db)  # neither a connection nor a thread may be there when workers are made
+        ledger.close()
+        serve_by(workers, catalogue, ledger.secret, desk, run, lambda: on_start(url))
 
 
 def configuration(app: Any, patience: float = PATIENCE) -> uvicorn.Config:
