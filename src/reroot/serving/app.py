@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import secrets
 import time
@@ -43,6 +42,7 @@ from .tasks import Account, Close, Complete, Open, TakeTurn, Task
 from .wire import message_from_json
 
 log = logging.getLogger("reroot.serving")
+_SOON = 0.1  # seconds until a line of the log is written
 _Handler = Callable[[Request, Key], Awaitable[Response]]
 
 
@@ -67,6 +67,7 @@ def application(desk: AnyDesk, keys: KeyFile) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         yield
+        service.write_log()
         await asyncio.to_thread(desk.drain)
 
     return Starlette(routes=service.routes(), lifespan=lifespan)
@@ -78,6 +79,7 @@ class _Service:
         self._catalogue = desk.catalogue
         self._about = desk.catalogue.about(desk.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
+        self._lines: list[str] = []
         self._seconds = 0.0
 
     def routes(self) -> list[Route]:
@@ -118,12 +120,26 @@ class _Service:
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
             self._seconds += seconds
-            told = {"key": name, "method": request.method, "path": path}
-            told |= {"status": response.status_code, "ms": round(1000 * seconds, 1)}
-            log.info("%s", json.dumps(told))
+            who = "null" if name is None else f'"{name}"'  # nothing here is to be escaped
+            what = f'"key": {who}, "method": "{request.method}", "path": "{path}"'
+            self._note(f'{{{what}, "status": {response.status_code}, "ms": {1000 * seconds:.1f}}}')
             return response
 
         return handle
+
+    def _note(self, line: str) -> None:
+        """Have a line logged, together with those that come soon."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(_SOON, self.write_log)
+
+    def write_log(self) -> None:
+        """Log what is to be logged."""
+        lines, self._lines = self._lines, []
+        if lines:
+            log.info("%s", "\n".join(lines))
 
     # ---- sessions --------------------------------------------------------------------------------
 
