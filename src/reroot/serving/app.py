@@ -79,6 +79,7 @@ class _Service:
         self._catalogue = desk.catalogue
         self._about = desk.catalogue.about(desk.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
+        self._description = answer(schemas.openapi())
         self._lines: list[str] = []
         self._seconds = 0.0
 
@@ -235,7 +236,7 @@ class _Service:
     # ---- for whoever runs it ---------------------------------------------------------------------
 
     async def _openapi(self, request: Request) -> Response:
-        return answer(schemas.openapi())
+        return self._description
 
     async def _health(self, request: Request) -> Response:
         return answer({"service": "reroot"})
