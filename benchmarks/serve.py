@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--length", type=int, default=4, help="size of the task")
+    parser.add_argument("--length", type=int, default=16, help="size of the task")
     parser.add_argument("--attempts", type=int, default=64)
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()

@@ -55,7 +55,6 @@ class Far:
         self._out: list[tuple[int, str, int, Key | None, Any]] = []
         self._keys: dict[int, Key] = {}
         self._in = bytearray()
-        self._listens = False
         self.alive = True
 
     async def do(self, task: Task) -> dict[str, Any]:
@@ -70,14 +69,15 @@ class Far:
         """See ``Desk.state``."""
         return await self._ask(_STATE, 0, None, None)
 
+    def attend(self) -> None:
+        """See ``Desk.attend``."""
+        asyncio.get_running_loop().add_reader(self._line, self._read)
+
     def drain(self) -> None:
         """The desk is drained where it is."""
 
     async def _ask(self, kind: str, key: int, new: Key | None, fields: Any) -> Any:
         loop = asyncio.get_running_loop()
-        if not self._listens:
-            self._listens = True
-            loop.add_reader(self._line, self._read)
         if not self.alive:
             raise Unavailable("the server is going down; try again")
         number = next(self._numbers)
