@@ -208,8 +208,9 @@ class _Service:
         return await self._complete(request, key, chat_request(body, self._catalogue, key))
 
     def _check_model(self, model: str) -> None:
-        if model not in ("", self._catalogue.model):
-            raise NotFound(f"there is no model {model!r:.200}: see /v1/models")
+        served = self._catalogue.model
+        if model not in ("", served):
+            raise NotFound(f"there is no model {model!r:.200} here, there is {served!r}")
 
     async def _complete(self, request: Request, key: Key, asked: Asked) -> Response:
         session = _name(request, key, "completion")
