@@ -27,6 +27,19 @@ def ledgers(db: str) -> Iterator[list[Ledger]]:
         ledger.close()
 
 
+def test_servers_that_begin_at_once_make_one_ledger(db: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def begin(_: int) -> bytes:
+        barrier.wait()
+        ledger = Ledger(db)
+        ledger.close()
+        return ledger.secret
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(begin, range(4)))) == 1
+
+
 def test_the_same_is_told_to_all_and_charged_once(ledgers: list[Ledger]) -> None:
     first, second, _ = ledgers
     assert first.secret == second.secret
