@@ -217,6 +217,18 @@ def test_a_connection_that_was_lost_while_nothing_went_on_is_not_noticed(running
     ):  # in the middle nothing is tried again: what went before it is lost
         first.reserve(Place("a", "s", 0), 0, Cost(tokens=1), Budget(tokens=1), None)
     assert second.reserved("a") == Cost()
+    first.reserved = reserved  # type: ignore[method-assign]
+
+    def cut() -> None:
+        with first.together({"a"}):
+            second._db.rows(KILL)
+            for session in "tu":
+                with pytest.raises(Unavailable):
+                    first.open(session, "a", {})
+
+    with pytest.raises(Unavailable):
+        cut()
+    assert (second.session("t"), second.session("u")) == (None, None)
     assert second.session("s") is not None
     for ledger in (first, second):
         ledger.close()

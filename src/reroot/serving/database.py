@@ -125,8 +125,6 @@ class Database(ABC):
                 self._begin(names)
             self._inside = True
             yield
-            if self._broken is not None:
-                raise self._broken
             self.change("COMMIT")
         except BaseException:
             self._undo()
@@ -136,6 +134,9 @@ class Database(ABC):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
+        if self._inside and self._broken is not None:
+            # its transaction is gone, so what comes after it would count by itself
+            raise self._broken
         try:
             yield
         except self._errors as error:
