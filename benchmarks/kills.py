@@ -26,6 +26,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,32 @@ class Servers:
             server.wait()
 
 
+@dataclass
+class Notes:
+    """What was asked under a key, and answered.
+
+    Attributes:
+        name: of the key.
+        cut: how many requests were cut off.
+        answers: (path, idempotency key) → what was asked, and answered.
+    """
+
+    name: str
+    cut: int = 0
+    answers: dict[tuple[str, str | None], tuple[Any, dict[str, Any]]] = field(default_factory=dict)
+
+
 class Noting(Post):
     """Requests that are noted with their answers; one that fails goes to the next server.
 
     Args:
         urls: of the servers, the first one first.
         key: whose they are.
+        notes: where they are noted.
     """
 
-    def __init__(self, urls: Sequence[str], key: str) -> None:
-        self.noted: dict[tuple[str, str | None], tuple[Any, dict[str, Any]]] = {}
-        self.key, self.cut, self._lock = key, 0, threading.Lock()
+    def __init__(self, urls: Sequence[str], key: str, notes: Notes) -> None:
+        self._notes, self._lock = notes, threading.Lock()
         super().__init__(urls[0], key, 300.0)
         after = dict(zip(urls, (*urls[1:], urls[0]), strict=True))
         request = self._client.request
@@ -110,7 +126,7 @@ class Noting(Post):
             try:
                 return request(*asked, **more)
             except Exception:
-                self.cut += 1
+                notes.cut += 1
                 self.url = after[self.url]
                 raise
 
@@ -122,7 +138,7 @@ class Noting(Post):
         content = super().ask(method, path, body, once)
         if method == "POST" and "/sessions" in path:
             with self._lock:
-                self.noted[path, once] = body, content
+                self._notes.answers[path, once] = body, content
         return content
 
 
@@ -140,7 +156,7 @@ class Client:
         self.number, self._keys, self._folder = number, keys, folder
         first = number % len(urls)
         self._urls = urls[first:] + urls[:first] if number % 4 < 2 else [urls[first]]
-        self.posts: list[tuple[str, Noting]] = []
+        self.notes: list[Notes] = []
         self.costs: dict[str, Cost] = defaultdict(Cost)
         self.faults: list[str] = []
         self.attempts = 0
@@ -164,9 +180,8 @@ class Client:
         poor = self.number % 2 == 1
         name = f"scarce{number % SCARCE}" if poor else "plenty"
         bound, seed = LEARNERS[number % len(LEARNERS)], 1000 * self.number + number
-        post = Noting(self._urls, self._keys[name])
-        self.posts.append((name, post))
-        wall = Served(post)
+        self.notes.append(Notes(name))
+        wall = Served(Noting(self._urls, self._keys[name], self.notes[-1]))
         settings: dict[str, Any] = {"grants": GRANTS, "seed": seed, "on_error": "record"}
         settings |= {"concurrency": 4, "transcripts": True}
         there = self._folder / f"{self.number}-{number}-there"
@@ -211,32 +226,32 @@ def received(clients: Sequence[Client]) -> dict[str, Cost]:
     """What clients were told that their turns cost, key by key."""
     last: dict[tuple[str, str], Cost] = defaultdict(Cost)
     for client in clients:
-        for name, post in client.posts:
-            for (path, _), (_, content) in post.noted.items():
+        for notes in client.notes:
+            for (path, _), (_, content) in notes.answers.items():
                 for answer in content.get("answers", []):
-                    session = path.split("/")[3]
-                    costs = last[name, session], Cost(**answer["spent"])
-                    last[name, session] = Cost(*map(max, *costs))
+                    session = notes.name, path.split("/")[3]
+                    last[session] = Cost(*map(max, last[session], Cost(**answer["spent"])))
     total: dict[str, Cost] = defaultdict(Cost)
     for (name, _), cost in last.items():
         total[name] += cost
     return total
 
 
-def again(clients: Sequence[Client], urls: list[str]) -> tuple[int, list[str]]:
+def again(
+    clients: Sequence[Client], keys: dict[str, str], urls: list[str]
+) -> tuple[int, list[str]]:
     """Send everything once more, to the servers in turn; how much, and what was answered otherwise."""
     faults: list[str] = []
     count = 0
-    for client in clients:
-        for name, before in client.posts:
-            posts = [Post(url, before.key, 60.0) for url in urls]
-            for (path, once), (body, content) in before.noted.items():
-                count += 1
-                told = posts[count % len(urls)].ask("POST", path, body, once)
-                if {**told, "turns": 0} != {**content, "turns": 0}:
-                    faults.append(f"{name}: {path} was answered otherwise when it was sent again")
-            for post in posts:
-                post.close()
+    posts = {name: [Post(url, key, 60.0) for url in urls] for name, key in keys.items()}
+    for notes in (notes for client in clients for notes in client.notes):
+        for (path, once), (body, content) in notes.answers.items():
+            count += 1
+            told = posts[notes.name][count % len(urls)].ask("POST", path, body, once)
+            if {**told, "turns": 0} != {**content, "turns": 0}:
+                faults.append(f"{notes.name}: {path} was answered otherwise when it was sent again")
+    for post in (post for some in posts.values() for post in some):
+        post.close()
     return count, faults
 
 
@@ -293,7 +308,7 @@ def measured(
                 client.join()
         faults = [fault for client in running for fault in client.faults]
         faults += accounts(db, running, list(keys))
-        sent, otherwise = again(running, serving.urls)
+        sent, otherwise = again(running, keys, serving.urls)
         faults += [*otherwise, *accounts(db, running, list(keys))]
         spent = sum((cost for client in running for cost in client.costs.values()), Cost())
         return {
@@ -302,7 +317,7 @@ def measured(
             "servers": servers,
             "clients": clients,
             "attempts": sum(client.attempts for client in running),
-            "requests cut off": sum(post.cut for c in running for _, post in c.posts),
+            "requests cut off": sum(notes.cut for c in running for notes in c.notes),
             "requests sent again": sent,
             "tokens": spent.tokens,
             "keys used up": used_up(db, list(keys)),
