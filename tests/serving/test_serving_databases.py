@@ -236,7 +236,13 @@ def test_a_connection_that_was_lost_while_nothing_went_on_is_not_noticed(running
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://u:secret@127.0.0.1:1/x", "mysql://u:secret@h/x", "postgresql://u:secret@[h/x"],
+    [
+        "postgresql://u:secret@127.0.0.1:1/x",
+        "mysql://u:secret@h/x",
+        "postgresql://u:secret@[h/x",
+        "postgresql://u:a@secret@h/x",
+        "postgresql://u:1/secret@h/x",
+    ],
 )
 def test_a_wrong_address_is_refused_and_its_password_not_shown(url: str) -> None:
     pytest.importorskip("psycopg")
