@@ -22,7 +22,7 @@ def running() -> Iterator[Postgres]:
 @pytest.fixture(
     params=[
         "sqlite",
-        pytest.param("postgres", marks=[pytest.mark.slow(3), pytest.mark.xdist_group("postgres")]),
+        pytest.param("postgres", marks=[pytest.mark.slow(1), pytest.mark.xdist_group("postgres")]),
     ]
 )
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> str:

@@ -27,6 +27,19 @@ def ledgers(db: str) -> Iterator[list[Ledger]]:
         ledger.close()
 
 
+def test_servers_that_begin_at_once_make_one_ledger(db: str) -> None:
+    barrier = threading.Barrier(4)
+
+    def begin(_: int) -> bytes:
+        barrier.wait()
+        ledger = Ledger(db)
+        ledger.close()
+        return ledger.secret
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(begin, range(4)))) == 1
+
+
 def test_the_same_is_told_to_all_and_charged_once(ledgers: list[Ledger]) -> None:
     first, second, _ = ledgers
     assert first.secret == second.secret
@@ -204,6 +217,18 @@ def test_a_connection_that_was_lost_while_nothing_went_on_is_not_noticed(running
     ):  # in the middle nothing is tried again: what went before it is lost
         first.reserve(Place("a", "s", 0), 0, Cost(tokens=1), Budget(tokens=1), None)
     assert second.reserved("a") == Cost()
+    first.reserved = reserved  # type: ignore[method-assign]
+
+    def cut() -> None:
+        with first.together({"a"}):
+            second._db.rows(KILL)
+            for session in "tu":
+                with pytest.raises(Unavailable):
+                    first.open(session, "a", {})
+
+    with pytest.raises(Unavailable):
+        cut()
+    assert (second.session("t"), second.session("u")) == (None, None)
     assert second.session("s") is not None
     for ledger in (first, second):
         ledger.close()
@@ -211,7 +236,13 @@ def test_a_connection_that_was_lost_while_nothing_went_on_is_not_noticed(running
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://u:secret@127.0.0.1:1/x", "mysql://u:secret@h/x", "postgresql://u:secret@[h/x"],
+    [
+        "postgresql://u:secret@127.0.0.1:1/x",
+        "mysql://u:secret@h/x",
+        "postgresql://u:secret@[h/x",
+        "postgresql://u:a@secret@h/x",
+        "postgresql://u:1/secret@h/x",
+    ],
 )
 def test_a_wrong_address_is_refused_and_its_password_not_shown(url: str) -> None:
     pytest.importorskip("psycopg")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,7 @@ import reroot
 from postgres_toys import KILL, Postgres
 from reroot import Budget, Cost
 from reroot.serving.client import Post, Served
+from reroot.serving.keys import add_key
 from reroot.serving.ledger import Ledger
 from serving_toys import serving
 from toys import as_learner, problems, search, tree
@@ -163,3 +167,35 @@ def test_lost_connections_are_made_anew_and_a_lost_database_is_waited_for(
         assert wall.account()["spent"] == expected.cost.to_dict()
         wall.close()
     assert "are kept in postgresql://" in caplog.text
+
+
+@pytest.mark.slow(3)
+@pytest.mark.xdist_group("postgres")
+def test_the_command_line_takes_the_url_of_a_database(running: Postgres, tmp_path: Path) -> None:
+    """Two processes; a session that was begun at one is ended at the other, and usage tells what it cost."""
+    keys, db = tmp_path / "keys.toml", running.database("command")
+    key = add_key(keys, "a", "root/sample", Budget(rollouts=5))
+    where = ["--keys", str(keys), "--db", db]
+
+    def reroot_command(*words: str, **more: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "reroot", *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
+
+    missing = reroot_command("keys", "usage", *where, stderr=subprocess.PIPE)
+    assert "holds no ledger" in missing.communicate()[1]
+    serve = ["serve", "--model", "hidden_path:K=3,H=4,p=0.6", *where, "--port", "0"]
+    servers = [reroot_command(*serve) for _ in range(2)]
+    try:
+        urls = [server.stdout.readline().split()[-1] for server in servers if server.stdout]
+        one, two = (Post(url, key, 60.0) for url in urls)
+        problem = one.ask("GET", "/v1/problems")["problems"][0]["id"]
+        path = f"/v1/sessions/{one.ask('POST', '/v1/sessions', {'problem': problem})['session']}"
+        for number, post in enumerate((one, two, one)):
+            post.ask("POST", f"{path}/turns/{number}", {"messages": [{"ask": [ASK]}]})
+        two.ask("POST", f"{path}/close", {"output": None})
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
+    usage = reroot_command("keys", "usage", *where, "--json").communicate()[0]
+    assert json.loads(usage)[0]["rollouts"] == 3

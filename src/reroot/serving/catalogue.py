@@ -12,7 +12,7 @@ from typing import Any
 from ..access.episode import Episode, oracles_of
 from ..contract import Oracle
 from ..errors import InvalidInput, nearest
-from ..generators.base import Generator
+from ..generators.base import Capabilities, Generator
 from ..tasks.files import distinct_ids
 from .wire import equality_to_json, stop_to_json
 
@@ -44,7 +44,8 @@ class Catalogue:
         self.model, self.generator = model, generator
         self.offers = {offer.episode.problem.id: offer for offer in offers}
         self.problems = [_about_problem(offer) for offer in offers]
-        self._law = json.dumps(dict(generator.describe()), sort_keys=True, default=str)
+        told = [dict(generator.describe()), _about_capabilities(generator.capabilities)]
+        self._law = json.dumps(told, sort_keys=True, default=str)
 
     def episode(self, problem: str) -> Episode:
         """A problem by its id (``InvalidInput``)."""
@@ -67,22 +68,25 @@ class Catalogue:
         """What any key may know of the generator: of its description, which may tell the law, only a mark
         that changes when it does, and that nobody can compute without the ``secret``."""
         generator = self.generator
-        can = generator.capabilities
         return {
             "model": self.model,
             "vocab_size": generator.vocab_size,
             "end_token": generator.end_token,
             "max_length": generator.max_length(),
             "mark": hmac.new(secret, self._law.encode(), "sha256").hexdigest()[:32],
-            "capabilities": {
-                "control": str(can.control),
-                "report": str(can.report),
-                "sampling": can.sampling,
-                "forced": can.forced,
-                "hidden": can.hidden,
-                "prices": None if can.prices is None else can.prices.to_dict(),
-            },
+            "capabilities": _about_capabilities(generator.capabilities),
         }
+
+
+def _about_capabilities(can: Capabilities) -> dict[str, Any]:
+    return {
+        "control": str(can.control),
+        "report": str(can.report),
+        "sampling": can.sampling,
+        "forced": can.forced,
+        "hidden": can.hidden,
+        "prices": None if can.prices is None else can.prices.to_dict(),
+    }
 
 
 def _about_problem(offer: Offer) -> dict[str, Any]:

@@ -125,8 +125,6 @@ class Database(ABC):
                 self._begin(names)
             self._inside = True
             yield
-            if self._broken is not None:
-                raise self._broken
             self.change("COMMIT")
         except BaseException:
             self._undo()
@@ -136,6 +134,9 @@ class Database(ABC):
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
+        if self._inside and self._broken is not None:
+            # its transaction is gone, so what comes after it would count by itself
+            raise self._broken
         try:
             yield
         except self._errors as error:
@@ -203,12 +204,16 @@ class Postgres(Database):
 
         super().__init__()
         self._errors = psycopg.Error
-        try:
+        told: dict[str, Any] = {}
+        with suppress(psycopg.Error):
             told = conninfo_to_dict(url)
-        except psycopg.Error:  # what it says may hold the password
+        # an "@" or "/" of a password that is written as such puts the rest of it into these
+        strange = any("@" in str(told.get(name, ""))[1:] for name in ("host", "port", "dbname"))
+        if strange or not told:  # and what is wrong may hold the password
             raise InvalidInput(
-                "accounts are to be kept in postgresql://USER@HOST:PORT/DATABASE; what was given is no such URL"
-            ) from None
+                "accounts are to be kept in postgresql://USER@HOST:PORT/DATABASE; what was given is no such URL "
+                "('@', '/' and '%' of a password are written %40, %2F and %25)"
+            )
         self._secrets = [str(told[name]) for name in ("password", "sslpassword") if told.get(name)]
         host, port = told.get("host") or told.get("hostaddr") or "", told.get("port")
         self.shown = f"postgresql://{host}{f':{port}' if port else ''}/{told.get('dbname', '')}"
