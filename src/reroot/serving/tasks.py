@@ -14,6 +14,7 @@ from ..access.learner_thread import Finished
 from ..access.running import Waiting, head_of
 from ..access.session import Message
 from ..access.transcript import message_to_json
+from ..access.wire import metadata_from_text
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
 from .keys import Key
@@ -191,10 +192,9 @@ class Close(Task):
 def _finished(ended: dict[str, Any]) -> Finished:
     """How a learner has ended, as its client says (``InvalidInput``)."""
     output = ended["output"]
-    metadata = json.dumps(ended["metadata"])
     return Finished(
         None if output is None else Prefix.of(as_tokens(output)),
-        metadata,
+        metadata_from_text(ended["metadata"]),
         failure_from_json(ended["error"]),
         ended["out_of_budget"],
     )

@@ -1,0 +1,133 @@
+"""The service against its own description: generated requests, good and bad, break nothing and are
+answered as it says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+schemathesis = pytest.importorskip("schemathesis")
+from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from schemathesis import checks  # noqa: E402
+from schemathesis.generation import GenerationMode  # noqa: E402
+from schemathesis.specs.openapi import checks as openapi_checks  # noqa: E402
+
+from reroot import Budget  # noqa: E402
+from reroot.serving import description  # noqa: E402
+from reroot.serving.app import application  # noqa: E402
+from reroot.serving.desk import Desk  # noqa: E402
+from reroot.serving.keys import KeyFile, add_key  # noqa: E402
+from reroot.serving.ledger import Ledger  # noqa: E402
+from reroot.serving.sessions import Sessions  # noqa: E402
+from serving_toys import catalogue  # noqa: E402
+from toys import layered, problems  # noqa: E402
+
+CONTRACTS = (
+    "root/sample",
+    "visited/topk(2)+reward",
+    "reset/logprob+verifier+value",
+    "chosen/full+reward+verifier+demonstration+value+hidden",
+)
+CASES = int(os.environ.get("REROOT_SCHEMA_CASES", "20"))
+"""Requests of each kind for each operation."""
+
+CHECKS = [
+    checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
+    openapi_checks.content_type_conformance,
+    openapi_checks.response_headers_conformance,
+    openapi_checks.response_schema_conformance,
+    openapi_checks.negative_data_rejection,
+    openapi_checks.unsupported_method,
+]
+PATIENT = settings(
+    max_examples=CASES,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Sent:
+    """What is sent: the case, with a session that is there, a problem that is served and a key put in."""
+
+    def __init__(self, schema: Any, keys: dict[str | None, str]) -> None:
+        self.schema, self.keys, self.count = schema, keys, 0
+        self.statuses: dict[int, int] = {}
+
+    def session(self, key: str) -> str:
+        case = self.schema["/v1/sessions"]["POST"].Case(
+            body={"problem": "p0"}, media_type="application/json"
+        )
+        opened = case.call(headers={"Authorization": f"Bearer {key}"})
+        assert opened.status_code == 201, opened.content
+        return opened.json()["session"]
+
+    def send(self, case: Any, data: Any) -> None:
+        grants = data.draw(st.sampled_from([*self.keys, "none"]))
+        headers = {} if grants == "none" else {"Authorization": f"Bearer {self.keys[grants]}"}
+        real = data.draw(st.booleans())
+        if real and grants != "none" and "session" in (case.path_parameters or {}):
+            case.path_parameters["session"] = self.session(self.keys[grants])
+            if "number" in case.path_parameters:
+                case.path_parameters["number"] = 0
+        if real and isinstance(case.body, dict) and "problem" in case.body:
+            case.body["problem"] = "p0"
+        response = case.call(headers=headers)
+        self.statuses[response.status_code] = self.statuses.get(response.status_code, 0) + 1
+        self.count += 1
+        skipped = [openapi_checks.negative_data_rejection] if real else []
+        case.validate_response(response, checks=CHECKS, excluded_checks=skipped, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("served")
+    file, generator = folder / "keys.toml", layered()
+    keys = {
+        grants: add_key(file, f"k{i}", grants, Budget(tokens=10**6), results=bool(i % 2))
+        for i, grants in enumerate(CONTRACTS)
+    }
+    desk = Desk(Sessions(catalogue(generator, problems(2)), Ledger(folder / "db")))
+    app = application(desk, KeyFile(file))
+
+    async def always(scope: Any, receive: Any, send: Any) -> None:
+        """The service; each request would begin and end it otherwise."""
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for done in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{done}.complete"})
+
+    sent = Sent(schemathesis.openapi.from_asgi("/openapi.json", always), keys)
+    yield sent
+    print(sent.count, "requests:", sent.statuses)
+    desk.drain()
+
+
+OPERATIONS = [(path, about.method.upper()) for path, about in description.PATHS.items()]
+
+
+@pytest.mark.slow(20)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+def test_generated_requests(path: str, method: str, mode: Any, sent: Sent) -> None:
+    operation = sent.schema[path][method]
+
+    @seed(7)
+    @PATIENT
+    @given(data=st.data())
+    def conforms(data: st.DataObject) -> None:
+        sent.send(data.draw(operation.as_strategy(generation_mode=mode)), data)
+
+    try:
+        conforms()
+    except Exception as error:
+        if "Unsatisfiable" in type(error).__name__:
+            pytest.skip("nothing about it can be wrong")
+        raise
