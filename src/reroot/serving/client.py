@@ -16,7 +16,7 @@ from ..access.episode import Episode
 from ..access.learner_thread import Finished
 from ..access.session import Message
 from ..access.transcript import DAMAGED, message_to_json
-from ..access.wall import Opened, Told
+from ..access.wall import Opened, Told, Wall
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BackendError, InvalidInput, OracleError, nearest, need
 from ..generators.base import Capabilities, Request
@@ -190,7 +190,7 @@ class _Line:
             raise BackendError(f"the server sent no attempt: {error}") from None
 
 
-class Served:
+class Served(Wall):
     """A generator behind a server's wall, with the problems that are served; made by ``connect``.
 
     What can be had of it is had through sessions: it answers no requests, and gives no laws.
@@ -234,7 +234,7 @@ class Served:
         return Episode(problem, self, prompt, stop, told["max_tokens"], None)
 
     def open_session(self, job: Job) -> Future[Opened]:
-        """See ``access.wall.Wall``."""
+        """Open a session for an attempt. The future fails by a ``RerootError``."""
         body = {
             "problem": job.episode.problem.id,
             "contract": str(job.contract.resolved),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +26,8 @@ from .wire import facts_to_json, failure_from_json
 
 
 @dataclass(slots=True, eq=False)
-class Task:
-    """A request of a key.
+class Task(ABC):
+    """A request of a key. Some have nothing to do at some of its steps.
 
     Attributes:
         key: whose it is.
@@ -43,17 +44,17 @@ class Task:
     entry: Entry | None = None
     result: dict[str, Any] | None = None
 
+    @abstractmethod
     def prepare(self, sessions: Sessions) -> None:
         """Check it, and reserve what it may cost; sets ``result`` where nothing more is needed."""
-        raise NotImplementedError
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027
         """The generator has answered."""
 
-    def judged(self, attempt: Attempt) -> None:
+    def judged(self, attempt: Attempt) -> None:  # noqa: B027
         """The output of ``closing`` was judged."""
 
-    def written(self, sessions: Sessions, first: bool) -> None:
+    def written(self, sessions: Sessions, first: bool) -> None:  # noqa: B027
         """It was written down; not by this one, if it is not the ``first``."""
 
     def same(self) -> object:
