@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +111,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
 
 
 @pytest.fixture(autouse=True)
-def again_over_the_wire(
-    monkeypatch: pytest.MonkeyPatch, keys: tuple[Path, dict[str, str]]
-) -> Iterator[None]:
+def again_over_the_wire(monkeypatch: pytest.MonkeyPatch, keys: tuple[Path, dict[str, str]]) -> None:
     """After each run of a test, what its sessions were sent goes over the wire."""
     execute = running.execute
 
@@ -130,7 +127,6 @@ def again_over_the_wire(
         asyncio.run(over_the_wire(fresh, jobs, found, log, keys))
 
     monkeypatch.setattr(running, "execute", twice)
-    yield
 
 
 async def over_the_wire(
