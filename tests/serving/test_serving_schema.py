@@ -3,9 +3,12 @@ answered as it says."""
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 schemathesis = pytest.importorskip("schemathesis")
@@ -22,7 +25,7 @@ from reroot.serving.desk import Desk  # noqa: E402
 from reroot.serving.keys import KeyFile, add_key  # noqa: E402
 from reroot.serving.ledger import Ledger  # noqa: E402
 from reroot.serving.sessions import Sessions  # noqa: E402
-from serving_toys import catalogue  # noqa: E402
+from serving_toys import catalogue, serving  # noqa: E402
 from toys import layered, problems  # noqa: E402
 
 CONTRACTS = (
@@ -131,3 +134,18 @@ def test_generated_requests(path: str, method: str, mode: Any, sent: Sent) -> No
         if "Unsatisfiable" in type(error).__name__:
             pytest.skip("nothing about it can be wrong")
         raise
+
+
+def test_what_openai_clients_get_is_json_of_any_language(tmp_path: Path) -> None:
+    """log 0 is written as OpenAI writes it; JSON has no word for infinities."""
+    with serving(layered(), problems(1), tmp_path) as server:
+        key = server.key("a", "chosen/topk(2)@T=1,top_k=1")
+        said = httpx2.post(
+            f"{server.url}/v1/completions",
+            json={"prompt": [], "logprobs": 2},
+            headers={"Authorization": f"Bearer {key}"},
+            trust_env=False,
+        )
+    shown = json.loads(said.content, parse_constant=pytest.fail)
+    tops = shown["choices"][0]["logprobs"]["top_logprobs"]
+    assert all(sorted(top.values()) == [-9999.0, 0.0] for top in tops)

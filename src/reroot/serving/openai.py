@@ -11,8 +11,10 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from ..access.episode import Episode, bind
 from ..access.transcript import replies_from_json
@@ -27,6 +29,7 @@ from .schemas import ChatCompletion, ChatMessage, Common, Completion
 from .wire import error_from_json
 
 _MOST = 256  # tokens of an answer to a prompt of the client's own, where it names no number
+_NEVER = -9999.0  # nats; OpenAI's word for log 0, which JSON has none for
 _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), 0),
     **dict.fromkeys(("best_of",), 1),
@@ -184,8 +187,12 @@ def _own(
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     asked = json.dumps([told, stops, most]).encode()
     mark = hashlib.blake2b(asked, digest_size=16).hexdigest()
-    problem = Problem(f"own/{mark}", prompt, most or _MOST, _unjudged, stop=stops)
-    return bind(problem, generator)
+    problem = Problem(f"own/{mark}", prompt, most or 1, _unjudged, stop=stops)
+    episode, limit = bind(problem, generator), generator.max_length()
+    if most is not None:
+        return episode
+    room = _MOST if limit is None else min(_MOST, limit - len(episode.prompt))
+    return bind(replace(problem, max_tokens=room), generator)
 
 
 def _unjudged(output: Output) -> None:
@@ -260,14 +267,13 @@ def _logprobs(
 ) -> dict[str, Any]:
     tokens = reply.continuation(i)
     assert reply.logprobs is not None
-    values = reply.logprobs[i, : len(tokens)].tolist()
+    values = np.maximum(reply.logprobs[i, : len(tokens)], _NEVER).tolist()
     texts = [generator.decode([token]) for token in tokens]
     tops: list[list[tuple[str, float]]] = [[] for _ in tokens]
     if reply.top_tokens is not None and reply.top_logprobs is not None:
         for t in range(len(tokens)):
-            pairs = zip(
-                reply.top_tokens[i, t].tolist(), reply.top_logprobs[i, t].tolist(), strict=True
-            )
+            shown = np.maximum(reply.top_logprobs[i, t], _NEVER).tolist()
+            pairs = zip(reply.top_tokens[i, t].tolist(), shown, strict=True)
             tops[t] = [(generator.decode([token]), value) for token, value in pairs]
     if not chat:
         return {
