@@ -36,7 +36,7 @@ from reroot.serving.ledger import Ledger
 from reroot.serving.sessions import Sessions
 from serving_toys import catalogue
 
-pytestmark = pytest.mark.slow(20)
+pytestmark = pytest.mark.slow(1)
 TOLD = ("AccessDenied", "BudgetExceeded", "InvalidInput")
 """Errors whose text clients get; of others they get the kind."""
 

@@ -14,13 +14,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from attacks import FORGED, QUERY
 from reroot import Budget, Contract
 from reroot.serving.keys import Key, KeyFile, hash_of, revoke_key
 from serving_toys import Server, serving
 from toys import END, H, layered, problems
 
 EVERYTHING = "chosen/full+reward+verifier+demonstration+value+hidden"
-QUERY = {"prefix": [], "n": 1, "length": None, "report": "sample", "forced": None}
 ROLLOUT = {"messages": [{"ask": [QUERY]}]}
 
 
@@ -78,22 +78,6 @@ def client(server: Server, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 # ---- messages ------------------------------------------------------------------------------------
-
-FORGED = [
-    *({"ask": [{**QUERY, "prefix": prefix}]} for prefix in ([1.0], [True], ["1"], [None], [[1]], "12", None, {})),
-    *({"ask": [{**QUERY, "n": n}]} for n in (1.0, True, "1", None, [1])),
-    *({"ask": [{**QUERY, "length": n}]} for n in (1.5, True, "5", [])),
-    *({"ask": [{**QUERY, "report": report}]} for report in (None, 99, {"kind": 5}, "everything", "topk(2.5)", "topk(-1)")),
-    *({"ask": [{**QUERY, "forced": forced}]} for forced in ("12", 7, [0.5], [True])),
-    *({name: [[1.0]]} for name in ("reward", "verifier", "value")),
-    *({"hidden": [[]], "layers": layers} for layers in (1.5, True, "1")),
-    *({"demonstration": length} for length in (1.5, True, "2", [])),
-    {"text": [1.5]},
-    {"ask": [QUERY], "spent": {"tokens": -100}},
-    {"ask": [{**QUERY, "contract": EVERYTHING}]},
-    {"law": []},
-    {"answer": None},
-]  # fmt: skip
 
 
 @pytest.mark.slow(2)

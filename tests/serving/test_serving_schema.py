@@ -34,7 +34,7 @@ CONTRACTS = (
     "reset/logprob+verifier+value",
     "chosen/full+reward+verifier+demonstration+value+hidden",
 )
-CASES = int(os.environ.get("REROOT_SCHEMA_CASES", "20"))
+CASES = int(os.environ.get("REROOT_SCHEMA_CASES", "12"))
 """Requests of each kind for each operation."""
 
 CHECKS = [
@@ -113,12 +113,16 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Any:
     desk.drain()
 
 
-OPERATIONS = [(path, about.method.upper()) for path, about in description.PATHS.items()]
+OPERATIONS = [
+    (path, about.method.upper(), mode)
+    for path, about in description.PATHS.items()
+    for mode in GenerationMode
+    if about.keyed or mode is GenerationMode.POSITIVE  # nothing about the others can be wrong
+]
 
 
-@pytest.mark.slow(20)
-@pytest.mark.parametrize(("path", "method"), OPERATIONS)
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
+@pytest.mark.slow(1)
+@pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS, ids=str)
 def test_generated_requests(path: str, method: str, mode: Any, sent: Sent) -> None:
     operation = sent.schema[path][method]
 
@@ -128,12 +132,7 @@ def test_generated_requests(path: str, method: str, mode: Any, sent: Sent) -> No
     def conforms(data: st.DataObject) -> None:
         sent.send(data.draw(operation.as_strategy(generation_mode=mode)), data)
 
-    try:
-        conforms()
-    except Exception as error:
-        if "Unsatisfiable" in type(error).__name__:
-            pytest.skip("nothing about it can be wrong")
-        raise
+    conforms()
 
 
 def test_what_openai_clients_get_is_json_of_any_language(tmp_path: Path) -> None:
