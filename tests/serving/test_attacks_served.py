@@ -7,7 +7,7 @@ The messages of the in-process attacks go over the wire in ``tests/access/test_a
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import pytest
 
 from attacks import FORGED, QUERY
 from reroot import Budget, Contract
+from reroot.generators.stops import Stop
 from reroot.serving.keys import Key, KeyFile, hash_of, revoke_key
 from serving_toys import Server, serving
-from toys import END, H, layered, problems
+from toys import END, H, Wrapped, layered, problem, problems
 
 EVERYTHING = "chosen/full+reward+verifier+demonstration+value+hidden"
 ROLLOUT = {"messages": [{"ask": [QUERY]}]}
@@ -253,6 +254,31 @@ def test_one_name_stands_for_one_request(client: Any) -> None:
     again = one.post("/v1/completions", {"prompt": [], "n": 2}, **once).json()
     assert again["choices"] == first.json()["choices"]
     assert one.account()[0]["rollouts"] == 2
+
+
+class Stopping(Wrapped):
+    """A tree whose outputs end at any token that is named as a stop text."""
+
+    def stops(self, texts: Sequence[str]) -> Stop:
+        return Stop(frozenset({END, *map(int, texts)}))
+
+
+def test_one_name_stands_for_one_place_to_stop(tmp_path: Path) -> None:
+    """Of a prompt that is the client's own: it is not answered with draws that ended elsewhere."""
+    served = problem("p", prompt=(1,), max_tokens=4, demonstration=None)
+    with serving(Stopping(), [served], tmp_path) as server:
+        one, once = (
+            Client(server, server.key("a", "chosen/sample")),
+            {"Idempotency-Key": "1234 5678"},
+        )
+        asked = {"prompt": [2], "max_tokens": 3, "stop": ["0"], "seed": 1}
+        first = one.post("/v1/completions", asked, **once)
+        assert first.status_code == 200, first.text
+        assert (
+            one.post("/v1/completions", asked, **once).json()["choices"] == first.json()["choices"]
+        )
+        one.refused("/v1/completions", {**asked, "stop": ["1"]}, 409, "conflict", **once)
+        one.http.close()
 
 
 def test_a_completion_is_no_way_into_a_session(client: Any) -> None:
