@@ -19,7 +19,7 @@ from schemathesis.generation import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi import checks as openapi_checks  # noqa: E402
 
 from reroot import Budget  # noqa: E402
-from reroot.serving import description  # noqa: E402
+from reroot.serving import description, responses  # noqa: E402
 from reroot.serving.app import application  # noqa: E402
 from reroot.serving.desk import Desk  # noqa: E402
 from reroot.serving.keys import KeyFile, add_key  # noqa: E402
@@ -141,15 +141,23 @@ def test_generated_requests(path: str, method: str, mode: Any, sent: Sent) -> No
 
 
 def test_what_openai_clients_get_is_json_of_any_language(tmp_path: Path) -> None:
-    """log 0 is written as OpenAI writes it; JSON has no word for infinities."""
+    """log 0 is written as OpenAI writes it; JSON has no word for infinities. And so in a stream."""
     with serving(layered(), problems(1), tmp_path) as server:
         key = server.key("a", "chosen/topk(2)@T=1,top_k=1")
-        said = httpx2.post(
-            f"{server.url}/v1/completions",
-            json={"prompt": [], "logprobs": 2},
-            headers={"Authorization": f"Bearer {key}"},
-            trust_env=False,
+        whole, streamed = (
+            httpx2.post(
+                f"{server.url}/v1/completions",
+                json={"prompt": [], "logprobs": 2, "stream": stream},
+                headers={"Authorization": f"Bearer {key}"},
+                trust_env=False,
+            ).text
+            for stream in (False, True)
         )
-    shown = json.loads(said.content, parse_constant=pytest.fail)
-    tops = shown["choices"][0]["logprobs"]["top_logprobs"]
-    assert all(sorted(top.values()) == [-9999.0, 0.0] for top in tops)
+    (choice,) = json.loads(whole, parse_constant=pytest.fail)["choices"]
+    *events, done = [line.removeprefix("data: ") for line in streamed.split("\n\n")[:-1]]
+    assert done == "[DONE]"
+    first, last = [responses.TextChunk.model_validate_json(event).choices[0] for event in events]
+    assert first.logprobs is not None
+    for tops in (choice["logprobs"]["top_logprobs"], first.logprobs.top_logprobs):
+        assert all(sorted(top.values()) == [-9999.0, 0.0] for top in tops or [{}])
+    assert last.finish_reason == choice["finish_reason"]

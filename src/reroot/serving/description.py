@@ -24,7 +24,8 @@ class _Path:
         body: what it takes.
         answer: what it says when it is done.
         status: then.
-        content: other types of content than JSON in which it may say it.
+        events: of which it says it as server-sent events, where they are asked for.
+        text: says it as plain text.
         once: whether an idempotency key makes it one.
         keyed: whether it needs a key.
         refused: other statuses than those of every path.
@@ -35,7 +36,8 @@ class _Path:
     body: type[BaseModel] | None = None
     answer: type[BaseModel] | None = None
     status: int = 200
-    content: tuple[str, ...] = ()
+    events: type[BaseModel] | None = None
+    text: bool = False
     once: bool = False
     keyed: bool = True
     refused: tuple[int, ...] = ()
@@ -82,7 +84,7 @@ PATHS: dict[str, _Path] = {
         method="post",
         body=schemas.Completion,
         answer=responses.TextCompletion,
-        content=(_EVENTS,),
+        events=responses.TextChunk,
         once=True,
         refused=(403, 404, 409),
     ),
@@ -91,7 +93,7 @@ PATHS: dict[str, _Path] = {
         method="post",
         body=schemas.ChatCompletion,
         answer=responses.Chat,
-        content=(_EVENTS,),
+        events=responses.ChatChunk,
         once=True,
         refused=(403, 404, 409),
     ),
@@ -100,7 +102,7 @@ PATHS: dict[str, _Path] = {
     "/ready": _Path(
         does="whether it takes requests", answer=responses.Ready, keyed=False, refused=(503,)
     ),
-    "/metrics": _Path(does="counters and gauges of Prometheus", content=(_TEXT,), keyed=False),
+    "/metrics": _Path(does="counters and gauges of Prometheus", text=True, keyed=False),
 }
 
 _REFUSED = {
@@ -173,17 +175,31 @@ def _operation(path: str, about: _Path, known: dict[str, Any]) -> dict[str, Any]
             "content": {_JSON: {"schema": _schema(about.body, known)}},
         }
         codes |= set(_WITH_BODY)
-    content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in about.content}
-    if about.answer is not None:
-        content[_JSON] = {"schema": _schema(about.answer, known)}
-    elif not content:
+    content: dict[str, Any] = {}
+    if about.text:
+        content[_TEXT] = {"schema": {"type": "string"}}
+    elif about.answer is None:
         content[_JSON] = {"schema": {"type": "object"}}
+    else:
+        content[_JSON] = {"schema": _schema(about.answer, known)}
+    if about.events is not None:
+        content[_EVENTS] = {"schema": _event(about.events, known)}
     told["responses"] = {str(about.status): {"description": "it is done", "content": content}}
     for code in sorted(codes):
         told["responses"][str(code)] = {"$ref": f"#/components/responses/{code}"}
     if path == "/ready":  # it says the same in other words
         told["responses"]["503"] = {"description": "it does not", "content": content}
     return told
+
+
+def _event(model: type[BaseModel], known: dict[str, Any]) -> dict[str, Any]:
+    """One server-sent event."""
+    data = {
+        "type": "string",
+        "contentMediaType": _JSON,
+        "contentSchema": _schema(model, known),
+    }
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
 
 def _refused(code: int, known: dict[str, Any]) -> dict[str, Any]:

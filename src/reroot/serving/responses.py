@@ -310,6 +310,53 @@ class Chat(Told):
     usage: Usage
 
 
+class Part(Told):
+    """A piece of one completion."""
+
+    index: int
+    text: str
+    logprobs: Logprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class TextChunk(Told):
+    """An event of a streamed ``/v1/completions``; the last one is the text [DONE]."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[Part]
+    usage: Usage | None = None
+
+
+class Delta(Told):
+    """A piece of a message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChatPart(Told):
+    """A piece of one message that was drawn."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class ChatChunk(Told):
+    """An event of a streamed ``/v1/chat/completions``; the last one is the text [DONE]."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatPart]
+    usage: Usage | None = None
+
+
 # ---- for whoever runs it ---------------------------------------------------------------------------
 
 
