@@ -6,6 +6,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from .connections import PATIENCE, protocol
 
 if TYPE_CHECKING:
     import uvicorn
+
+
+log = logging.getLogger("reroot.serving")
 
 
 def serve(
@@ -57,10 +61,16 @@ def serve(
     from .sessions import Sessions
     from .workers import serve_by
 
+    slow = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
+    if slow:
+        log.warning(
+            "%s: not installed (group 'serve' has it); requests take more of the processor",
+            " and ".join(slow),
+        )
     found = KeyFile(keys)
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
-    logging.getLogger("reroot.serving").setLevel(logging.INFO)
+    log.setLevel(logging.INFO)
 
     def desk() -> Desk:
         return Desk(Sessions(catalogue, Ledger(db), judge_timeout))
