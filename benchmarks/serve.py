@@ -181,7 +181,7 @@ def _milliseconds(text: str, what: str) -> float:
 # ---- tokens of a language model ------------------------------------------------------------------
 
 
-def tokens(repeats: int, model: str, length: int, attempts: int) -> dict[str, Any]:
+def tokens(repeats: int, model: str, length: int, attempts: int, rollouts: int) -> dict[str, Any]:
     """Tokens per second of the same work, served and in process, in turn."""
     from reroot.runs.models import Load
     from reroot.runs.workload import build_workload
@@ -193,11 +193,12 @@ def tokens(repeats: int, model: str, length: int, attempts: int) -> dict[str, An
     rows: list[tuple[float, float]] = []
     with serving("--model", model, *count) as server:
         key = server.key("load", queue=1000)
-        for _ in range(repeats + 1):
+        learner = f"best_of_n:n={rollouts}"
+        for seed in range(repeats + 1):  # each has other draws, of which nothing is known yet
             wall = reroot.connect(server.url, key)
-            there = _rate(wall, wall.problems())
+            there = _rate(learner, wall, wall.problems(), seed)
             wall.close()
-            rows.append((there, _rate(work.generator, problems)))
+            rows.append((there, _rate(learner, work.generator, problems, seed)))
     served, inside = (statistics.median(row[i] for row in rows[1:]) for i in (0, 1))
     ratio = statistics.median(a / b for a, b in rows[1:])
     found = {"served_per_second": round(served, 1), "in_process_per_second": round(inside, 1)}
@@ -206,11 +207,9 @@ def tokens(repeats: int, model: str, length: int, attempts: int) -> dict[str, An
     return found
 
 
-def _rate(generator: Any, problems: Sequence[Any]) -> float:
+def _rate(learner: str, generator: Any, problems: Sequence[Any], seed: int) -> float:
     began = time.perf_counter()
-    run = reroot.run(
-        "best_of_n:n=2", problems, generator, grants=GRANTS, concurrency=AT_ONCE, seed=1
-    )
+    run = reroot.run(learner, problems, generator, grants=GRANTS, concurrency=AT_ONCE, seed=seed)
     return run.cost.tokens / (time.perf_counter() - began)
 
 
@@ -274,7 +273,7 @@ def _account(server: Server, key: str) -> dict[str, Any]:
 
 def _lines(weights: Sequence[tuple[float, float, int]], seconds: int) -> dict[str, Any]:
     """Straight lines through memory and descriptors, after a fifth of the time."""
-    rows = np.array([row for row in weights if row[0] > seconds / 5])
+    rows = np.array([row for row in weights if seconds / 5 < row[0] < seconds - 1])
     memory, open_ = (np.polyfit(rows[:, 0] / 60.0, rows[:, i], 1)[0] for i in (1, 2))
     return {
         "memory_mb": [round(float(rows[0, 1]), 1), round(float(rows[-1, 1]), 1)],
@@ -294,12 +293,13 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--length", type=int, default=16, help="size of the task")
     parser.add_argument("--attempts", type=int, default=64)
+    parser.add_argument("--rollouts", type=int, default=4, help="of each attempt")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     if given.what == "asks":
         found = asks(given.seconds or 15, given.workers or [0, 1])
     elif given.what == "tokens":
-        found = tokens(given.repeats, given.model, given.length, given.attempts)
+        found = tokens(given.repeats, given.model, given.length, given.attempts, given.rollouts)
     else:
         found = soak(given.seconds or 300, given.clients, (given.workers or [0])[0])
         print(json.dumps(found, indent=1), flush=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from misbehaving import KINDS, Load, clients
+from misbehaving import KINDS, Line, Load, clients, request
 from reroot import Budget
 from reroot.families import HiddenPath
 from reroot.tasks.base import Problem
@@ -73,3 +74,53 @@ def test_clients_that_misbehave_take_nothing_from_the_others(tmp_path: Path) -> 
         assert load.bad["wrong_key: 401"] * load.bad["bad_json: 400"] > 0
         assert all(load.bad[kind.__name__] for kind in KINDS)
         assert not [told for told in load.bad if ": 5" in told]
+
+
+async def ended(line: Line) -> None:
+    """Wait until the server ends a connection (``TimeoutError``)."""
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            while await line.reader.read(1000):
+                pass
+
+
+def test_headers_without_end_are_not_waited_for(tmp_path: Path) -> None:
+    path, task = family()
+    with serving(path, task, tmp_path) as server:
+
+        async def send() -> None:
+            line = await Load(int(server.url.rsplit(":", 1)[1]), "", [], 0.0, 0.0).connect()
+            line.writer.write(b"GET /health HTTP/1.1\r\n" + b"x: yyyyyyy\r\n" * 7000)
+            await ended(line)
+            line.cut()
+
+        asyncio.run(send())
+
+
+@pytest.mark.slow(2)
+def test_connections_whose_clients_wait_are_ended(tmp_path: Path) -> None:
+    """Nothing sent, half of the headers, half of the body, headers without end, answers that are not taken:
+    the server ends each, though its client does not."""
+    path, task = family()
+    with serving(path, task, tmp_path, patience=0.5) as server:
+        key = server.key("a", "root/sample")
+        port = int(server.url.rsplit(":", 1)[1])
+
+        async def silent(load: Load) -> None:
+            whole = request(key, "POST", "/v1/completions", {"prompt": []})
+            lines = [await load.connect() for _ in range(4)]
+            for line, data in zip(
+                lines, (b"", whole[:30], whole[:-3], whole[:30] + b"y" * 70_000), strict=True
+            ):
+                line.writer.write(data)
+            for line in lines:
+                await ended(line)
+            deaf = await load.connect(receive=2048)
+            deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            assert await asyncio.to_thread(until, lambda: server.connections == 1)
+            for _ in range(400):
+                deaf.writer.write(request(key, "GET", "/openapi.json"))
+            assert await asyncio.to_thread(until, lambda: not server.connections)
+            deaf.cut()
+
+        asyncio.run(silent(Load(port, "p0", [], time.monotonic() + 30.0, 0.0)))

@@ -80,7 +80,6 @@ def serve(
         uvicorn.Server(config).run(sockets=[listening])
 
     with listening:
-        listening.listen(2048)
         url = f"http://{shown}:{listening.getsockname()[1]}"
         if workers == 0:
             inside = desk()
@@ -130,6 +129,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(2048)
     except (OSError, OverflowError) as error:
         raise InvalidInput(f"can't listen at {host}:{port}: {error}") from None
     return listening

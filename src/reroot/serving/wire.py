@@ -50,7 +50,7 @@ def pack_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def unpack_messages(packed: list[dict[str, Any]]) -> list[Message]:
     """The inverse of ``pack_messages``."""
-    return [message_from_json(data) for data in packed]
+    return [wire.message_from_json(data) for data in packed]
 
 
 # ---- answers -------------------------------------------------------------------------------------
