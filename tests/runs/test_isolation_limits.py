@@ -15,7 +15,7 @@ import reroot
 from reroot import Budget, InvalidInput
 from reroot.access.episode import bind
 from reroot.access.isolation import landlock, namespaces, seccomp, walls
-from reroot.access.isolation.processes import LearnerProcesses
+from reroot.access.isolation.processes import LearnerProcesses, Task
 from reroot.access.isolation.settings import Isolation
 from reroot.access.isolation.starting import Launcher
 from reroot.access.runner import Attempt, Job, execute
@@ -93,6 +93,24 @@ def test_what_it_writes_is_bounded(roomy: Launcher) -> None:
     assert large == errno.EFBIG
 
 
+@pytest.mark.parametrize("frame", ['{"sent":[[0,{"text":%s}]],"parked":false,"finished":null}', "%s", '{"call":%s}',
+                                   '{"sent":[],"parked":false,"finished":%s}'])  # fmt: skip
+def test_frames_a_little_less_deep_than_the_stack_break_their_own_attempt(frame: str) -> None:
+    """Whatever reads, checks or shows them has no stack left at some depth."""
+    stage = LearnerProcesses(launcher=None)  # type: ignore[arg-type]
+    kinds = set[str]()
+    for depth in range(900, 1000):
+        task = Task("none", facts=None)  # type: ignore[arg-type]
+        body = (frame % ("[" * depth + "]" * depth)).encode()
+        task.buffer += len(body).to_bytes(4, "little") + body
+        turn = stage._read(task)
+        assert turn is not None
+        assert turn.finished is not None
+        assert turn.finished.error is not None
+        kinds.add(turn.finished.error.kind)
+    assert kinds == {"ProtocolError"}
+
+
 # ---- machines that do not have every wall -----------------------------------------------------------
 
 
@@ -138,7 +156,7 @@ namespaces.no_new_privileges()
 seccomp.install(True)
 
 from reroot.access.episode import bind
-from reroot.access.isolation.processes import LearnerProcesses
+from reroot.access.isolation.processes import LearnerProcesses, Task
 from reroot.access.isolation.settings import Isolation
 from reroot.access.isolation.starting import Launcher
 from reroot.access.runner import Job, execute

@@ -13,6 +13,8 @@ from reroot.access.isolation.walls import MEANING
 from reroot.runs.elsewhere import _as_isolated
 from reroot.runs.folder import read_config
 from reroot.runs.suite import run_suite
+from serving_toys import serving
+from toys import problems, tree
 from transcripts import left_in
 
 FILE = Path(__file__).parent.parent / "isolation_learners.py"
@@ -73,3 +75,15 @@ def test_suites_are_the_same_behind_walls(tmp_path: Path) -> None:
     assert summaries[0] == summaries[1]
     assert len(said) == 1
     assert "isolation" in read_config(tmp_path / "process" / "tokens")
+
+
+@pytest.mark.slow(2)
+def test_isolated_learners_of_served_sessions(tmp_path: Path) -> None:
+    """Both boundaries: the learner is walled off from its own machine, and its session is elsewhere."""
+    spec, settings = f"{FILE}:waiting", dict[str, Any](grants="root/sample")
+    here = reroot.run(spec, problems(2), tree(), **settings)
+    with serving(tree(), problems(2), tmp_path) as server:
+        wall = server.connect("a", "root/sample")
+        there = reroot.run(spec, wall.problems(), wall, isolation="process", **settings)
+        wall.close()
+    assert there.attempts == here.attempts

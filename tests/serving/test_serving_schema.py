@@ -45,6 +45,7 @@ CHECKS = [
     openapi_checks.response_schema_conformance,
     openapi_checks.negative_data_rejection,
     openapi_checks.unsupported_method,
+    openapi_checks.ignored_auth,
 ]
 PATIENT = settings(
     max_examples=CASES,

@@ -14,8 +14,7 @@ object but reroot's own frozen records is made. What comes back says of itself w
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,9 +41,6 @@ from .session import (
 from .transcript import array_from_json, replies_from_json, value_to_json
 
 _CONSULTED = {str(oracle): oracle for oracle in (Oracle.REWARD, Oracle.VERIFIER, Oracle.VALUE)}
-
-DEEPEST = 100
-"""Levels of lists and objects in metadata."""
 
 Call = Callable[[str, list[Any]], Any]
 """Asks the other side, at once, for what cannot be written down: ``(verb, arguments) → JSON value``."""
@@ -124,39 +120,6 @@ def _prefix(data: object) -> Prefix:
 
 def _prefixes(data: object) -> tuple[Prefix, ...]:
     return tuple(map(_prefix, _list(data, "prefixes")))
-
-
-def metadata_from_text(text: object) -> str:
-    """Metadata of a finding, which cross as JSON text: once more, as this side writes it.
-
-    Raises:
-        InvalidInput: it is no text of a JSON object, or nests more than ``DEEPEST`` deep, beyond which
-            some of what reads and writes it may have no stack left.
-    """
-    try:
-        if isinstance(text, str) and isinstance(found := json.loads(text), dict):
-            _check_depth(cast("object", found))
-            return json.dumps(found)
-    except (ValueError, RecursionError):
-        pass
-    raise InvalidInput(
-        f"metadata must be the text of a JSON object, at most {DEEPEST} deep, got {text!r:.80}"
-    )
-
-
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        level = [x for one in level for x in _inside(one) if isinstance(x, (dict, list))]
-        if not level:
-            return
-    raise ValueError("too deep")
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return cast("dict[str, object]", value).values()
-    return cast("list[object]", value)
 
 
 # ---- answers ------------------------------------------------------------------------------------

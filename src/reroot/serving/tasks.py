@@ -13,10 +13,10 @@ from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
 from ..access.episode import Episode
 from ..access.learner_thread import Finished
+from ..access.metadata import metadata_from_text
 from ..access.running import Waiting, head_of
 from ..access.session import Ask, AskHiddenStates, Consult, Message
 from ..access.transcript import message_to_json
-from ..access.wire import metadata_from_text
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
 from .database import Unavailable

@@ -23,6 +23,7 @@ from ..failures import Failure, readable
 from ..learner import BoundLearner
 from ..learner_loop import Parked
 from ..learner_thread import Finished, Turn
+from ..metadata import metadata_from_text
 from ..session import Answer, Facts, Message
 from .frames import Broken, packed, unpacked
 from .starting import Launcher
@@ -239,7 +240,7 @@ def _finished(data: object) -> Finished:
     metadata, output, error = record["metadata"], record["output"], record["error"]
     return Finished(
         None if output is None else _output(output),
-        wire.metadata_from_text(metadata),
+        metadata_from_text(metadata),
         None if error is None else _failure(error),
         record["out_of_budget"] is True,
     )
