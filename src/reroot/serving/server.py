@@ -61,12 +61,9 @@ def serve(
     from .sessions import Sessions
     from .workers import serve_by
 
-    slow = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
-    if slow:
-        log.warning(
-            "%s: not installed (group 'serve' has it); requests take more of the processor",
-            " and ".join(slow),
-        )
+    _say_what_is_slow()
+    if not patience > 0:
+        raise InvalidInput(f"clients need some time: client_timeout must be > 0, got {patience}")
     found = KeyFile(keys)
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
@@ -89,6 +86,15 @@ def serve(
         ledger = Ledger(db)  # neither a connection nor a thread may be there when workers are made
         ledger.close()
         serve_by(workers, catalogue, ledger.secret, desk, run, lambda: on_start(url))
+
+
+def _say_what_is_slow() -> None:
+    slow = [name for name in ("httptools", "uvloop") if find_spec(name) is None]
+    if slow:
+        log.warning(
+            "%s: not installed (group 'serve' has it); requests take more of the processor",
+            " and ".join(slow),
+        )
 
 
 def configuration(app: Any, patience: float = PATIENCE) -> uvicorn.Config:
