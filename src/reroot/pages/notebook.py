@@ -14,8 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import MissingDependency, visible
-from .across.tables import rate
-from .kit.cells import named
+from .kit.cells import named, rate
 from .kit.contracts import may
 from .kit.formatting import percent, plural, quantity, unfinished
 from .kit.plots import COLORS, color, label, named_rows, to_svg

@@ -129,7 +129,9 @@ def _rate(cell: Mapping[str, Any] | None) -> Html | None:
     if cell is None:
         return None
     found = rate(cell["pass_rate"], cell["pass_interval"])
-    return Html(f"<b>{found}</b>", found.value, found.interval) if cell["passed"] else found
+    if found is None or not cell["passed"]:
+        return found
+    return Html(f"<b>{found}</b>", found.value, found.interval)
 
 
 def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> Table:

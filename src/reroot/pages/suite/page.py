@@ -12,7 +12,6 @@ from ...contract import Contract
 from ...runs.suite import SuiteRun
 from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
-from ..across.tables import rate as data_rate
 from ..kit import page as kit
 from ..kit.cells import named, prose, rate, with_interval
 from ..kit.contracts import SHORT, allowed
@@ -81,7 +80,7 @@ def _methods(summary: Mapping[str, Any]) -> Table:
                             n["rank"],
                             n["reward"],
                         ),
-                        data_rate(n["pass_rate"], n["pass_interval"]),
+                        rate(n["pass_rate"], n["pass_interval"]),
                         *(n["j_beta"], n["used"], n["errors"]),
                         *(n["cost"][name] for name in CURRENCIES),
                     ]

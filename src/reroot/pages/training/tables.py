@@ -167,7 +167,7 @@ def _arm(arm: Sequence[Series], shared: float | None) -> list[Any]:
     return row
 
 
-def mean_and_interval(rates: Sequence[float | None]) -> Html:
+def mean_and_interval(rates: Sequence[float | None]) -> Html | None:
     """Mean of rates in %, with its 95 % interval by Student's t where there are at least two."""
     values = np.array([rate for rate in rates if rate is not None])
     if len(values) < 2:
