@@ -294,7 +294,7 @@ def test_terminal_table(folders: list[Path], tmp_path: Path) -> None:
         "60/60",
         "234,000",
         f"{100 * last['root']['1']:.0f}",
-        f"{100 * last['root']['8']:.0f} (k=8)",
+        f"{100 * last['root']['8']:.0f} k = 8",
         f"{100 * last['prefix']['1']:.0f}",
         f"{100 * (last['prefix']['1'] - last['root']['1']):+.0f}",
     ]

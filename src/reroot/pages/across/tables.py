@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -43,7 +42,6 @@ def across_tables(found: Mapping[str, Any]) -> dict[str, Table]:
 
 def _runs(runs: Sequence[Mapping[str, Any]]) -> Table:
     head = "run | model | reroot | budget per attempt | seeds | problems | attempts:, | of:, | "
-    spare = {"reroot": 2, "budget per attempt": 3, "tokens": 4, "seconds": 1, "problems' digest": 1}
     heads = columns(f"{head}tokens:q | seconds:q | problems' digest", (0, 1, 2, 3, 10))
     rows = [
         [
@@ -53,8 +51,8 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for r in runs
     ]
-    heads = [replace(column, spare=spare.get(column.name, 0)) for column in heads]
-    return Table(heads, rows, "Runs; the first is what the others are compared with")
+    table = Table(heads, rows, "Runs; the first is what the others are compared with")
+    return table.sparing("problems' digest", "seconds", "reroot", "budget per attempt", "tokens")
 
 
 def _settings(settings: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Table:
@@ -93,13 +91,7 @@ def _by_run(
 
 
 def _differences(rows: Sequence[Mapping[str, Any]]) -> Table:
-    heads = [
-        *columns("control, learner | run", 2),
-        Column("difference"),
-        Column("pairs", format=","),
-    ]
-    heads += [Column("won", spare=3), Column("lost", spare=3), Column("reward", spare=2)]
-    heads += [Column("without a partner", text=True, spare=1)]
+    head = "control, learner | run | difference | pairs:, | won | lost | reward | without a partner"
     shown = grouped(
         (
             _where(r),
@@ -114,7 +106,8 @@ def _differences(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         for r in rows
     )
-    return Table(heads, list(shown), _caption(rows))
+    table = Table(columns(head, (0, 1, 7)), list(shown), _caption(rows))
+    return table.sparing("without a partner", "reward", "won", "lost")
 
 
 def _caption(rows: Sequence[Mapping[str, Any]]) -> str:

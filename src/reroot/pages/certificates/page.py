@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ def _tiles(summary: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> li
 
 def overview_table(summary: Mapping[str, Any]) -> Table:
     """A row of each method; a narrow terminal goes without what it does."""
-    method, what, *more = columns("method | what it does | checked | cases | largest TV | found", 3)
+    head = "method | what it does | checked | cases | largest TV | found"
     about = {method["name"]: method["about"] for method in summary["methods"]}
     rows = [
         [
@@ -99,7 +98,7 @@ def overview_table(summary: Mapping[str, Any]) -> Table:
         ]
         for row in methods_in_short(summary)
     ]
-    return Table([method, replace(what, spare=1), *more], rows)
+    return Table(columns(head, 3), rows).sparing("what it does")
 
 
 def _method(method: Mapping[str, Any], number: int) -> dict[str, Any]:

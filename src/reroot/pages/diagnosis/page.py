@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,6 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def causes_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """How many problems each cause limits, and what to do; a narrow terminal goes without what that means."""
     head = "what limits | what it means | what to do first | problems | 95 % of problems like these"
-    limits, means, *more = columns(head, 3)
     rows = [
         [
             *(cause, prose(MEANINGS[cause]), prose(NEXT[cause]), one["problems"]),
@@ -75,7 +73,7 @@ def causes_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
         ]
         for cause, one in found.items()
     ]
-    return Table([limits, replace(means, spare=1), *more], rows)
+    return Table(columns(head, 3), rows).sparing("what it means")
 
 
 def _forecast(found: Mapping[str, Any]) -> Table:
@@ -100,8 +98,7 @@ def remedies_table(remedies: Iterable[Mapping[str, Any]]) -> Table:
         said = Html(f"{prose(one['evidence'])}{examples}")
         rows.append([one["name"], _needs(one), said, median, interval])
     head = "remedy | needs | evidence | tokens to first signal | 95 %"
-    remedy, needs, evidence, *more = columns(head, 3)
-    return Table([remedy, needs, replace(evidence, spare=1), *more], rows)
+    return Table(columns(head, 3), rows).sparing("evidence")
 
 
 def _needs(one: Mapping[str, Any]) -> Html:

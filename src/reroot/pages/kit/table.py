@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ...errors import visible
-from .formatting import from_log, quantity, rounded, share
+from .formatting import from_log, points, quantity, rounded, share
 from .markup import Html, plain, styled
 
 
@@ -29,7 +29,7 @@ class Column:
         name: its heading.
         text: left-aligned text; else a number.
         format: of its values: Python's, or ``q`` (a quantity), ``r`` (one to three digits), ``p`` (a probability
-            in percent), ``log`` (a number given by its natural logarithm; ``log3``: three digits), ``name`` (an
+            in percent), ``points`` (a difference of two), ``log`` (a number given by its natural logarithm; ``log3``: three digits), ``name`` (an
             interface, as visited/sample), ``code``, ``yes``.
         spare: a narrow terminal goes without it, the lowest first; 0: never.
     """
@@ -175,6 +175,12 @@ class Table:
         told = {"caption": plain(self.caption), "rows": self.records()}
         return json.dumps(told, ensure_ascii=False, indent=1, default=str)
 
+    def sparing(self, *names: str) -> Table:
+        """The same; a narrow terminal goes without these columns, the first of them first."""
+        order = {name: i for i, name in enumerate(names, 1)}
+        columns = [replace(c, spare=order.get(c.name, c.spare)) for c in self.columns]
+        return replace(self, columns=columns)
+
     def titled(self, caption: str) -> Table:
         """The same under another caption."""
         return replace(self, caption=caption)
@@ -207,6 +213,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "q": quantity,
     "r": rounded,
     "p": share,
+    "points": points,
     "log": from_log,
     "name": lambda v: f'<span class="dot {escape(v.partition("/")[0])}"></span>{escape(v)}',
     "code": lambda v: f"<code>{escape(str(v))}</code>",
