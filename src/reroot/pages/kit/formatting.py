@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -95,15 +96,21 @@ def clustered(cells: Iterable[Mapping[str, Any]]) -> bool:
 def counting(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on how attempts count, where it is not each for itself; none elsewhere."""
     found = [LINES] if clustered(cells) else []
-    lost: dict[str, int] = {}
     once = {(c["short"], c.get("task"), c.get("horizon"), c.get("budget")): c for c in cells}
-    for cell in once.values():
-        lost[cell["short"]] = lost.get(cell["short"], 0) + cell["abstained"]
-    told = ", ".join(f"{short} ({count})" for short, count in sorted(lost.items()) if count)
-    return (
-        [*found, f"The judge abstained, and the attempt counts nowhere: {told}."] if told else found
-    )
+    for name, said in _COUNTED.items():
+        counts = Counter[str]()
+        for cell in once.values():
+            counts[cell["short"]] += cell[name]
+        told = ", ".join(f"{short} ({count})" for short, count in sorted(counts.items()) if count)
+        found += [f"{said}: {told}."] if told else []
+    first = next((cell["error"] for cell in cells if cell["errors"]), None)
+    return found if first is None else [*found, f"The first one: {first}"]
 
+
+_COUNTED = {
+    "abstained": "The judge abstained, and the attempt counts nowhere",
+    "errors": "Attempts with errors count as not passed",
+}
 
 LINES = (
     "Attempts on one line, or on lines with the same prompt, count as one in rates and intervals."

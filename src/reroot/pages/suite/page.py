@@ -104,19 +104,10 @@ def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
 
 def errors(summary: Mapping[str, Any]) -> list[str]:
     """Sentences on attempts that are not made yet, or had errors: whose they were, and the first."""
-    told = unfinished(summary)
-    parts = [told] if told else []
     rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
-    parts += counting([{**n, "short": short, "budget": i} for i, (short, n) in enumerate(rows)])
-    broken: dict[str, int] = {}
-    for short, numbers in rows:
-        broken[short] = broken.get(short, 0) + numbers["errors"]
-    listed = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
-    if listed:
-        first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
-        parts.append(f"Attempts with errors count as not passed: {listed}.")
-        parts.append(f"The first one: {first}")
-    return parts
+    cells = [{**n, "short": short, "budget": i} for i, (short, n) in enumerate(rows)]
+    told = unfinished(summary)
+    return [*([told] if told else []), *counting(cells)]
 
 
 def disagreements(summary: Mapping[str, Any]) -> list[str]:
