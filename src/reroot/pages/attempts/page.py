@@ -16,7 +16,7 @@ from ...runs.record_folders import Follower, Progress, with_parts
 from ...runs.records import Record
 from ..kit.markup import Html
 from ..kit.page import fragment, write_page
-from ..kit.table import Column, Table
+from ..kit.table import Table, columns
 from .columns import Columns, end
 from .tree import tree_of
 
@@ -26,10 +26,7 @@ FIRST = 50
 """Attempts that are in the page as a table, to be read without a script."""
 MOST_BYTES = 24_000_000
 """Bytes of trees that one written file holds; which are left out is said."""
-_HEAD = [
-    *(Column(name, text=True) for name in ("Outcome", "Learner", "Problem", "Output", "Wanted")),
-    *(Column("Reward", format="g"), Column("Tokens", format=",")),
-]
+_HEAD = columns("Outcome | Learner | Problem | Output | Wanted | Reward:g | Tokens:,", 5)
 _CAPTION = "Attempts: arrow keys go from one to the next, Enter opens one"
 
 
