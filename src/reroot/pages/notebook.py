@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import MissingDependency, visible
 from .comparison.tables import pass_rates
 from .kit.contracts import may
-from .kit.formatting import at_horizon, percent, plural, quantity, unfinished
+from .kit.formatting import at_horizon, percent, plural, quantity, short_id, unfinished
 from .kit.plots import COLORS, color, label, named_rows, to_svg
 from .kit.table import Table, columns
 
@@ -88,7 +88,13 @@ def _run(result: Any) -> str:
     attempts: Sequence[Attempt] = result.attempts
     head = "problem | passed:yes | reward | tokens:q | output"
     rows = [
-        [a.problem, a.passed, a.reward, a.cost.tokens, str(a.error) if a.error else _short(a.text)]
+        [
+            short_id(a.problem),
+            a.passed,
+            a.reward,
+            a.cost.tokens,
+            str(a.error) if a.error else _short(a.text),
+        ]
         for a in attempts[:_MOST]
     ]
     more = f"; the first {_MOST}" if len(attempts) > _MOST else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import RunFolderError, visible
 from ...runs.record_folders import Follower, Progress, with_parts
-from ...runs.records import Record
+from ...runs.records import Record, short_id
 from ..kit.markup import Html
 from ..kit.page import fragment, write_page
 from ..kit.table import Table, columns
@@ -221,11 +221,11 @@ def _inert(data: object) -> str:
 
 def _row(record: Record) -> list[Any]:
     """What the table without a script shows of an attempt."""
-    said = end(visible(record.output or record.error or ""), 400)
+    said = end(visible(record.output or short_id(record.error or "")), 400)
     return [
         Html(f'<span class="{record.outcome}">{record.outcome}</span>'),
         visible(record.learner),
-        visible(record.problem),
+        visible(short_id(record.problem)),
         Html(f'<span class="code">{escape(said)}</span>'),
         Html(f'<span class="code">{escape(visible(record.answer))}</span>'),
         record.reward,

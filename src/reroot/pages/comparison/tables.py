@@ -254,7 +254,7 @@ def example(run: RunData, task: str, horizon: int) -> dict[str, Any] | None:
 
 def _output(row: Mapping[str, Any]) -> Html:
     if row["error"]:
-        return Html(f'<div class="out off">error: {escape(_shorten(row["error"]))}</div>')
+        return Html(f'<div class="out off">error: {escape(_shorten(short_id(row["error"])))}</div>')
     if row["tokens_out"] is None:
         return Html('<span class="no">no output</span>')
     text = row["text"] or " ".join(map(str, row["tokens_out"]))

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...runs.records import short_id
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -104,7 +106,7 @@ def counting(cells: Sequence[Mapping[str, Any]]) -> list[str]:
         told = ", ".join(f"{short} ({count})" for short, count in sorted(counts.items()) if count)
         found += [f"{said}: {told}."] if told else []
     first = next((cell["error"] for cell in cells if cell["errors"]), None)
-    return found if first is None else [*found, f"The first one: {first}"]
+    return found if first is None else [*found, f"The first one: {short_id(first)}"]
 
 
 _COUNTED = {
@@ -122,13 +124,6 @@ def at_horizon(task: str, horizon: int) -> str:
     return f"{task}, horizon {horizon}" if horizon else task
 
 
-def short_id(problem: str) -> str:
-    """The id of a problem without what it says twice: ``running_sum/H8/s0/running_sum/h8/s0/2`` is ``running_sum/h8/s0/2``."""
-    task, *rest = problem.split("/")
-    inside = "/".join(rest[2:] if rest and rest[0].startswith("H") else rest[1:])
-    return inside if inside.startswith(f"{task}/") else problem
-
-
 def listing(items: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
@@ -141,6 +136,6 @@ def verifier_warning(found: Mapping[str, Any] | None) -> str:
     return (
         f"Verifier and reward disagree: {plural(found['attempts'], 'attempt')} ended with a complete output "
         f"that the verifier accepts and that does not pass. One by {found['learner']} on "
-        f"{found['problem']}: {found['text']!r} has reward {found['reward']:g}, and the verifier says True. "
+        f"{short_id(found['problem'])}: {found['text']!r} has reward {found['reward']:g}, and the verifier says True. "
         "Learners that trust the verifier stop at such outputs."
     )

@@ -12,7 +12,7 @@ const taskOf = (i) => data.tasks[data.problems[data.problem[i]].task];
 const outputs = [], hays = [], questions = [];
 const outputOf = (i) => (outputs[i] ??= data.pieces[i].join(""));
 const hay = (i) => (hays[i] ??= `${outputOf(i)}\n${data.error[i] || ""}\n${data.id[i]}`.toLowerCase());
-const question = (p) => (questions[p] ??= `${data.problems[p].prompt}\n${data.problems[p].answer}`.toLowerCase());
+const question = (p) => (questions[p] ??= `${data.problems[p].prompt}\n${data.problems[p].answer}\n${data.problems[p].id}`.toLowerCase());
 
 const COLUMNS = [
   ["Outcome", (i) => data.outcome[i]], ["Learner", (i) => data.learners[data.learner[i]]],
