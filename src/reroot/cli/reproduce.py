@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from .app import command, console, say_page, table_of
+from .console import print_json
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -72,10 +73,18 @@ def _default_name(ids: list[str], quick: bool) -> str:
     return "-".join(["reproduce", *ids, *(["quick"] if quick else [])])
 
 
-def tell(found: Reproduction) -> None:
-    """Print the table of a reproduction, and write its page."""
+def tell(found: Reproduction, *, json: bool = False) -> None:
+    """Print the table of a reproduction, or its summary as JSON, and write its page."""
     from ..experiments.page import write_page
 
+    if json:
+        print_json(found.summary)
+    else:
+        _print(found)
+    say_page(found.folder, lambda: write_page(found))
+
+
+def _print(found: Reproduction) -> None:
     table = table_of("experiment", "checks", "claim", fixed=2)
     for entry in found.summary["experiments"]:
         held = sum(check["holds"] for check in entry["checks"])
@@ -87,4 +96,3 @@ def tell(found: Reproduction) -> None:
         for check in checks:
             if not check.holds:
                 console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
-    say_page(found.folder, lambda: write_page(found))

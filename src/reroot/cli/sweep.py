@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from .app import command, console, say_page
+from .console import print_json
 from .progress import bar
 from .suite import FAILED
 
@@ -57,11 +58,14 @@ def sweep(
         raise typer.Exit(FAILED)
 
 
-def tell_sweep(swept: Swept) -> None:
-    """Print the table of a sweep and what failed, and write its page."""
+def tell_sweep(swept: Swept, *, json: bool = False) -> None:
+    """Print the table of a sweep, or its summary as JSON, and what failed, and write its page."""
     from ..pages.sweep.page import sweep_table, write_sweep_page
 
-    console.print(sweep_table(swept.summary).terminal(console.width))
+    if json:
+        print_json(swept.summary)
+    else:
+        console.print(sweep_table(swept.summary).terminal(console.width))
     for name, why in swept.summary["failed"].items():
         console.say(f"failed: {name}: {why}", "red")
     say_page(swept.folder, lambda: write_sweep_page(swept.folder, swept.summary))

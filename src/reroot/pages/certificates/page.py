@@ -101,6 +101,16 @@ def overview_table(summary: Mapping[str, Any]) -> Table:
     return Table(columns(head, 3), rows).sparing("what it does")
 
 
+def certificates_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Name → table, for files: every method, and the laws and costs of the cases of each."""
+    made = {"methods": overview_table(summary).titled("Certificates")}
+    for method in summary["methods"]:
+        name, cases = method["name"], method["certificates"]
+        made[f"{name} laws"] = laws_table(cases).titled(f"{name}: output laws")
+        made[f"{name} costs"] = costs_table(cases).titled(f"{name}: expected costs")
+    return made
+
+
 def _method(method: Mapping[str, Any], number: int) -> dict[str, Any]:
     cases = method["certificates"]
     charts = [

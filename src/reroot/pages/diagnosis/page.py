@@ -50,6 +50,18 @@ def render(summary: Mapping[str, Any]) -> str:
     )
 
 
+def diagnosis_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Name → table, for files; those without rows are left out."""
+    found = summary["forecast"]
+    made = {
+        "causes": causes_table(summary["shares"]).titled("What limits the problems"),
+        "groups": _forecast(found or {"by_group": {}}).titled("What a trainer will see"),
+        "remedies": remedies_table(summary["remedies"] if found else ()).titled("Remedies"),
+        "problems": _problems(summary["problems"]).titled("Each problem"),
+    }
+    return {name: table for name, table in made.items() if table}
+
+
 _NOT_CONFIGURATION = ("problems", "shares", "forecast", "remedies", "notes")
 
 

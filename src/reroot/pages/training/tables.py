@@ -17,9 +17,23 @@ from ..kit.formatting import percent, quantity, share
 from ..kit.markup import Html
 from ..kit.table import Column, Table, columns
 from .data import TAIL, Passes, TrainingRun, differing, last_passes, state
-from .figures import Series, variant
+from .figures import Series, series_of, variant
 
 MOST_EVENTS = 20
+
+
+def training_tables(runs: Sequence[TrainingRun]) -> dict[str, Table]:
+    """Name → table, for files; those without rows are left out."""
+    series = series_of(runs)
+    made = {
+        "evaluations": evaluations_table(series, common_tokens(runs)).titled("Last evaluations"),
+        "training": training_numbers(series).titled(f"Training, mean of the last {TAIL} steps"),
+        "costs": costs_table(series).titled("Spent in training"),
+        "seeds": seeds_table(series).titled("Arms over seeds, at the last evaluation"),
+        "settings": settings_tables(series)[0].titled("Settings that differ"),
+        "events": events_table(series).titled("Warnings"),
+    }
+    return {name: table for name, table in made.items() if table}
 
 
 def contracts_table(series: Sequence[Series]) -> Table:
