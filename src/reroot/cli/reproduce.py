@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from .app import command, console, say_page, table_of
+from .app import command, console, in_free_folder, say_page, table_of
 from .console import print_json
 from .progress import bar
 
@@ -52,18 +52,21 @@ def reproduce(
     from ..runs.executors.choice import executor_of
 
     executor = None if ray is None and replicas is None else executor_of(workers, ray, replicas)
-    folder = out or Path("runs") / _default_name(ids or [], quick)
-    with bar("settings", "preparing") as (on_start, advance):
-        found = run_reproduce(
-            ids or (),
-            out=folder,
-            quick=quick,
-            workers=workers,
-            executor=executor,
-            known=known,
-            on_start=on_start,
-            on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
-        )
+
+    def run(folder: Path) -> Reproduction:
+        with bar("settings", "preparing") as (on_start, advance):
+            return run_reproduce(
+                ids or (),
+                out=folder,
+                quick=quick,
+                workers=workers,
+                executor=executor,
+                known=known,
+                on_start=on_start,
+                on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
+            )
+
+    found = in_free_folder(out, _default_name(ids or [], quick), run)
     tell(found)
     if not found.holds:
         raise typer.Exit(1)
