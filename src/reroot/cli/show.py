@@ -89,6 +89,7 @@ def _count(shown: int, wanted: int, there: int) -> str:
 
 def _told(record: Record) -> Text:
     """An attempt as lines; what the model wrote is made visible, character by character."""
+    from ..pages.kit.formatting import plural
     from ..runs.records import short_id
 
     style = {"passed": "green", "failed": "red", "error": "bold red"}.get(record.outcome, "yellow")
@@ -104,7 +105,7 @@ def _told(record: Record) -> Text:
     if record.mark is not None:
         _part(text, "where", [_where(record)])
     if record.given:
-        _part(text, "start", [f"the first {record.given} tokens were given, the others sampled"])
+        _part(text, "start", [f"{plural(record.given, 'token')} given, the others sampled"])
     if record.cost is not None:
         spent = [f"{amount:,} {name}" for name, amount in record.cost.items() if amount]
         _part(text, "cost", [", ".join(spent).replace("_", " ") or "nothing"])

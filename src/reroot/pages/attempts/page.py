@@ -128,6 +128,7 @@ class Pages:
             self.look()
             said: dict[str, Any] = {"generation": self._generation, "seen": len(self._log)}
             said["progress"] = self.progress()
+            said["notes"] = [visible(note) for note in self.notes()]
             if generation == self._generation and seen < len(self._log):
                 places = list(dict.fromkeys(self._log[seen:]))
                 said["places"] = places
