@@ -234,6 +234,7 @@ def test_short_names() -> None:
         (from_log(-100.0), "3.7·10⁻⁴⁴"),
         (from_log(math.log(9.99e-8)), "10⁻⁷"),
         (from_log(54.0), "2.8·10²³"),
+        (from_log(math.log(1e6)), "10⁶"),
         (share(0.96), "96"),
         (share(0.004), "0.4"),
         (share(0), "0"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..errors import MissingDependency, visible
 from .comparison.tables import pass_rates
 from .kit.contracts import may
-from .kit.formatting import at_horizon, percent, plural, quantity, short_id, unfinished
+from .kit.formatting import at_horizon, clipped, percent, plural, quantity, short_id, unfinished
 from .kit.plots import COLORS, color, label, named_rows, to_svg
 from .kit.table import Table, columns
 
@@ -72,7 +72,7 @@ def _figure(summary: Mapping[str, Any], task: str, horizon: int) -> str:
     at = {c["short"]: c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)}
     shown = [c for c in at.values() if c["pass_rate"] is not None]
     with suppress(MissingDependency):
-        figure, axes = named_rows([c["short"][:32] for c in shown], 560, 240, 18, 60)
+        figure, axes = named_rows([clipped(c["short"], 32) for c in shown], 560, 240, 18, 60)
         for y, cell in enumerate(shown):
             tone = color(cell["control"])
             axes.plot([100 * x for x in cell["pass_interval"]], [y, y], color=tone, linewidth=2)
@@ -93,7 +93,7 @@ def _run(result: Any) -> str:
             a.passed,
             a.reward,
             a.cost.tokens,
-            str(a.error) if a.error else _short(a.text),
+            str(a.error) if a.error else clipped(a.text, 120),
         ]
         for a in attempts[:_MOST]
     ]
@@ -123,15 +123,13 @@ def _contract(contract: Any) -> str:
 def _problem(problem: Any) -> str:
     prompt = problem.prompt if isinstance(problem.prompt, str) else repr(problem.prompt)
     facts = {"answer": problem.answer, "demonstration": problem.demonstration}
-    rows = [[name, _short(str(value))] for name, value in facts.items() if value not in (None, "")]
+    rows = [
+        [name, clipped(str(value), 120)] for name, value in facts.items() if value not in (None, "")
+    ]
     rows += [["most tokens", problem.max_tokens], ["passes from reward", problem.pass_at]]
     rows += [["ends at", ", ".join(map(repr, problem.stop))]] if problem.stop else []
     known = Table(columns(" | ", 2), rows, problem.id)
-    return f"{known.html()}<pre>{escape(_short(prompt, 2000))}</pre>"
-
-
-def _short(text: str, most: int = 120) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return f"{known.html()}<pre>{escape(clipped(prompt, 2000))}</pre>"
 
 
 _VIEWS: dict[str, Callable[[Any], str]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...types import CURRENCIES
 from ..kit.cells import named, plain_setting, rate, with_interval
-from ..kit.formatting import at_horizon, quantity
+from ..kit.formatting import at_horizon, clipped, quantity
 from ..kit.markup import Html
 from ..kit.table import Column, Table, columns, grouped
 
@@ -65,9 +65,7 @@ def _setting(value: Any) -> Any:
     if value is None:
         return None
     text = plain_setting(value)
-    if len(text) <= _LONGEST:
-        return text
-    return Html(escape(f"{text[: _LONGEST - 1]}…"), text)
+    return Html(escape(clipped(text, _LONGEST)), text)
 
 
 def _by_run(

@@ -115,7 +115,7 @@ def _method(method: Mapping[str, Any], number: int) -> dict[str, Any]:
     cases = method["certificates"]
     charts = [
         figure(
-            f"{i}. {one['toy']}",
+            _numbered(i, one),
             law_chart(one["law"], f"law-{number}-{i}", f"Law of {one['learner']} on {one['toy']}"),
         )
         for i, one in enumerate(cases, 1)
@@ -139,7 +139,7 @@ def laws_table(cases: Sequence[Mapping[str, Any]]) -> Table:
         learner = f"<small>{escape(parameter_words(one))}</small>"
         said = prose(Html(f"{escape(one['states'])}<br>{learner}"))
         how, numbers = prose(how_words(one)), distance_words(one["stated"])
-        rows.append([f"{i}. {one['toy']}", said, how, *numbers, mark(one["holds"])])
+        rows.append([_numbered(i, one), said, how, *numbers, mark(one["holds"])])
         if one["aimed"]:
             pale = [aimed_name(one), "", *distance_words(one["aimed"]), ""]
             said = [Html(f'<span class="no">{escape(x)}</span>') if x else x for x in pale]
@@ -152,7 +152,7 @@ def costs_table(cases: Sequence[Mapping[str, Any]]) -> Table:
     """The expected cost of each case, beside that of its formula."""
     pays = [c for c in CURRENCIES if any(c in one["costs"] for one in cases)]
     rows = [
-        [f"{i}. {one['toy']}", *(_cost(one["costs"].get(c)) for c in pays)]
+        [_numbered(i, one), *(_cost(one["costs"].get(c)) for c in pays)]
         for i, one in enumerate(cases, 1)
     ]
     return Table([Column("case", True), *(Column(SHORT.get(c, c)) for c in pays)], rows)
@@ -166,6 +166,11 @@ def _cost(cost: Mapping[str, Any] | None) -> Html | None:
         return Html(f'<span class="no">{rounded(cost["expected"])}</span>', cost["expected"])
     said = "= formula" if same(cost) else f"formula {rounded(cost['formula'])}"
     return small(rounded(cost["expected"]), said, cost["expected"])
+
+
+def _numbered(i: int, one: Mapping[str, Any]) -> str:
+    """``1. coins``, in one line."""
+    return f"{i}.\u00a0{one['toy']}"
 
 
 def _grants(cases: Sequence[Mapping[str, Any]]) -> Table:

@@ -130,7 +130,8 @@ def _problems(problems: Iterable[Mapping[str, Any]]) -> Table:
         why = Html(f"<b>{escape(p['cause'])}</b>{prose(p['why'])}")
         how = small(reach, Html(f"{interval}<br>{escape(p['how'])}"))
         passed = f"{p['passed']} of {p['rollouts']}"
-        rows.append([short_id(p["id"]), why, passed, how, walks, prose(where_lost(p))])
+        lost = where_lost(p)
+        rows.append([short_id(p["id"]), why, passed, how, walks, prose(lost) if lost else ""])
     head = "problem | limited by | passed | reach, 95 % | walks | where it is lost: rare places of a right output"
     return Table(columns(head, (0, 1, 5)), rows)
 

@@ -15,7 +15,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def from_log(log_value: float, digits: int = 2) -> str:
     """A positive number given by its natural log: ``0.42``, ``1,200``, ``3.1·10⁻⁷``."""
     log10 = log_value / math.log(10)
-    if -3 <= log10 < 6:
+    if -3 <= log10 < 6 - 1e-12:  # a million itself is 10⁶
         return quantity(float(f"{10**log10:.{digits}g}"))
     exponent = math.floor(log10)
     mantissa = f"{10 ** (log10 - exponent):.{digits}g}"
@@ -122,6 +122,11 @@ LINES = (
 def at_horizon(task: str, horizon: int) -> str:
     """``running_sum, horizon 8``; the task alone where it has no horizon."""
     return f"{task}, horizon {horizon}" if horizon else task
+
+
+def clipped(text: str, most: int) -> str:
+    """Its beginning, where it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def listing(items: Sequence[str]) -> str:
