@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from commands import call
+from reroot.cli import main
 from reroot.cli.app import in_free_folder
 from reroot.errors import OtherRun
 from reroot.runs.folder import JournalFolder
@@ -59,3 +60,24 @@ def test_training_with_other_settings_gets_a_number(
     folders = re.findall(r"model: (\S+)/model", said)
     name = "runs/train-smollm2-copy-root"
     assert folders == [name, f"{name}-2", name]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "--model", "hidden_path:K=3,H=3,p=0.6"],
+        ["diagnose", "--model", "hidden_path:K=3,H=3,p=0.6"],
+        ["diagnose", "--selftest"],
+        ["probe", "http://127.0.0.1:9"],
+        ["certify", "best_of_n"],
+        ["reproduce", "collapse", "--quick"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_folder_that_cannot_be_is_refused_before_the_work(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--out", "/dev/null/x"])
+    assert ended.value.code == 2
+    assert "/dev/null/x" in capsys.readouterr().err

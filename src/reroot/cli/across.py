@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RunFolderError
 from .app import console, say_page
 from .console import print_json
 
@@ -67,6 +66,7 @@ def tell_suites(
     from ..pages.across.page import PAGE, across_screen, write_across
     from ..pages.across.tables import across_tables
     from ..runs.across import across_of, load_across
+    from ..runs.folder import made_folder
     from ..runs.suite_summary import BUDGETS
 
     parts = {b: load_across([folder / b for folder in folders]) for b in BUDGETS}
@@ -82,12 +82,7 @@ def tell_suites(
             tables[f"{budget} {name}"] = table.titled(f"At equal {budget}: {table.caption}")
     files.write(tables)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(
-                f"can't write pages into {out}: {error.strerror or error}"
-            ) from None
+        made_folder(out)
     for budget, across in parts.items():
         place = folders[0] / budget / PAGE if out is None else out / f"{budget}.html"
         say_page(folders[0], lambda across=across, place=place: write_across(across, place))

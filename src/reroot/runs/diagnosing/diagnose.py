@@ -17,7 +17,7 @@ from ...errors import InvalidInput, RunFolderError
 from ...generators.base import Generator
 from ...tasks.base import Problem, Task
 from ..attempts import Execution, RunFolder
-from ..folder import CONFIG, RESULTS, read_json, write_json, write_table
+from ..folder import CONFIG, RESULTS, made_folder, read_json, write_json, write_table
 from ..models import DEFAULT_LOAD, Load
 from ..run import problems_digest
 from ..tables import attempts_table
@@ -200,7 +200,7 @@ def _kept(summary: dict[str, Any], out: str | Path | None) -> Diagnosis:
     config = folder / CONFIG
     if config.exists() and read_json(config, f"no configuration in {folder}").get("kind") != "log":
         raise RunFolderError(f"{folder} holds another run; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_json(config, {"kind": "log", "version": __version__})
     write_json(folder / DIAGNOSIS, summary)
     return Diagnosis(summary, {}, folder)
