@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
 from ..access.episode import Episode
 from ..access.learner_thread import Finished
+from ..access.metadata import metadata_from_text
 from ..access.running import Waiting, head_of
 from ..access.session import Consult, Message
 from ..access.transcript import message_to_json
@@ -26,8 +28,8 @@ from .wire import facts_to_json, failure_from_json
 
 
 @dataclass(slots=True, eq=False)
-class Task:
-    """A request of a key.
+class Task(ABC):
+    """A request of a key. Some have nothing to do at some of its steps.
 
     Attributes:
         key: whose it is.
@@ -44,17 +46,17 @@ class Task:
     entry: Entry | None = None
     result: dict[str, Any] | None = None
 
+    @abstractmethod
     def prepare(self, sessions: Sessions) -> None:
         """Check it, and reserve what it may cost; sets ``result`` where nothing more is needed."""
-        raise NotImplementedError
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027
         """The generator has answered."""
 
-    def judged(self, attempt: Attempt) -> None:
+    def judged(self, attempt: Attempt) -> None:  # noqa: B027
         """The output of ``closing`` was judged."""
 
-    def written(self, sessions: Sessions, first: bool) -> None:
+    def written(self, sessions: Sessions, first: bool) -> None:  # noqa: B027
         """It was written down; not by this one, if it is not the ``first``."""
 
     @property
@@ -220,10 +222,9 @@ class Close(Task):
 def _finished(ended: dict[str, Any]) -> Finished:
     """How a learner has ended, as its client says (``InvalidInput``)."""
     output = ended["output"]
-    metadata = json.dumps(ended["metadata"])
     return Finished(
         None if output is None else Prefix.of(as_tokens(output)),
-        metadata,
+        metadata_from_text(ended["metadata"]),
         failure_from_json(ended["error"]),
         ended["out_of_budget"],
     )
