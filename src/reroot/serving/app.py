@@ -24,11 +24,13 @@ from ..access.session import Ask
 from ..contract import Contract
 from ..errors import InvalidInput, nearest
 from ..generators.base import check_prefix
+from ..randomness import learner_key
 from ..types import Budget
 from . import description, schemas
 from .border import Rates, answer, idempotency_key, key_of, read, refusal, refused_by_router
 from .desk import Desk
 from .keys import Key, KeyFile
+from .live import seed_of
 from .openai import (
     Asked,
     chat_request,
@@ -68,7 +70,7 @@ class _Service:
     def __init__(self, desk: Desk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
         self._served = desk.sessions
-        self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._about = desk.sessions.catalogue.about(desk.sessions.ledger.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
         self._seconds = 0.0
 
@@ -106,7 +108,7 @@ class _Service:
                 response = await handler(request, key)
             except Exception as error:
                 response = refusal(error)
-                if response.status_code >= 500:
+                if response.status_code == 500:
                     log.error("a request failed: %s", type(error).__name__, exc_info=error)
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
@@ -137,6 +139,10 @@ class _Service:
             "key": body.problem if body.key is None else body.key,
         }
         session = _name(request, key, "session")
+        # stretching a seed that is new takes milliseconds, which are not the desk's
+        await asyncio.to_thread(
+            learner_key, seed_of(body.seed, key, self._served.ledger.secret), ""
+        )
         return answer(await self._do(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput
+from .database import Unavailable
 from .desk import Busy, told_error
 from .keys import Key, KeyFile
 from .live import Conflict
@@ -127,6 +128,8 @@ def refusal(error: BaseException) -> Response:
         status, code, wait = error.status, error.code, error.wait
     elif isinstance(error, Busy):
         status, code, wait = 429, "rate_limit_exceeded", 1
+    elif isinstance(error, Unavailable):
+        status, code, wait = 503, "unavailable", 1
     elif isinstance(error, NotFound):
         status, code = 404, "not_found"
     elif isinstance(error, Conflict):
