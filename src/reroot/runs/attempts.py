@@ -31,6 +31,7 @@ from ..types import Physical
 from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
 from .inflight import InFlight
 from .isolated import Place
+from .records import short_id
 from .texts import TextLog
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> st
 
 
 def _one_line(text: str, most: int = 200) -> str:
-    text = " ".join(text.split())
+    text = short_id(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
