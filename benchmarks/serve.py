@@ -21,6 +21,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -296,6 +297,7 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=4, help="of each attempt")
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends, too
     if given.what == "asks":
         found = asks(given.seconds or 15, given.workers or [0, 1])
     elif given.what == "tokens":
