@@ -36,7 +36,7 @@ from reroot.runs.folder import JOURNAL, RESULTS
 
 RECORD = Path(__file__).parent / "results" / "ray_kills.json"
 WAYS = ("processes", "local", "cluster")
-MODEL, KILLS_PER_RUN, MOST_COMMANDS = "hidden_path:K=3,H=6,p=0.6", 4, 40
+MODEL, KILLS_PER_RUN, MOST_COMMANDS, PATIENCE = "hidden_path:K=3,H=6,p=0.6", 4, 40, 30.0
 POISON = '''
 import os, signal
 from reroot import learner
@@ -126,6 +126,8 @@ class Command:
         self.start()
         while True:
             calm = self.killed.total() >= kills
+            if calm:
+                self.mend()
             if self.ended(180 if calm else self.moment(rng)):
                 if self.codes[-1] == 0:
                     return
@@ -142,8 +144,11 @@ class Command:
         """Seconds until the next kill: half of them after the next attempt that is recorded."""
         assert self.driver is not None
         if rng.random() < 0.5:
-            before = size_of(self.out / JOURNAL)
+            before, until = size_of(self.out / JOURNAL), time.monotonic() + PATIENCE
             while self.driver.poll() is None and size_of(self.out / JOURNAL) == before:
+                if time.monotonic() > until:  # there may be no node left
+                    self.mend()
+                    until += PATIENCE
                 time.sleep(0.02)
             return rng.uniform(0, 2)
         return rng.uniform(0.2, 5)

@@ -95,7 +95,8 @@ class Nodes:
         return ["nsenter", "-t", str(self._machines[number - 1].pid), "-n", "-m", *command]
 
     def start(self, number: int) -> None:
-        """Ray on a node."""
+        """Ray on a node, which has nothing of a former one: drivers would be sent to its socket."""
+        subprocess.run(self.on(number, ["sh", "-c", "rm -rf /tmp/ray/*"]), check=True)
         ray = [str(Path(sys.executable).with_name("ray")), "start", "--disable-usage-stats"]
         head = ["--head", f"--port={PORT}", "--include-dashboard=false"]
         size = [f"--num-cpus={self.cores[number - 1]}", f"--object-store-memory={self.store}"]

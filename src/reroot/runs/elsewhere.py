@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -143,12 +143,12 @@ class Elsewhere:
 
     def __call__(
         self, jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder
-    ) -> dict[str, Attempt]:
+    ) -> Mapping[str, Attempt]:
         """Make the attempts that are left, and record each as its batch is done; all, by key.
 
         After ``how.seconds`` no batch is begun, and none after ``JUDGE_DOWN`` failures of the judge in a row.
         """
-        left, by_key = folder.left(jobs), {job.key: job for job in jobs}
+        left = folder.left(jobs)
         folder.texts.know(jobs, generator, folder.attempts)
         folder.begin_usage()
         started, physical, failed_judges = time.perf_counter(), Physical(), 0
@@ -165,11 +165,13 @@ class Elsewhere:
                 ]
 
         for done in self.pool.results(batches()):
-            made = _lost(by_key[done.key], done.lost) if done.lost else done.value
+            made = done.value
+            if done.lost:
+                made = _lost(next(job for job in left if job.key == done.key), done.lost)
             for line in made.lines:
                 folder.messages.append(done.key, line)
             folder.messages.finish(done.key)
-            folder.record(made.attempt)
+            folder.record(made.attempt, done.key)
             physical += made.physical
             folder.note_usage(physical, time.perf_counter() - started)
             error = made.attempt.error

@@ -31,6 +31,7 @@ RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
+_PIECE = 2**16  # bytes that are looked at together
 AGAIN = "Make room and run the same command again: it continues from there."
 
 _DIGEST_CHANGED = (
@@ -266,11 +267,19 @@ def read_journal(
 
 def cut_unfinished_line(file: Path) -> None:
     """Remove a last line that a kill cut off: its work is done again."""
-    if file.exists():
-        data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(file, whole)
+    if not file.exists():
+        return
+    whole = size = file.stat().st_size
+    with file.open("rb") as opened:
+        while whole:
+            start = max(0, whole - _PIECE)
+            opened.seek(start)
+            if (at := opened.read(whole - start).rfind(b"\n")) >= 0:
+                whole = start + at + 1
+                break
+            whole = start
+    if whole < size:
+        os.truncate(file, whole)
 
 
 def read_config(path: Path) -> dict[str, Any]:
