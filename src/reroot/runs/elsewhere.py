@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..access.failures import Failure
@@ -136,10 +137,17 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """Makes attempts in the workers of a pool, as ``make_attempts`` does here."""
+    """Makes attempts in the workers of a pool, as ``make_attempts`` does here.
+
+    Args:
+        pool: its workers have begun with a ``JobMaker``.
+        workers: most of them.
+        told: job → what a worker makes it from.
+    """
 
     pool: Pool
     workers: int
+    told: Callable[[Job], Any] = attrgetter("key")
 
     def __call__(
         self, jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder
@@ -160,7 +168,7 @@ class Elsewhere:
                 if over or failed_judges >= JUDGE_DOWN:
                     return
                 yield [
-                    (job.key, (job.key, folder.messages.recorded(job.key)))
+                    (job.key, (self.told(job), folder.messages.recorded(job.key)))
                     for job in left[at : at + size]
                 ]
 
@@ -213,31 +221,46 @@ def begin(recipe: Recipe) -> Callable[[], Work]:
 
 def _begin(recipe: Recipe) -> Work:
     plan = recipe.plan()
-    return _Maker(recipe, plan.workload.generator, {job.key: job for job in plan.jobs()}).work
+    jobs = {job.key: job for job in plan.jobs()}
+    generator = plan.workload.generator
+    return JobMaker(generator, jobs.__getitem__, recipe.limits, recipe.transcripts).work
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
-    recipe: Recipe
-    generator: Generator
-    jobs: dict[str, Job]
+class JobMaker:
+    """Makes attempts in a worker.
 
-    def work(self, payloads: Sequence[tuple[str, list[Line]]]) -> list[Made]:
-        log, found, before = _Lines(dict(payloads)), dict[str, Attempt](), self.generator.physical()
-        concurrency, attempt_timeout, judge_timeout = self.recipe.limits
+    Args:
+        generator: what is behind the door.
+        job: what ``Elsewhere.told`` tells → the job.
+        limits: concurrency, and seconds of attempts and judges.
+        transcripts: messages are wanted.
+    """
+
+    generator: Generator
+    job: Callable[[Any], Job]
+    limits: tuple[int, float | None, float | None]
+    transcripts: bool
+
+    def work(self, payloads: Sequence[tuple[Any, list[Line]]]) -> list[Made]:
+        """The attempts, in their order."""
+        jobs = [self.job(told) for told, _ in payloads]
+        recorded = {job.key: lines for job, (_, lines) in zip(jobs, payloads, strict=True)}
+        log, found, before = _Lines(recorded), dict[str, Attempt](), self.generator.physical()
+        concurrency, attempt_timeout, judge_timeout = self.limits
         execute(
-            [self.jobs[key] for key, _ in payloads],
+            jobs,
             self.generator,
             concurrency=concurrency,
             on_attempt=lambda attempt: found.update({attempt.key: attempt}),
-            log=log if self.recipe.transcripts or any(log.before.values()) else None,
+            log=log if self.transcripts or any(log.before.values()) else None,
             attempt_timeout=attempt_timeout,
             judge_timeout=judge_timeout,
         )
         used = [self.generator.physical() - before, *[Physical()] * (len(payloads) - 1)]
         return [
-            Made(found[key], log.after.get(key, []), mine)
-            for (key, _), mine in zip(payloads, used, strict=True)
+            Made(found[job.key], log.after.get(job.key, []), mine)
+            for job, mine in zip(jobs, used, strict=True)
         ]
 
 
