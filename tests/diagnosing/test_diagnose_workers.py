@@ -16,7 +16,7 @@ from reroot import InvalidInput
 from reroot.runs.diagnosing.diagnose import diagnose
 
 FILES = ("diagnosis.json", "results.parquet", "config.json")
-MODEL = "hidden_path:K=4,H=6,p=0.2"
+MODEL = "hidden_path:K=8,H=6,p=0.2"
 
 
 def diagnosed(out: Path, **more: Any) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _PIECE = 2**16  # bytes that are looked at together
 AGAIN = "Make room and run the same command again: it continues from there."
 
@@ -160,6 +162,10 @@ class JournalFolder:
         checked: Callable[[dict[str, Any]], Any] = lambda line: line,
     ) -> None:
         self.path = Path(path)
+        if _ADDRESS.match(str(path)):
+            raise RunFolderError(
+                f"a run folder is a path of a file system, shared where several machines use it, got {path}"
+            )
         self.config = json.loads(json.dumps(dict(config)))
         self.lines: dict[str, Any] = {}
         self._key, self._checked = key, checked

@@ -105,7 +105,10 @@ class OnRay:
             ray.init(self.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             why = " ".join(str(error).split())[:300]
-            raise InvalidInput(f"no Ray cluster at {self.address!r}: {why}") from None
+            raise InvalidInput(
+                f"no Ray cluster at {self.address!r}: {why} (one that asks for a token needs "
+                "RAY_AUTH_MODE=token here too)"
+            ) from None
 
 
 class _Replica:
