@@ -11,6 +11,7 @@ import reroot
 from reroot.access.sealing import read_sealed, sealed
 from reroot.diagnosis import intervals
 from reroot.diagnosis.intervals import bootstrap_interval, bootstrap_means
+from reroot.pages.comparison import figures
 from reroot.runs import kept, tables
 from reroot.runs.attempts import attempts_of
 from reroot.runs.folder import JOURNAL, cut_unfinished_line
@@ -97,3 +98,13 @@ def test_the_law_of_many_trials_is_that_of_few(count: int, monkeypatch: pytest.M
     monkeypatch.setattr(intervals, "MANY", 100)
     assert np.abs(intervals.poisson_binomial(ps) - whole).max() < 1e-14
     assert intervals.count_band(ps) == band
+
+
+def test_a_panel_draws_some_of_many_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [np.log(np.full(4, p)) for p in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    whole = figures.loss_panel(lines, "x", cumulative=False)
+    assert "drawn:" not in whole
+    monkeypatch.setattr(figures, "_MOST_LINES", 3)
+    some = figures.loss_panel(lines, "x", cumulative=False)
+    assert "drawn: 3 of 5; the mean is of all" in some
+    assert len(some) < len(whole)
