@@ -281,10 +281,10 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
     if executor is None or executor.here:
         yield make_attempts
         return
-    from .elsewhere import Elsewhere, begin, recipe_of
+    from .elsewhere import Elsewhere, begin, recipe_of, told
 
     with executor.pool(begin(recipe_of(plan, how))) as pool:
-        yield Elsewhere(pool, executor.workers)
+        yield Elsewhere(pool, executor.workers, told)
 
 
 def _estimate(

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..access.failures import Failure
 from ..access.runner import Attempt, Job, execute
-from ..contract import Contract
+from ..contract import Contract, Sampling
 from ..errors import InvalidInput
 from ..generators.base import ConcurrentGenerator, Generator
 from ..types import Cost, Physical
@@ -147,7 +146,7 @@ class Elsewhere:
 
     pool: Pool
     workers: int
-    told: Callable[[Job], Any] = attrgetter("key")
+    told: Callable[[Job], Any]
 
     def __call__(
         self, jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder
@@ -214,6 +213,12 @@ def _lost(job: Job, how: str) -> Made:
 # ---- in a worker ---------------------------------------------------------------------------------
 
 
+def told(job: Job) -> tuple[str, str, Sampling]:
+    """What ``Plan.finder`` finds a job by."""
+    assert job.contract.sampling is not None
+    return job.episode.problem.id, job.learner.label, job.contract.sampling
+
+
 def begin(recipe: Recipe) -> Callable[[], Work]:
     """What a pool of the recipe's workers begins with."""
     return partial(_begin, recipe)
@@ -221,9 +226,8 @@ def begin(recipe: Recipe) -> Callable[[], Work]:
 
 def _begin(recipe: Recipe) -> Work:
     plan = recipe.plan()
-    jobs = {job.key: job for job in plan.jobs()}
     generator = plan.workload.generator
-    return JobMaker(generator, jobs.__getitem__, recipe.limits, recipe.transcripts).work
+    return JobMaker(generator, plan.finder(), recipe.limits, recipe.transcripts).work
 
 
 @dataclass(frozen=True, slots=True)

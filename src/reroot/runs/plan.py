@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._version import __version__
+from ..access.episode import Episode
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Job
 from ..checks import check_float, check_int
-from ..contract import Contract
+from ..contract import Contract, Sampling
 from ..errors import InvalidInput
 from ..tasks.base import Task
 from ..types import Budget
 from ..types.account import check_priced, noted, share
+from .cells import Cell
 from .inputs import check_shares
 from .models import Load, is_family
 from .run import problems_digest
@@ -72,20 +74,35 @@ class Plan:
             for n, learner in enumerate(self.learners)
         }
         for cell in self.workload.cells:
-            budget = Budget(**_shared(self.budgets, len(cell.episodes)))
             for number, learner in enumerate(self.learners):
                 for law in laws[number, cell.task]:
-                    served = replace(learner.requires, sampling=law)
-                    yield (
-                        (learner.label, str(law), cell.task, cell.horizon),
-                        [
-                            Job(
-                                attempt_key(e.problem.id, learner.label, str(law)),
-                                *(learner, e, served, budget, cell.seed),
-                            )
-                            for e in cell.episodes
-                        ],
-                    )
+                    place = (learner.label, str(law), cell.task, cell.horizon)
+                    yield place, self._jobs(cell, cell.episodes, learner, law)
+
+    def finder(self) -> Callable[[tuple[str, str, Sampling]], Job]:
+        """(problem, learner, law) → that job; the jobs themselves are in no memory."""
+        places = {e.problem.id: (cell, e) for cell in self.workload.cells for e in cell.episodes}
+        learners = {learner.label: learner for learner in self.learners}
+
+        def find(told: tuple[str, str, Sampling]) -> Job:
+            problem, label, law = told
+            cell, episode = places[problem]
+            return self._jobs(cell, [episode], learners[label], law)[0]
+
+        return find
+
+    def _jobs(
+        self, cell: Cell, episodes: Sequence[Episode], learner: BoundLearner, law: Sampling | None
+    ) -> list[Job]:
+        budget = Budget(**_shared(self.budgets, len(cell.episodes)))
+        served, name = replace(learner.requires, sampling=law), str(law)
+        return [
+            Job(
+                attempt_key(e.problem.id, learner.label, name),
+                *(learner, e, served, budget, cell.seed),
+            )
+            for e in episodes
+        ]
 
     def config(self) -> dict[str, Any]:
         """The identity of the comparison, as written to ``config.json``."""
