@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reroot.cli import main
 from reroot.cli.app import in_free_folder
 from reroot.errors import OtherRun
 from reroot.runs.folder import JournalFolder
@@ -34,3 +35,24 @@ def test_a_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
     with pytest.raises(OtherRun, match="another configuration"):
         in_free_folder(tmp_path / "mine", "x", lambda folder: opened(folder, {"seed": 2}))
     assert not (tmp_path / "mine-2").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "--model", "hidden_path:K=3,H=3,p=0.6"],
+        ["diagnose", "--model", "hidden_path:K=3,H=3,p=0.6"],
+        ["diagnose", "--selftest"],
+        ["probe", "http://127.0.0.1:9"],
+        ["certify", "best_of_n"],
+        ["reproduce", "collapse", "--quick"],
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_folder_that_cannot_be_is_refused_before_the_work(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--out", "/dev/null/x"])
+    assert ended.value.code == 2
+    assert "/dev/null/x" in capsys.readouterr().err

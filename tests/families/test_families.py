@@ -6,7 +6,6 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,16 +13,12 @@ from scipy.stats import chi2
 
 from reroot import InvalidInput, Report
 from reroot.families import (
-    CombinationLock,
     DecoyPath,
     HiddenPath,
     HiddenTrie,
     PathFamily,
-    catalogue,
-    parse,
 )
 from reroot.generators.base import Generator, Request
-from reroot.generators.ensemble import Ensemble
 from reroot.generators.tabular import Tabular
 from reroot.types import Output
 
@@ -329,148 +324,3 @@ def test_descriptions_tell_instances_apart():
     assert len(set(shown)) == 9
     path = HiddenPath(4, 3, 0.5, seed=2).path  # the same law, however it was named
     assert HiddenPath(4, 3, 0.5, path=path).describe() == HiddenPath(4, 3, 0.5, seed=2).describe()
-
-
-# ---- specs -------------------------------------------------------------------------------------
-
-
-def test_specs_build_instances():
-    g = parse("hidden_path:K=4,H=16,p=0.4")(seed=3)
-    assert g.describe() == HiddenPath(4, 16, 0.4, seed=3).describe()
-    short = parse(" hidden_path: K=4, H=16, p=0.4 ")(seed=3, horizon=5)
-    assert short.describe() == HiddenPath(4, 5, 0.4, seed=3).describe()
-    d = parse("decoy_path:K=8,H=8,k=2,p0=0.2,p1=0.15")()
-    assert d.describe() == DecoyPath(8, 8, 2, 0.2, 0.15).describe()
-    t = parse("hidden_trie:K=16,H=4,a=0.3,b=0.1,nodes=9")(1)
-    assert t.describe() == HiddenTrie(16, 4, 0.3, 0.1, nodes=9, seed=1).describe()
-    assert parse("hidden_path:K=4,p=0.4")(horizon=7).horizon == 7
-
-
-def test_specs_print_what_they_read():
-    for text in (
-        "hidden_path:K=4,H=16,p=0.4",
-        "decoy_path:K=8,H=8,k=2,p0=0.2,p1=0.15",
-        "hidden_trie:K=16,a=0.3,b=0.1,nodes=9",
-    ):
-        assert str(parse(text)) == text
-        assert parse(str(parse(text))) == parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("hidden_pth:K=4,H=4,p=0.5", "unknown family 'hidden_pth'. Did you mean 'hidden_path'?"),
-        (
-            "",
-            "unknown family ''. Known: combination_lock, decoy_path, dyck, from_logits, ",
-        ),
-        ("hidden_path", "hidden_path needs K, p, as in 'hidden_path:K=4,H=16,p=0.4'"),
-        ("hidden_path:p=0.5", "needs K,"),
-        ("decoy_path:K=8,H=8,k=2,p0=0.2", "needs p1,"),
-        ("hidden_trie:K=8,H=8,nods=9", "has no parameter 'nods'. Did you mean 'nodes'?"),
-        ("hidden_path:K=4,H=4,p=0.5,p=0.6", "gives 'p' twice"),
-        ("hidden_path:K=four,H=4,p=0.5", "K must be an integer >= 0, got 'four'"),
-        ("hidden_path:K=4.5,H=4,p=0.5", "K must be an integer >= 0, got 4.5"),
-        ("hidden_path:K=4,H=4,p", "expected 'key=value', got 'p'"),
-    ],
-)
-def test_bad_specs(text: str, why: str):
-    with pytest.raises(InvalidInput) as caught:
-        parse(text)
-    assert why in str(caught.value)
-
-
-def test_specs_that_cannot_be_built():
-    with pytest.raises(InvalidInput, match="needs a horizon: add H=…"):
-        parse("hidden_path:K=4,p=0.5")()
-    with pytest.raises(InvalidInput, match="p must lie in"):
-        parse("hidden_path:K=4,H=3,p=0.1")()
-    with pytest.raises(InvalidInput, match="horizon must be"):
-        parse("hidden_path:K=4,p=0.5")(horizon=0)
-
-
-def test_the_catalogue_has_examples_that_parse(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.savez("laws.npz", np.zeros(3), np.eye(3))
-    for name, line in catalogue().items():
-        example = line.rpartition(" (")[2].rstrip(")")
-        assert example.startswith(name)
-        law = parse(example)(seed=1)
-        steps = law.shape.layers if isinstance(law, CombinationLock) else law.horizon
-        assert steps == parse(example).horizon
-        assert "\n" not in line
-
-
-# ---- ensembles ---------------------------------------------------------------------------------
-
-
-def members() -> list[Generator]:
-    return [*(HiddenPath(6, 4, 0.5, seed=s) for s in range(3)), DecoyPath(6, 4, 2, 0.25, 0.18)]
-
-
-def test_an_ensemble_answers_as_its_members_do():
-    ensemble, alone = Ensemble(members()), members()
-    requests = [
-        Request(
-            (i % 4,), (0,) * (i % 3), n=1 + i, length=2, report=Report.FULL, key=(i, i), first=i
-        )
-        for i in range(8)
-    ]
-    assert isinstance(ensemble, Generator)
-    assert ensemble.vocab_size == 6
-    for i, reply in enumerate(ensemble.answer(requests)):
-        (known,) = alone[i % 4].answer([replace(requests[i], prompt=())])
-        np.testing.assert_array_equal(reply.tokens, known.tokens)
-        np.testing.assert_array_equal(reply.laws, known.laws)
-    np.testing.assert_array_equal(
-        ensemble.log_laws((3, 2), [(), (1,)]), alone[3].log_laws((), [(2,), (2, 1)])
-    )
-    assert ensemble.encode("3 2 1") == (3, 2, 1)
-    assert ensemble.max_length() == 5
-
-
-def test_an_ensemble_batches_what_its_members_are_asked_together():
-    ensemble = Ensemble(members())
-    ensemble.answer([Request((i % 2,), n=5, key=(i, 0)) for i in range(20)])
-    assert ensemble.physical().forwards == 2
-    assert ensemble.members[2].physical().forwards == 0
-
-
-def test_problems_of_an_ensemble():
-    ensemble = Ensemble([HiddenPath(6, 4, 0.5, seed=0)] * 2 + [HiddenPath(6, 2, 0.5, seed=1)])
-    problems = ensemble.problems()
-    assert [problem.prompt for problem in problems] == [(0,), (1,), (2,)]
-    assert len({problem.id for problem in problems}) == 3
-    for problem in problems:
-        member = ensemble.members[problem.prompt[0]]  # type: ignore[index]
-        assert isinstance(member, HiddenPath)
-        path = problem.demonstration
-        assert path == member.path
-        assert problem.max_tokens == member.horizon
-        assert problem.reward(Output(member.path, "", True)) == 1.0
-        assert ensemble.max_length() == 5 >= 1 + problem.max_tokens
-    with pytest.raises(InvalidInput, match="pass the generator's 2 positions"):
-        ensemble.answer([Request((2,), length=3)])
-
-
-@pytest.mark.parametrize("prompt", [(), (4,), (-1,)])
-def test_prompts_that_name_no_member(prompt: Tokens):
-    ensemble = Ensemble(members())
-    for call in (
-        lambda: ensemble.answer([Request(prompt)]),
-        lambda: ensemble.log_laws(prompt, [()]),
-        lambda: ensemble.encode(" ".join(map(str, prompt))),
-    ):
-        with pytest.raises(InvalidInput, match="must start with a member's index 0…3"):
-            call()
-
-
-def test_ensembles_refuse_what_does_not_fit_together():
-    with pytest.raises(InvalidInput, match="at least one"):
-        Ensemble([])
-    with pytest.raises(InvalidInput, match="vocabulary size; member 0 has 4, member 1 has 5"):
-        Ensemble([HiddenPath(4, 3, 0.5), HiddenPath(5, 3, 0.5)])
-    with pytest.raises(InvalidInput, match="end tokens"):
-        Ensemble([HiddenPath(4, 3, 0.5), Tabular.random(4, 3, seed=0, end=(1,))])
-    with pytest.raises(InvalidInput, match=r"member 1 of the ensemble, .* has no problem\(\)"):
-        Ensemble([HiddenPath(4, 3, 0.5), Tabular.random(4, 3, seed=0)]).problems()

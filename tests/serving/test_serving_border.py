@@ -209,7 +209,7 @@ def test_compare_over_http_with_kills_is_compare_in_process(tmp_path: Path) -> N
         return server, int(line.rsplit(":", 1)[1])
 
     server, port = start(0)
-    common = ["--seeds", "1", "--problems", "2", "--budget-tokens", "400", "--transcripts"]
+    common = ["--budget-tokens", "400", "--transcripts"]  # seeds and problems are those it serves
     common += ["--learner", "best_of_n:n=6", "--learner", "plurality_walk:draws_per_token=4"]
     try:
         there = subprocess.Popen(
@@ -235,7 +235,8 @@ def test_compare_over_http_with_kills_is_compare_in_process(tmp_path: Path) -> N
     finally:
         server.terminate()
         server.wait()
-    here = [*COMMAND, "compare", "--model", model, *common, "--out", str(tmp_path / "here")]
+    here = [*COMMAND, "compare", "--model", model, *common, "--seeds", "1", "--problems", "2"]
+    here += ["--out", str(tmp_path / "here")]
     subprocess.run(here, check=True, stdout=subprocess.DEVNULL)
     mine, theirs = left_in(tmp_path / "here"), left_in(tmp_path / "there")
     del mine["results.parquet"], theirs["results.parquet"]

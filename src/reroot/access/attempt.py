@@ -69,6 +69,26 @@ class Attempt:
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     accepted: bool | None = None
 
+    @classmethod
+    def lost(cls, job: Job, cost: Cost, error: Failure) -> Attempt:
+        """Of a job whose session does not say what became of it; ``cost`` as far as it is known."""
+        return cls(
+            key=job.key,
+            problem=job.episode.problem.id,
+            learner=job.learner.label,
+            contract=str(job.contract.resolved),
+            seed=job.seed,
+            output=None,
+            text="",
+            complete=False,
+            reward=None,
+            passed=False,
+            surprisal=None,
+            cost=cost,
+            error=error,
+            stopped=None,
+        )
+
     @property
     def abstained(self) -> bool:
         """The judge gave no reward, and nothing failed: the attempt is in no rate and no mean."""

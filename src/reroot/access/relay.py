@@ -78,22 +78,7 @@ class _Relayed:
     def lost(self) -> Attempt:
         """What became of it where its session does not say."""
         assert self.raised is not None
-        return Attempt(
-            key=self.job.key,
-            problem=self.job.episode.problem.id,
-            learner=self.job.learner.label,
-            contract=str(self.job.contract.resolved),
-            seed=self.job.seed,
-            output=None,
-            text="",
-            complete=False,
-            reward=None,
-            passed=False,
-            surprisal=None,
-            cost=self.spent,
-            error=failure_of(self.raised),
-            stopped=None,
-        )
+        return Attempt.lost(self.job, self.spent, failure_of(self.raised))
 
 
 class _Relays:

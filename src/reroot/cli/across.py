@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput, RunFolderError
+from ..errors import InvalidInput
 from .app import console, say_page
 from .console import print_json
 
@@ -73,6 +73,7 @@ def tell_suites(
     from ..pages.across.page import PAGE, across_screen, write_across
     from ..pages.across.tables import across_tables
     from ..runs.across import across_of, load_across
+    from ..runs.folder import made_folder
     from ..runs.suite_summary import BUDGETS
 
     if json and files.markdown:
@@ -90,12 +91,7 @@ def tell_suites(
             tables[f"{budget} {name}"] = table.titled(f"At equal {budget}: {table.caption}")
     files.write(tables)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(
-                f"can't write pages into {out}: {error.strerror or error}"
-            ) from None
+        made_folder(out)
     for budget, across in parts.items():
         place = folders[0] / budget / PAGE if out is None else out / f"{budget}.html"
         say_page(folders[0], lambda across=across, place=place: write_across(across, place))

@@ -94,7 +94,7 @@ def compare(
             or beside them.
         budget_usd: US dollars that each learner may spend, shared likewise, at the model's prices
             (of a server: --model http://HOST:PORT:price_in=0.15,price_out=0.6).
-        seeds: Number of seeds; each has its own problems (default: 3).
+        seeds: Number of seeds; each has its own problems (default: 3, or those that a server has).
         problems: Problems per task, horizon and seed (default: 8; exact families 32).
         beta: KL temperature β of J_β, reward per nat.
         out: Run folder; the same command on the same folder continues it (default: runs/ and the names of model
@@ -173,7 +173,7 @@ def compare(
             return run_compare(
                 grants=split(grants, "@"),
                 learners=learner or (),
-                seeds=3 if seeds is None else seeds,
+                seeds=seeds,
                 out=folder,
                 transcripts=transcripts,
                 isolation=isolation,

@@ -157,7 +157,9 @@ def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
     """Diagnose every constructed case, or those on a model, and show the table of confusion."""
     from ..pages.diagnosis.confusion import confusion_table, write_confusion
     from ..runs.diagnosing.selftest import cases_of, selftest, selftest_summary
+    from ..runs.folder import made_folder
 
+    made_folder(out)
     cases, notes = cases_of(model, load)
     with lines("diagnosing constructed cases") as tell:
         outcomes = selftest(SELFTEST_SEEDS[bool(model)], cases=cases, told=tell)

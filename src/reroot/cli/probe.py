@@ -65,7 +65,6 @@ def probe(
             on_claim=on_claim,
         )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         write_json(out / "profile.json", profile)
     if json:
         print_json(profile)
@@ -80,15 +79,13 @@ def probe(
 
 
 def _check_free(out: Path | None) -> None:
-    """Refuse a folder that has a profile, before anything is asked (``RunFolderError``)."""
-    if out is None:
-        return
-    if (out / "profile.json").exists():
+    """Refuse a folder that has a profile, or cannot be had, before anything is asked (``RunFolderError``)."""
+    from ..runs.folder import made_folder
+
+    if out is not None and (made_folder(out) / "profile.json").exists():
         raise RunFolderError(
             f"{out} has a profile already, which would be lost: name another folder, or move it away"
         )
-    if out.exists() and not out.is_dir():
-        raise RunFolderError(f"{out} is no folder")
 
 
 def _loaded(name: str) -> Any:

@@ -189,7 +189,8 @@ def _tell(rows: list[dict[str, object]], json: bool) -> None:
     if json:
         print_json(rows)
         return
-    table = table_of(*(rows[0] if rows else ("key",)), fixed=1)
+    kept = [n for n in rows[0] if n == "tokens" or any(row[n] for row in rows)] if rows else ["key"]
+    table = table_of(*kept, fixed=1)
     for row in rows:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*(str(row[name]) for name in kept))
     console.print(table)

@@ -102,7 +102,7 @@ def compare(
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
     budget_usd: float | None = None,
-    seeds: int = 3,
+    seeds: int | None = None,
     problems: int | Sequence[Problem] | None = None,
     beta: float = 0.02,
     out: str | Path | None = None,
@@ -148,7 +148,8 @@ def compare(
             instead of the tokens, or beside them.
         budget_usd: US dollars per learner and cell, shared in the same way, at the prices that the
             generator declares for prompt and generated tokens.
-        seeds: number of seeds, 0…seeds−1; each has its own problems and draws.
+        seeds: number of seeds, 0…seeds−1; each has its own problems and draws (``None``: 3, or those
+            that a server has).
         problems: problems per cell (default: 8, for exact families 32), or the problems, in place
             of a task.
         beta: temperature β of J_β in reward per nat.
@@ -202,7 +203,8 @@ def compare(
         workload = build_workload(
             source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
         )
-        plan = Plan(workload, contracts, bound, budgets, seeds, beta, load)
+        number = len({cell.seed for cell in workload.cells})
+        plan = Plan(workload, contracts, bound, budgets, number, beta, load)
         folder = _temporary() if out is None else Path(out)
         asking = Asking(on_estimate, estimate)
         return run_plan(

@@ -191,22 +191,7 @@ class Elsewhere:
 
 def _lost(job: Job, how: str) -> Made:
     """What is known of an attempt whose workers died: nothing, its cost neither."""
-    attempt = Attempt(
-        key=job.key,
-        problem=job.episode.problem.id,
-        learner=job.learner.label,
-        contract=str(job.contract),
-        seed=job.seed,
-        output=None,
-        text="",
-        complete=False,
-        reward=None,
-        passed=False,
-        surprisal=None,
-        cost=Cost(),
-        error=Failure("WorkerDied", how),
-        stopped=None,
-    )
+    attempt = Attempt.lost(job, Cost(), Failure("WorkerDied", how))
     return Made(attempt, [], Physical())
 
 

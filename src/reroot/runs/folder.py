@@ -42,6 +42,23 @@ _DIGEST_CHANGED = (
 )
 
 
+def made_folder(path: str | Path) -> Path:
+    """A folder for what is to be written, made if it is not there: ask before the work begins.
+
+    Raises:
+        RunFolderError: it cannot be made or written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror or error if isinstance(error, OSError) else error
+        raise RunFolderError(f"can't write into {folder}: {why}") from None
+    if not os.access(folder, os.W_OK):
+        raise RunFolderError(f"can't write into {folder}: no permission")
+    return folder
+
+
 def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> None:
     """Write a file whole: beside ``path``, then moved into place in one step.
 

@@ -12,13 +12,15 @@ from ..serving.client import connect
 from .cells import Cell, Workload
 
 
-def served_workload(url: str, horizons: Sequence[int], seeds: int, count: int | None) -> Workload:
+def served_workload(
+    url: str, horizons: Sequence[int], seeds: int | None, count: int | None
+) -> Workload:
     """The problems that ``reroot serve`` serves at an address.
 
     Args:
         url: the address; the key is in the environment.
         horizons: of which; empty: all.
-        seeds: of how many seeds.
+        seeds: of how many seeds; ``None``: all that are served.
         count: how many of each task, horizon and seed; ``None``: all.
 
     Raises:
@@ -33,6 +35,8 @@ def served_workload(url: str, horizons: Sequence[int], seeds: int, count: int | 
         )
     wall = connect(checked(url), key)
     cells: list[Cell] = []
+    if seeds is None:
+        seeds = 1 + max((seed for _, _, seed, _ in wall.places()), default=0)
     for (task, horizon, seed), here in groupby(wall.places(), lambda place: place[:3]):
         if (horizons and horizon not in horizons) or seed >= seeds:
             continue
@@ -47,8 +51,8 @@ def served_workload(url: str, horizons: Sequence[int], seeds: int, count: int | 
     missing = [(h, s) for h in horizons for s in range(seeds) if (h, s) not in served]
     if missing or {cell.seed for cell in cells} != set(range(seeds)):
         raise InvalidInput(
-            f"{url} does not serve horizons {list(horizons) or 'of its own'} under {seeds} seeds; it has "
-            f"(horizon, seed) {sorted({place[1:3] for place in wall.places()})}"
+            f"{url} does not serve horizons {list(horizons) or 'of its own'} under seeds 0…{seeds - 1}; it "
+            f"has (horizon, seed) {sorted({place[1:3] for place in wall.places()})}"
         )
     tasks = tuple(dict.fromkeys(cell.task for cell in cells))
     sizes = tuple(dict.fromkeys(cell.horizon for cell in cells))

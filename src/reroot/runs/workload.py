@@ -25,6 +25,7 @@ from .served import served_workload
 from .values import Values, valued, values_of
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
+_DEFAULT_SEEDS = 3
 _MOST = 1_000_000
 
 
@@ -32,7 +33,7 @@ def build_workload(
     model: str | Generator,
     tasks: Sequence[str | Task],
     horizons: Sequence[int],
-    seeds: int,
+    seeds: int | None,
     problems: int | Sequence[Problem] | None,
     load: Load = DEFAULT_LOAD,
     budgets: Mapping[str, float] | None = None,
@@ -47,7 +48,7 @@ def build_workload(
             takes, or a generator.
         tasks: task names or tasks; empty for exact families, which bring their task.
         horizons: task sizes; empty for a family takes its own H. Data sets have none: theirs is 0.
-        seeds: number of seeds 0…seeds−1.
+        seeds: number of seeds 0…seeds−1 (``None``: 3, or those that a server has).
         problems: problems per cell (``None``: 32 for families, 8 otherwise), or the problems, in
             place of tasks; cells are then their horizons.
         load: how to load a language model.
@@ -68,7 +69,7 @@ def build_workload(
     elif problems is not None:
         given = problems_of(problems)
         count = check_int("the number of problems", len(given), 1)
-    check_int("seeds", seeds, 1)
+    asked, seeds = seeds, check_int("seeds", _DEFAULT_SEEDS if seeds is None else seeds, 1)
     for horizon in horizons:
         check_int("a horizon", horizon, 1)
     if len(set(horizons)) != len(horizons):
@@ -89,7 +90,7 @@ def build_workload(
         check_shares(budgets or {}, count)
         return _family_workload(str(model), horizons, seeds, count)
     if isinstance(model, str) and is_endpoint(model) and not tasks and given is None:
-        return served_workload(model, horizons, seeds, count if problems is not None else None)
+        return served_workload(model, horizons, asked, count if problems is not None else None)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))
     return _task_workload(

@@ -177,7 +177,8 @@ class _Service:
 
     def _check_model(self, model: str) -> None:
         if model not in ("", self._served.catalogue.model):
-            raise NotFound(f"there is no model {model!r:.200}: see /v1/models")
+            served = self._served.catalogue.model
+            raise NotFound(f"there is no model {model!r:.200} here, there is {served!r}")
 
     async def _complete(self, request: Request, key: Key, asked: Asked) -> Response:
         session = _name(request, key, "completion")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...errors import RunFolderError
-from ...runs.folder import write_atomically
+from ...runs.folder import made_folder, write_atomically
 from ..kit.table import Table
 
 FORMS = {"csv": ("csv", Table.csv), "latex": ("tex", Table.latex)}
@@ -25,12 +24,7 @@ def write_tables(tables: Mapping[str, Table], folder: Path, form: str) -> list[P
     Raises:
         RunFolderError: the folder or a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(
-            f"can't write tables into {folder}: {error.strerror or error}"
-        ) from None
+    made_folder(folder)
     end, make = FORMS[form]
     paths = {folder / f"{_file(name)}.{end}": table for name, table in tables.items()}
     for path, table in paths.items():

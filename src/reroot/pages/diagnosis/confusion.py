@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from ...runs.folder import made_folder
 from ..kit import page as kit
 from ..kit.formatting import percent, quantity
 from ..kit.table import Table, columns
@@ -21,9 +22,7 @@ def write_confusion(folder: str | Path, summary: Mapping[str, Any]) -> Path:
     Raises:
         RunFolderError: the folder cannot be written.
     """
-    path = Path(folder) / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return kit.write_page(path, render(summary))
+    return kit.write_page(made_folder(folder) / PAGE, render(summary))
 
 
 def confusion_table(confusion: Mapping[str, Mapping[str, int]]) -> RenderableType:

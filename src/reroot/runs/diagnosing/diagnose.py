@@ -19,7 +19,7 @@ from ...tasks.base import Problem, Task
 from ..attempts import Execution, Maker, RunFolder
 from ..executors.base import Executor
 from ..executors.processes import Processes
-from ..folder import CONFIG, RESULTS, read_json, write_json, write_table
+from ..folder import CONFIG, RESULTS, made_folder, read_json, write_json, write_table
 from ..models import DEFAULT_LOAD, Load
 from ..run import problems_digest
 from ..tables import attempts_table
@@ -215,7 +215,7 @@ def _kept(summary: dict[str, Any], out: str | Path | None) -> Diagnosis:
     config = folder / CONFIG
     if config.exists() and read_json(config, f"no configuration in {folder}").get("kind") != "log":
         raise RunFolderError(f"{folder} holds another run; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_json(config, {"kind": "log", "version": __version__})
     write_json(folder / DIAGNOSIS, summary)
     return Diagnosis(summary, {}, folder)

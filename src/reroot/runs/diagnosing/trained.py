@@ -175,7 +175,7 @@ def model_cases(model: Generator, group: int = 8) -> list[Case]:
 
     Where the right output is unique, teacher forcing gives the pass rate p and the draws to walk it, and with them
     the truth; it is *near* where p is within a factor 2 of a threshold, or those draws within 2 of B. The other
-    cases are made from problems that nearly every rollout passes, by a judge, a horizon or a law.
+    cases are made from those whose rollouts pass and that are not near, by a judge or a horizon.
     """
     found, easy = list[Case](), list[Problem]()
     for name, horizon in (
@@ -189,11 +189,9 @@ def model_cases(model: Generator, group: int = 8) -> list[Case]:
         for problem in get_task(name).problems(horizon, 2, 0):
             case = _forced(problem, model, group)
             found.append(case)
-            if case.truth <= {Cause.SOLVED, Cause.LEARNABLE} and problem.id.startswith(
-                "count_on/h6"
-            ):
+            if case.truth <= {Cause.SOLVED, Cause.LEARNABLE} and not case.near:
                 easy.append(problem)
-    return [*found, *(case for p in easy[:1] for case in _spoilt(p, model))]
+    return [*found, *(case for p in easy for case in _spoilt(p, model))]
 
 
 def _forced(problem: Problem, model: Generator, group: int) -> Case:
@@ -226,7 +224,8 @@ def _spoilt(problem: Problem, model: Generator) -> Iterator[Case]:
     yield case("a judge that wants tags", {Cause.JUDGE, Cause.FORMAT}, bare)
     shown = bind(problem, model).demonstration
     assert shown is not None
-    cut = replace(plain, id=f"{problem.id}/cut", max_tokens=len(shown) // 2)
-    yield case("cut off", {Cause.TRUNCATED}, cut)
+    if (room := (len(shown) - 1) // 2) > 0:  # the last token is the end, which need not be drawn
+        cut = replace(plain, id=f"{problem.id}/cut", max_tokens=room)
+        yield case("cut off", {Cause.TRUNCATED}, cut)
     loud = replace(plain, id=f"{problem.id}/points", reward=exactly(f" {answer}."))
     yield case("a judge that wants a full stop", {Cause.JUDGE}, loud)
