@@ -253,8 +253,8 @@ def _with_lines(results: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     """``results`` with the cluster and group of each row's problem; without one it stands for itself."""
     on = ["task", "horizon", *UNIT]
     lines = problems.select(*on, "cluster", "group").unique(on, keep="first")
-    found = results.join(lines, on=on, how="left", maintain_order="left")
-    return found.with_columns(
+    found = results.select(on).join(lines, on=on, how="left", maintain_order="left")
+    return results.with_columns(  # the other columns are not copied
         found["cluster"].fill_null(found["problem"]), found["group"].fill_null("")
     )
 
