@@ -130,7 +130,7 @@ def commands(parent: int | None = None) -> Iterator[tuple[int, bytes]]:
 
 
 @needs_ray
-@pytest.mark.slow(20)
+@pytest.mark.slow(13)
 def test_a_killed_raylet_ends_the_command_which_goes_on(tmp_path: Path) -> None:
     """kill -9 of the node of a Ray that is local: the command says so; the same command makes the rest."""
     arguments = ["compare", "--model", MODEL, "--problems", "20", "--seeds", "3"]
