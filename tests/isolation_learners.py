@@ -6,7 +6,9 @@ Each attack returns what it has learned as ``learned`` in the metadata of its fi
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import json
 import os
 import socket
 import sys
@@ -45,6 +47,34 @@ def _memory() -> None:
     bytearray(1 << 34)
 
 
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _threads() -> None:
+    kept = [threading.Thread(target=_hang, daemon=True) for _ in range(10_000)]
+    for thread in kept:
+        thread.start()
+
+
+def _bomb() -> None:
+    """Past Python, as a fork bomb would: the call itself, again and again."""
+    libc, clone = ctypes.CDLL(None, use_errno=True), {"x86_64": 56, "aarch64": 220}
+    number = clone[os.uname().machine]
+    for _ in range(100):
+        if libc.syscall(number, 17, 0, 0, 0, 0) >= 0:
+            os._exit(9)
+    raise OSError(ctypes.get_errno(), "no process was started")
+
+
+def _depth() -> None:
+    body: dict[str, Any] = {"output": None, "error": None, "out_of_budget": False}
+    metadata = '{"a": %s}' % ("[" * 900 + "]" * 900)
+    turn = {"sent": [], "parked": False, "finished": {**body, "metadata": metadata}}
+    _junk(json.dumps(turn).encode())
+
+
 def _files() -> None:
     kept = [open("/etc/ld.so.cache", "rb") for _ in range(1000)]  # noqa: SIM115
     kept.clear()
@@ -64,6 +94,10 @@ FAULTS = (
                              b'"out_of_budget":false}}'),
      "ProtocolError: its process broke the protocol: returned an output"),
     ("fork", _fork, "PermissionError: [Errno 1] Operation not permitted"),
+    ("bomb", _bomb, "PermissionError: [Errno 1] no process was started"),
+    ("depth", _depth, "ProtocolError: its process broke the protocol: metadata must be the text of a JSON object"),
+    ("spin", _spin, "TimeoutError: it took more than the"),
+    ("threads", _threads, "RuntimeError: can't start new thread"),
     ("memory", _memory, "MemoryError"),
     ("files", _files, "OSError: [Errno 24] Too many open files"),
 )  # fmt: skip
@@ -185,6 +219,37 @@ async def writing(session: Session) -> Any:
     return None
 
 
+async def filling(session: Session) -> Any:
+    """More of a disk than it may: one large file, then many."""
+    wrote = 0
+    for i in range(64):
+        try:
+            with open(f"/tmp/{i}", "wb") as file:
+                wrote += file.write(bytes(8 << 20))
+        except OSError:
+            return [wrote >> 20, sorted(os.listdir("/tmp"))[:2]]
+    return "no end"
+
+
+async def growing(session: Session) -> Any:
+    """One file, past the largest that there may be."""
+    try:
+        with open("/tmp/large", "wb") as file:
+            file.seek((1 << 40) - 1)
+            file.write(b"1")
+    except OSError as error:
+        return error.errno
+    return "no end"
+
+
+async def neighbours(session: Session) -> Any:
+    """What other attempts have left; and leaves something itself."""
+    found = "left" in os.listdir("/tmp")
+    with open("/tmp/left", "w", encoding="utf-8") as file:
+        file.write("told")
+    return found
+
+
 async def network(session: Session) -> Any:
     """A server on this machine."""
     try:
@@ -226,6 +291,10 @@ ATTACKS = {
         descriptors,
     )
 }
+"""Each learns something where there are no walls."""
+
+ASKED = {f.__name__: f for f in (filling, growing, neighbours)}
+"""What is asked of those that may write."""
 _NAMED: dict[str, str] = {}
 
 
@@ -239,4 +308,4 @@ async def attack(session: Session, *, by: str, file: str = "", port: int = 0) ->
     """
     _NAMED.update(file=file, port=str(port))
     await session.rollouts(1)
-    return Finding(None, {"learned": await ATTACKS[by](session)})
+    return Finding(None, {"learned": await {**ATTACKS, **ASKED}[by](session)})

@@ -37,9 +37,9 @@ class Server:
         desk: what answers.
     """
 
-    def __init__(self, served: Catalogue, folder: Path) -> None:
+    def __init__(self, served: Catalogue, folder: Path, db: str | None = None) -> None:
         self.folder = folder
-        self.keys, self.db = folder / "keys.toml", folder / "serve.sqlite"
+        self.keys, self.db = folder / "keys.toml", db or folder / "serve.sqlite"
         self.keys.touch()
         self.desk = Desk(Sessions(served, Ledger(self.db)))
         self._socket = listen("127.0.0.1", 0)
@@ -63,8 +63,10 @@ class Server:
 
 
 @contextmanager
-def serving(generator: Generator, problems: Sequence[Problem], folder: Path) -> Iterator[Server]:
-    server = Server(catalogue(generator, problems), folder)
+def serving(
+    generator: Generator, problems: Sequence[Problem], folder: Path, db: str | None = None
+) -> Iterator[Server]:
+    server = Server(catalogue(generator, problems), folder, db)
     try:
         yield server
     finally:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from attacks import FREE
-from reroot import (
-    Prefix,
-)
+from reroot import Finding, Prefix
 from reroot.access import learner_thread
 from reroot.access.session import (
     Session,
@@ -163,6 +162,23 @@ def test_returning_garbage(garbage: Any, message: str) -> None:
     assert message in str(attempt.error)
     assert attempt.output is None
     assert (attempt.reward, attempt.passed) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("levels", "good"), [(99, True), (100, False), (985, False), (5000, False)]
+)
+def test_metadata_that_nest_too_deep(levels: int, good: bool, tmp_path: Path) -> None:
+    """A little less than the stack holds would end the run where its record is written."""
+
+    async def nest(session: Session) -> Finding:
+        value: list[Any] = []
+        for _ in range(levels - 1):
+            value = [value]
+        return Finding(None, {"a": value})
+
+    attempt = play_one(nest, out=tmp_path / "run")
+    assert (attempt.error is None) == good
+    assert good or "InvalidInput: " in str(attempt.error)
 
 
 def test_breaking_ones_own_loop() -> None:

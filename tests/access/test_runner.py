@@ -286,3 +286,15 @@ def test_findings_are_plain_data(value: Any, message: str) -> None:
         return value
 
     assert message in str(play_one(body).error)
+
+
+def test_a_method_of_that_name_makes_no_wall() -> None:
+    """A generator of a user's that happens to have one is asked here, under this side's contract."""
+
+    class Opening(Wrapped):
+        def open_session(self, job: object) -> None:
+            raise AssertionError("sessions are held here")
+
+    generator = Opening()
+    assert play_one(one_rollout, generator=generator).error is None
+    assert generator.requests

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attacks import FORGED
 from reroot import (
     AccessDenied,
     BackendError,
@@ -63,28 +64,7 @@ def test_messages_come_back(message: Any) -> None:
     assert wire.message_from_json(through(message_to_json(message))) == message
 
 
-QUERY = message_to_json(MESSAGES[0])["ask"][1]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        *(None, 7, "ask", [], {}, {"ask": None}, {"ask": [None]}, {"ask": [], "text": []}),
-        *({"text": [value]} for value in (1.0, True, "1", None, [1])),
-        *({"demonstration": value} for value in (1.5, "2", True, [])),
-        {"reward": [1]},
-        {"hidden": []},
-        {"hidden": [[1]], "layers": "2"},
-        {"demonstration": 1, "layers": 2},
-        {"ask": [{**QUERY, "more": 1}]},
-        {"ask": [{k: v for k, v in QUERY.items() if k != "n"}]},
-        *({"ask": [{**QUERY, "n": n}]} for n in (None, 1.0, "1", True)),
-        *({"ask": [{**QUERY, "report": r}]} for r in (None, "everything", 3, "topk(0)")),
-        {"ask": [{**QUERY, "forced": [0.5]}]},
-        {"ask": [{**QUERY, "prefix": "12"}]},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("data", FORGED, ids=str)
 def test_nothing_else_comes_in(data: object) -> None:
     with pytest.raises(InvalidInput):
         wire.message_from_json(data)

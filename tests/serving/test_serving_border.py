@@ -156,7 +156,7 @@ def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
 def test_rounds_take_one_request_of_each_key_in_turn(tmp_path: Path) -> None:
     from reroot.serving.desk import Busy, Desk
     from reroot.serving.keys import Key
-    from reroot.serving.tasks import Task
+    from reroot.serving.tasks import Account
 
     class Silent(Desk):
         def _work(self) -> None:
@@ -166,10 +166,10 @@ def test_rounds_take_one_request_of_each_key_in_turn(tmp_path: Path) -> None:
     grants = reroot.Contract.parse("root/sample")
     keys = [Key(name, "0" * 64, grants, queue=3) for name in ("many", "few")]
     for _ in range(3):
-        desk.submit(Task(keys[0]))
+        desk.submit(Account(keys[0]))
     with pytest.raises(Busy):
-        desk.submit(Task(keys[0]))
-    last: Future[dict[str, Any]] = desk.submit(Task(keys[1]))
+        desk.submit(Account(keys[0]))
+    last: Future[dict[str, Any]] = desk.submit(Account(keys[1]))
     order = desk._next()
     assert order is not None
     assert [task.key.name for task in order] == ["many", "few", "many", "many"]

@@ -28,6 +28,7 @@ from ..types import Finding, Prefix, as_tokens
 from .failures import Failure, failure_of, leaves
 from .learner import BoundLearner
 from .learner_loop import CLEANUP, Loop, Parked, quietly
+from .metadata import metadata_from_text
 from .session import Answer, Envelope, Facts, Message, Session, sanitize
 
 PATIENCE = 600.0
@@ -159,9 +160,10 @@ def _metadata(metadata: object) -> str:
             f"the metadata of a Finding must map names to JSON values, got {metadata!r}"
         )
     try:
-        return json.dumps(dict(metadata))  # pyright: ignore[reportUnknownArgumentType]
+        text = json.dumps(dict(metadata))  # pyright: ignore[reportUnknownArgumentType]
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"the metadata of a Finding must be JSON values: {error}") from None
+    return metadata_from_text(text)
 
 
 def _is_budget(error: BaseException) -> bool:

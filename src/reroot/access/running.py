@@ -210,7 +210,7 @@ class Waiting:
 
 def start(
     job: Job,
-    begin: Callable[[BoundLearner, Facts, bool], Any],
+    begin: Callable[[BoundLearner, Facts, bool], Any] | None,
     log: Log | None,
     keep: bool,
     judge_timeout: float | None,
@@ -220,7 +220,7 @@ def start(
 
     Args:
         job: what to run.
-        begin: a learner on its session, where it runs (``Stage.begin``).
+        begin: a learner on its session, where it runs (``Stage.begin``); ``None``: at a client.
         log: where its messages are written.
         keep: keep the exception that ends the learner.
         judge_timeout: seconds that a call of the task's functions may take.
@@ -230,7 +230,7 @@ def start(
         RunFolderError: what an interrupted run has left is damaged.
     """
     gate = Gate(job.episode, job.contract, job.budget, job.seed, judge_timeout, meter)
-    task = begin(job.learner, gate.facts(), keep)
+    task = None if begin is None else begin(job.learner, gate.facts(), keep)
     recorded = [] if log is None else log.recorded(job.key)
     if log is not None and not recorded:
         log.append(job.key, head_of(job, gate.meter.prices))

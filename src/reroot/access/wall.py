@@ -6,10 +6,11 @@ of what it has asked.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from ..generators.base import Generator
 from .attempt import Attempt, Job
@@ -56,10 +57,12 @@ class Opened:
     head: dict[str, Any]
 
 
-@runtime_checkable
-class Wall(Generator, Protocol):
-    """A generator that is reached through sessions which are held elsewhere."""
+class Wall(Generator, ABC):
+    """A generator that is reached through sessions which are held elsewhere.
 
+    It is one by inheritance alone: what a user's generator happens to call its methods does not make it one.
+    """
+
+    @abstractmethod
     def open_session(self, job: Job) -> Future[Opened]:
         """Open a session for an attempt. The future fails by a ``RerootError``."""
-        ...

@@ -144,6 +144,8 @@ def compare(
         "attempt_timeout": attempt_timeout,
         "judge_timeout": judge_timeout,
         "judge_workers": judge_workers,
+        "isolation": isolation,
+        "on_walls": PlainConsole(stderr=True).say,
         "executor": executor_of(workers, ray, replicas, gpus_per_replica),
         "chat": chat,
         "dtype": dtype,
@@ -157,7 +159,6 @@ def compare(
             "--learner": learner,
             "--transcripts": transcripts,
             "--budget-usd": usd is not None,
-            "--isolation": isolation != "none",
         }
         for name, given in alone.items():
             if given:
@@ -176,12 +177,10 @@ def compare(
                 seeds=seeds,
                 out=folder,
                 transcripts=transcripts,
-                isolation=isolation,
                 estimate=estimate,
                 on_start=bar.on_start,
                 on_attempt=bar.on_attempt,
                 on_estimate=bar.on_estimate,
-                on_walls=PlainConsole(stderr=True).say,
                 **settings,
             )
 

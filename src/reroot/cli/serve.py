@@ -16,7 +16,7 @@ def serve(
     *,
     model: str,
     keys: Path,
-    db: Path,
+    db: str,
     task: str = "",
     horizons: str = "",
     problems: int | None = None,
@@ -43,7 +43,8 @@ def serve(
     Args:
         model: What is behind the door (see 'reroot list generators').
         keys: The file of keys, which 'reroot keys' writes.
-        db: The SQLite file of accounts and sessions; made if it is not there. Servers of one machine may share it.
+        db: The SQLite file of accounts and sessions, made if it is not there, which servers of one machine may share;
+            or postgresql://USER@HOST:PORT/DATABASE, for servers of several.
         task: Task or tasks, as of 'reroot compare'; none for an exact family.
         horizons: Task sizes, comma-separated.
         problems: Problems per task, horizon and seed (default: 8; exact families 32).
@@ -89,7 +90,7 @@ def keys(
     name: str | None = None,
     *,
     keys: Path,
-    db: Path | None = None,
+    db: str | None = None,
     grants: str = "root/sample",
     budget: str = "",
     per_minute: int | None = None,
@@ -113,7 +114,7 @@ def keys(
         action: add, list, revoke or usage.
         name: Of the key.
         keys: The file of keys.
-        db: The file of accounts, for usage.
+        db: The accounts, for usage: what 'reroot serve' was given as --db.
         grants: The strongest contract that the key is granted.
         budget: What it may spend in all, as in tokens=5000,calls=20 (default: no limit).
         per_minute: Requests per minute (default: no limit).
@@ -170,14 +171,14 @@ def _row(key: object) -> dict[str, object]:
     return {"key": key.name, "grants": str(key.grants), "budget": budget, "state": state}
 
 
-def _usage(keys: Path, db: Path) -> list[dict[str, object]]:
+def _usage(keys: Path, db: str) -> list[dict[str, object]]:
     from ..serving.keys import KeyFile
     from ..serving.ledger import Ledger
     from ..types import Cost
 
-    if not db.exists():
+    if "://" not in db and not Path(db).exists():
         raise InvalidInput(f"there is no file {db}")
-    ledger = Ledger(db)
+    ledger = Ledger(db, make=False)
     try:
         found = [(key.name, ledger.spent(key.name)) for key in KeyFile(keys).all()]
     finally:

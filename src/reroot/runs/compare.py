@@ -208,16 +208,9 @@ def compare(
         folder = _temporary() if out is None else Path(out)
         asking = Asking(on_estimate, estimate)
         return run_plan(
-            plan, folder, how, on_start, asking, executor=_executor(executor, workers, how)
+            *(plan, folder, how, on_start, asking),
+            executor=executor or Processes(check_int("workers", workers, 1)),
         )
-
-
-def _executor(given: Executor | None, workers: int, how: Execution) -> Executor:
-    """What makes the attempts; sessions of isolated learners are in this process."""
-    executor = given or Processes(check_int("workers", workers, 1))
-    if how.place.config and not executor.here:
-        raise InvalidInput("isolated learners have their sessions here: leave out workers and ray")
-    return executor
 
 
 def _temporary() -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from ..generators.base import ConcurrentGenerator, Generator
 from ..types import Cost, Physical
 from .attempts import JUDGE_DOWN, Execution, RunFolder
 from .executors.base import Batch, Pool, Work
+from .isolated import Place, place_of
 from .models import Load, is_family
 from .plan import Plan, learners_of
 from .workload import build_workload
@@ -36,6 +38,7 @@ class Recipe:
         identity: digest of the plan's configuration: what is made from the recipe must have it too.
         limits: how its attempts are made: concurrency, and seconds of attempts and judges.
         transcripts: messages are wanted.
+        isolation: what walls learners have, as the configuration says; nothing: they have none.
     """
 
     model: str
@@ -51,10 +54,15 @@ class Recipe:
     beta: float
     limits: tuple[int, float | None, float | None]
     transcripts: bool
+    isolation: dict[str, Any]
     identity: str
 
-    def plan(self) -> Plan:
-        """The plan.
+    def place(self) -> AbstractContextManager[Place]:
+        """Where learners run in this process (``InvalidInput`` on entering: their walls are others here)."""
+        return _as_isolated(self.isolation, self.learners)
+
+    def plan(self, place: Place) -> Plan:
+        """The plan, of learners in their place.
 
         Raises:
             InvalidInput: it is another one here: a file or a package differs between the machines.
@@ -71,7 +79,8 @@ class Recipe:
             self.value or None,
             self.limits[2],
         )
-        contracts, learners = tuple(map(Contract.parse, self.grants)), learners_of(self.learners)
+        contracts = tuple(map(Contract.parse, self.grants))
+        learners = learners_of(self.learners, place.learner)
         plan = Plan(workload, contracts, learners, self.budgets, self.seeds, self.beta, self.load)
         if (here := _identity(plan)) != self.identity:
             raise InvalidInput(
@@ -112,6 +121,7 @@ def recipe_of(plan: Plan, how: Execution) -> Recipe:
         plan.beta,
         (how.concurrency, how.attempt_timeout, how.judge_timeout),
         how.transcripts,
+        how.place.config.get("isolation", {}),
         _identity(plan),
     )
 
@@ -210,9 +220,22 @@ def begin(recipe: Recipe) -> Callable[[], Work]:
 
 
 def _begin(recipe: Recipe) -> Work:
-    plan = recipe.plan()
+    walls = ExitStack()  # they stand until this process ends
+    place = walls.enter_context(recipe.place())
+    plan = recipe.plan(place)
     generator = plan.workload.generator
-    return JobMaker(generator, plan.finder(), recipe.limits, recipe.transcripts).work
+    return JobMaker(generator, plan.finder(), recipe.limits, recipe.transcripts, place, walls).work
+
+
+@contextmanager
+def _as_isolated(told: dict[str, Any], learners: Sequence[str]) -> Iterator[Place]:
+    """A place with the walls that the configuration tells of."""
+    with place_of(told.get("kind", "none"), learners, lambda said: None) as place:
+        if place.config.get("isolation", {}) != told:
+            raise InvalidInput(
+                f"learners have other walls in a worker ({place.config}) than where the run was begun ({told})"
+            )
+        yield place
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +247,16 @@ class JobMaker:
         job: what ``Elsewhere.told`` tells → the job.
         limits: concurrency, and seconds of attempts and judges.
         transcripts: messages are wanted.
+        place: where learners run.
+        walls: what stands around them, while this is there.
     """
 
     generator: Generator
     job: Callable[[Any], Job]
     limits: tuple[int, float | None, float | None]
     transcripts: bool
+    place: Place = field(default_factory=Place)
+    walls: ExitStack = field(default_factory=ExitStack)
 
     def work(self, payloads: Sequence[tuple[Any, list[Line]]]) -> list[Made]:
         """The attempts, in their order."""
@@ -245,6 +272,7 @@ class JobMaker:
             log=log if self.transcripts or any(log.before.values()) else None,
             attempt_timeout=attempt_timeout,
             judge_timeout=judge_timeout,
+            stage=self.place.stage(attempt_timeout),
         )
         used = [self.generator.physical() - before, *[Physical()] * (len(payloads) - 1)]
         return [

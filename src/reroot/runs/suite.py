@@ -26,6 +26,7 @@ from .estimate import Estimate
 from .executors.base import Executor
 from .executors.processes import Processes
 from .folder import SUMMARY, JournalFolder, read_config, write_json
+from .isolated import on_stderr, place_of
 from .models import Load, is_family
 from .plan import Plan, learners_of
 from .results import load_run, reading_config
@@ -33,6 +34,7 @@ from .suite_summary import suite_summary_of
 from .workload import Workload, build_workload
 
 if TYPE_CHECKING:
+    from ..access.isolation.settings import Isolation
     from ..access.learner import BoundLearner
     from ..access.runner import Attempt
 
@@ -167,6 +169,7 @@ def run_suite(
     attempt_timeout: float | None = None,
     judge_timeout: float | None = None,
     judge_workers: int = 0,
+    isolation: str | Isolation = "none",
     workers: int = 1,
     executor: Executor | None = None,
     chat: bool = False,
@@ -178,6 +181,7 @@ def run_suite(
     on_attempt: Callable[[Attempt], None] = lambda attempt: None,
     estimate: bool = False,
     on_estimate: Callable[[Estimate], None] | None = None,
+    on_walls: Callable[[str], object] = on_stderr,
 ) -> SuiteRun:
     """Run every method of a suite within equal generated tokens, and again within equal calls.
 
@@ -195,8 +199,8 @@ def run_suite(
             there; in place of the suite's, which are per problem.
         beta: temperature β of J_β, reward per nat.
         concurrency: attempts in flight: what they ask at the same moment is one batch.
-        keep_errors, attempt_timeout, judge_timeout, judge_workers, workers, executor,
-            chat_template_kwargs: as for ``compare``.
+        keep_errors, attempt_timeout, judge_timeout, judge_workers, isolation, workers, executor,
+            chat_template_kwargs, on_walls: as for ``compare``.
         chat, dtype, device: how to load a language model.
         trust_remote_code: let code that the model's folder brings along run.
         on_start: called for each part with its name, its attempts and how many are done.
@@ -238,8 +242,13 @@ def run_suite(
     }
     seeds = len({cell.seed for cell in workload.cells})
     plan = Plan(workload, (), (), budgets, seeds, beta, load)
-    executor = executor or Processes(check_int("workers", workers, 1))
-    return _run(chosen, plan, Path(out), how, on_start, Asking(on_estimate, estimate), executor)
+    executor, asking = (
+        executor or Processes(check_int("workers", workers, 1)),
+        Asking(on_estimate, estimate),
+    )
+    with place_of(isolation, chosen.learners, on_walls) as place:
+        how = replace(how, place=place)
+        return _run(chosen, plan, Path(out), how, on_start, asking, executor)
 
 
 def _run(

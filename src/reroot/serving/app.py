@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import secrets
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -22,11 +24,13 @@ from ..access.session import Ask
 from ..contract import Contract
 from ..errors import InvalidInput, nearest
 from ..generators.base import check_prefix
+from ..randomness import learner_key
 from ..types import Budget
-from . import schemas
-from .border import Rates, Refused, answer, key_of, read, refusal
+from . import description, schemas
+from .border import Rates, answer, idempotency_key, key_of, read, refusal, refused_by_router
 from .desk import Desk
 from .keys import Key, KeyFile
+from .live import seed_of
 from .openai import (
     Asked,
     chat_request,
@@ -35,6 +39,7 @@ from .openai import (
     completion_request,
     models_list,
 )
+from .schemas import MOST_TURNS, SESSION
 from .sessions import NotFound
 from .tasks import Account, Close, Complete, Open, TakeTurn, Task
 from .wire import message_from_json
@@ -52,14 +57,20 @@ def application(desk: Desk, keys: KeyFile) -> Starlette:
         yield
         await asyncio.to_thread(desk.drain)
 
-    return Starlette(routes=service.routes(), lifespan=lifespan)
+    app = Starlette(
+        routes=service.routes(),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: refused_by_router},
+    )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Service:
     def __init__(self, desk: Desk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
         self._served = desk.sessions
-        self._about = desk.sessions.catalogue.about(desk.sessions.secret)
+        self._about = desk.sessions.catalogue.about(desk.sessions.ledger.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
         self._seconds = 0.0
 
@@ -68,12 +79,13 @@ class _Service:
         keyed: list[tuple[str, str, _Handler]] = [
             ("POST", "/v1/sessions", self._open),
             ("GET", "/v1/sessions/{session}", self._account),
-            ("POST", "/v1/sessions/{session}/turns/{number:int}", self._turn),
+            ("POST", "/v1/sessions/{session}/turns/{number}", self._turn),
             ("POST", "/v1/sessions/{session}/close", self._close),
             ("GET", "/v1/account", self._account),
             ("GET", "/v1/problems", self._problems),
             ("POST", "/v1/decode", self._decode),
             ("GET", "/v1/models", self._models),
+            ("GET", "/v1/models/{model:path}", self._model),
             ("POST", "/v1/completions", self._completion),
             ("POST", "/v1/chat/completions", self._chat),
         ]
@@ -96,7 +108,7 @@ class _Service:
                 response = await handler(request, key)
             except Exception as error:
                 response = refusal(error)
-                if response.status_code >= 500:
+                if response.status_code == 500:
                     log.error("a request failed: %s", type(error).__name__, exc_info=error)
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
@@ -127,22 +139,27 @@ class _Service:
             "key": body.problem if body.key is None else body.key,
         }
         session = _name(request, key, "session")
+        # stretching a seed that is new takes milliseconds, which are not the desk's
+        await asyncio.to_thread(
+            learner_key, seed_of(body.seed, key, self._served.ledger.secret), ""
+        )
         return answer(await self._do(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Turn)
         messages = [message_from_json(message) for message in body.messages]
-        session, number = request.path_params["session"], request.path_params["number"]
+        session, number = _session(request), _number(request.path_params["number"])
         task = TakeTurn(key, session=session, number=number, messages=messages)
         return answer(await self._do(task))
 
     async def _close(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.CloseSession)
-        task = Close(key, session=request.path_params["session"], ended=body.model_dump())
+        task = Close(key, session=_session(request), ended=body.model_dump())
         return answer(await self._do(task))
 
     async def _account(self, request: Request, key: Key) -> Response:
-        task = Account(key, session=request.path_params.get("session"))
+        named = "session" in request.path_params
+        task = Account(key, session=_session(request) if named else None)
         return answer(await self._do(task))
 
     # ---- what is served --------------------------------------------------------------------------
@@ -160,6 +177,10 @@ class _Service:
 
     async def _models(self, request: Request, key: Key) -> Response:
         return answer(models_list(self._served.catalogue))
+
+    async def _model(self, request: Request, key: Key) -> Response:
+        self._check_model(request.path_params["model"])
+        return answer(models_list(self._served.catalogue)["data"][0])
 
     # ---- OpenAI's clients ------------------------------------------------------------------------
 
@@ -207,7 +228,7 @@ class _Service:
     # ---- for whoever runs it ---------------------------------------------------------------------
 
     async def _openapi(self, request: Request) -> Response:
-        return answer(schemas.openapi())
+        return answer(description.openapi())
 
     async def _health(self, request: Request) -> Response:
         return answer({"service": "reroot"})
@@ -235,12 +256,26 @@ class _Service:
 
 def _name(request: Request, key: Key, kind: str) -> str:
     """What a session is called: by the request's idempotency key, where it has one."""
-    given = request.headers.get("idempotency-key")
+    given = idempotency_key(request)
     if given is None:
         return secrets.token_hex(16)
-    if not 8 <= len(given) <= 256:
-        raise Refused(400, "invalid_request", "an idempotency key has 8 to 256 characters")
     return hashlib.sha256(f"{key.name}\x1f{kind}\x1f{given}".encode()).hexdigest()[:32]
+
+
+def _session(request: Request) -> str:
+    """Which session a path names; what no session is called there is not (``NotFound``)."""
+    session = request.path_params["session"]
+    if not re.fullmatch(SESSION, session):
+        raise NotFound(f"there is no session {session!r:.80} of this key")
+    return session
+
+
+def _number(text: str) -> int:
+    """Which turn a path names (``NotFound``)."""
+    number = int(text) if re.fullmatch(r"[0-9]{1,10}", text) else MOST_TURNS + 1
+    if number > MOST_TURNS:
+        raise NotFound(f"there is no turn {text!r:.80}")
+    return number
 
 
 def _budget(limits: dict[str, Any]) -> Budget:

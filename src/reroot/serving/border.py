@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput
+from .database import Unavailable
 from .desk import Busy, told_error
 from .keys import Key, KeyFile
 from .live import Conflict
@@ -60,16 +63,41 @@ class Rates:
 
 def key_of(request: Request, keys: KeyFile, rates: Rates) -> Key:
     """Whose request it is (``Refused``)."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    found = keys.find(given.strip()) if scheme.lower() == "bearer" else None
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        message = "a request has a length or comes in chunks, not both"
+        raise Refused(400, "invalid_request", message)
+    scheme, _, given = (_header(request, "authorization") or "").partition(" ")
+    found = keys.find(given.strip(" ")) if scheme.lower() == "bearer" else None
     if found is None:
         raise Refused(401, "invalid_api_key", "give a valid key: Authorization: Bearer KEY")
     rates.take(found)
     return found
 
 
+def _header(request: Request, name: str) -> str | None:
+    """A header that may stand once: of two, others on the way may have seen another than this does."""
+    given = request.headers.getlist(name)
+    if len(given) > 1:
+        raise Refused(400, "invalid_request", f"the header {name} stands there {len(given)} times")
+    return given[0] if given else None
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Under what name a request is to be done once (``Refused``)."""
+    given = _header(request, "idempotency-key")
+    if given is not None and not _ONCE.fullmatch(given):
+        message = "an idempotency key has 8 to 256 printable characters of ASCII"
+        raise Refused(400, "invalid_request", message)
+    return given
+
+
 async def read(request: Request, model: type[_Model]) -> _Model:
     """The body of a request, checked (``Refused``)."""
+    kind = (_header(request, "content-type") or "application/json").partition(";")[0].strip()
+    if kind.lower() != "application/json":
+        raise Refused(
+            415, "unsupported_media_type", f"a body is application/json, not {kind!r:.80}"
+        )
     body = bytearray()
     try:
         async for part in request.stream():
@@ -100,6 +128,8 @@ def refusal(error: BaseException) -> Response:
         status, code, wait = error.status, error.code, error.wait
     elif isinstance(error, Busy):
         status, code, wait = 429, "rate_limit_exceeded", 1
+    elif isinstance(error, Unavailable):
+        status, code, wait = 503, "unavailable", 1
     elif isinstance(error, NotFound):
         status, code = 404, "not_found"
     elif isinstance(error, Conflict):
@@ -116,6 +146,8 @@ def refusal(error: BaseException) -> Response:
     if isinstance(error, (BudgetExceeded, AccessDenied, InvalidInput)) or status == 500:
         told = error_to_json(told_error(error))
         message = message if status < 500 else "the server failed"
+    if len(message) > _MOST_TEXT:
+        message = message[: _MOST_TEXT - 1] + "…"
     body = {
         "message": message,
         "type": _TYPES.get(status, "api_error"),
@@ -123,15 +155,32 @@ def refusal(error: BaseException) -> Response:
         "code": code,
     }
     content = {"error": body | ({} if told is None else {"reroot": told})}
-    return answer(content, status, None if wait is None else {"Retry-After": str(wait)})
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    headers |= {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return answer(content, status, headers)
 
 
+async def refused_by_router(request: Request, error: Exception) -> Response:
+    """A path that there is not, or not for this method, in the words of other refusals."""
+    assert isinstance(error, HTTPException)
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    where = f"{request.method} {request.url.path}"
+    response = refusal(Refused(error.status_code, code, f"there is no {where:.200}"))
+    response.headers.update(error.headers or {})
+    return response
+
+
+_MOST_TEXT = 4000  # characters of a message: it may hold what was asked
+_ONCE = re.compile(r"[ -~]{8,256}")
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "invalid_request_error",
     409: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     429: "rate_limit_error",
 }

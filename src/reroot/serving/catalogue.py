@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from ..access.episode import Episode, oracles_of
 from ..contract import Oracle
 from ..errors import InvalidInput, nearest
-from ..generators.base import Generator
+from ..generators.base import Capabilities, Generator
 from ..tasks.files import distinct_ids
 from .wire import equality_to_json, stop_to_json
 
@@ -43,6 +44,8 @@ class Catalogue:
         self.model, self.generator = model, generator
         self.offers = {offer.episode.problem.id: offer for offer in offers}
         self.problems = [_about_problem(offer) for offer in offers]
+        told = [dict(generator.describe()), _about_capabilities(generator.capabilities)]
+        self._law = json.dumps(told, sort_keys=True, default=str)
 
     def episode(self, problem: str) -> Episode:
         """A problem by its id (``InvalidInput``)."""
@@ -50,27 +53,40 @@ class Catalogue:
             raise InvalidInput(f"no problem {problem!r:.200}.{nearest(problem, self.offers)[:400]}")
         return self.offers[problem].episode
 
+    def mark(self, episode: Episode) -> str:
+        """Another one where the generator differs, or what is known of the problem (not: what its functions
+        say). It tells both to who can guess them: for the ledger alone."""
+        problem = episode.problem
+        told = [
+            *(self._law, problem.id, list(episode.prompt), episode.horizon, problem.pass_at),
+            *(str(o) for o in Oracle if o in oracles_of(problem)),
+            *map(repr, (problem.stop, problem.demonstration, problem.answer)),
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
     def about(self, secret: bytes) -> dict[str, Any]:
         """What any key may know of the generator: of its description, which may tell the law, only a mark
         that changes when it does, and that nobody can compute without the ``secret``."""
         generator = self.generator
-        told = json.dumps(dict(generator.describe()), sort_keys=True, default=str).encode()
-        can = generator.capabilities
         return {
             "model": self.model,
             "vocab_size": generator.vocab_size,
             "end_token": generator.end_token,
             "max_length": generator.max_length(),
-            "mark": hmac.new(secret, told, "sha256").hexdigest()[:32],
-            "capabilities": {
-                "control": str(can.control),
-                "report": str(can.report),
-                "sampling": can.sampling,
-                "forced": can.forced,
-                "hidden": can.hidden,
-                "prices": None if can.prices is None else can.prices.to_dict(),
-            },
+            "mark": hmac.new(secret, self._law.encode(), "sha256").hexdigest()[:32],
+            "capabilities": _about_capabilities(generator.capabilities),
         }
+
+
+def _about_capabilities(can: Capabilities) -> dict[str, Any]:
+    return {
+        "control": str(can.control),
+        "report": str(can.report),
+        "sampling": can.sampling,
+        "forced": can.forced,
+        "hidden": can.hidden,
+        "prices": None if can.prices is None else can.prices.to_dict(),
+    }
 
 
 def _about_problem(offer: Offer) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..access.episode import Episode
 from ..access.learner_thread import Finished
 from ..access.session import Message
 from ..access.transcript import DAMAGED, message_to_json
-from ..access.wall import Opened, Told
+from ..access.wall import Opened, Told, Wall
 from ..contract import Contract, Control, Oracle, Report
 from ..errors import BackendError, InvalidInput, OracleError, nearest, need
 from ..generators.base import Capabilities, Request
@@ -91,10 +91,16 @@ class Post:
         import httpx2
 
         headers = {} if once is None else {"Idempotency-Key": once}
+        # not httpx's own: it takes no infinities and no lone surrogates, which learners may return
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode("ascii")
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         until, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
-                response = self._client.request(method, self.url + path, json=body, headers=headers)
+                response = self._client.request(
+                    *(method, self.url + path), content=content, headers=headers
+                )
                 wait = self._wait(response)
                 if wait is None:
                     return self._content(response)
@@ -170,7 +176,7 @@ class _Line:
         error = finished.error
         body = {
             "output": None if finished.output is None else list(finished.output.tokens),
-            "metadata": json.loads(finished.metadata),
+            "metadata": finished.metadata,
             "error": None if error is None else error.to_json(),
             "out_of_budget": finished.out_of_budget,
         }
@@ -184,7 +190,7 @@ class _Line:
             raise BackendError(f"the server sent no attempt: {error}") from None
 
 
-class Served:
+class Served(Wall):
     """A generator behind a server's wall, with the problems that are served; made by ``connect``.
 
     What can be had of it is had through sessions: it answers no requests, and gives no laws.
@@ -228,7 +234,7 @@ class Served:
         return Episode(problem, self, prompt, stop, told["max_tokens"], None)
 
     def open_session(self, job: Job) -> Future[Opened]:
-        """See ``access.wall.Wall``."""
+        """Open a session for an attempt. The future fails by a ``RerootError``."""
         body = {
             "problem": job.episode.problem.id,
             "contract": str(job.contract.resolved),

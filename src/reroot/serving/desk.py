@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -60,15 +61,16 @@ class Desk:
         """
         with self._changed:
             same = task.same()
-            if same is not None and same in self._known:
-                return self._known[same].future
+            known = None if same is None else self._known.get(same)
+            if known is not None and known.asks_what(task):
+                return known.future
             queue = self._queues.setdefault(task.key.name, deque())
             if self._ending or len(queue) >= task.key.queue:
                 what = "the server is going down" if self._ending else f"{len(queue)} requests wait"
                 raise Busy(f"{what}; try again")
             queue.append(task)
             if same is not None:
-                self._known[same] = task
+                self._known.setdefault(same, task)
             self._changed.notify()
         return task.future
 
@@ -100,7 +102,8 @@ class Desk:
                     self._fail(task, error)
             with self._changed:
                 for task in tasks:
-                    self._known.pop(task.same(), None)
+                    if self._known.get(same := task.same()) is task:
+                        del self._known[same]
         self.sessions.ledger.close()
 
     def _next(self) -> list[Task] | None:
@@ -126,8 +129,14 @@ class Desk:
         if now - self._swept > _SWEEP:
             self._swept = now
             sessions.ledger.sweep()
-        for task in tasks:
-            self._try(task, partial(task.prepare, sessions))
+        quick = [task for task in tasks if not task.judges]
+        names = {task.key.name for task in quick}
+        with sessions.ledger.together(names) if quick else nullcontext():
+            for task in quick:
+                self._try(task, partial(task.prepare, sessions))
+        for task in tasks:  # nobody waits for a judge while the ledger is held
+            if task.judges:
+                self._try(task, partial(task.prepare, sessions))
         going = [task for task in tasks if not task.future.done() and task.result is None]
         generator = sessions.catalogue.generator
         answer_all(generator, [item for task in going for item in task.waiting])

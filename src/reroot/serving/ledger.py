@@ -1,19 +1,20 @@
-"""What keys have spent, and what their sessions were told: one SQLite file for all servers of a machine.
+"""What keys have spent, and what their sessions were told: one database for all servers of it.
 
 Before a question is asked its worst case is set aside, and seen by every server; when it is answered,
 the answer is written down and charged in one transaction. So whatever is killed at whatever moment,
 what was charged is what is written down, and what is written down is given again, not drawn again.
 What a killed server had set aside is free again when its client asks once more, or its session has
-been idle for ``IDLE`` seconds.
+been idle for ``IDLE`` seconds; a turn whose worst case is no longer set aside when it is answered is not
+written down, so that no clock and no freed reservation can overspend a key.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import secrets
-import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,35 +23,38 @@ from typing import Any
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
 from ..types.account import Prices, amount, left
+from .database import Unavailable, database
 
 IDLE = 3600.0
 """Seconds after which what an idle session has set aside is free again."""
 
-_COLUMNS = ", ".join(f'"{c}" INTEGER NOT NULL DEFAULT 0' for c in CURRENCIES)
+VERSION = 1
+"""Of the tables; a ledger of another one is refused."""
+
+_COLUMNS = ", ".join(f'"{c}" BIGINT NOT NULL DEFAULT 0' for c in CURRENCIES)
 _NAMES = ", ".join(f'"{c}"' for c in CURRENCIES)
-_SUMS = ", ".join(f'COALESCE(SUM("{c}"), 0)' for c in CURRENCIES)
-_ADDED = ", ".join(f'"{c}" = "{c}" + ?' for c in CURRENCIES)
+_SUMS = ", ".join(f'CAST(COALESCE(SUM("{c}"), 0) AS BIGINT)' for c in CURRENCIES)
 _MARKS = ", ".join("?" * len(CURRENCIES))
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS secret (value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, {_COLUMNS}) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sessions (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, terms TEXT NOT NULL,
-    turns INTEGER NOT NULL DEFAULT 0, closed TEXT, at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS turns (
-    session TEXT NOT NULL, number INTEGER NOT NULL, told TEXT NOT NULL, PRIMARY KEY (session, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS reservations (
-    session TEXT NOT NULL, turn INTEGER NOT NULL, part INTEGER NOT NULL, name TEXT NOT NULL, {_COLUMNS},
-    PRIMARY KEY (session, turn, part)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS reserved ON reservations (name);
-"""
+# read by SQLite and PostgreSQL alike
+_TABLES = {
+    "reroot_ledger": "one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, secret TEXT NOT NULL",
+    "reroot_accounts": f"name TEXT PRIMARY KEY, {_COLUMNS}",
+    "reroot_sessions": "id TEXT PRIMARY KEY, name TEXT NOT NULL, terms TEXT NOT NULL, "
+    "turns INTEGER NOT NULL DEFAULT 0, closed TEXT, at DOUBLE PRECISION NOT NULL",
+    "reroot_turns": "session TEXT NOT NULL, number INTEGER NOT NULL, told TEXT NOT NULL, "
+    "PRIMARY KEY (session, number)",
+    "reroot_reservations": "session TEXT NOT NULL, turn INTEGER NOT NULL, asked TEXT NOT NULL, "
+    f"part INTEGER NOT NULL, name TEXT NOT NULL, {_COLUMNS}, PRIMARY KEY (session, turn, asked, part)",
+}
+_INDEX = "CREATE INDEX reroot_reserved ON reroot_reservations (name)"
 
 
-_OPEN = -1
-"""The part under which a turn leaves what is still open."""
+def _added(table: str) -> str:
+    return ", ".join(f'"{c}" = {table}."{c}" + excluded."{c}"' for c in CURRENCIES)
+
+
+OPEN = -1
+"""The part of a turn that is what was open before it."""
 
 
 class Superseded(Exception):
@@ -59,11 +63,16 @@ class Superseded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A turn of a session of a key."""
+    """A turn of a session of a key.
+
+    ``asked``: a digest of what is asked in it. Of two that differ one is answered, but both are under
+    way until then.
+    """
 
     name: str
     session: str
     turn: int
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,8 @@ class Written:
 class Entry:
     """A turn that was answered: what is written down and charged, together.
 
-    ``held``: the worst case of what is still open behind it, which stays set aside.
+    ``held``: the worst case of what is still open behind it, which stays set aside. ``backed``: it counts
+    only if what it charges and holds was set aside and still is.
     """
 
     place: Place
@@ -95,59 +105,88 @@ class Entry:
     charged: Cost
     held: Cost = Cost()
     closed: dict[str, Any] | None = None
+    backed: bool = False
 
 
 class Ledger:
-    """One connection to the file; it serves the thread that made it, or one after the other.
+    """One connection to the accounts; it serves the thread that made it, or one after the other.
+
+    Every method may raise ``Unavailable``: the database cannot be reached, is locked or full. Then nothing
+    was done, or, if it was lost in that very moment, all of it: who asks the same again is told which.
 
     Args:
-        path: the file, made if it is not there.
+        db: a file of SQLite, or ``postgresql://USER@HOST:PORT/DATABASE``.
+        make: make it if it is not there.
 
     Raises:
-        InvalidInput: it is no such file.
+        InvalidInput: it cannot be reached, is something else, or of another version of reroot.
+        MissingDependency: psycopg is not installed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, db: str | Path, *, make: bool = True) -> None:
+        # of accounts, while all others are kept from changing them
+        self._balances: dict[str, tuple[Cost, Cost]] | None = None
         try:
-            self._db = sqlite3.connect(
-                path, timeout=30.0, isolation_level=None, check_same_thread=False
+            self._db = database(db)
+            try:
+                with self._db.transaction([""]):
+                    self.secret = self._found(make)
+            except BaseException:
+                self._db.close()
+                raise
+        except Unavailable as error:
+            raise InvalidInput(f"can't keep accounts in {error.cause}") from None
+
+    def _found(self, make: bool) -> bytes:
+        """The secret of the ledger that is there, or is made."""
+        shown, there = self._db.shown, self._db.tables()
+        if "reroot_ledger" in there:
+            ((version, secret),) = self._db.rows("SELECT version, secret FROM reroot_ledger")
+            if version != VERSION:
+                raise InvalidInput(
+                    f"{shown} is a ledger of version {version}; this reroot keeps version {VERSION}"
+                )
+            return bytes.fromhex(secret)
+        strange = there & _TABLES.keys() if self._db.shared else there
+        if strange:
+            raise InvalidInput(
+                f"{shown} is no ledger of 'reroot serve', or one from before they had versions: "
+                f"it has tables {sorted(strange)[:5]}"
             )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
-            with self._transaction():
-                row = self._db.execute("SELECT value FROM secret").fetchone()
-                if row is None:
-                    row = (secrets.token_bytes(32),)
-                    self._db.execute("INSERT INTO secret VALUES (?)", row)
-        except sqlite3.Error as error:
-            raise InvalidInput(f"can't keep accounts in {path}: {error}") from None
-        self.secret: bytes = row[0]
+        if not make:
+            raise InvalidInput(f"{shown} holds no ledger: 'reroot serve' makes one")
+        for name, columns in _TABLES.items():
+            self._db.change(f"CREATE TABLE {name} ({columns})")
+        self._db.change(_INDEX)
+        secret = secrets.token_hex(32)
+        self._db.change("INSERT INTO reroot_ledger VALUES (1, ?, ?)", VERSION, secret)
+        return bytes.fromhex(secret)
 
     def close(self) -> None:
         self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+    def together(self, names: Collection[str]) -> Iterator[None]:
+        """All that is opened and reserved inside, for these keys, is one transaction; what is refused inside
+        leaves the rest."""
+        with self._db.transaction(names):
+            self._balances = {}
+            try:
+                yield
+            finally:
+                self._balances = None
 
     # ---- accounts --------------------------------------------------------------------------------
 
     def spent(self, name: str) -> Cost:
         """What a key was charged."""
-        found = self._db.execute(f"SELECT {_NAMES} FROM accounts WHERE name = ?", (name,))
-        return Cost(*(found.fetchone() or ()))
+        found = self._db.rows(f"SELECT {_NAMES} FROM reroot_accounts WHERE name = ?", name)
+        return Cost(*(found[0] if found else ()))
 
     def reserved(self, name: str) -> Cost:
         """What is set aside for a key."""
-        found = self._db.execute(f"SELECT {_SUMS} FROM reservations WHERE name = ?", (name,))
-        return Cost(*found.fetchone())
+        sql = f"SELECT {_SUMS} FROM reroot_reservations WHERE name = ?"
+        return Cost(*self._db.rows(sql, name)[0])
 
     def reserve(
         self, place: Place, part: int, worst: Cost, limits: Budget, prices: Prices | None
@@ -156,7 +195,7 @@ class Ledger:
 
         Args:
             place: the turn.
-            part: which question of the turn it is.
+            part: which question of the turn it is; ``OPEN``: all that was open before.
             worst: what it may cost.
             limits: of the key.
             prices: of the generator.
@@ -165,105 +204,152 @@ class Ledger:
             BudgetExceeded: it does not fit; names the first currency that is short.
             Superseded: the turn is answered already.
         """
-        with self._transaction():
-            self._check(place)
-            where = (place.session, place.turn, part)
-            self._db.execute(
-                "DELETE FROM reservations WHERE session = ? AND turn = ? AND part = ?", where
+        with self._db.transaction([place.name]):
+            here = self._db.change(
+                "UPDATE reroot_sessions SET at = ? WHERE id = ? AND turns = ?",
+                *(time.time(), place.session, place.turn),
             )
-            spent, held = self.spent(place.name), self.reserved(place.name)
+            if not here:
+                raise Superseded
+            asked = "" if part == OPEN else place.asked
+            known = self._db.rows(
+                f"SELECT {_NAMES} FROM reroot_reservations "
+                "WHERE session = ? AND turn = ? AND asked = ? AND part = ?",
+                *(place.session, place.turn, asked, part),
+            )
+            # where the key has refused others before it, it may be another question of the same turn
+            more = Cost(*(max(0, x) for x in worst - Cost(*known[0]))) if known else worst
+            if known and not any(more):
+                return
+            spent, held = self._balance(place.name)
             for currency in limits.to_dict():
                 free = left(limits, currency, prices, spent, held)
-                needed = amount(worst, currency, prices)
+                needed = amount(more, currency, prices)
                 if free is not None and needed > free:
                     told = (x if isinstance(x, int) else float(x) for x in (needed, free))
                     raise BudgetExceeded(currency, *told)
-            self._set_aside(place, part, worst)
+            self._set_aside(place, place.turn, asked, part, more)
+            if self._balances is not None:
+                self._balances[place.name] = spent, held + more
 
-    def _set_aside(self, place: Place, part: int, worst: Cost) -> None:
-        self._db.execute(
-            f"INSERT INTO reservations (session, turn, part, name, {_NAMES}) "
-            f"VALUES (?, ?, ?, ?, {_MARKS})",
-            (place.session, place.turn, part, place.name, *worst),
+    def _balance(self, name: str) -> tuple[Cost, Cost]:
+        """What a key has spent, and has set aside."""
+        found = None if self._balances is None else self._balances.get(name)
+        return found or (self.spent(name), self.reserved(name))
+
+    def _set_aside(self, place: Place, turn: int, asked: str, part: int, more: Cost) -> None:
+        self._db.change(
+            f"INSERT INTO reroot_reservations (session, turn, asked, part, name, {_NAMES}) "
+            f"VALUES (?, ?, ?, ?, ?, {_MARKS}) "
+            f"ON CONFLICT (session, turn, asked, part) DO UPDATE SET {_added('reroot_reservations')}",
+            *(place.session, turn, asked, part, place.name, *more),
         )
 
-    def _check(self, place: Place) -> None:
-        found = self._db.execute("SELECT turns FROM sessions WHERE id = ?", (place.session,))
-        row = found.fetchone()
-        if row is None or row[0] != place.turn:
-            raise Superseded
+    def write(self, entries: Sequence[Entry]) -> list[bool]:
+        """Write turns down and charge them; which of them.
 
-    def write(self, entries: list[Entry]) -> list[bool]:
-        """Write turns down and charge them; which of them: the others had been answered already."""
-        done: list[bool] = []
-        with self._transaction():
-            for entry in entries:
-                place = entry.place
-                closed = None if entry.closed is None else json.dumps(entry.closed)
-                changed = self._db.execute(
-                    "UPDATE sessions SET turns = turns + 1, at = ?, closed = ? "
-                    "WHERE id = ? AND turns = ? AND closed IS NULL",
-                    (time.time(), closed, place.session, place.turn),
+        The others had been answered already, or what they had set aside was freed before they were.
+        """
+        charged: dict[str, Cost] = {}
+        with self._db.transaction({entry.place.name for entry in entries}):
+            done = [self._write(entry) for entry in entries]
+            for entry, first in zip(entries, done, strict=True):
+                if first:
+                    name = entry.place.name
+                    charged[name] = charged.get(name, Cost()) + entry.charged
+            for name, cost in charged.items():
+                self._db.change(
+                    f"INSERT INTO reroot_accounts (name, {_NAMES}) VALUES (?, {_MARKS}) "
+                    f"ON CONFLICT (name) DO UPDATE SET {_added('reroot_accounts')}",
+                    *(name, *cost),
                 )
-                done.append(changed.rowcount == 1)
-                if not done[-1]:
-                    continue
-                row = (place.session, place.turn, json.dumps(entry.told))
-                self._db.execute("INSERT INTO turns VALUES (?, ?, ?)", row)
-                self._db.execute("INSERT OR IGNORE INTO accounts (name) VALUES (?)", (place.name,))
-                charge = (*entry.charged, place.name)
-                self._db.execute(f"UPDATE accounts SET {_ADDED} WHERE name = ?", charge)
-                where = (place.session, place.turn)
-                self._db.execute("DELETE FROM reservations WHERE session = ? AND turn <= ?", where)
-                if any(entry.held):
-                    self._set_aside(place, _OPEN, entry.held)
         return done
 
+    def _write(self, entry: Entry) -> bool:
+        """Write one down, but for its charge."""
+        place = entry.place
+        if entry.backed and not self._backed(entry):
+            return False
+        closed = None if entry.closed is None else json.dumps(entry.closed)
+        first = self._db.change(
+            "UPDATE reroot_sessions SET turns = turns + 1, at = ?, closed = ? "
+            "WHERE id = ? AND turns = ? AND closed IS NULL",
+            *(time.time(), closed, place.session, place.turn),
+        )
+        if not first:
+            return False
+        row = (place.session, place.turn, json.dumps(entry.told))
+        self._db.change("INSERT INTO reroot_turns VALUES (?, ?, ?)", *row)
+        freed = "DELETE FROM reroot_reservations WHERE session = ? AND turn <= ?"
+        self._db.change(freed, place.session, place.turn)
+        if any(entry.held):
+            self._set_aside(place, place.turn + 1, "", OPEN, entry.held)
+        return True
+
+    def _backed(self, entry: Entry) -> bool:
+        """Whether all that it charges, and leaves open, is still set aside."""
+        place = entry.place
+        (found,) = self._db.rows(
+            f"SELECT {_SUMS} FROM reroot_reservations WHERE session = ? AND turn = ? AND asked IN (?, '')",
+            *(place.session, place.turn, place.asked),
+        )
+        return not any(map(operator.gt, entry.charged + entry.held, found))
+
     def sweep(self, now: float | None = None) -> None:
-        """Free what sessions have set aside that are idle."""
-        before = (time.time() if now is None else now) - IDLE
-        with self._transaction():
-            self._db.execute(
-                "DELETE FROM reservations WHERE session IN (SELECT id FROM sessions WHERE at < ?)",
-                (before,),
-            )
+        """Free what sessions have set aside that are idle, or whose time is none: a clock was wrong."""
+        now = time.time() if now is None else now
+        idle = "FROM reroot_sessions WHERE at < ? OR at > ?"
+        times = (now - IDLE, now + IDLE)
+        names = self._db.rows(
+            f"SELECT DISTINCT name FROM reroot_reservations WHERE session IN (SELECT id {idle})",
+            *times,
+        )
+        if names:
+            with self._db.transaction({name for (name,) in names}):
+                self._db.change(
+                    f"DELETE FROM reroot_reservations WHERE session IN (SELECT id {idle}) "
+                    f"AND name IN ({', '.join('?' * len(names))})",
+                    *(*times, *(name for (name,) in names)),
+                )
 
     # ---- sessions --------------------------------------------------------------------------------
 
     def open(self, session: str, name: str, terms: dict[str, Any]) -> Written:
         """Write a session down; what is there, if it is there already."""
-        with self._transaction():
+        with self._db.transaction([name]):
             known = self.session(session)
             if known is not None:
                 return known
-            self._db.execute(
-                "INSERT INTO sessions (id, name, terms, at) VALUES (?, ?, ?, ?)",
-                (session, name, json.dumps(terms), time.time()),
+            self._db.change(
+                "INSERT INTO reroot_sessions (id, name, terms, at) VALUES (?, ?, ?, ?)",
+                *(session, name, json.dumps(terms), time.time()),
             )
         return Written(name, terms, 0, None)
 
     def session(self, session: str) -> Written | None:
         """A session, if there is one of that name."""
-        found = self._db.execute(
-            "SELECT name, terms, turns, closed FROM sessions WHERE id = ?", (session,)
-        )
-        row = found.fetchone()
-        if row is None:
+        if "\0" in session:  # PostgreSQL has no such texts
             return None
-        closed = None if row[3] is None else json.loads(row[3])
-        return Written(row[0], json.loads(row[1]), row[2], closed)
+        found = self._db.rows(
+            "SELECT name, terms, turns, closed FROM reroot_sessions WHERE id = ?", session
+        )
+        if not found:
+            return None
+        ((name, terms, turns, closed),) = found
+        return Written(
+            name, json.loads(terms), turns, None if closed is None else json.loads(closed)
+        )
 
     def turn(self, session: str, number: int) -> dict[str, Any] | None:
         """What a turn was told, if it is answered."""
-        found = self._db.execute(
-            "SELECT told FROM turns WHERE session = ? AND number = ?", (session, number)
+        found = self._db.rows(
+            "SELECT told FROM reroot_turns WHERE session = ? AND number = ?", session, number
         )
-        row = found.fetchone()
-        return None if row is None else json.loads(row[0])
+        return json.loads(found[0][0]) if found else None
 
     def turns(self, session: str) -> list[dict[str, Any]]:
         """All turns of a session, in order."""
-        found = self._db.execute(
-            "SELECT told FROM turns WHERE session = ? ORDER BY number", (session,)
+        found = self._db.rows(
+            "SELECT told FROM reroot_turns WHERE session = ? ORDER BY number", session
         )
-        return [json.loads(row[0]) for row in found.fetchall()]
+        return [json.loads(told) for (told,) in found]

@@ -15,9 +15,8 @@ from ..access.attempt import Job
 from ..access.batches import conclude
 from ..access.episode import Episode
 from ..access.learner import BoundLearner
-from ..access.learner_thread import LearnerTask
 from ..access.running import Running, Waiting, open_message, start
-from ..access.session import Facts, Message, Session
+from ..access.session import Message, Session
 from ..access.transcript import message_to_json
 from ..contract import Contract, Control, Report
 from ..errors import InvalidInput, RerootError
@@ -30,10 +29,6 @@ from .wire import error_to_json, line_to_json, message_from_json
 
 async def _elsewhere(session: Session) -> NoReturn:
     raise InvalidInput("the learner of a served session runs at its client")
-
-
-def _begun(learner: BoundLearner, facts: Facts, keep: bool) -> LearnerTask:
-    return LearnerTask(learner.start, facts, keep)
 
 
 _NOTHING = Contract(Control.ROOT, Report.NONE)
@@ -110,7 +105,7 @@ class Live:
         lines = Lines([line for told in turns for line in told["lines"]])
         prices = episode.generator.capabilities.prices
         meter = KeyMeter(Budget(**terms["budget"]), prices, key.budget, ledger)
-        running = start(job, _begun, lines, False, judge_timeout, meter)
+        running = start(job, None, lines, False, judge_timeout, meter)
         live = cls(id, key.name, job, running, meter, lines)
         for told in turns:
             meter.again(told["refused"])
@@ -126,9 +121,9 @@ class Live:
         self.taken = True
         return self
 
-    def place(self) -> Place:
-        """The turn that comes next."""
-        return Place(self.name, self.id, self.turns)
+    def place(self, asked: str = "") -> Place:
+        """The turn that comes next, in which ``asked`` is asked (a digest)."""
+        return Place(self.name, self.id, self.turns, asked)
 
     def open(self, messages: Sequence[Message]) -> bool:
         """Take what a learner has sent in one turn; whether all that waits is to be answered now.

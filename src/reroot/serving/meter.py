@@ -6,7 +6,7 @@ from ..access.meter import Meter
 from ..errors import BudgetExceeded
 from ..types import Budget, Cost
 from ..types.account import Prices
-from .ledger import Ledger, Place
+from .ledger import OPEN, Ledger, Place
 
 Refusals = dict[str, tuple[str, float, float]]
 """Which reservations of a turn the key's account refused: number → (currency, requested, remaining)."""
@@ -23,6 +23,7 @@ class KeyMeter(Meter):
 
     Attributes:
         charged: in the turn under way.
+        backed: whether all that this turn may charge is set aside in the ledger.
         held: the worst case of all that is open, over turns.
         refused: in the turn under way.
     """
@@ -36,15 +37,24 @@ class KeyMeter(Meter):
         self._part = 0
         self._told: Refusals = {}
         self.charged, self.held, self.refused = Cost(), Cost(), Refusals()
+        self.backed = False
 
     def begin(self, place: Place, limits: Budget) -> None:
-        """A turn begins; ``limits`` are those of the key now."""
-        self._limits = limits
+        """A turn begins; ``limits`` are those of the key now.
+
+        Raises:
+            BudgetExceeded: what is open was freed, as the session was idle, and no longer fits.
+            Superseded: the turn is answered already.
+        """
+        self._limits, self.backed = limits, bool(limits.to_dict())
         self._place, self._part, self._told = place, 0, {}
         self.charged, self.refused = Cost(), Refusals()
+        if self.backed and any(self.held):
+            self._ledger.reserve(place, OPEN, self.held, limits, self.prices)
 
     def again(self, refused: Refusals) -> None:
-        """A turn that is written down is gone through once more: it costs its key nothing."""
+        """A turn that costs its key nothing: one that is written down is gone through once more, or the
+        session is closed."""
         self._place, self._part, self._told = None, 0, refused
         self.charged, self.refused = Cost(), Refusals()
 
@@ -52,7 +62,7 @@ class KeyMeter(Meter):
         super().reserve(worst)
         part, self._part = self._part, self._part + 1
         try:
-            if self._place is not None and self._limits.to_dict():
+            if self._place is not None and self.backed:
                 self._ledger.reserve(self._place, part, worst, self._limits, self.prices)
             elif (told := self._told.get(str(part))) is not None:
                 raise BudgetExceeded(*told)

@@ -11,8 +11,10 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from ..access.episode import Episode, bind
 from ..access.transcript import replies_from_json
@@ -23,10 +25,11 @@ from ..tasks.base import Problem
 from ..types import Chat, Output, Prefix, Query, Reply
 from .catalogue import Catalogue
 from .keys import Key
-from .schemas import ChatCompletion, Common, Completion
+from .schemas import ChatCompletion, ChatMessage, Common, Completion
 from .wire import error_from_json
 
 _MOST = 256  # tokens of an answer to a prompt of the client's own, where it names no number
+_NEVER = -9999.0  # nats; OpenAI's word for log 0, which JSON has none for
 _NEUTRAL: dict[str, Any] = {
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), 0),
     **dict.fromkeys(("best_of",), 1),
@@ -87,7 +90,7 @@ def _one_prompt(prompt: str | list[int] | list[str] | list[list[int]]) -> str | 
 
 def chat_request(body: ChatCompletion, catalogue: Catalogue, key: Key) -> Asked:
     """What a request to ``/v1/chat/completions`` asks for (``InvalidInput``, ``AccessDenied``)."""
-    chat = Chat.of([{"role": m.role, "content": m.content} for m in body.messages])
+    chat = Chat.of([_message(message) for message in body.messages])
     if body.top_logprobs and not body.logprobs:
         raise InvalidInput("top_logprobs needs logprobs: true")
     top = body.top_logprobs if body.logprobs else None
@@ -95,6 +98,15 @@ def chat_request(body: ChatCompletion, catalogue: Catalogue, key: Key) -> Asked:
     return _asked(
         "chat.completion", body, catalogue, key, chat, _find_chat(catalogue, chat), most, top
     )
+
+
+def _message(message: ChatMessage) -> dict[str, str]:
+    for name, value in (message.model_extra or {}).items():
+        if value:
+            raise InvalidInput(f"a message's {name:.80} is not served, got {value!r:.80}")
+    said = message.content
+    text = said if isinstance(said, str) else "".join(part.text for part in said)
+    return {"role": message.role, "content": text}
 
 
 _Found = tuple[Episode, tuple[int, ...]] | None
@@ -172,10 +184,15 @@ def _own(
     most: int | None,
 ) -> Episode:
     told = prompt.messages if isinstance(prompt, Chat) else prompt
-    mark = hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    problem = Problem(f"own/{mark}", prompt, most or _MOST, _unjudged, stop=stops)
-    return bind(problem, generator)
+    asked = json.dumps([told, stops, most]).encode()
+    mark = hashlib.blake2b(asked, digest_size=16).hexdigest()
+    problem = Problem(f"own/{mark}", prompt, most or 1, _unjudged, stop=stops)
+    episode, limit = bind(problem, generator), generator.max_length()
+    if most is not None:
+        return episode
+    room = _MOST if limit is None else min(_MOST, limit - len(episode.prompt))
+    return bind(replace(problem, max_tokens=room), generator)
 
 
 def _unjudged(output: Output) -> None:
@@ -187,7 +204,7 @@ def _check(body: Common, key: Key) -> None:
     for name, value in (body.model_extra or {}).items():
         neutral = value is None or (name in _NEUTRAL and value == _NEUTRAL[name])
         if not neutral and name not in _FREE:
-            raise InvalidInput(f"{name} is not served, got {value!r:.80}")
+            raise InvalidInput(f"{name:.80} is not served, got {value!r:.80}")
     law = key.grants.sampling
     assert law is not None
     for name, value in (("temperature", body.temperature), ("top_p", body.top_p)):
@@ -250,14 +267,13 @@ def _logprobs(
 ) -> dict[str, Any]:
     tokens = reply.continuation(i)
     assert reply.logprobs is not None
-    values = reply.logprobs[i, : len(tokens)].tolist()
+    values = np.maximum(reply.logprobs[i, : len(tokens)], _NEVER).tolist()
     texts = [generator.decode([token]) for token in tokens]
     tops: list[list[tuple[str, float]]] = [[] for _ in tokens]
     if reply.top_tokens is not None and reply.top_logprobs is not None:
         for t in range(len(tokens)):
-            pairs = zip(
-                reply.top_tokens[i, t].tolist(), reply.top_logprobs[i, t].tolist(), strict=True
-            )
+            shown = np.maximum(reply.top_logprobs[i, t], _NEVER).tolist()
+            pairs = zip(reply.top_tokens[i, t].tolist(), shown, strict=True)
             tops[t] = [(generator.decode([token]), value) for token, value in pairs]
     if not chat:
         return {

@@ -1,14 +1,50 @@
-"""What clients may send, checked at the border; and the OpenAPI description of it."""
+"""What clients may send, checked at the border; ``description`` says the same in OpenAPI."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from .._version import __version__
+SESSION = r"[0-9a-f]{32}"
+"""What sessions are called."""
+
+MOST_TURNS = 2**31 - 1
+"""The largest number of a turn that is looked for."""
+
+_TOKENS: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
+_PREFIXES: dict[str, Any] = {"type": "array", "items": _TOKENS}
+_MAYBE: dict[str, Any] = {"type": ["integer", "null"]}
+
+
+def _record(**fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+_REPORT: dict[str, Any] = {"type": "string", "examples": ["sample", "topk(2)"]}
+_FORCED: dict[str, Any] = {"anyOf": [_TOKENS, {"type": "null"}]}
+_QUERY = _record(
+    prefix=_TOKENS, n={"type": "integer"}, length=_MAYBE, report=_REPORT, forced=_FORCED
+)
+MESSAGE: dict[str, Any] = {
+    "description": "a message of a session; access.wire reads it",
+    "anyOf": [
+        _record(ask={"type": "array", "items": _QUERY}),
+        *(_record(**{name: _PREFIXES}) for name in ("reward", "verifier", "value")),
+        _record(demonstration=_MAYBE),
+        _record(hidden=_PREFIXES, layers=_MAYBE),
+        _record(text=_TOKENS),
+    ],
+}
+"""JSON Schema of a message."""
 
 Tokens = list[int]
+Message = Annotated[Any, WithJsonSchema(MESSAGE)]
 
 
 class Strict(BaseModel):
@@ -31,15 +67,25 @@ class OpenSession(Strict):
 class Turn(Strict):
     """What a learner has sent in one turn, as messages of a transcript."""
 
-    messages: list[dict[str, Any]] = Field(max_length=65536)
+    messages: list[Message] = Field(max_length=65536)
+
+
+class LearnerError(Strict):
+    """What a learner has raised."""
+
+    kind: str = Field(max_length=4096)
+    message: str
+    who: str = Field("learner", max_length=64, description="not believed: it is the learner")
+    file: str | None = Field(None, max_length=4096)
+    line: int | None = Field(None, ge=0, lt=2**63)
 
 
 class CloseSession(Strict):
     """How a learner has ended."""
 
     output: Tokens | None = None
-    metadata: dict[str, Any] = {}
-    error: dict[str, Any] | None = None
+    metadata: str = Field("{}", description="a JSON object, as text", examples=['{"votes": 3}'])
+    error: LearnerError | None = None
     out_of_budget: bool = False
 
 
@@ -50,6 +96,10 @@ class Decode(Strict):
 
 
 class StreamOptions(BaseModel):
+    """How a streamed answer is told."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
     include_usage: bool = False
 
 
@@ -57,7 +107,7 @@ class Common(BaseModel):
     """What both faces for OpenAI's clients take. Other fields are refused where they ask for something
     else than what they ask for by default."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = ""
     n: int = Field(1, ge=1, le=4096)
@@ -78,9 +128,20 @@ class Completion(Common):
     logprobs: int | None = Field(None, ge=0)
 
 
+class TextPart(Strict):
+    """A part of a message that is text, the only kind that there is."""
+
+    type: Literal["text"]
+    text: str
+
+
 class ChatMessage(BaseModel):
-    role: str
-    content: str
+    """A message of a chat. Of other fields none may say anything."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    role: str = Field(max_length=256)
+    content: str | list[TextPart]
 
 
 class ChatCompletion(Common):
@@ -91,59 +152,3 @@ class ChatCompletion(Common):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0)
-
-
-PATHS: dict[str, tuple[str, type[BaseModel] | None, str]] = {
-    "/v1/sessions": ("post", OpenSession, "open a session"),
-    "/v1/sessions/{session}": ("get", None, "the account of a session"),
-    "/v1/sessions/{session}/turns/{number}": ("post", Turn, "ask, and be answered"),
-    "/v1/sessions/{session}/close": ("post", CloseSession, "end a session"),
-    "/v1/account": ("get", None, "what the key has spent and has left"),
-    "/v1/problems": ("get", None, "what is served"),
-    "/v1/decode": ("post", Decode, "the text of tokens"),
-    "/v1/models": ("get", None, "the model, as OpenAI lists it"),
-    "/v1/completions": ("post", Completion, "as OpenAI's"),
-    "/v1/chat/completions": ("post", ChatCompletion, "as OpenAI's"),
-}
-
-
-def openapi() -> dict[str, Any]:
-    """The description of the service in OpenAPI 3.1."""
-    schemas: dict[str, Any] = {}
-    paths: dict[str, Any] = {}
-    for path, (method, model, summary) in PATHS.items():
-        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-        kinds = {"number": {"type": "integer", "minimum": 0}}
-        told: dict[str, Any] = {
-            "summary": summary,
-            "security": [{"key": []}],
-            "parameters": [
-                {
-                    "name": n,
-                    "in": "path",
-                    "required": True,
-                    "schema": kinds.get(n, {"type": "string"}),
-                }
-                for n in names
-            ],
-            "responses": {
-                "200": {"description": "it is done"},
-                "default": {"description": "an error"},
-            },
-        }
-        if model is not None:
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= schema.pop("$defs", {})
-            schemas[model.__name__] = schema
-            ref = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-            told["requestBody"] = {"required": True, "content": {"application/json": ref}}
-        paths[path] = {method: told}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "reroot serve", "version": __version__},
-        "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
-    }

@@ -26,13 +26,14 @@ def serve(
     Args:
         catalogue: the generator and the problems.
         keys: a file of keys, see ``serving.keys``.
-        db: the SQLite file of accounts; servers of one machine may share it.
+        db: the SQLite file of accounts, which servers of one machine may share, or
+            ``postgresql://USER@HOST:PORT/DATABASE``, for those of several.
         host, port: where to listen; port 0: one that is free.
         judge_timeout: seconds that each call of a judge may take.
         on_start: told the address.
 
     Raises:
-        InvalidInput: a file is none, or nobody can listen there.
+        InvalidInput: a file is none, a database cannot be reached, or nobody can listen there.
         MissingDependency: an optional package is not installed.
     """
     need("serve", "starlette", "uvicorn", "pydantic")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..access.episode import Episode, check_oracles
@@ -12,7 +13,7 @@ from ..types.account import check_priced
 from .catalogue import Catalogue
 from .keys import Key
 from .ledger import Ledger, Written
-from .live import Live
+from .live import Conflict, Live, seed_of
 
 _KEPT = 4096  # sessions in memory; others are taken up again from the ledger
 
@@ -34,7 +35,6 @@ class Sessions:
         self, catalogue: Catalogue, ledger: Ledger, judge_timeout: float | None = None
     ) -> None:
         self.catalogue, self.ledger, self.judge_timeout = catalogue, ledger, judge_timeout
-        self.secret = ledger.secret
         self._lives: dict[str, Live] = {}
 
     def permit(self, key: Key, terms: dict[str, Any], episode: Episode | None = None) -> None:
@@ -56,6 +56,43 @@ class Sessions:
         check_oracles(episode.problem, contract)
         check_priced(Budget(**terms["budget"]), generator.capabilities.prices)
 
+    def open(
+        self,
+        session: str,
+        key: Key,
+        terms: dict[str, Any],
+        what: str,
+        episode: Episode | None = None,
+    ) -> Written:
+        """Write a session down, or find it, if it is permitted.
+
+        Args:
+            session, key: of the session.
+            terms: of what it is, as its client says.
+            what: what its name is called.
+            episode: a problem that is the client's own.
+
+        Raises:
+            InvalidInput, AccessDenied: it is not permitted.
+            Conflict: there is another one of that name, or it was begun on something else.
+        """
+        self.permit(key, terms, episode)
+        episode = episode or self.catalogue.episode(terms["problem"])
+        told = {**terms, "seed": seed_of(terms["seed"], key, self.ledger.secret)}
+        served = {"served": self.catalogue.mark(episode)}
+        known = self.ledger.open(session, key.name, told | served)
+        if known.name != key.name or known.terms | served != json.loads(json.dumps(told | served)):
+            raise Conflict(f"this {what} stands for another")
+        self._check_served(known, episode)
+        return known
+
+    def _check_served(self, known: Written, episode: Episode) -> None:
+        if known.terms["served"] != self.catalogue.mark(episode):
+            raise Conflict(
+                f"this session was begun at a server with another generator, or another problem "
+                f"{known.terms['problem']!r:.200}: go on there"
+            )
+
     def written(self, session: str, key: Key) -> Written:
         """A session of this key as it is written down (``NotFound``)."""
         known = self.ledger.session(session)
@@ -63,15 +100,36 @@ class Sessions:
             raise NotFound(f"there is no session {session!r:.80} of this key")
         return known
 
+    def due(self, session: str, key: Key, turn: int) -> Live | None:
+        """A session of this key that is in memory and whose next turn this is. The ledger is not asked:
+        if another server was first, it says so when the turn is written down."""
+        live = self._lives.get(session)
+        good = live is not None and live.name == key.name and live.turns == turn
+        return live if good else None
+
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""
         known, live = self.written(session, key), self._lives.get(session)
         if live is not None and live.turns == known.turns:
             return live
-        episode = self.catalogue.episode(known.terms["problem"])
-        turns = self.ledger.turns(session)
+        return self.keep(self.begin(session, key, known))
+
+    def begin(self, session: str, key: Key, known: Written, episode: Episode | None = None) -> Live:
+        """A session from what is written down of it.
+
+        Args:
+            session, key: of the session.
+            known: what is written down.
+            episode: a problem that is the client's own.
+
+        Raises:
+            Conflict: it was begun at a server that serves something else.
+        """
+        episode = episode or self.catalogue.episode(known.terms["problem"])
+        self._check_served(known, episode)
+        turns = self.ledger.turns(session) if known.turns else []
         begin = (session, key, known.terms, episode, self.ledger, self.judge_timeout, turns)
-        return self.keep(Live.begin(*begin))
+        return Live.begin(*begin)
 
     def keep(self, live: Live) -> Live:
         """Keep a session in memory; the one that has been there longest may have to go."""

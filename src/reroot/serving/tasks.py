@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,21 +13,23 @@ from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
 from ..access.episode import Episode
 from ..access.learner_thread import Finished
+from ..access.metadata import metadata_from_text
 from ..access.running import Waiting, head_of
-from ..access.session import Message
+from ..access.session import Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
+from .database import Unavailable
 from .keys import Key
-from .ledger import Entry, Superseded
-from .live import Conflict, Live, answers_of, seed_of
+from .ledger import Entry, Place, Superseded
+from .live import Conflict, Live, answers_of
 from .sessions import Sessions
 from .wire import facts_to_json, failure_from_json
 
 
 @dataclass(slots=True, eq=False)
-class Task:
-    """A request of a key.
+class Task(ABC):
+    """A request of a key. Some have nothing to do at some of its steps.
 
     Attributes:
         key: whose it is.
@@ -42,22 +46,31 @@ class Task:
     entry: Entry | None = None
     result: dict[str, Any] | None = None
 
+    @abstractmethod
     def prepare(self, sessions: Sessions) -> None:
         """Check it, and reserve what it may cost; sets ``result`` where nothing more is needed."""
-        raise NotImplementedError
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027
         """The generator has answered."""
 
-    def judged(self, attempt: Attempt) -> None:
+    def judged(self, attempt: Attempt) -> None:  # noqa: B027
         """The output of ``closing`` was judged."""
 
-    def written(self, sessions: Sessions, first: bool) -> None:
+    def written(self, sessions: Sessions, first: bool) -> None:  # noqa: B027
         """It was written down; not by this one, if it is not the ``first``."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether functions of the task may be called to prepare it, which takes as long as they take."""
+        return False
+
     def same(self) -> object:
-        """Tasks that are equal in this are one, and done once (``None``: it stands for itself)."""
+        """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
         return None
+
+    def asks_what(self, other: Any) -> bool:
+        """Whether it asks what ``other`` asks, which is equal in ``same``."""
+        return False
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -68,11 +81,7 @@ class Open(Task):
     terms: dict[str, Any]
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this name stands for another session")
+        known = sessions.open(self.session, self.key, self.terms, "name of a session")
         live = sessions.live(self.session, self.key)
         self.result = {
             "session": self.session,
@@ -90,36 +99,53 @@ class TakeTurn(Task):
     number: int
     messages: list[Message]
     live: Live | None = None
+    place: Place | None = None
+
+    @property
+    def judges(self) -> bool:
+        return any(isinstance(message, Consult) for message in self.messages)
 
     def same(self) -> object:
-        asked = json.dumps([message_to_json(message) for message in self.messages])
-        return (self.key.name, self.session, self.number, asked)
+        return (self.key.name, self.session, self.number)
+
+    def asks_what(self, other: TakeTurn) -> bool:
+        return self.messages == other.messages
 
     def prepare(self, sessions: Sessions) -> None:
-        live = sessions.live(self.session, self.key)
-        if self.number < live.turns:
-            self._again(sessions)
-            return
-        if self.number > live.turns:
-            raise Conflict(f"turn {self.number} comes after turn {live.turns}, which is missing")
-        if sessions.ledger.session(self.session).closed is not None:  # type: ignore[union-attr]
-            raise Conflict("the session is closed")
+        live = sessions.due(self.session, self.key, self.number)
+        if live is None:
+            live = sessions.live(self.session, self.key)
+            if self.number < live.turns:
+                self._again(sessions)
+                return
+            if self.number > live.turns:
+                raise Conflict(
+                    f"turn {self.number} comes after turn {live.turns}, which is missing"
+                )
+            if sessions.written(self.session, self.key).closed is not None:
+                raise Conflict("the session is closed")
+        self.begin(sessions, live)
+
+    def begin(self, sessions: Sessions, live: Live) -> None:
+        """The turn begins: reserve what it may cost."""
         self.live = live.take()
-        live.meter.begin(live.place(), self.key.budget)
+        asked = hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace"))
+        self.place = live.place(asked.hexdigest()[:32] if self.key.budget.to_dict() else "")
         try:
+            live.meter.begin(self.place, self.key.budget)
             if live.open(self.messages):
                 self.waiting = live.waiting
         except Superseded:
             self._again(sessions)
 
     def settle(self) -> None:
-        live = self.live
-        if live is None:
+        live, place = self.live, self.place
+        if live is None or place is None:
             return
-        place = live.place()
         if self.waiting:
             live.conclude()
-        self.entry = Entry(place, live.told(self.messages), live.meter.charged, live.meter.held)
+        meter, told = live.meter, live.told(self.messages)
+        self.entry = Entry(place, told, meter.charged, meter.held, backed=meter.backed)
 
     def written(self, sessions: Sessions, first: bool) -> None:
         assert self.entry is not None
@@ -138,8 +164,10 @@ class TakeTurn(Task):
             sessions.forget(self.session)
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
+        if told is None:
+            raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
-        if told is None or told["messages"] != json.loads(json.dumps(asked)):
+        if told["messages"] != json.loads(json.dumps(asked)):
             raise Conflict(f"turn {self.number} of this session was another")
         self.result = self.shown(told)
 
@@ -154,7 +182,10 @@ class Close(Task):
     attempt: Attempt | None = None
 
     def same(self) -> object:
-        return (self.key.name, self.session, "close", json.dumps(self.ended))
+        return (self.key.name, self.session, "close")
+
+    def asks_what(self, other: Close) -> bool:
+        return self.ended == other.ended
 
     def prepare(self, sessions: Sessions) -> None:
         known = sessions.written(self.session, self.key)
@@ -172,7 +203,7 @@ class Close(Task):
         if self.live is None or self.attempt is None:
             return
         place = self.live.place()
-        self.live.meter.begin(place, self.key.budget)
+        self.live.meter.again({})
         told = {**self.live.told([]), "open": 0}
         closed = {"ended": self.ended, "attempt": attempt_to_json(self.attempt)}
         self.entry = Entry(place, told, Cost(), closed=json.loads(json.dumps(closed)))
@@ -191,10 +222,9 @@ class Close(Task):
 def _finished(ended: dict[str, Any]) -> Finished:
     """How a learner has ended, as its client says (``InvalidInput``)."""
     output = ended["output"]
-    metadata = json.dumps(ended["metadata"])
     return Finished(
         None if output is None else Prefix.of(as_tokens(output)),
-        metadata,
+        metadata_from_text(ended["metadata"]),
         failure_from_json(ended["error"]),
         ended["out_of_budget"],
     )
@@ -256,28 +286,17 @@ class Complete(TakeTurn):
     terms: dict[str, Any]
     episode: Episode | None = None
 
+    def asks_what(self, other: TakeTurn) -> bool:
+        same = isinstance(other, Complete) and self.terms == other.terms
+        return same and self.messages == other.messages
+
     def shown(self, told: dict[str, Any]) -> dict[str, Any]:
         return told
 
     def prepare(self, sessions: Sessions) -> None:
-        sessions.permit(self.key, self.terms, self.episode)
-        told = {**self.terms, "seed": seed_of(self.terms["seed"], self.key, sessions.secret)}
-        known = sessions.ledger.open(self.session, self.key.name, told)
-        if known.name != self.key.name or known.terms != json.loads(json.dumps(told)):
-            raise Conflict("this idempotency key stands for another request")
-        sessions.keep(
-            Live.begin(
-                self.session,
-                self.key,
-                told,
-                self.episode or sessions.catalogue.episode(told["problem"]),
-                sessions.ledger,
-                sessions.judge_timeout,
-                sessions.ledger.turns(self.session),
-            )
-        )
-        TakeTurn.prepare(self, sessions)
-
-    def written(self, sessions: Sessions, first: bool) -> None:
-        TakeTurn.written(self, sessions, first)
-        sessions.forget(self.session)
+        what = "idempotency key of a request"
+        known = sessions.open(self.session, self.key, self.terms, what, self.episode)
+        if known.turns:
+            self._again(sessions)
+        else:
+            self.begin(sessions, sessions.begin(self.session, self.key, known, self.episode))

@@ -34,11 +34,13 @@ def described(launcher: Launcher, spec: str) -> BoundLearner:
     if not all(isinstance(text, str) for text in texts) or not isinstance(params, dict):
         raise InvalidInput(f"learner {spec!r} told nothing of itself that a learner is")
     shown = cast("dict[str, Any]", params)
+    if not all(isinstance(value, str) for value in shown.values()):
+        raise InvalidInput(f"learner {spec!r} told parameters that are no text")
     if not str(name).isidentifier() or not given.keys() <= shown.keys():
         raise InvalidInput(f"learner {spec!r} told a name or parameters that it does not have")
     return BoundLearner(
         str(name),
-        {key: given.get(key, str(value)) for key, value in shown.items()},
+        {key: given.get(key, value) for key, value in shown.items()},
         Contract.parse(str(requires)),
         _elsewhere,
         tuple(key for key in shown if key in given),

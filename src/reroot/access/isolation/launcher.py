@@ -50,21 +50,31 @@ def main(control: int, find: Callable[[str], BoundLearner]) -> None:
     settings = Isolation(**told["settings"])
     keyed_rng((0, 0)).random()  # what every learner uses is loaded once, here
     baseline, package = walls.address_space(), Path(__file__).parents[2]
-    standing = walls.outer(settings, package, told["files"])
+    paths = walls.readable(settings, package, told["files"])
+    standing = walls.outer(paths)
     namespaces.bound_capabilities()
-    standing = {"process": walls.STANDS, **standing, **_try(settings, baseline)}
+    ground = walls.Ground(settings, paths, baseline, standing["files"] == walls.STANDS)
+    tried = _try(ground)
+    if "files" in tried and not ground.housed:
+        tried["files"] = _told(standing["files"], tried["files"])
+    standing = {"process": walls.STANDS, **standing, **tried}
     end.send(json.dumps(standing).encode("utf-8"))
     gc.collect()
     gc.freeze()  # what is here stays shared with every process that is started
-    _Launcher(end, settings, baseline, find).serve()
+    _Launcher(end, ground, find).serve()
 
 
-def _try(settings: Isolation, baseline: int) -> dict[str, str]:
+def _told(house: str, landlock: str) -> str:
+    """What is said of files where there is no file system of its own."""
+    return landlock if landlock == walls.STANDS else f"{house}; {landlock}"
+
+
+def _try(ground: walls.Ground) -> dict[str, str]:
     """What of the inner walls stands, as a process tells that puts itself behind them."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
-            os.write(writing, json.dumps(walls.inner(settings, None, baseline)).encode())
+            os.write(writing, json.dumps(walls.inner(ground, None)).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as told:
@@ -77,11 +87,10 @@ class _Launcher:
     def __init__(
         self,
         end: socket.socket,
-        settings: Isolation,
-        baseline: int,
+        ground: walls.Ground,
         find: Callable[[str], BoundLearner],
     ) -> None:
-        self._end, self._settings, self._baseline, self._find = end, settings, baseline, find
+        self._end, self._ground, self._find = end, ground, find
         self._pids: dict[int, int] = {}  # attempt → process
         self._due: dict[int, float] = {}  # attempt that has ended → when its process is killed
         self._ended: deque[bytes] = deque()
@@ -149,7 +158,7 @@ class _Launcher:
         os.dup2(fd, 3)
         os.closerange(4, 1 << 16)
         line, find = Line(socket.socket(fileno=3)), self._find
-        walls.inner(self._settings, seconds, self._baseline)
+        walls.inner(self._ground, seconds)
         attend(line, find)
 
     def _reap(self) -> None:

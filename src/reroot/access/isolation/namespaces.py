@@ -20,7 +20,8 @@ _NEWUSER, _NEWNS, _NEWPID, _NEWNET, _NEWIPC, _NEWUTS = (
     *(0x40000000, 0x08000000, 0x04000000),
 )
 _RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = (1, 2, 4, 32, 4096, 16384, 1 << 18)
-_DETACH = 2
+_MOVE, _DETACH = 8192, 2
+_ASIDE = "/.tmp"  # where a /tmp is made
 _PIVOT = {"x86_64": 155, "aarch64": 41}
 _LAST_CAPABILITY = 63
 
@@ -62,44 +63,71 @@ def needed(package: Path) -> list[str]:
     return list(dict.fromkeys(f for f in folders if os.path.exists(f)))
 
 
-def furnish(paths: Sequence[str], write: bool) -> None:
+def furnish(paths: Sequence[str]) -> None:
     """Make a file system of nothing but ``paths``, all of it read-only, and move there.
 
-    ``write``: with an empty ``/tmp`` in memory. There is no ``/proc``: it would show other processes.
+    There is no ``/proc``: it would show other processes.
 
     Raises:
         OSError: the platform does not allow it.
     """
     here, root = Path.cwd(), "/tmp"
-    places = {os.path.abspath(path) for path in paths}
-    paths = sorted(p for p in places if places.isdisjoint(map(str, Path(p).parents)))
+    paths = _topmost(paths)
     _mount("none", "/", None, _REC | _PRIVATE)
     opened = [
         (path, os.open(path, os.O_PATH)) for path in paths
     ]  # /tmp, where some may be, is covered
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV)
     for path, fd in opened:
-        place = Path(root + path)
-        if Path(f"/proc/self/fd/{fd}").is_dir():
-            place.mkdir(parents=True, exist_ok=True)
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # part of a folder that is there already
-                place.touch()
-        _mount(f"/proc/self/fd/{fd}", str(place), None, _BIND | _REC)
+        _make(Path(root + path), Path(f"/proc/self/fd/{fd}").is_dir())
+        _mount(f"/proc/self/fd/{fd}", root + path, None, _BIND | _REC)
         os.close(fd)
-    for place in (Path(root + str(here)), Path(root) / "tmp", Path(root) / "old"):
+    for place in map(Path, (f"{root}{here}", f"{root}/tmp", f"{root}{_ASIDE}", f"{root}/old")):
         with contextlib.suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)
     for path in paths:
         flags = _kept(root + path)
         _mount("none", root + path, None, _REMOUNT | _BIND | _RDONLY | flags)
     _move(root)
-    if write:
-        _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV)
     _mount("none", "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
     with contextlib.suppress(OSError):
         os.chdir(here)
+
+
+def own_tmp(megabytes: int, paths: Sequence[str]) -> None:
+    """A ``/tmp`` in memory for this process alone, which is gone with it; empty but for ``paths`` there.
+
+    Args:
+        megabytes: of files that fit.
+        paths: what is to be read, as for ``furnish``; what of it is elsewhere stays there.
+
+    Raises:
+        OSError: the platform does not allow it.
+    """
+    _call("unshare", _NEWNS)
+    room = f"size={megabytes}m,nr_inodes=65536,mode=0700"
+    _mount("tmpfs", _ASIDE, "tmpfs", _NOSUID | _NODEV, room)
+    for path in _topmost(paths):
+        if path.startswith("/tmp/"):  # bound as it is, read-only
+            _make(Path(_ASIDE + path.removeprefix("/tmp")), os.path.isdir(path))
+            _mount(path, _ASIDE + path.removeprefix("/tmp"), None, _BIND | _REC)
+    _mount(_ASIDE, "/tmp", None, _MOVE)
+
+
+def _topmost(paths: Sequence[str]) -> list[str]:
+    """The paths that are in no other one's folder."""
+    places = {os.path.abspath(path) for path in paths}
+    return sorted(p for p in places if places.isdisjoint(map(str, Path(p).parents)))
+
+
+def _make(place: Path, folder: bool) -> None:
+    """Something to mount on."""
+    if folder:
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # part of a folder that is there already
+        place.touch()
 
 
 def _kept(path: str) -> int:
@@ -145,9 +173,10 @@ def die_with_parent() -> None:
     _call("prctl", 1, 9, 0, 0, 0)
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+def _mount(source: str, target: str, kind: str | None, flags: int, more: str = "") -> None:
     named = None if kind is None else kind.encode()
-    _call("mount", os.fsencode(source), os.fsencode(target), named, ctypes.c_ulong(flags), None)
+    paths = os.fsencode(source), os.fsencode(target)
+    _call("mount", *paths, named, ctypes.c_ulong(flags), more.encode() or None)
 
 
 @lru_cache

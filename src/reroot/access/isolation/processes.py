@@ -7,7 +7,6 @@ lose its own attempt.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import select
@@ -24,6 +23,7 @@ from ..failures import Failure, readable
 from ..learner import BoundLearner
 from ..learner_loop import Parked
 from ..learner_thread import Finished, Turn
+from ..metadata import metadata_from_text
 from ..session import Answer, Facts, Message
 from .frames import Broken, packed, unpacked
 from .starting import Launcher
@@ -240,7 +240,7 @@ def _finished(data: object) -> Finished:
     metadata, output, error = record["metadata"], record["output"], record["error"]
     return Finished(
         None if output is None else _output(output),
-        _metadata(metadata),
+        metadata_from_text(metadata),
         None if error is None else _failure(error),
         record["out_of_budget"] is True,
     )
@@ -251,16 +251,6 @@ def _output(data: object) -> Prefix:
     if not isinstance(data, list) or not all(type(token) is int for token in tokens):
         raise InvalidInput("returned an output that is no list of tokens")
     return Prefix.of(tuple(cast("list[int]", tokens)))
-
-
-def _metadata(text: object) -> str:
-    """JSON text of a record, once more."""
-    try:
-        if isinstance(text, str) and isinstance(found := json.loads(text), dict):
-            return json.dumps(found)
-    except (ValueError, RecursionError):
-        pass
-    raise InvalidInput("returned metadata that is no record of JSON values")
 
 
 def _failure(data: object) -> Failure:

@@ -9,10 +9,11 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import namespaces, seccomp
+from . import landlock, namespaces, seccomp
 from .settings import Isolation
 
 STANDS = "stands"
@@ -29,18 +30,44 @@ MEANING: Mapping[str, str] = {
 """Wall → what it keeps."""
 
 
-def outer(settings: Isolation, package: Path, learners: list[str]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a learner's process stands on.
+
+    Attributes:
+        settings: what it may use.
+        paths: files and folders that it may read.
+        baseline: bytes of address space that it takes already.
+        housed: whether it has a file system of its own.
+    """
+
+    settings: Isolation
+    paths: tuple[str, ...]
+    baseline: int
+    housed: bool
+
+
+def readable(settings: Isolation, package: Path, learners: Sequence[str]) -> tuple[str, ...]:
+    """What a learner's process may read.
+
+    Args:
+        settings: what it may use.
+        package: the folder of reroot's code.
+        learners: the files of learners.
+    """
+    paths = [*namespaces.needed(package), *learners]
+    return (*paths, *([os.path.abspath(settings.reads)] if settings.reads else []))
+
+
+def outer(paths: Sequence[str]) -> dict[str, str]:
     """Leave for a world of the launcher's own, if the platform has one; what of it stands.
 
     Returns in a child of the process that has called it where there are namespaces: the first process
     of the new world.
 
     Args:
-        package: the folder of reroot's code.
-        learners: the files of learners.
+        paths: what is to be read there.
     """
-    paths = [*namespaces.needed(package), *learners]
-    paths += [os.path.abspath(settings.reads)] if settings.reads else []
     try:
         namespaces.enter()
     except OSError as error:
@@ -52,7 +79,7 @@ def outer(settings: Isolation, package: Path, learners: list[str]) -> dict[str, 
     namespaces.die_with_parent()
     walls = {"processes": STANDS, "network": STANDS}
     try:
-        namespaces.furnish(paths, settings.write)
+        namespaces.furnish(paths)
         return {**walls, "files": STANDS}
     except OSError as error:
         return {**walls, "files": f"no file system of its own: {error}"}
@@ -64,19 +91,35 @@ def _outlived(child: int) -> int:
     return 0 if status == 0 else 1
 
 
-def inner(settings: Isolation, seconds: int | None, baseline: int) -> dict[str, str]:
+def inner(ground: Ground, seconds: int | None) -> dict[str, str]:
     """Put this process, which is about to run a learner, behind what is left; what of it stands.
 
     Args:
+        ground: what it stands on.
         seconds: of processor time that it may take; ``None``: no limit.
-        baseline: bytes of address space that it takes already.
     """
+    settings = ground.settings
     put: dict[str, Callable[[], None]] = {
-        "limits": lambda: _limit(settings, seconds, baseline),
-        "privileges": _unprivileged,
-        "calls": lambda: _filter(settings),
+        "limits": lambda: _limit(settings, seconds, ground.baseline)
     }
+    if ground.housed and settings.write:  # while it may still mount
+        put["files"] = lambda: namespaces.own_tmp(settings.memory_mb, ground.paths)
+    put["privileges"] = _unprivileged
+    if not ground.housed:
+        put["files"] = lambda: _shut_in(ground)
+    put["calls"] = lambda: _filter(settings)
     return {name: _tried(wall) for name, wall in put.items()}
+
+
+def _shut_in(ground: Ground) -> None:
+    landlock.shut_in(ground.paths, ["/tmp"] if ground.settings.write else [])
+    if "/" in ground.paths:
+        return
+    try:
+        os.listdir("/")
+    except PermissionError:
+        return
+    raise OSError("the kernel took Landlock's rules and does not keep to them")
 
 
 def _tried(wall: Callable[[], None]) -> str:
@@ -112,8 +155,7 @@ def _limit(settings: Isolation, seconds: int | None, baseline: int) -> None:
         resource.RLIMIT_NOFILE: settings.open_files,
         resource.RLIMIT_CORE: 0,
     }
-    if not settings.write:
-        limits[resource.RLIMIT_FSIZE] = 0
+    limits[resource.RLIMIT_FSIZE] = (settings.memory_mb << 20) if settings.write else 0
     if seconds is not None:
         limits[resource.RLIMIT_CPU] = seconds
     for which, value in limits.items():
