@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PROBLEMS = "problems.parquet"
-_PIECE = 16_384
+_PIECE = 4_096
 _CELL = ("task", "horizon", "seed")
 _AS_IT_IS = (
     *("learner", "contract", "seed", "problem", "reward", "passed", "complete", "accepted"),
