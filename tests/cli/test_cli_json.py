@@ -69,6 +69,6 @@ def test_results_in_the_shape_of_the_harness(
 
 def test_other_folders_have_none_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text('{"kind": "train"}')
-    for option in (["--json"], ["--macro"], ["--lm-eval", "x.json"]):
+    for option in (["--macro"], ["--lm-eval", "x.json"]):
         assert call("report", str(tmp_path), *option) == 2
         assert f"{option[0]} is for folders of compare" in capsys.readouterr().err.replace("\n", "")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from commands import call
 from reroot.cli import main
 from reroot.cli.app import in_free_folder
 from reroot.errors import OtherRun
@@ -35,6 +38,28 @@ def test_a_folder_that_is_named_is_the_one(tmp_path: Path) -> None:
     with pytest.raises(OtherRun, match="another configuration"):
         in_free_folder(tmp_path / "mine", "x", lambda folder: opened(folder, {"seed": 2}))
     assert not (tmp_path / "mine-2").exists()
+
+
+@pytest.mark.slow(5)
+def test_training_with_other_settings_gets_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("trl")
+    from reroot.training.trl import train
+
+    def trained(config: Any, folder: Path, callbacks: object) -> dict[str, Any]:
+        opened(folder, config.identity())
+        return {"reason": "steps", "steps": 0, "spent": {"tokens": 0}}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "train_run", trained)
+    options = ["--model", "smollm2", "--task", "copy", "--horizon", "2", "--strategy", "root"]
+    for steps in ("2", "3", "2"):
+        call("train", *options, "--steps", steps)
+    said = capsys.readouterr().out
+    folders = re.findall(r"model: (\S+)/model", said)
+    name = "runs/train-smollm2-copy-root"
+    assert folders == [name, f"{name}-2", name]
 
 
 @pytest.mark.parametrize(

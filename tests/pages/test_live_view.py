@@ -23,6 +23,7 @@ from reroot.pages.attempts.server import serving
 from reroot.runs.folder import JournalFolder
 from reroot.runs.growing import is_running
 from reroot.runs.record_folders import Follower, read_records
+from training_runs import write_run
 
 ATTEMPTS = 60
 __all__ = ["browser"]
@@ -173,6 +174,11 @@ def wait(page: Any, true: str) -> None:
     raise AssertionError(f"{true} has not come true")
 
 
+LOOKS = """[scrollY, document.querySelector('article .tree').scrollTop,
+  [...document.querySelectorAll('article details')].map((part) => part.open)]"""
+"""How far down the page and the tree are, and what is open."""
+
+
 @pytest.mark.slow(15)
 def test_a_reader_sees_attempts_come_and_keeps_the_place(browser: Any, growing: Growing) -> None:
     with contextlib.ExitStack() as until:
@@ -193,10 +199,15 @@ def test_a_reader_sees_attempts_come_and_keeps_the_place(browser: Any, growing: 
         page.evaluate("open(shown[4])")
         page.wait_for_selector("article .tree li")
         page.evaluate("document.querySelector('article .tree').dataset.same = 'yes'")
+        page.evaluate("document.querySelector('article > details').open = true")  # the prompt
+        page.evaluate("document.querySelector('article .tree details').open = false")
+        page.evaluate("document.querySelector('article .tree').scrollTop = 7")
         top = page.evaluate("shown[3]")
         page.evaluate("go(5)")
         focused = page.evaluate("shown[current]")
         page.evaluate("box.scrollTop = 95")
+        page.evaluate("scrollTo(0, 240)")
+        looks = page.evaluate(LOOKS)
         growing.grow(45, half=True)
         page.evaluate("ask()")
         wait(page, "data.id.length === 45")
@@ -211,6 +222,10 @@ def test_a_reader_sees_attempts_come_and_keeps_the_place(browser: Any, growing: 
             page.evaluate("current")
         )
         assert page.locator("article .tree[data-same=yes]").count() == 1  # not drawn again
+        assert page.evaluate(LOOKS) == looks
+        assert looks[0] == 240
+        assert "true" in str(looks).lower()
+        assert "false" in str(looks).lower()
         hidden = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true })"
         page.evaluate(hidden % "true")
         growing.grow(ATTEMPTS)
@@ -243,3 +258,65 @@ def test_the_end_of_a_run_and_of_the_server_are_told(browser: Any, growing: Grow
     wait(page, "$('said').textContent.startsWith('Nobody')")
     assert page.locator("#count").inner_text().startswith("60 attempts")
     page.close()
+
+
+# ---- training --------------------------------------------------------------------------------------
+
+
+def completions(step: int) -> bytes:
+    """A step of training as it is kept: two rollouts from one start, of which the second passes."""
+    said = [
+        {
+            "group": 0,
+            "rollout": i,
+            "problem": f"copy/h2/s0/{step}",
+            "start": [5],
+            "start_text": "a ",
+            "tokens": [6 + i],
+            "text": "ab"[i],
+            "pieces": ["a ", "ab"[i]],
+            "complete": True,
+            "reward": float(i),
+            "passed": bool(i),
+        }
+        for i in range(2)
+    ]
+    return sealed({"step": step, "of": 2, "completions": said})
+
+
+@pytest.mark.slow(10)
+def test_a_training_run_is_shown_as_it_goes(browser: Any, tmp_path: Path) -> None:
+    """From before its first step, when nothing says that it keeps none, to its end."""
+    folder = write_run(tmp_path / "t", "adaback", steps=4, every=0)
+    journal, kept = folder / "journal.jsonl", folder / "completions.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"")
+    with contextlib.ExitStack() as served:
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            address = served.enter_context(serving(Pages([folder])))
+            page, wrong = opened(browser, address)
+            assert page.locator("#count").inner_text() == "No attempt yet."
+            assert page.locator("#notes").inner_text() == ""
+            for step in (1, 2):
+                kept.write_bytes(b"".join(map(completions, range(1, step + 1))))
+                journal.write_bytes(b"".join(lines[:step]))
+                page.evaluate("ask()")
+                wait(page, f"data.id.length === {2 * step}")
+                told = page.locator("#progress").inner_text()
+                assert told.startswith(f"{step} of 60 steps, ")
+                assert told.endswith("; running")
+            assert page.locator("#count").inner_text() == "4 attempts, 2 passed."
+            page.evaluate("open(3)")
+            facts = page.locator("article dl").inner_text().split("\n")
+            assert facts[facts.index("Start") + 1] == "1 token given, the others sampled"
+            assert facts[facts.index("Step") + 1] == "2"
+        kept.write_bytes(b"".join(map(completions, range(1, 5))))
+        journal.write_bytes(b"".join(lines))
+        page.evaluate("ask()")
+        wait(page, "$('said').textContent !== ''")
+        assert page.locator("#said").inner_text() == "The run has ended."
+        assert page.locator("#count").inner_text() == "8 attempts, 4 passed."
+        assert page.locator("article h2").inner_text() == "adaback"  # still open
+        assert wrong == []
+        page.close()

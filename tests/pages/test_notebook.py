@@ -54,7 +54,8 @@ def test_a_comparison_inside_a_running_loop_into_a_temporary_folder(
     html = html_of(found)
     assert html == found._repr_html_()
     (rates,) = tables(html)
-    assert [row[0] for row in rates] == ["learner", "best_of_n", "beam_search"]
+    names = [row[0].strip() for row in rates]
+    assert names == ["control, learner", "root", "best_of_n", "reset", "beam_search"]
     verdict = found.summary["verdicts"][0]
     assert verdict["kind"] in html
     assert "<svg" in html

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_training import Case
+from test_training_step import Case
 
 from reroot import AccessDenied, Contract, InvalidInput, run, specs
 from reroot.generators.tabular import Tabular

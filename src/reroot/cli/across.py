@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput
 from .app import console, say_page
 from .console import print_json
 
@@ -28,10 +27,6 @@ class Files:
     csv: Path | None = None
     latex: Path | None = None
     markdown: bool = False
-
-    def options(self) -> dict[str, object]:
-        """Option → whether it was given."""
-        return {"--csv": self.csv, "--latex": self.latex, "--markdown": self.markdown}
 
     def write(self, tables: Mapping[str, Table]) -> None:
         """Write and print what was asked for."""
@@ -56,8 +51,6 @@ def tell_across(
 
     across = load_across(folders)
     found = across_of(across)
-    if json and files.markdown:
-        raise InvalidInput("--json and --markdown both print to stdout; choose one")
     if json:
         print_json(found)
     elif not files.markdown:
@@ -76,8 +69,6 @@ def tell_suites(
     from ..runs.folder import made_folder
     from ..runs.suite_summary import BUDGETS
 
-    if json and files.markdown:
-        raise InvalidInput("--json and --markdown both print to stdout; choose one")
     parts = {b: load_across([folder / b for folder in folders]) for b in BUDGETS}
     found = {budget: across_of(across) for budget, across in parts.items()}
     if json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from ..errors import InvalidInput
 from .app import app, console, table_of
+from .console import print_json
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def certify(
     executor = executor_of(processes, ray, replicas, usual=None)
     found = _checked(names, folder, executor)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         _tell(found, folder, short=every)
     if not found["holds"]:
@@ -114,13 +114,16 @@ def _tell(found: dict[str, Any], folder: Path | None, *, short: bool) -> None:
         console.say(f"report: {folder / PAGE}")
 
 
-def tell_certificates(folder: Path) -> None:
-    """Print what a folder of certificates holds, and write its page again."""
-    from ..pages.certificates.page import read_certificates, write_certificates
+def tell_certificates(folder: Path, found: dict[str, Any], *, json: bool = False) -> None:
+    """Print what a folder of certificates holds, as JSON if wanted, and write its page again."""
+    from ..pages.certificates.page import write_certificates
 
-    found = read_certificates(folder)
-    write_certificates(folder, found)
-    _tell(found, folder, short=True)
+    page = write_certificates(folder, found)
+    if json:
+        print_json(found)
+        console.say(f"report: {page}")
+    else:
+        _tell(found, folder, short=True)
 
 
 def _listing() -> Table:

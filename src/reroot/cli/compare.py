@@ -201,8 +201,14 @@ def split_integers(text: str) -> list[int]:
         raise InvalidInput(f"expected integers separated by commas, got {text!r}") from None
 
 
-def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool = False) -> None:
-    """Print the tables of a comparison, or its summary as JSON, and write its page."""
+def tell_comparison(
+    comparison: Comparison,
+    *,
+    json: bool = False,
+    macro: bool = False,
+    lm_eval: Path | None = None,
+) -> None:
+    """Print the tables of a comparison, or its summary as JSON, and write its page, and the file of its cells."""
     from ..pages import terminal_table
     from ..pages.comparison.page import write_report
     from ..pages.comparison.terminal import macro_screen
@@ -216,6 +222,10 @@ def tell_comparison(comparison: Comparison, *, json: bool = False, macro: bool =
     if macro:
         console.print(macro_screen(comparison.summary, console.width))
     say_page(comparison.folder, lambda: write_report(comparison))
+    if lm_eval is not None:
+        from ..pages.comparison.harness import write_harness
+
+        console.say(f"lm-eval: {write_harness(comparison.summary, lm_eval)}")
 
 
 def _default_name(model: str, task: str) -> str:

@@ -109,7 +109,6 @@ def diagnose(
         return
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
-    from ..pages.diagnosis.page import write_diagnosis
     from ..runs.diagnosing import diagnose as run_diagnosis
     from ..runs.executors.choice import executor_of
 
@@ -142,11 +141,7 @@ def diagnose(
             )
 
     folder, found = in_free_folder(out, "why", run)
-    if json:
-        print_json(found.summary)
-    else:
-        tell_diagnosis(found.summary)
-    say_page(folder, lambda: write_diagnosis(folder, found.summary))
+    tell_diagnosis(folder, found.summary, json=json)
 
 
 SELFTEST_SEEDS = {False: 4, True: 1}
@@ -177,18 +172,13 @@ def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
     say_page(out, lambda: write_confusion(out, summary))
 
 
-def tell_diagnosis(summary: dict[str, Any]) -> None:
-    """Print a diagnosis on one screen."""
+def tell_diagnosis(folder: Path, summary: dict[str, Any], *, json: bool = False) -> None:
+    """Print a diagnosis on one screen, or as JSON, and write its page."""
+    from ..pages.diagnosis.page import write_diagnosis
     from ..pages.diagnosis.terminal import diagnosis_screen
 
-    console.print(diagnosis_screen(summary, console.width))
-
-
-def tell_folder(folder: Path) -> None:
-    """Print what a folder of a diagnosis holds, and write its page again."""
-    from ..pages.diagnosis.page import write_diagnosis
-    from ..runs.diagnosing.diagnose import read_diagnosis
-
-    found = read_diagnosis(folder)
-    tell_diagnosis(found)
-    say_page(folder, lambda: write_diagnosis(folder, found))
+    if json:
+        print_json(summary)
+    else:
+        console.print(diagnosis_screen(summary, console.width))
+    say_page(folder, lambda: write_diagnosis(folder, summary))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from .app import command, console, say_page, table_of
+from .app import command, console, in_free_folder, say_page, table_of
+from .console import print_json
 from .progress import bar
 
 if TYPE_CHECKING:
@@ -51,18 +52,21 @@ def reproduce(
     from ..runs.executors.choice import executor_of
 
     executor = None if ray is None and replicas is None else executor_of(workers, ray, replicas)
-    folder = out or Path("runs") / _default_name(ids or [], quick)
-    with bar("settings", "preparing") as (on_start, advance):
-        found = run_reproduce(
-            ids or (),
-            out=folder,
-            quick=quick,
-            workers=workers,
-            executor=executor,
-            known=known,
-            on_start=on_start,
-            on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
-        )
+
+    def run(folder: Path) -> Reproduction:
+        with bar("settings", "preparing") as (on_start, advance):
+            return run_reproduce(
+                ids or (),
+                out=folder,
+                quick=quick,
+                workers=workers,
+                executor=executor,
+                known=known,
+                on_start=on_start,
+                on_setting=lambda name, seconds: advance(f"{name} in {seconds:.1f} s"),
+            )
+
+    found = in_free_folder(out, _default_name(ids or [], quick), run)
     tell(found)
     if not found.holds:
         raise typer.Exit(1)
@@ -72,10 +76,18 @@ def _default_name(ids: list[str], quick: bool) -> str:
     return "-".join(["reproduce", *ids, *(["quick"] if quick else [])])
 
 
-def tell(found: Reproduction) -> None:
-    """Print the table of a reproduction, and write its page."""
+def tell(found: Reproduction, *, json: bool = False) -> None:
+    """Print the table of a reproduction, or its summary as JSON, and write its page."""
     from ..experiments.page import write_page
 
+    if json:
+        print_json(found.summary)
+    else:
+        _print(found)
+    say_page(found.folder, lambda: write_page(found))
+
+
+def _print(found: Reproduction) -> None:
     table = table_of("experiment", "checks", "claim", fixed=2)
     for entry in found.summary["experiments"]:
         held = sum(check["holds"] for check in entry["checks"])
@@ -87,4 +99,3 @@ def tell(found: Reproduction) -> None:
         for check in checks:
             if not check.holds:
                 console.say(f"fails: {id}: {check.name}: {check.detail}", "red")
-    say_page(found.folder, lambda: write_page(found))

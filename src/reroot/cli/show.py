@@ -89,10 +89,13 @@ def _count(shown: int, wanted: int, there: int) -> str:
 
 def _told(record: Record) -> Text:
     """An attempt as lines; what the model wrote is made visible, character by character."""
+    from ..pages.kit.formatting import plural
+    from ..runs.records import short_id
+
     style = {"passed": "green", "failed": "red", "error": "bold red"}.get(record.outcome, "yellow")
     reward = "" if record.reward is None else f", reward {record.reward:g}"
     text = Text()
-    text.append(visible(record.id), "bold").append("  ")
+    text.append(visible(short_id(record.id)), "bold").append("  ")
     text.append(record.outcome, style).append(reward).append("\n")
     text.append(f"  {visible(record.learner)}  under {record.contract}\n", "dim")
     _part(text, "prompt", [_end(visible(record.prompt)) or _no_prompt(record)])
@@ -102,14 +105,14 @@ def _told(record: Record) -> Text:
     if record.mark is not None:
         _part(text, "where", [_where(record)])
     if record.given:
-        _part(text, "start", [f"the first {record.given} tokens were given, the others sampled"])
+        _part(text, "start", [f"{plural(record.given, 'token')} given, the others sampled"])
     if record.cost is not None:
         spent = [f"{amount:,} {name}" for name, amount in record.cost.items() if amount]
         _part(text, "cost", [", ".join(spent).replace("_", " ") or "nothing"])
     if record.stopped:
         _part(text, "stopped", [f"by its {record.stopped}"])
     if record.error:
-        _part(text, "error", [Text(visible(record.error), "red")])
+        _part(text, "error", [Text(visible(short_id(record.error)), "red")])
     if record.transcript is not None:
         _part(text, "asked", [str(record.transcript)])
     text.rstrip()

@@ -67,5 +67,5 @@ def tell_suite(run: SuiteRun, *, json: bool = False) -> None:
     if json:
         print_json(run.summary)
     else:
-        console.print(suite_table(run.summary))
+        console.print(suite_table(run.summary, console.width))
     console.say(f"report: {write_suite_page(run)}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .app import command, console, say_page
+from .app import command, console, in_free_folder, say_page
+from .console import print_json
 from .progress import bar
 from .suite import FAILED
 
@@ -39,7 +40,8 @@ def sweep(
     Args:
         config: YAML file, as in {model: smollm2, task: copy, target: 0.9, seeds: 3, horizons: [4, 8],
             arms: {root: {strategy: root}, adaback: {strategy: adaback}}}.
-        out: Sweep folder (default: runs/ and the name of the file); the same command on it continues.
+        out: Sweep folder; the same command on it continues (default: runs/ and the name of the file, or that and a
+            number where another run is).
         workers: Runs at a time, each in a process (default: one, in this one).
         ray: Train on Ray: auto (the cluster that it finds), local (on this machine), or a cluster's address.
         replicas: Runs at a time on Ray (default: one per core of this machine).
@@ -49,19 +51,26 @@ def sweep(
     from ..training.trl.sweep import read_sweep, run_sweep
 
     executor = executor_of(workers, ray, replicas, gpus_per_replica)
-    runs, folder = read_sweep(config), out or Path("runs") / config.stem
-    with bar("runs", "preparing") as (on_start, on_run):
-        swept = run_sweep(runs, folder, executor=executor, on_start=on_start, on_run=on_run)
+    runs = read_sweep(config)
+
+    def run(folder: Path) -> Swept:
+        with bar("runs", "preparing") as (on_start, on_run):
+            return run_sweep(runs, folder, executor=executor, on_start=on_start, on_run=on_run)
+
+    swept = in_free_folder(out, config.stem, run)
     tell_sweep(swept)
     if swept.summary["failed"]:
         raise typer.Exit(FAILED)
 
 
-def tell_sweep(swept: Swept) -> None:
-    """Print the table of a sweep and what failed, and write its page."""
+def tell_sweep(swept: Swept, *, json: bool = False) -> None:
+    """Print the table of a sweep, or its summary as JSON, and what failed, and write its page."""
     from ..pages.sweep.page import sweep_table, write_sweep_page
 
-    console.print(sweep_table(swept.summary).terminal(console.width))
+    if json:
+        print_json(swept.summary)
+    else:
+        console.print(sweep_table(swept.summary).terminal(console.width))
     for name, why in swept.summary["failed"].items():
         console.say(f"failed: {name}: {why}", "red")
     say_page(swept.folder, lambda: write_sweep_page(swept.folder, swept.summary))

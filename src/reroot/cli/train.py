@@ -11,11 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from ..training.trl.settings import TrainSettings
-from .app import app, console, say_page
+from .app import app, console, in_free_folder, say_page
 
 _ENDED = {"steps": "all steps taken", "budget": "the budget is spent", "target": "target reached"}
 _CONFIG = "YAML file of these settings (with _ for -), and 'trl:' for GRPOConfig."
-_OUT = "Run folder; the same command on the same folder continues it."
+_OUT = (
+    "Run folder; the same command on the same folder continues it (default: runs/ and the names of model, task and "
+    "strategy, or that and a number where another run is)."
+)
 
 
 def train(
@@ -42,10 +45,12 @@ def train(
     from ..training.trl.train import train_run
     from .training_screen import TrainingScreen
 
-    folder = out or chosen.folder
-    with TrainingScreen(chosen.identity(), chosen.steps) as screen:
-        shown = Callbacks(screen.step, screen.evaluation, screen.event)
-        summary = train_run(chosen, folder, shown)
+    def run(folder: Path) -> tuple[Path, dict[str, Any]]:
+        with TrainingScreen(chosen.identity(), chosen.steps) as screen:
+            shown = Callbacks(screen.step, screen.evaluation, screen.event)
+            return folder, train_run(chosen, folder, shown)
+
+    folder, summary = in_free_folder(out, chosen.folder.name, run)
     steps, spent = summary["steps"], summary["spent"]["tokens"]
     console.say(
         f"{_ENDED[summary['reason']]}: {steps} steps, {spent:,} generated tokens; "

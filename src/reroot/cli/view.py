@@ -12,6 +12,7 @@ from rich.text import Text
 from ..errors import InvalidInput, RunFolderError
 from .across import Files, log_to, tell_across, tell_suites
 from .app import command, console, table_of
+from .folders import shown, shown_training
 
 
 @command("json", "macro", "markdown")
@@ -51,100 +52,59 @@ def report(
             comparisons (default: across.html there); of several suites a folder for the page of each part.
         record: Keep the curves of training runs in this file too: a .parquet without models. Of a
             reproduction, finished or not: the rows measured so far, and their page beside the file.
-        json: Print summary.json of a comparison or suite, or every number of several comparisons, and nothing
-            else to stdout.
+        json: Print every number (summary.json, where there is one), and nothing else to stdout.
         macro: Of a comparison of several data sets (tasks, or groups of a task's problems), also the
             mean over data sets, each of which counts the same.
         lm_eval: Also write the cells of a comparison to this .json file, in the shape of results of the
             lm-evaluation-harness.
-        csv: Write every table of comparisons or suites into this folder, as .csv files.
+        csv: Write every table into this folder, as .csv files.
         latex: Likewise, as .tex files (booktabs).
-        markdown: Print every table of comparisons or suites as Markdown, and nothing else to stdout.
+        markdown: Print every table as Markdown, and nothing else to stdout.
         to: Log scalars and tables of comparisons, or scalars of training runs, for another program:
             tensorboard:DIR, wandb:PROJECT or trackio:PROJECT; repeat for more.
     """
     kinds = {folder: _kind(folder) for folder in folders}
     files = Files(csv, latex, markdown)
-    _for(kinds, {"--json": json}, {"compare", "suite"})
+    if json and markdown:
+        raise InvalidInput("--json and --markdown both print to stdout; choose one")
     _for(kinds, {"--macro": macro, "--lm-eval": lm_eval}, {"compare"})
-    _for(kinds, files.options(), {"compare", "suite"})
     _for(kinds, {"--to": to}, {"compare", "train"})
     if to:
         log_to(folders, to)
-    if len(folders) > 1 and set(kinds.values()) == {"compare"}:
-        if macro or lm_eval or record:
-            raise InvalidInput("--macro, --lm-eval and --record are for one comparison at a time")
-        tell_across(folders, out, files, json=json)
-        return
     if "train" in kinds.values():
-        _training(folders, out, record)
+        tell, tables = shown_training(folders, out, record)
+    elif len(folders) > 1:
+        if macro or lm_eval or record:
+            raise InvalidInput("--macro, --lm-eval and --record are not for several at a time")
+        _several(kinds, out, files, json=json)
         return
-    if len(folders) > 1 and set(kinds.values()) == {"suite"}:
-        if record:
-            raise InvalidInput("--record is for training runs and reproductions")
-        tell_suites(folders, out, files, json=json)
-        return
-    if len(folders) > 1:
+    else:
+        folder, kind = folders[0], kinds[folders[0]]
+        if record is not None and out is None and kind == "reproduce":
+            folder, kind = _kept(folder, record), "rows"
+        elif out is not None or record is not None:
+            name = "--out" if out is not None else "--record"
+            raise InvalidInput(
+                f"{name} is for training runs or several comparisons: other pages are in their run folder"
+            )
+        tell, tables = shown(folder, kind, macro=macro, lm_eval=lm_eval)
+    if not markdown:
+        tell(json=json)
+    files.write(tables)
+
+
+def _several(
+    kinds: Mapping[Path, object], out: Path | None, files: Files, *, json: bool = False
+) -> None:
+    """Several comparisons, or suites, against the first."""
+    tell = {"compare": tell_across, "suite": tell_suites}.get(str(next(iter(kinds.values()))))
+    if tell is None or len(set(kinds.values())) > 1:
         listed = ", ".join(f"{folder} is of kind {kind!r}" for folder, kind in kinds.items())
         raise RunFolderError(
             "only comparisons, only suites, or only training runs are reported together; "
             f"{listed}; name one folder at a time"
         )
-    folder = folders[0]
-    if record is not None and out is None and kinds[folder] == "reproduce":
-        _keep(folder, record)
-        return
-    if out is not None or record is not None:
-        name = "--out" if out is not None else "--record"
-        raise InvalidInput(
-            f"{name} is for training runs or several comparisons: other pages are in their run folder"
-        )
-    if kinds[folder] in ("reproduce", "rows"):
-        from ..experiments.runner import load_reproduction, load_rows
-        from .reproduce import tell
-
-        tell((load_rows if kinds[folder] == "rows" else load_reproduction)(folder))
-        return
-    if kinds[folder] == "suite":
-        from ..pages.suite.page import suite_tables
-        from ..runs.suite import load_suite
-        from .suite import tell_suite
-
-        run = load_suite(folder)
-        if not files.markdown:
-            tell_suite(run, json=json)
-        files.write(suite_tables(run.summary))
-        return
-    if kinds[folder] == "sweep":
-        from ..training.trl.sweep import load_sweep
-        from .sweep import tell_sweep
-
-        tell_sweep(load_sweep(folder))
-        return
-    if kinds[folder] == "certificates":
-        from .certify import tell_certificates
-
-        tell_certificates(folder)
-        return
-    if kinds[folder] in ("diagnose", "log"):
-        from .diagnose import tell_folder
-
-        tell_folder(folder)
-        return
-    from ..pages.across.single import tables_of
-    from ..runs.compare import load_comparison
-    from .compare import tell_comparison
-
-    comparison = load_comparison(folder)
-    if files.markdown:
-        files.write(tables_of(comparison.summary))
-        return
-    tell_comparison(comparison, json=json, macro=macro)
-    files.write(tables_of(comparison.summary))
-    if lm_eval is not None:
-        from ..pages.comparison.harness import write_harness
-
-        console.say(f"lm-eval: {write_harness(comparison.summary, lm_eval)}")
+    tell(list(kinds), out, files, json=json)
 
 
 def _for(kinds: Mapping[Path, object], options: Mapping[str, object], good: set[str]) -> None:
@@ -166,27 +126,13 @@ def _kind(path: Path) -> object:
     return read_config(path).get("kind")
 
 
-def _keep(folder: Path, record: Path) -> None:
-    """Keep the rows of a reproduction, and show them."""
+def _kept(folder: Path, record: Path) -> Path:
+    """The record, with the rows of a reproduction that are measured so far."""
     from ..experiments.records import keep_rows
-    from ..experiments.runner import load_rows
-    from .reproduce import tell
 
     done, all_ = keep_rows(folder, record)
     console.say(f"record: {record} ({done} of {all_} settings)")
-    tell(load_rows(record))
-
-
-def _training(folders: list[Path], out: Path | None, record: Path | None) -> None:
-    from ..pages.training.page import load_runs, write_training_page
-    from ..pages.training.record import write_record
-    from ..pages.training.terminal import training_table
-
-    runs = load_runs(folders)
-    console.print(training_table(runs, console.width))
-    if record is not None:
-        console.say(f"record: {write_record(runs, record)}")
-    console.say(f"report: {write_training_page(folders, out)}")
+    return record
 
 
 @command()

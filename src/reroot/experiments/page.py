@@ -31,13 +31,14 @@ def write_page(found: Reproduction) -> Path:
         "reroot reproduce",
         "experiments/page.html",
         **context,
-        overview=_overview(found),
+        overview=overview_table(found),
         experiments=list(_sections(found)),
     )
     return kit.write_page(found.page, page)
 
 
-def _overview(found: Reproduction) -> Table:
+def overview_table(found: Reproduction) -> Table:
+    """Every claim, and whether its checks hold."""
     rows = [
         [
             Html(f'<a href="#{entry["id"]}">{entry["id"]}</a>', entry["id"]),

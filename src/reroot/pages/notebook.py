@@ -14,12 +14,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import MissingDependency, visible
-from .across.tables import rate
-from .kit.cells import named
+from .comparison.tables import pass_rates
 from .kit.contracts import may
-from .kit.formatting import percent, plural, quantity, unfinished
+from .kit.formatting import at_horizon, clipped, percent, plural, quantity, short_id, unfinished
 from .kit.plots import COLORS, color, label, named_rows, to_svg
-from .kit.table import Column, Row, Table
+from .kit.table import Table, columns
 
 if TYPE_CHECKING:
     from ..access.attempt import Attempt
@@ -55,12 +54,12 @@ def _comparison(comparison: Comparison) -> str:
     parts = [f"<p><b>{escape(told)}</b></p>" if told else ""]
     for task in summary["tasks"]:
         main = next(v for v in summary["verdicts"] if v["task"] == task and v["main"])
-        where = f"{task}, horizon {main['horizon']}" if main["horizon"] else task
+        where = at_horizon(task, main["horizon"])
         parts += [
             f"<h4>{escape(where)}: {escape(main['kind'])}</h4>",
             _sentences(main["sentences"]),
         ]
-        parts += [_rates(summary, task).html(), _figure(summary, task, main["horizon"])]
+        parts += [pass_rates(summary, task).html(), _figure(summary, task, main["horizon"])]
     return "".join([*parts, f"<p><code>{escape(str(comparison.folder))}</code></p>"])
 
 
@@ -68,29 +67,12 @@ def _sentences(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
-def _rates(summary: Mapping[str, Any], task: str) -> Table:
-    """Pass rates of the learners by horizon, and their tokens at the largest."""
-    horizons = summary["horizons"][task]
-    cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
-    heads = [Column(f"horizon {h}" if h else "passed, %") for h in horizons]
-    rows = list[Row]()
-    for learner in summary["learners"]:
-        here = [cells.get((learner["short"], h)) for h in horizons]
-        if any(here):
-            rates = [c and rate(c["pass_rate"], c["pass_interval"]) for c in here]
-            last = here[-1]
-            tokens = None if last is None else last["cost"]["tokens"]
-            rows.append([named(learner["control"], learner["short"]), *rates, tokens])
-    head = [Column("learner", text=True), *heads, Column("tokens", format="q")]
-    return Table(head, rows, "Attempts passed, %, 95 % interval, and tokens per attempt")
-
-
 def _figure(summary: Mapping[str, Any], task: str, horizon: int) -> str:
     """Pass rates at one horizon with their intervals; nothing without matplotlib."""
     at = {c["short"]: c for c in summary["cells"] if (c["task"], c["horizon"]) == (task, horizon)}
     shown = [c for c in at.values() if c["pass_rate"] is not None]
     with suppress(MissingDependency):
-        figure, axes = named_rows([c["short"][:32] for c in shown], 560, 240, 18, 60)
+        figure, axes = named_rows([clipped(c["short"], 32) for c in shown], 560, 240, 18, 60)
         for y, cell in enumerate(shown):
             tone = color(cell["control"])
             axes.plot([100 * x for x in cell["pass_interval"]], [y, y], color=tone, linewidth=2)
@@ -104,14 +86,19 @@ def _figure(summary: Mapping[str, Any], task: str, horizon: int) -> str:
 
 def _run(result: Any) -> str:
     attempts: Sequence[Attempt] = result.attempts
-    columns = [Column("problem", text=True), Column("passed", text=True, format="yes")]
-    columns += [Column("reward"), Column("tokens", format="q"), Column("output", text=True)]
+    head = "problem | passed:yes | reward | tokens:q | output"
     rows = [
-        [a.problem, a.passed, a.reward, a.cost.tokens, str(a.error) if a.error else _short(a.text)]
+        [
+            short_id(a.problem),
+            a.passed,
+            a.reward,
+            a.cost.tokens,
+            str(a.error) if a.error else clipped(a.text, 120),
+        ]
         for a in attempts[:_MOST]
     ]
     more = f"; the first {_MOST}" if len(attempts) > _MOST else ""
-    return Table(columns, rows, f"{result!r}{more}").html()
+    return Table(columns(head, (0, 1, 4)), rows, f"{result!r}{more}").html()
 
 
 def _certificate(found: Any) -> str:
@@ -126,7 +113,7 @@ def _certificate(found: Any) -> str:
         ("faults", "; ".join(found.faults)),
     ]
     rows = [[name, value] for name, value in facts if value]
-    return Table([Column("", text=True), Column("", text=True)], rows, repr(found)).html()
+    return Table(columns(" | ", 2), rows, repr(found)).html()
 
 
 def _contract(contract: Any) -> str:
@@ -136,15 +123,13 @@ def _contract(contract: Any) -> str:
 def _problem(problem: Any) -> str:
     prompt = problem.prompt if isinstance(problem.prompt, str) else repr(problem.prompt)
     facts = {"answer": problem.answer, "demonstration": problem.demonstration}
-    rows = [[name, _short(str(value))] for name, value in facts.items() if value not in (None, "")]
+    rows = [
+        [name, clipped(str(value), 120)] for name, value in facts.items() if value not in (None, "")
+    ]
     rows += [["most tokens", problem.max_tokens], ["passes from reward", problem.pass_at]]
     rows += [["ends at", ", ".join(map(repr, problem.stop))]] if problem.stop else []
-    known = Table([Column("", text=True), Column("", text=True)], rows, problem.id)
-    return f"{known.html()}<pre>{escape(_short(prompt, 2000))}</pre>"
-
-
-def _short(text: str, most: int = 120) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    known = Table(columns(" | ", 2), rows, problem.id)
+    return f"{known.html()}<pre>{escape(clipped(prompt, 2000))}</pre>"
 
 
 _VIEWS: dict[str, Callable[[Any], str]] = {

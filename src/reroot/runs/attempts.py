@@ -42,6 +42,7 @@ from .folder import (
 from .inflight import InFlight
 from .isolated import Place
 from .kept import Kept
+from .records import short_id
 from .texts import TextLog
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> st
 
 
 def _one_line(text: str, most: int = 200) -> str:
-    text = " ".join(text.split())
+    text = short_id(" ".join(text.split()))
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

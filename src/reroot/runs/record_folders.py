@@ -216,7 +216,7 @@ class Follower:
             said.append(
                 f"{self.folder} is from before token texts were kept: tokens are shown by number"
             )
-        if self._kind == "train" and not self.records:
+        if self._kind == "train" and not self.records and not is_running(self.folder):
             said.append(f"{self.folder} keeps no completions (reroot train --keep-completions N)")
         return said
 

@@ -5,6 +5,7 @@ Folders of comparisons, runs and diagnoses hold attempts; those of training hold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,17 @@ COMPLETIONS = "completions.jsonl"
 KINDS = ("compare", "run", "diagnose", "train")
 """Kinds of folders that hold what a model wrote."""
 OUTCOMES = ("passed", "failed", "error", "abstained")
+
+
+_REPEATED = re.compile(r"(?<![^\s'\"(])(\S+?)/H(\d+)/s(\d+)/\1/(h\2/s\3/)?")
+
+
+def short_id(text: str) -> str:
+    """Ids of problems in a text without what they say twice: ``copy/H8/s0/copy/h8/s0/2`` is ``copy/h8/s0/2``.
+
+    For people to read: files keep the whole id, with its seed and horizon.
+    """
+    return _REPEATED.sub(lambda m: f"{m[1]}/{m[4] or f'H{m[2]}/s{m[3]}/'}", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +187,14 @@ class Filter:
 
 
 def _searched(record: Record) -> Iterable[str]:
-    parts = (record.prompt, record.output, record.answer, record.error, record.id)
+    parts = (
+        record.prompt,
+        record.output,
+        record.answer,
+        record.error,
+        record.id,
+        short_id(record.id),
+    )
     return (part for part in parts if part)
 
 

@@ -10,15 +10,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ...runs.across import Across, across_of
-from ..kit.formatting import plural
+from ..kit.formatting import at_horizon, clipped, plural
 from ..kit.markup import Html
 from ..kit.page import render, write_page
-from ..kit.plots import color, grid, label, named_rows, to_svg
+from ..kit.plots import color, label, named_rows, to_svg
+from ..kit.plots import figure as framed
 from .tables import across_tables
 
 PAGE = "across.html"
 _MOST = 40
 """Differences that one figure shows."""
+_CAPTION = "Differences of pass rates in points"
 
 
 def write_across(across: Across, out: Path | None = None) -> Path:
@@ -42,7 +44,7 @@ def across_page(across: Across) -> str:
         found=found,
         tables=across_tables(found),
         pairing=pairing(found["differences"]),
-        figures=grid(_figures(found["differences"])),
+        figure=_figure(found["differences"]),
         commands=[
             (n, r.config.get("command") or "not recorded")
             for n, r in zip(across.names, across.runs, strict=True)
@@ -77,16 +79,15 @@ def pairing(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{said} {other}" if pairs else other
 
 
-def _figures(rows: Sequence[Mapping[str, Any]]) -> list[Html]:
+def _figure(rows: Sequence[Mapping[str, Any]]) -> Html:
     """Differences with their intervals, the runs beside each other."""
     known = [row for row in rows if row["pass_difference"] is not None][:_MOST]
     if not known:
-        return []
-    names = [
-        f"{r['learner'][:34]} · {r['task'][:12]} {r['horizon'] or ''} · {r['run'][:16]}"
-        for r in known
-    ]
-    figure, axes = named_rows(names, 760, 370, 18, 70)
+        return Html()
+    told = [{**row, "place": at_horizon(row["task"], row["horizon"])} for row in known]
+    apart = [part for part in ("place", "run") if len({row[part] for row in told}) > 1]
+    names = [" · ".join(clipped(row[part], 34) for part in ("learner", *apart)) for row in told]
+    figure, axes = named_rows(names, 860, 16 + 7.4 * max(map(len, names)), 18, 70)
     for y, row in enumerate(known):
         tone = color(row["control"])
         low, high = (100 * end for end in row["pass_interval"])
@@ -95,7 +96,10 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[Html]:
         axes.plot([100 * row["pass_difference"]], [y], "o", color=tone, markerfacecolor=face)
     axes.axvline(0, color=color("muted"), linewidth=1)
     label(axes, "difference of pass rates, points", "")
-    told = "; ".join(
+    said = "; ".join(
         f"{n}: {100 * r['pass_difference']:.0f}" for n, r in zip(names, known, strict=True)
     )
-    return [Html(to_svg(figure, "differences", f"Differences of pass rates in points. {told}"))]
+    drawn = framed(_CAPTION, to_svg(figure, "differences", f"{_CAPTION}. {said}"))
+    return Html(
+        f'<div class="wide" role="region" tabindex="0" aria-label="{_CAPTION}">{drawn}</div>'
+    )

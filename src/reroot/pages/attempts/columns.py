@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import visible
-from ...runs.records import OUTCOMES, Record
+from ...runs.records import OUTCOMES, Record, short_id
 
 _LONG = 20_000
 """Characters of a prompt or an output that the page holds, its last."""
@@ -53,7 +53,7 @@ class Columns:
             "known": [r.pieces is not None for r in records],
             "given": [r.given for r in records],
             "mark": [r.mark and [r.mark.token, r.mark.by] for r in records],
-            "error": [None if r.error is None else visible(r.error) for r in records],
+            "error": [None if r.error is None else visible(short_id(r.error)) for r in records],
             "stopped": [r.stopped for r in records],
             "step": [r.step for r in records],
             "surprisal": [r.surprisal for r in records],
@@ -67,7 +67,7 @@ class Columns:
             self._places[key] = len(self.problems)
             self.problems.append(
                 {
-                    "id": visible(record.problem),
+                    "id": visible(short_id(record.problem)),
                     "task": self._tasks(record.task),
                     "horizon": record.horizon,
                     "prompt": end(visible(record.prompt)),

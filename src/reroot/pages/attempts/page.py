@@ -13,10 +13,10 @@ from typing import Any
 
 from ...errors import RunFolderError, visible
 from ...runs.record_folders import Follower, Progress, with_parts
-from ...runs.records import Record
+from ...runs.records import Record, short_id
 from ..kit.markup import Html
 from ..kit.page import fragment, write_page
-from ..kit.table import Column, Table
+from ..kit.table import Table, columns
 from .columns import Columns, end
 from .tree import tree_of
 
@@ -26,10 +26,7 @@ FIRST = 50
 """Attempts that are in the page as a table, to be read without a script."""
 MOST_BYTES = 24_000_000
 """Bytes of trees that one written file holds; which are left out is said."""
-_HEAD = [
-    *(Column(name, text=True) for name in ("Outcome", "Learner", "Problem", "Output", "Wanted")),
-    *(Column("Reward", format="g"), Column("Tokens", format=",")),
-]
+_HEAD = columns("Outcome | Learner | Problem | Output | Wanted | Reward:g | Tokens:,", 5)
 _CAPTION = "Attempts: arrow keys go from one to the next, Enter opens one"
 
 
@@ -131,6 +128,7 @@ class Pages:
             self.look()
             said: dict[str, Any] = {"generation": self._generation, "seen": len(self._log)}
             said["progress"] = self.progress()
+            said["notes"] = [visible(note) for note in self.notes()]
             if generation == self._generation and seen < len(self._log):
                 places = list(dict.fromkeys(self._log[seen:]))
                 said["places"] = places
@@ -224,11 +222,11 @@ def _inert(data: object) -> str:
 
 def _row(record: Record) -> list[Any]:
     """What the table without a script shows of an attempt."""
-    said = end(visible(record.output or record.error or ""), 400)
+    said = end(visible(record.output or short_id(record.error or "")), 400)
     return [
         Html(f'<span class="{record.outcome}">{record.outcome}</span>'),
         visible(record.learner),
-        visible(record.problem),
+        visible(short_id(record.problem)),
         Html(f'<span class="code">{escape(said)}</span>'),
         Html(f'<span class="code">{escape(visible(record.answer))}</span>'),
         record.reward,

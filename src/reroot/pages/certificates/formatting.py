@@ -55,15 +55,6 @@ def same(cost: Mapping[str, Any]) -> bool:
     return math.isclose(cost["expected"], cost["formula"], rel_tol=_SAME, abs_tol=_SAME)
 
 
-def cost_words(one: Mapping[str, Any]) -> Iterator[str]:
-    """``3 rollouts = formula``, one entry per currency."""
-    for currency, cost in one["costs"].items():
-        said = f"{currency} {rounded(cost['expected'])}"
-        if cost["formula"] is not None:
-            said += " = formula" if same(cost) else f" (formula {rounded(cost['formula'])})"
-        yield said
-
-
 def methods_in_short(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One entry per method: ``name``, ``cases``, ``how``, ``tv`` (the largest that is checked, in words),
     ``holds`` and ``faults`` (learner, toy, what is wrong)."""

@@ -11,7 +11,7 @@ from ...contract import Contract
 from ...runs.folder import read_json, write_json
 from ...types import CURRENCIES
 from ..kit import page as kit
-from ..kit.cells import dot, mark, prose, small, table_of
+from ..kit.cells import dot, mark, prose, small
 from ..kit.contracts import SHORT, allowed
 from ..kit.formatting import listing, rounded
 from ..kit.markup import Html
@@ -54,25 +54,24 @@ def render(summary: Mapping[str, Any]) -> str:
     used = dict(summary["versions"])
     own = used.pop("reroot")
     cases = [one for method in summary["methods"] for one in method["certificates"]]
+    toys = {one["toy"]: one["about"] for one in cases}
     return kit.render(
         "reroot certify",
         "certificates/page.html",
         summary=summary,
         versions=f"{own}, {listing([f'{name} {value}' for name, value in used.items()])}",
         tiles=_tiles(summary, cases),
-        overview=_overview(summary),
+        overview=overview_table(summary),
         without=listing(summary["without"]),
         methods=[_method(method, i) for i, method in enumerate(summary["methods"])],
-        toys=Table(
-            columns("name | what it is", 2),
-            list({x["toy"]: [x["toy"], x["about"]] for x in cases}.values()),
-        ),
+        toys=Table(columns("name | what it is", 2), list(toys.items())),
     )
 
 
-def _tiles(
-    summary: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str, str]]:
+Tile = tuple[str, str, str]
+
+
+def _tiles(summary: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> list[Tile]:
     marks = [one["holds"] for one in cases]
     exact = [one["stated"]["tv"] for one in cases if one["stated"] and not one["margin"]]
     hold = f"{marks.count(True)} of {len(marks) - marks.count(None)}"
@@ -87,23 +86,36 @@ def _tiles(
     ]
 
 
-def _overview(summary: Mapping[str, Any]) -> Table:
-    about = {method["name"]: method["about"] for method in summary["methods"]}
-    rows: list[dict[str, Any]] = []
-    for row in methods_in_short(summary):
-        link = Html(f'<a href="#{escape(row["name"])}">{escape(row["name"])}</a>')
-        rows.append(
-            {**row, "link": link, "about": prose(about[row["name"]]), "mark": mark(row["holds"])}
-        )
+def overview_table(summary: Mapping[str, Any]) -> Table:
+    """A row of each method; a narrow terminal goes without what it does."""
     head = "method | what it does | checked | cases | largest TV | found"
-    return table_of(head, "{link} | {about} | {how} | {cases} | {tv} | {mark}", rows, text=3)
+    about = {method["name"]: method["about"] for method in summary["methods"]}
+    rows = [
+        [
+            Html(f'<a href="#{escape(row["name"])}">{escape(row["name"])}</a>'),
+            prose(about[row["name"]]),
+            *(row["how"], row["cases"], row["tv"], mark(row["holds"])),
+        ]
+        for row in methods_in_short(summary)
+    ]
+    return Table(columns(head, 3), rows).sparing("what it does")
+
+
+def certificates_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Name → table, for files: every method, and the laws and costs of the cases of each."""
+    made = {"methods": overview_table(summary).titled("Certificates")}
+    for method in summary["methods"]:
+        name, cases = method["name"], method["certificates"]
+        made[f"{name} laws"] = laws_table(cases).titled(f"{name}: output laws")
+        made[f"{name} costs"] = costs_table(cases).titled(f"{name}: expected costs")
+    return made
 
 
 def _method(method: Mapping[str, Any], number: int) -> dict[str, Any]:
     cases = method["certificates"]
     charts = [
         figure(
-            f"{i}. {one['toy']}",
+            _numbered(i, one),
             law_chart(one["law"], f"law-{number}-{i}", f"Law of {one['learner']} on {one['toy']}"),
         )
         for i, one in enumerate(cases, 1)
@@ -111,35 +123,36 @@ def _method(method: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {
         "name": method["name"],
         "about": method["about"],
-        "laws": _laws(cases),
+        "laws": laws_table(cases),
         "faults": [f"{i}. {x}" for i, one in enumerate(cases, 1) for x in one["faults"]],
         "charts": grid(charts),
         "legend": legend(law_legend([one["law"] for one in cases])),
-        "costs": _costs(cases),
+        "costs": costs_table(cases),
         "grants": _grants(cases),
     }
 
 
-def _laws(cases: Sequence[Mapping[str, Any]]) -> Table:
+def laws_table(cases: Sequence[Mapping[str, Any]]) -> Table:
+    """What each case states, how far its law is from that, and from the one it is compared with."""
     rows: list[list[Any]] = []
     for i, one in enumerate(cases, 1):
         learner = f"<small>{escape(parameter_words(one))}</small>"
         said = prose(Html(f"{escape(one['states'])}<br>{learner}"))
         how, numbers = prose(how_words(one)), distance_words(one["stated"])
-        rows.append([f"{i}. {one['toy']}", said, how, *numbers, mark(one["holds"])])
+        rows.append([_numbered(i, one), said, how, *numbers, mark(one["holds"])])
         if one["aimed"]:
             pale = [aimed_name(one), "", *distance_words(one["aimed"]), ""]
-            rows.append(
-                ["", *(Html(f'<span class="no">{escape(x)}</span>') if x else x for x in pale)]
-            )
+            said = [Html(f'<span class="no">{escape(x)}</span>') if x else x for x in pale]
+            rows.append(["", *said])
     head = "case | what is stated | checked | TV | KL, nats | max ratio | found"
     return Table(columns(head, 3), rows)
 
 
-def _costs(cases: Sequence[Mapping[str, Any]]) -> Table:
+def costs_table(cases: Sequence[Mapping[str, Any]]) -> Table:
+    """The expected cost of each case, beside that of its formula."""
     pays = [c for c in CURRENCIES if any(c in one["costs"] for one in cases)]
     rows = [
-        [f"{i}. {one['toy']}", *(_cost(one["costs"].get(c)) for c in pays)]
+        [_numbered(i, one), *(_cost(one["costs"].get(c)) for c in pays)]
         for i, one in enumerate(cases, 1)
     ]
     return Table([Column("case", True), *(Column(SHORT.get(c, c)) for c in pays)], rows)
@@ -153,6 +166,11 @@ def _cost(cost: Mapping[str, Any] | None) -> Html | None:
         return Html(f'<span class="no">{rounded(cost["expected"])}</span>', cost["expected"])
     said = "= formula" if same(cost) else f"formula {rounded(cost['formula'])}"
     return small(rounded(cost["expected"]), said, cost["expected"])
+
+
+def _numbered(i: int, one: Mapping[str, Any]) -> str:
+    """``1. coins``, in one line."""
+    return f"{i}.\u00a0{one['toy']}"
 
 
 def _grants(cases: Sequence[Mapping[str, Any]]) -> Table:

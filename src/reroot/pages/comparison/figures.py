@@ -21,7 +21,7 @@ from ...runs.summary import log_reach, tokens_per_rollout
 from ...types import CURRENCIES, FloatArray
 from ..kit import plots as svg
 from ..kit.contracts import PAYS
-from ..kit.formatting import quantity
+from ..kit.formatting import clipped, quantity
 from ..kit.markup import Html
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def ledger_panel(
     """Mean cost per attempt of every learner that pays in ``currency``."""
     costs = {c["short"]: c["cost"][currency] for c in cells}
     rows = [one for one in shown if costs.get(one.learner.short, 0) > 0]
-    names = [_clip(one.learner.short) for one in rows]
+    names = [clipped(one.learner.short, 25) for one in rows]
     figure, axes = svg.named_rows(names, 440, 16 + 7.4 * max(map(len, names)), 24, 62)
     most = max(costs[one.learner.short] for one in rows)
     least = min(1.0, *(costs[one.learner.short] for one in rows))
@@ -303,10 +303,6 @@ def ledger_panel(
     svg.log_axis(axes.xaxis, quantity, 8)
     svg.label(axes, PAYS[currency], "")
     return svg.to_svg(figure, name, f"Mean {PAYS[currency]} per attempt", grid="x")
-
-
-def _clip(text: str, most: int = 25) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:

@@ -10,24 +10,9 @@ from ...contract import Contract, Control, Oracle
 from ...runs.compare import Comparison
 from ...runs.results import RunData
 from ..kit import page as kit
-from ..kit.cells import dot, named
+from ..kit.cells import dot
 from ..kit.contracts import PAYS, WHERE
-from ..kit.formatting import (
-    clustered,
-    counting,
-    from_log,
-    judged,
-    listing,
-    plural,
-    points,
-    quantity,
-    rounded,
-    share,
-    shares,
-    short_id,
-    unfinished,
-    verifier_warning,
-)
+from ..kit.formatting import listing
 from ..kit.markup import Html
 from ..kit.plots import band, figure, grid, legend, line_swatch
 from . import figures, tables
@@ -54,40 +39,23 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
     own = [task for task in run.tasks if not model.startswith(task)]  # a family is its own task
     title = f"{model} on {listing(own)}" if own else model
     horizons = sorted({h for task in run.tasks for h in run.horizons(task)} - {0})
+    reach = {(r["task"], r["horizon"]): r for r in summary["reach"]}
     return kit.render(
         f"reroot compare: {title}",
         "comparison/page.html",
         run=run,
         config=run.config,
         summary=summary,
+        tables=tables,
         title=title,
         where=WHERE,
-        limits=listing([f"{quantity(v)} {k}" for k, v in summary["budget"].items()]) or "no limit",
         levels=sorted({x.control for x in run.learners}, key=lambda x: x.place),
-        horizons=", ".join(map(str, horizons)),
-        many=plural(len(horizons), "horizon"),
-        unfinished=unfinished(summary),
+        horizons=horizons,
         contracts=_contracts(run),
-        warning=verifier_warning(summary["accepted_failures"]),
-        verdicts=[_verdict(summary, task) for task in run.tasks],
-        macro=tables.macro_table(summary),
-        clustered=clustered(summary["cells"]),
-        success=[
-            (task, _success(run, summary, t, task, series)) for t, task in enumerate(run.tasks)
-        ],
+        success=[_success(run, summary, t, task, series) for t, task in enumerate(run.tasks)],
         budget=[_budget(run, t, task, series) for t, task in enumerate(run.tasks)],
-        loss=[_loss(run, summary, t, task) for t, task in enumerate(run.tasks)],
+        loss=[_loss(run, reach, t, task) for t, task in enumerate(run.tasks)],
         ledger=[_ledger(run, summary, t, task, series) for t, task in enumerate(run.tasks)],
-        exact=tables.exact_table(summary["exact"]),
-        inside=sum(r["inside"] for r in summary["exact"]),
-        reach=tables.reach_table(summary),
-        differences={task: tables.differences(summary, task) for task in run.tasks},
-        cells={task: tables.all_cells(summary, task) for task in run.tasks},
-        binary={task: tables.binary(summary, task) for task in run.tasks},
-        counting=[*counting(summary["cells"]), *tables.limits_of_n(summary)],
-        examples=[tables.example(run, task, run.horizons(task)[-1]) for task in run.tasks],
-        physical=tables.physical(summary),
-        seconds=summary.get("seconds"),
     )
 
 
@@ -100,51 +68,6 @@ def _contracts(run: RunData) -> str:
     oracles = listing([str(o) for o in Oracle if o in grants[0].oracles]) or "no oracle"
     names = listing([f"{c.control}/{c.report}" for c in grants])
     return f"Contracts: {names}, each with {oracles}, at {grants[0].sampling}."
-
-
-# ---- verdicts ------------------------------------------------------------------------------------
-
-
-def _verdict(summary: Mapping[str, Any], task: str) -> dict[str, Any]:
-    mine = [v for v in summary["verdicts"] if v["task"] == task]
-    main = next(v for v in mine if v["main"])
-    others = [v for v in mine if not v["main"]]
-    here = main["task"], main["horizon"]
-    cells = [c for c in summary["cells"] if (c["task"], c["horizon"]) == here]
-    more = tables.verdict_rows(others).titled(f"Other verdicts on {task}") if others else ""
-    return {
-        "main": main,
-        "others": more,
-        "tiles": [] if main["gain"] is None else _facts(main, cells),
-    }
-
-
-def _facts(
-    verdict: Mapping[str, Any], at: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str, str]]:
-    """The best on either side, and the gain, as tiles."""
-    cells = {c["short"]: c for c in reversed(at)}  # the weakest contract of each learner
-    root, prefix = cells[verdict["root"]], cells[verdict["prefix"]]
-    gap = verdict["prefix_rate"] - max(verdict["root_rate"], verdict["exact_root"] or 0.0)
-    low, high = map(points, verdict["gain"])
-    better = (verdict["exact_root"] or 0.0) > verdict["root_rate"]
-    over = "over best-of-N with the whole budget<br>" if better else ""
-    within = Html(f"{over}95 % interval {low} to {high}")
-    found: list[tuple[str, str, str]] = [
-        ("Best root-start learner", f"{share(root['pass_rate'])} %", _who(root)),
-        ("Best with prefix control", f"{share(prefix['pass_rate'])} %", _who(prefix)),
-        ("Gain of prefix control", f"{points(gap)} points", within),
-    ]
-    if verdict["exact_root"] is not None:
-        exact = f"{share(verdict['exact_root'])} %"
-        found.append(("Best-of-N, whole budget", exact, "exact law, root-start"))
-    return found
-
-
-def _who(cell: Mapping[str, Any]) -> Html:
-    inside = f"95 % interval {shares(cell['pass_interval'])}"
-    counts = f"{cell['passed']} of {judged(cell)}, {inside}"
-    return Html(f"{named(cell['control'], cell['short'])}<br>{counts}")
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -227,14 +150,14 @@ _KEY = (
 )
 
 
-def _loss(run: RunData, summary: Mapping[str, Any], t: int, task: str) -> dict[str, Any]:
+def _loss(
+    run: RunData, reach: Mapping[tuple[str, int], Mapping[str, Any]], t: int, task: str
+) -> dict[str, Any]:
     """Where the probability of the right output is lost, at the largest horizon."""
     horizon = run.horizons(task)[-1]
     lines = figures.demonstration_lines(run, task, horizon)
     if not lines:
         return {"task": task, "horizon": horizon, "panels": None}
-    reach = next(r for r in summary["reach"] if (r["task"], r["horizon"]) == (task, horizon))
-    each = reach["log_rollouts"]
     drawn = {"token": "Each token given the right ones before it", "sum": "The right output so far"}
     panels = [
         figure(caption, figures.loss_panel(lines, f"loss-{t}-{x}", cumulative=x == "sum"), _KEY)
@@ -247,9 +170,8 @@ def _loss(run: RunData, summary: Mapping[str, Any], t: int, task: str) -> dict[s
         "task": task,
         "horizon": horizon,
         "panels": grid(panels),
-        "problem": short_id(row["problem"]),
-        "rollouts": None if each is None else from_log(each, digits=2),
-        "draws": None if reach["token_draws"] is None else rounded(reach["token_draws"], 2),
+        "problem": row["problem"],
+        "reach": reach[task, horizon],
         "strip": tables.token_strip(row["demo_tokens"] or [], row["demo_logprobs"]),
     }
 

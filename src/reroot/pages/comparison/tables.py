@@ -20,13 +20,12 @@ from ..kit.formatting import (
     judged,
     listing,
     points,
-    quantity,
     rounded,
     share,
     short_id,
 )
 from ..kit.markup import Html
-from ..kit.table import Column, Table
+from ..kit.table import Column, Table, columns, grouped
 
 _LONGEST = 1500
 
@@ -41,21 +40,17 @@ def all_cells(summary: Mapping[str, Any], task: str) -> Table:
     known, same = any(c["horizon"] for c in cells), binary(summary, task)
     heads = [*[Column("horizon", True)] * known, Column("passed", not known), Column("%")]
     heads += [*[Column("mean reward")] * (not same), Column(Html("J<sub>β</sub> ≥"))]
-    heads += [
-        *(Column(SHORT.get(c, c), format="q") for c in pays),
-        Column("tokens per pass", format="q"),
-    ]
-    rows: list[list[Any]] = []
+    heads += [Column(SHORT.get(c, c), format="q") for c in (*pays, "tokens per pass")]
+    rows = list[tuple[str, list[Any]]]()
     for learner in summary["learners"]:
         mine = [c for c in cells if c["short"] == learner["short"]]
-        if mine:
-            contracts = list(dict.fromkeys(f"{c['control']}/{c['report']}" for c in mine))
-            permitted = f"permitted by {listing(contracts)}"
-            rows.append([small(named(learner["control"], learner["short"]), permitted)])
-            for cell in {c["horizon"]: c for c in mine}.values():
-                numbers = _numbers(cell, pays, same, list(ends))
-                rows.append([*[str(cell["horizon"])] * known, *numbers])
-    return Table([*heads, *map(Column, ends.values())], rows, f"Every cell of {task}", "dense")
+        contracts = listing(list(dict.fromkeys(f"{c['control']}/{c['report']}" for c in mine)))
+        name = small(named(learner["control"], learner["short"]), f"permitted by {contracts}")
+        for cell in {c["horizon"]: c for c in mine}.values():
+            numbers = _numbers(cell, pays, same, list(ends))
+            rows.append((name, [*[str(cell["horizon"])] * known, *numbers]))
+    heads += map(Column, ends.values())
+    return Table(heads, list(grouped(rows)), f"Every cell of {task}", "dense")
 
 
 def binary(summary: Mapping[str, Any], task: str) -> bool:
@@ -87,39 +82,30 @@ def limits_of_n(summary: Mapping[str, Any]) -> Iterator[str]:
         asked = re.search(r"\bn=(\d+)", learner["label"])
         used = [c["cost"]["rollouts"] for c in summary["cells"] if c["short"] == learner["short"]]
         if asked and used and 0 < max(used) < int(asked[1]):
-            spread = " to ".join(
-                dict.fromkeys(quantity(float(f"{x:.3g}")) for x in (min(used), max(used)))
-            )
-            yield f"{learner['short']}: n = {int(asked[1]):,} is a limit, and {spread} rollouts per attempt were made."
+            made = " to ".join(dict.fromkeys(rounded(x) for x in (min(used), max(used))))
+            yield f"{learner['short']}: n = {int(asked[1]):,} is a limit, and {made} rollouts per attempt were made."
 
 
 def pass_rates(summary: Mapping[str, Any], task: str) -> Table:
-    """Learners by the control they need, their pass rates by horizon: the table of a terminal."""
+    """Learners by the control they need, their pass rates by horizon: the table of terminals and notebooks."""
     horizons = summary["horizons"][task]
-    several, last = any(horizons), horizons[-1]
-    heads = [
-        Column("control, learner", True),
-        Column("sees", True, spare=3),
-        Column("uses", True, spare=2),
-    ]
+    several, tokens = any(horizons), f"tokens at {horizons[-1]}" if any(horizons) else "tokens"
+    heads = columns("control, learner | sees | uses", 3)
     heads += [Column(str(h) if several else "passed") for h in horizons]
-    heads += [Column(f"tokens at {last}" if several else "tokens", format="q", spare=1)]
     cells = {(c["short"], c["horizon"]): c for c in summary["cells"] if c["task"] == task}
-    rows: list[list[Any]] = []
-    before = None
+    rows = list[tuple[str, list[Any]]]()
     for learner in summary["learners"]:
-        row = [cells.get((learner["short"], horizon)) for horizon in horizons]
-        if not any(row):
-            continue
-        if learner["control"] != before:
-            before = learner["control"]
-            rows.append([Html(f'<span class="{before}">{before}</span>')])
-        uses = "".join(LETTERS[o] for o in learner["uses"])
-        spent = None if row[-1] is None else row[-1]["cost"]["tokens"]
-        report = str(Contract.parse(learner["requires"]).report).replace("sample", "")
-        rows.append([f" {learner['short']}", report, uses, *map(_rate, row), spent])
+        control, row = learner["control"], [cells.get((learner["short"], h)) for h in horizons]
+        if any(row):
+            uses = "".join(LETTERS[o] for o in learner["uses"])
+            spent = None if row[-1] is None else row[-1]["cost"]["tokens"]
+            report = str(Contract.parse(learner["requires"]).report).replace("sample", "")
+            line = [f" {learner['short']}", report, uses, *map(_rate, row), spent]
+            rows.append((Html(f'<span class="{control}">{control}</span>'), line))
     by = ", by horizon" if several else ""
-    return Table(heads, rows, f"{task}: attempts passed, % and 95 % interval{by}")
+    caption = f"{task}: attempts passed, % and 95 % interval{by}"
+    table = Table([*heads, Column(tokens, format="q")], list(grouped(rows)), caption)
+    return table.sparing(tokens, "uses", "sees")
 
 
 LETTERS = {"reward": "R", "verifier": "V", "demonstration": "D", "value": "E", "hidden": "H"}
@@ -129,12 +115,13 @@ def _rate(cell: Mapping[str, Any] | None) -> Html | None:
     if cell is None:
         return None
     found = rate(cell["pass_rate"], cell["pass_interval"])
-    return Html(f"<b>{found}</b>", found.value, found.interval) if cell["passed"] else found
+    if found is None or not cell["passed"]:
+        return found
+    return Html(f"<b>{found}</b>", found.value, found.interval)
 
 
 def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     """Verdicts of the other horizons and oracle sets."""
-    several = len({tuple(v["oracles"]) for v in verdicts}) > 1
     rows = [
         {
             "horizon": v["horizon"],
@@ -149,8 +136,8 @@ def verdict_rows(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     ]
     head = "horizon | limit | best root-start | best with prefix control | gain, points | without the verifier"
     cells = "{horizon} | {limit} | {root} | {prefix} | {gain} | {without}"
-    if several:
-        head, cells = head + " | oracles granted", cells + " | {oracles}"
+    if len({row["oracles"] for row in rows}) > 1:
+        head, cells = f"{head} | oracles granted", f"{cells} | {{oracles}}"
     return _table(head, cells, rows, 7)
 
 
@@ -172,13 +159,15 @@ def _best(name: str | None, value: float | None) -> Html | None:
 
 def differences(summary: Mapping[str, Any], task: str) -> Table:
     """Learners that need prefix control against the best root learner."""
-    rows: list[dict[str, Any]] = []
-    for d in sorted(summary["differences"], key=lambda d: -d["horizon"]):
-        if d["task"] == task:
-            low, high = map(points, d["pass_interval"])
-            passes = small(points(d["pass_difference"]), f"{low} to {high}", d["pass_difference"])
-            reward = with_interval(d["reward_difference"], d["reward_interval"])
-            rows.append(d | {"passes": passes, "mean": reward})
+    rows = [
+        {
+            **d,
+            "passes": with_interval(d["pass_difference"], d["pass_interval"], scale=100, digits=0),
+            "mean": with_interval(d["reward_difference"], d["reward_interval"]),
+        }
+        for d in sorted(summary["differences"], key=lambda d: -d["horizon"])
+        if d["task"] == task
+    ]
     head = "learner | best root-start learner | horizon | only one passed | difference, points, 95 % | "
     cells = "{learner} | {root} | {horizon} | {wins} : {losses} | {passes} | {mean}"
     return _table(head + "difference in mean reward", cells, rows, 2)
@@ -187,43 +176,41 @@ def differences(summary: Mapping[str, Any], task: str) -> Table:
 def exact_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Measured passes of root-start sampling against the exact law."""
     head = "task | learner | horizon | rollouts | attempts | passed | expected | 95 % band | found"
-    cells = "{task} | {short} | {horizon} | {rollouts:q} | {attempts} | {passed} | {mean} | "
-    shown = [
-        {**r, "mean": rounded(r["expected"]), "in": mark(r["inside"], ("inside", "outside"))}
-        for r in rows
-    ]
+    cells = "{task} | {short} | {horizon} | {rollouts:q} | {attempts} | {passed} | {expected:r} | "
+    shown = [{**r, "in": mark(r["inside"], ("inside", "outside"))} for r in rows]
     return _table(head, cells + "{band[0]}–{band[1]} | {in}", shown, 2)
 
 
 def reach_table(summary: Mapping[str, Any]) -> Table:
     """What teacher forcing says of every task and horizon."""
-    rows: list[dict[str, Any]] = []
+    rows = list[dict[str, Any]]()
     for r in summary["reach"]:
         if r["demonstrations"]:
             each, best = r["log_rollouts"], r["exact_with_budget"]
             more = {"p": None if each is None else -each, "length": round(r["tokens"], 1)}
-            more |= {"draws": rounded(r["token_draws"])}
             rows.append({**r, **more, "best": None if best is None else f"{share(best)} %"})
     head = "task | horizon | tokens of the answer | p of one rollout | rollouts per right answer | "
     head += "draws token by token | best-of-N, whole budget"
-    cells = "{task} | {horizon} | {length:q} | {p:log} | {log_rollouts:log} | {draws} | {best}"
+    cells = (
+        "{task} | {horizon} | {length:q} | {p:log} | {log_rollouts:log} | {token_draws:r} | {best}"
+    )
     return _table(head, cells, rows)
 
 
 def macro_table(summary: Mapping[str, Any]) -> Table:
     """Per learner the unweighted mean of its pass rates over data sets, and each of those; empty without."""
     found = summary.get("macro") or {"sets": [], "rows": []}
-    heads = [Column("learner", True), Column("passed, %, 95 %"), Column("mean reward, 95 %")]
-    heads += [Column(name, spare=1) for name in found["sets"]]
     rows = [
         [
             named(row["control"], row["short"]),
             rate(row["pass_rate"], row["pass_interval"]),
             with_interval(row["reward"], row["reward_interval"], sign=False),
-            *(rate(row["sets"][name]["pass_rate"]) for name in found["sets"]),
+            *(row["sets"][name]["pass_rate"] for name in found["sets"]),
         ]
         for row in {row["short"]: row for row in found["rows"]}.values()
     ]
+    heads = columns("learner | passed, %, 95 % | mean reward, 95 %")
+    heads += [Column(name, format="p", spare=1) for name in found["sets"]]
     return Table(heads, rows, f"Mean over {len(found['sets'])} data sets, each counts the same")
 
 
@@ -255,26 +242,19 @@ def example(run: RunData, task: str, horizon: int) -> dict[str, Any] | None:
             "name": named(learner.control, learner.short),
             "output": _output(row),
             "mark": mark(row["passed"] or None, ("passed", "", "no")),
-            "likely": None if row["surprisal"] is None else f"{row['surprisal']:.1f}",
         }
         for learner in run.learners
         for row in run.attempts(learner, task, horizon).filter(at).to_dicts()
     ]
-    head, cells = (
-        "learner | output | passed | −log P, nats | tokens spent",
-        "{name} | {output} | {mark}",
-    )
-    table = table_of(head, cells + " | {likely} | {cost_tokens:q}", rows, text=2)
-    return {
-        "title": f"{at_horizon(task, horizon)}, {short_id(unit[1])}",
-        "given": given,
-        "table": table,
-    }
+    head = "learner | output | passed | −log P, nats | tokens spent"
+    cells = "{name} | {output} | {mark} | {surprisal:.1f} | {cost_tokens:q}"
+    title = f"{at_horizon(task, horizon)}, {short_id(unit[1])}"
+    return {"title": title, "given": given, "table": table_of(head, cells, rows, text=2)}
 
 
 def _output(row: Mapping[str, Any]) -> Html:
     if row["error"]:
-        return Html(f'<div class="out off">error: {escape(_shorten(row["error"]))}</div>')
+        return Html(f'<div class="out off">error: {escape(_shorten(short_id(row["error"])))}</div>')
     if row["tokens_out"] is None:
         return Html('<span class="no">no output</span>')
     text = row["text"] or " ".join(map(str, row["tokens_out"]))
@@ -302,17 +282,6 @@ def _shorten(text: str) -> str:
 
 def physical(summary: Mapping[str, Any]) -> Table:
     """What the backend really computed."""
-    counters = summary.get("physical")
-    if not isinstance(counters, Mapping) or not counters:
-        return Table([], [])
-    if not all(isinstance(v, Mapping) for v in counters.values()):
-        counters = {"all learners": counters}
-    names = list(dict.fromkeys(n for v in counters.values() for n in v))
-    rows = [[str(k), *(_value(v.get(n)) for n in names)] for k, v in counters.items()]
-    return Table([Column("of", True), *map(Column, names)], rows)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return quantity(value)
-    return str("·" if value is None else value)
+    counters: dict[str, int] = summary.get("physical") or {}
+    heads = [Column("of", True), *(Column(name, format="q") for name in counters)]
+    return Table(heads, [["all learners", *counters.values()]] if counters else [])

@@ -74,10 +74,4 @@ def _budget(summary: Mapping[str, Any]) -> str:
         "contracts give the same.",
     ]
     lines += [*counting(summary["cells"]), *limits_of_n(summary)]
-    broken = {c["short"]: c["errors"] for c in summary["cells"] if c["errors"]}
-    if broken:
-        named = ", ".join(f"{k} ({v})" for k, v in sorted(broken.items()))
-        lines.append(f"Attempts with errors count as not passed: {named}.")
-        first = next(c for c in summary["cells"] if c["errors"])
-        lines.append(f"The first one: {first['error']}")
     return "\n".join(lines)

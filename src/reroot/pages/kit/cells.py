@@ -8,7 +8,7 @@ from html import escape
 from string import Formatter
 from typing import Any
 
-from .formatting import percent, shares, signed
+from .formatting import share, shares, signed
 from .markup import Html
 from .table import Column, Table, columns, markup
 
@@ -56,16 +56,49 @@ def table_of(
 
 def configuration(config: Mapping[str, Any]) -> Table:
     """``config.json`` as a table, the command left out."""
-    rows = list[list[str]]()
-    for key, value in config.items():
-        if key not in ("command", "learners"):
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            rows.append([key, Html(f'<div class="out">{escape(shown)}</div>')])
+    rows = [
+        [key, Html(f'<div class="out">{escape(plain_setting(value))}</div>')]
+        for key, value in config.items()
+        if key not in ("command", "learners")
+    ]
     for one in config.get("learners", []):
-        rows.append(
-            [f"learner {one.get('label', one.get('name'))}", f"needs {one.get('requires')}"]
-        )
+        name = one.get("label", one.get("name"))
+        rows.append([f"learner {name}", f"needs {one.get('requires')}"])
     return Table(columns("setting | value", 2), rows)
+
+
+def plain_setting(value: object) -> str:
+    """A value of ``config.json`` as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def records(names: str, rows: Iterable[Mapping[str, Any]], caption: str = "") -> Table:
+    """Data as it is, a column for each of the names; ``reward:reward_interval``: a number and its interval.
+
+    A list is joined by ``+``. Numbers are shown with four digits; as data they have all.
+    """
+    rows, made, cells = list(rows), list[Column](), list[list[Any]]()
+    for name in names.split():
+        key, _, ends = name.partition(":")
+        values = [_datum(row[key], row[ends] if ends else None) for row in rows]
+        text = any(isinstance(v, str) and not isinstance(v, Html) for v in values)
+        made.append(Column(key.replace("_", " "), text))
+        cells.append(values)
+    return Table(made, list(zip(*cells, strict=True)), caption)
+
+
+def _datum(value: Any, interval: Sequence[float] | None) -> Any:
+    if isinstance(value, list):
+        return "+".join(map(str, value))  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(value, float) and interval is None:
+        return value
+    around = " to ".join(_four(end) for end in interval or ())
+    return small(_four(value), around, value, interval)
+
+
+def _four(value: Any) -> str:
+    text = str(value) if isinstance(value, str) else f"{value:.4g}"
+    return text.replace("-", "−")
 
 
 # ---- cells -----------------------------------------------------------------------------------------
@@ -81,27 +114,38 @@ def named(control: object, text: str) -> Html:
     return Html(f"{dot(control)}{escape(text)}", text)
 
 
-def small(text: object, more: object, value: Any = None) -> Html:
-    """A text and, smaller, what is to be known of it."""
-    return Html(f"{markup(text)} <small>{markup(more)}</small>" if more else markup(text), value)
+def small(
+    text: object, more: object, value: Any = None, interval: Sequence[float] | None = None
+) -> Html:
+    """A text and, smaller, what is to be known of it; ``value, interval``: as data."""
+    shown = f"{markup(text)} <small>{markup(more)}</small>" if more else markup(text)
+    return Html(shown, value, interval)
 
 
-def with_interval(value: Any, interval: Sequence[float] | None, *, sign: bool = True) -> Html:
-    """A mean with its interval, where there are any."""
+def with_interval(
+    value: Any,
+    interval: Sequence[float] | None,
+    *,
+    sign: bool = True,
+    scale: float = 1.0,
+    digits: int = 2,
+) -> Html | None:
+    """A mean with its interval, where there are any, shown ``scale`` times as large."""
     if value is None or value == "-inf":
-        return Html("·" if value is None else "−∞")
+        return None if value is None else Html("−∞", value)
 
     def show(x: float) -> str:
-        return signed(x) if sign else f"{x:.2f}".replace("-", "−")
+        return signed(scale * x, digits) if sign else f"{scale * x:.{digits}f}".replace("-", "−")
 
-    around = f" <small>{show(interval[0])} to {show(interval[1])}</small>" if interval else ""
-    return Html(f"{show(value)}{around}", value, interval)
+    around = f"{show(interval[0])} to {show(interval[1])}" if interval else ""
+    return small(show(value), around, value, interval)
 
 
-def rate(value: float | None, interval: Sequence[float] | None = None) -> Html:
+def rate(value: float | None, interval: Sequence[float] | None = None) -> Html | None:
     """A share in percent, with its interval where there is any."""
-    around = f" <small>{shares(interval)}</small>" if interval is not None else ""
-    return Html(f"{percent(value)}{around}", value, interval)
+    if value is None:
+        return None
+    return small(share(value), "" if interval is None else shares(interval), value, interval)
 
 
 def prose(text: str) -> Html:

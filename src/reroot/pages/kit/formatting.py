@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from ...runs.records import short_id
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -12,7 +15,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def from_log(log_value: float, digits: int = 2) -> str:
     """A positive number given by its natural log: ``0.42``, ``1,200``, ``3.1·10⁻⁷``."""
     log10 = log_value / math.log(10)
-    if -3 <= log10 < 6:
+    if -3 <= log10 < 6 - 1e-12:  # a million itself is 10⁶
         return quantity(float(f"{10**log10:.{digits}g}"))
     exponent = math.floor(log10)
     mantissa = f"{10 ** (log10 - exponent):.{digits}g}"
@@ -95,15 +98,21 @@ def clustered(cells: Iterable[Mapping[str, Any]]) -> bool:
 def counting(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences on how attempts count, where it is not each for itself; none elsewhere."""
     found = [LINES] if clustered(cells) else []
-    lost: dict[str, int] = {}
     once = {(c["short"], c.get("task"), c.get("horizon"), c.get("budget")): c for c in cells}
-    for cell in once.values():
-        lost[cell["short"]] = lost.get(cell["short"], 0) + cell["abstained"]
-    told = ", ".join(f"{short} ({count})" for short, count in sorted(lost.items()) if count)
-    return (
-        [*found, f"The judge abstained, and the attempt counts nowhere: {told}."] if told else found
-    )
+    for name, said in _COUNTED.items():
+        counts = Counter[str]()
+        for cell in once.values():
+            counts[cell["short"]] += cell[name]
+        told = ", ".join(f"{short} ({count})" for short, count in sorted(counts.items()) if count)
+        found += [f"{said}: {told}."] if told else []
+    first = next((cell["error"] for cell in cells if cell["errors"]), None)
+    return found if first is None else [*found, f"The first one: {short_id(first)}"]
 
+
+_COUNTED = {
+    "abstained": "The judge abstained, and the attempt counts nowhere",
+    "errors": "Attempts with errors count as not passed",
+}
 
 LINES = (
     "Attempts on one line, or on lines with the same prompt, count as one in rates and intervals."
@@ -115,11 +124,9 @@ def at_horizon(task: str, horizon: int) -> str:
     return f"{task}, horizon {horizon}" if horizon else task
 
 
-def short_id(problem: str) -> str:
-    """The id of a problem without what it says twice: ``running_sum/H8/s0/running_sum/h8/s0/2`` is ``running_sum/h8/s0/2``."""
-    task, *rest = problem.split("/")
-    inside = "/".join(rest[2:] if rest and rest[0].startswith("H") else rest[1:])
-    return inside if inside.startswith(f"{task}/") else problem
+def clipped(text: str, most: int) -> str:
+    """Its beginning, where it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def listing(items: Sequence[str]) -> str:
@@ -134,6 +141,6 @@ def verifier_warning(found: Mapping[str, Any] | None) -> str:
     return (
         f"Verifier and reward disagree: {plural(found['attempts'], 'attempt')} ended with a complete output "
         f"that the verifier accepts and that does not pass. One by {found['learner']} on "
-        f"{found['problem']}: {found['text']!r} has reward {found['reward']:g}, and the verifier says True. "
+        f"{short_id(found['problem'])}: {found['text']!r} has reward {found['reward']:g}, and the verifier says True. "
         "Learners that trust the verifier stop at such outputs."
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...contract import Control
 from ...errors import visible
 from ...runs.folder import write_atomically
 from . import cells, contracts, formatting, plots
@@ -40,7 +42,8 @@ def environment() -> Environment:
     known = (item for module in _MODULES for item in vars(module).items())
     named = {n: f for n, f in known if inspect.isfunction(f) and not n.startswith("_")}
     made.filters.update(named)  # pyright: ignore[reportUnknownMemberType]
-    made.globals.update(named)  # pyright: ignore[reportUnknownMemberType]
+    known = {**named, "COLORS": plots.COLORS, "Control": Control}
+    made.globals.update(known)  # pyright: ignore[reportUnknownMemberType]
     return made
 
 
@@ -60,12 +63,10 @@ def render(title: str, template: str, /, **context: Any) -> str:
 
 def document(title: str, body: str) -> str:
     """The page around a body of HTML; see ``render``."""
-    from .style import CSS
-
     body, chapters = _anchored(body)
     before, header, rest = body.partition("</header>")
     parts = [Html(before + header), Html(rest)] if header else [Html(), Html(body)]
-    page = fragment("base.html", title=title, css=Html(CSS), parts=parts, chapters=chapters)
+    page = fragment("base.html", title=title, parts=parts, chapters=chapters)
     return visible(f"{page}\n")
 
 
@@ -115,10 +116,7 @@ def _anchored(body: str) -> tuple[str, list[tuple[str, str]]]:
 def _slug(text: str, taken: set[str]) -> str:
     """An id out of a heading, not taken yet."""
     short = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-") or "part"
-    found = next(
-        x
-        for n in range(1, len(taken) + 2)
-        if (x := short if n == 1 else f"{short}-{n}") not in taken
-    )
+    numbered = (f"{short}-{n}" for n in itertools.count(2))
+    found = next(x for x in itertools.chain([short], numbered) if x not in taken)
     taken.add(found)
     return found

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
@@ -17,7 +17,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ...errors import visible
-from .formatting import from_log, quantity
+from .formatting import from_log, points, quantity, rounded, share
 from .markup import Html, plain, styled
 
 
@@ -28,8 +28,9 @@ class Column:
     Attributes:
         name: its heading.
         text: left-aligned text; else a number.
-        format: of its values: Python's, or ``q`` (a quantity), ``log`` (a number given by its natural
-            logarithm; ``log3``: three digits), ``name`` (an interface, as visited/sample), ``code``, ``yes``.
+        format: of its values: Python's, or ``q`` (a quantity), ``r`` (one to three digits), ``p`` (a probability
+            in percent), ``points`` (a difference of two), ``log`` (a number given by its natural logarithm; ``log3``: three digits), ``name`` (an
+            interface, as visited/sample), ``code``, ``yes``.
         spare: a narrow terminal goes without it, the lowest first; 0: never.
     """
 
@@ -89,19 +90,15 @@ class Table:
 
     def terminal(self, width: int = 100) -> RenderableType:
         """For Rich. Where ``width`` characters are too few, spare columns are left out, then what is small."""
-        order = sorted(
-            (i for i, c in enumerate(self.columns) if c.spare), key=lambda i: self.columns[i].spare
-        )
-        tries = ((small, order[:n]) for small in (True, False) for n in range(len(order) + 1))
-        measure, grid = Console(width=10_000).measure, None
-        for small, without in tries:
-            grid = self._grid(small, without)
-            if measure(grid).maximum <= width:
-                return grid
+        spare = [i for i, column in enumerate(self.columns) if column.spare]
+        order = sorted(spare, key=lambda i: self.columns[i].spare)
+        for small in (True, False):
+            for n in range(len(order) + 1):
+                grid = self._grid(small, order[:n])
+                if Console(width=10_000).measure(grid).maximum <= width:
+                    return grid
         grid = self._grid(False, order)
-        for (
-            column
-        ) in grid.columns:  # whole words where there is room for them, all the text in any case
+        for column in grid.columns:  # whole words where there is room, all the text in any case
             column.no_wrap = False
         return grid
 
@@ -118,9 +115,8 @@ class Table:
             if len(row) == 1 < len(self.columns):
                 grid.add_row(styled(markup(row[0]), small))
             else:
-                grid.add_row(
-                    *(styled(markup(row[i], self.columns[i].format), small) for i in shown)
-                )
+                cells = (markup(row[i], self.columns[i].format) for i in shown)
+                grid.add_row(*(styled(cell, small) for cell in cells))
         return grid
 
     def markdown(self) -> str:
@@ -132,16 +128,9 @@ class Table:
 
     def latex(self) -> str:
         """A ``tabular`` with the rules of booktabs, its caption in a comment."""
-        head, *body = ([_latex(x) for x in line] for line in self._texts())
-        lines = [
-            r"\begin{tabular}{" + "".join("l" if c.text else "r" for c in self.columns) + "}",
-            r"\toprule",
-        ]
-        lines += [
-            " & ".join(head) + r" \\",
-            r"\midrule",
-            *(" & ".join(line) + r" \\" for line in body),
-        ]
+        head, *body = (" & ".join(map(_latex, line)) + r" \\" for line in self._texts())
+        sides = "".join("l" if column.text else "r" for column in self.columns)
+        lines = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule", *body]
         said = [f"% {' '.join(visible(plain(self.caption)).split())}"] if self.caption else []
         return "\n".join([*said, *lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -186,6 +175,12 @@ class Table:
         told = {"caption": plain(self.caption), "rows": self.records()}
         return json.dumps(told, ensure_ascii=False, indent=1, default=str)
 
+    def sparing(self, *names: str) -> Table:
+        """The same; a narrow terminal goes without these columns, the first of them first."""
+        order = {name: i for i, name in enumerate(names, 1)}
+        columns = [replace(c, spare=order.get(c.name, c.spare)) for c in self.columns]
+        return replace(self, columns=columns)
+
     def titled(self, caption: str) -> Table:
         """The same under another caption."""
         return replace(self, caption=caption)
@@ -196,12 +191,34 @@ Part = str | Table
 
 
 def columns(head: str, text: int | Sequence[int] = 1) -> list[Column]:
-    """Columns by their names, ``"K | success"``; ``text``: how many from the left, or which, are text."""
+    """Columns by their names and formats, ``"K | success:.3f"``; ``text``: how many from the left, or which, are text."""
     texts = range(text) if isinstance(text, int) else text
-    return [Column(name, i in texts) for i, name in enumerate(head.split(" | "))]
+    parts = [re.fullmatch(r"(.*?)(?::(\S+))?", part, re.DOTALL) for part in head.split(" | ")]
+    return [Column(m[1], i in texts, m[2] or "") for i, m in enumerate(parts) if m]
+
+
+def grouped(rows: Iterable[tuple[str, Row]]) -> Iterator[Row]:
+    """The rows, the heading of each before the first of those that share it; ``""`` is none."""
+    before = ""
+    for heading, row in rows:
+        if heading and heading != before:
+            yield [heading]
+        before = heading
+        yield row
 
 
 # ---- cells -----------------------------------------------------------------------------------------
+
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    "q": quantity,
+    "r": rounded,
+    "p": share,
+    "points": points,
+    "log": from_log,
+    "name": lambda v: f'<span class="dot {escape(v.partition("/")[0])}"></span>{escape(v)}',
+    "code": lambda v: f"<code>{escape(str(v))}</code>",
+    "yes": lambda v: "yes" if v else "no",
+}
 
 
 def markup(value: Any, spec: str = "") -> Html:
@@ -210,16 +227,10 @@ def markup(value: Any, spec: str = "") -> Html:
         return value
     if value is None:
         return Html("·")
-    if spec == "q":
-        return Html(quantity(value))
+    if shown := _FORMATS.get(spec):
+        return Html(shown(value))
     if spec.startswith("log"):
-        return Html(from_log(value, int(spec[3:] or 2)))
-    if spec == "name":
-        return Html(f'<span class="dot {escape(value.partition("/")[0])}"></span>{escape(value)}')
-    if spec == "code":
-        return Html(f"<code>{escape(str(value))}</code>")
-    if spec == "yes":
-        return Html("yes" if value else "no")
+        return Html(from_log(value, int(spec[3:])))
     return Html(escape(format(value, spec) if spec else str(value)))
 
 

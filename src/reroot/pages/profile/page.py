@@ -13,7 +13,7 @@ from ..kit.cells import mark, prose
 from ..kit.contracts import allowed
 from ..kit.formatting import plural
 from ..kit.markup import Html
-from ..kit.table import Column, Table, columns
+from ..kit.table import Table, columns, grouped
 from .settings import settings_table
 
 PAGE = "profile.html"
@@ -99,14 +99,13 @@ def _tiles(profile: Mapping[str, Any], marks: Sequence[bool | None]) -> list[tup
 
 def _claims(claims: Sequence[Mapping[str, Any]]) -> Table:
     """All claims; those first that a contract rests on."""
-    rows: list[list[Any]] = []
-    bearing = [claim for claim in claims if claim.get("carries", True)]
-    others = [claim for claim in claims if not claim.get("carries", True)]
-    for title, part in (("A contract rests on", bearing), ("Good to know", others)):
-        rows += [[title]] if part and others else []
-        rows += [_claim(claim) for claim in part]
-    heads = [Column(name, text=True) for name in ("claim", "found", "what was seen")]
-    return Table([*heads, Column("tokens", format=",")], rows)
+    parts = ("A contract rests on", "Good to know")
+    ranked = sorted(claims, key=lambda claim: not claim.get("carries", True))
+    others = any(not claim.get("carries", True) for claim in claims)
+    rows = grouped(
+        (parts[not claim.get("carries", True)] if others else "", _claim(claim)) for claim in ranked
+    )
+    return Table(columns("claim | found | what was seen | tokens:,", 3), list(rows))
 
 
 def _claim(claim: Mapping[str, Any]) -> list[Any]:
@@ -119,9 +118,10 @@ def _claim(claim: Mapping[str, Any]) -> list[Any]:
 
 def _missing(claims: Sequence[Mapping[str, Any]]) -> Table:
     """What every claim that is not granted would add."""
-    rows: list[list[Any]] = []
-    for claim in claims:
-        adds = str(claim.get("adds") or _ADDS.get(str(claim["claim"]), ""))
-        if claim["holds"] is not True and adds:
-            rows.append([str(claim["claim"]), mark(claim["holds"], _WORDS), prose(adds)])
+    rows = [
+        [str(claim["claim"]), mark(claim["holds"], _WORDS), prose(str(adds))]
+        for claim in claims
+        if claim["holds"] is not True
+        and (adds := claim.get("adds") or _ADDS.get(str(claim["claim"])))
+    ]
     return Table(columns("claim | found | would add", 3), rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..kit.cells import prose
 from ..kit.markup import Html
-from ..kit.table import Table, columns
+from ..kit.table import Table, columns, grouped
 
 _NEUTRAL = {
     "temperature": 1.0,
@@ -32,15 +32,9 @@ def settings_table(profile: Mapping[str, Any], claims: Sequence[Mapping[str, Any
     found = [("", setting) for setting in profile.get("settings") or ()]
     for claim in claims:
         found += [(str(claim["claim"]), setting) for setting in claim.get("settings") or ()]
-    rows, last = list[list[Any]](), None
-    for where, setting in found:
-        rows += [[_MODES.get(where, where)]] if where != last and where else []
-        rows.append(_row(setting))
-        last = where
-    return Table(
-        columns("setting | estimate | 95 % interval | neutral | what draws leave open", (0, 4)),
-        rows,
-    )
+    rows = grouped((_MODES.get(where, where), _row(setting)) for where, setting in found)
+    head = "setting | estimate | 95 % interval | neutral | what draws leave open"
+    return Table(columns(head, (0, 4)), list(rows))
 
 
 def _row(setting: Mapping[str, Any]) -> list[Any]:
@@ -50,11 +44,8 @@ def _row(setting: Mapping[str, Any]) -> list[Any]:
     around = f"{_number(low)} to {_number(high)}"
     maybe = neutral is not None and low <= neutral <= high
     value = _bound(setting, "value", name)
-    shown = (
-        f'<span class="no">{_tight(name, low, high, value)}</span>'
-        if maybe
-        else f"<b>{_number(value)}</b>"
-    )
+    tight = f'<span class="no">{_tight(name, low, high, value)}</span>'
+    shown = tight if maybe else f"<b>{_number(value)}</b>"
     off = "off" if neutral is not None and math.isinf(neutral) else _number(neutral or 0.0)
     said = str(setting.get("note") or "")
     return [_NAMES.get(name, name.replace("_", " ")), Html(shown), around, off, prose(said)]

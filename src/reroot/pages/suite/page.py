@@ -12,13 +12,12 @@ from ...contract import Contract
 from ...runs.suite import SuiteRun
 from ...runs.suite_summary import BUDGETS, lacking
 from ...types import CURRENCIES
-from ..across.tables import rate as data_rate
 from ..kit import page as kit
-from ..kit.cells import named, prose, rate, with_interval
+from ..kit.cells import named, prose, rate, records, with_interval
 from ..kit.contracts import SHORT, allowed
-from ..kit.formatting import counting, listing, rounded, share, unfinished, verifier_warning
+from ..kit.formatting import counting, listing, share, unfinished, verifier_warning
 from ..kit.markup import Html
-from ..kit.table import Column, Table, columns
+from ..kit.table import Column, Table, columns, markup
 
 _MOST_NAMED = 3
 _AT = {"tokens": "equal tokens", "calls": "equal calls"}
@@ -50,43 +49,35 @@ def render(summary: Mapping[str, Any]) -> str:
 def suite_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     """Name → table of a suite, for files: every method at either budget with its numbers, and the others of
     its page."""
-    made = {"methods": _methods(summary), "permissions": _permissions(summary)}
-    made |= {"rewards": _rewards(summary), "speed": _speed(summary)}
-    captions = {
-        "permissions": "What each method had to be allowed",
-        "speed": "Generated tokens per second",
+    rewards = "Mean reward by task, at equal tokens → at equal calls"
+    made = {
+        "methods": _methods(summary),
+        "permissions": _permissions(summary).titled("What each method had to be allowed"),
+        "rewards": _rewards(summary).titled(rewards),
+        "speed": _speed(summary).titled("Generated tokens per second"),
     }
-    captions |= {"rewards": "Mean reward by task, at equal tokens → at equal calls"}
-    return {n: t if t.caption else t.titled(captions[n]) for n, t in made.items() if t}
+    return {name: table for name, table in made.items() if table}
 
 
 def _methods(summary: Mapping[str, Any]) -> Table:
     """A row of each group of tasks, method and budget."""
-    heads = columns("tasks | method | control | equal", 4)
-    heads += [Column("rank"), Column("reward"), Column("pass rate"), Column("J_beta at least")]
-    heads += [Column("share of the budget used"), Column("errors")]
-    heads += [Column(f"{name} per attempt", format="q") for name in CURRENCIES]
-    rows = list[list[Any]]()
-    for group in summary["groups"]:
-        for budget in BUDGETS:
-            for row in ordered(group, budget):
-                n = row[budget]
-                rows.append(
-                    [
-                        *(
-                            _tasks(group),
-                            row["short"],
-                            row["control"],
-                            budget,
-                            n["rank"],
-                            n["reward"],
-                        ),
-                        data_rate(n["pass_rate"], n["pass_interval"]),
-                        *(n["j_beta"], n["used"], n["errors"]),
-                        *(n["cost"][name] for name in CURRENCIES),
-                    ]
-                )
-    return Table(heads, rows, "Methods at equal tokens and at equal calls")
+    rows = [
+        {
+            **row[budget],
+            **{f"{name}_per_attempt": cost for name, cost in row[budget]["cost"].items()},
+            "tasks": _tasks(group),
+            "method": row["short"],
+            "control": row["control"],
+            "equal": budget,
+        }
+        for group in summary["groups"]
+        for budget in BUDGETS
+        for row in ordered(group, budget)
+    ]
+    names = "tasks method control equal rank reward pass_rate:pass_interval j_beta used errors"
+    costs = (f"{name}_per_attempt" for name in CURRENCIES)
+    caption = "Methods at equal tokens and at equal calls"
+    return records(" ".join([names, *costs]), rows, caption)
 
 
 def names(items: Sequence[str], most: int = _MOST_NAMED) -> str:
@@ -113,19 +104,10 @@ def ordered(group: Mapping[str, Any], budget: str) -> list[Mapping[str, Any]]:
 
 def errors(summary: Mapping[str, Any]) -> list[str]:
     """Sentences on attempts that are not made yet, or had errors: whose they were, and the first."""
-    told = unfinished(summary)
-    parts = [told] if told else []
     rows = [(row["short"], row[b]) for g in summary["groups"] for row in g["rows"] for b in BUDGETS]
-    parts += counting([{**n, "short": short, "budget": i} for i, (short, n) in enumerate(rows)])
-    broken: dict[str, int] = {}
-    for short, numbers in rows:
-        broken[short] = broken.get(short, 0) + numbers["errors"]
-    listed = ", ".join(f"{short} ({count})" for short, count in sorted(broken.items()) if count)
-    if listed:
-        first = next(numbers["error"] for _, numbers in rows if numbers["errors"])
-        parts.append(f"Attempts with errors count as not passed: {listed}.")
-        parts.append(f"The first one: {first}")
-    return parts
+    cells = [{**n, "short": short, "budget": i} for i, (short, n) in enumerate(rows)]
+    told = unfinished(summary)
+    return [*([told] if told else []), *counting(cells)]
 
 
 def disagreements(summary: Mapping[str, Any]) -> list[str]:
@@ -145,7 +127,7 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, 
     half = "reward | passed, % | J<sub>β</sub> ≥ | used"
     heads = columns(f"equal tokens | {half} | equal calls | {half} | flips", (0, 5, 10))
     heads = [replace(column, name=Html(column.name)) for column in heads]
-    rows = [[*_entry(a, "tokens"), *_entry(b, "calls"), _moved(b)] for a, b in pairs]
+    rows = [[*_entry(a, "tokens"), *_entry(b, "calls"), moved(b)] for a, b in pairs]
     without = [f"no {k}: {listing(v)}" for k, v in lacking(summary, group).items()]
     return {
         "tasks": _tasks(group),
@@ -162,40 +144,42 @@ def _ranking(summary: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, 
 def _winner(group: Mapping[str, Any], budget: str) -> tuple[str, str, Html]:
     best = [row for row in ordered(group, budget) if row[budget]["rank"] == 1]
     shown = names([named(row["control"], row["short"]) for row in best])
-    return f"Best at {_AT[budget]}", _mean(best[0][budget]), Html(shown)
+    return f"Best at {_AT[budget]}", markup(best[0][budget]["reward"], ".2f"), Html(shown)
 
 
 def _entry(row: Mapping[str, Any], budget: str) -> list[Any]:
     n = row[budget]
     return [
         Html(f"{n['rank']}&ensp;{named(row['control'], row['short'])}"),
-        _mean(n),
+        markup(n["reward"], ".2f"),
         rate(n["pass_rate"], n["pass_interval"]),
         with_interval(n["j_beta"], None),
         share(n["used"]),
     ]
 
 
-def _mean(numbers: Mapping[str, Any]) -> str:
-    return "·" if numbers["reward"] is None else f"{numbers['reward']:.2f}"
-
-
-def _moved(row: Mapping[str, Any]) -> Html:
-    up, down = row["passes"], row["passed_by"]
-    parts = [f'<span class="yes" title="{escape(", ".join(up))}">▲{len(up)}</span>'] if up else []
-    parts += (
-        [f'<span class="off" title="{escape(", ".join(down))}">▼{len(down)}</span>'] if down else []
-    )
+def moved(row: Mapping[str, Any]) -> Html:
+    """How many methods it passes, and is passed by, at equal calls."""
+    marks = (("yes", "▲", row["passes"]), ("off", "▼", row["passed_by"]))
+    parts = [
+        f'<span class="{kind}" title="{escape(", ".join(names))}">{mark}{len(names)}</span>'
+        for kind, mark, names in marks
+        if names
+    ]
     return Html(" ".join(parts) or "=")
 
 
 def _permissions(summary: Mapping[str, Any]) -> Table:
-    rows: list[list[Any]] = []
-    for method in summary["methods"]:
-        words = map(prose, allowed(Contract.parse(method["requires"])))
-        rows.append([named(method["control"], method["short"]), *words, method["requires"]])
-    head = "method | where it asks: it may | it sees | beside the generator it may"
-    return Table([*columns(head, 4), Column("contract", True, "code")], rows, style="dense")
+    rows = [
+        [
+            named(method["control"], method["short"]),
+            *map(prose, allowed(Contract.parse(method["requires"]))),
+            method["requires"],
+        ]
+        for method in summary["methods"]
+    ]
+    head = "method | where it asks: it may | it sees | beside the generator it may | contract:code"
+    return Table(columns(head, 5), rows, style="dense")
 
 
 def _rewards(summary: Mapping[str, Any]) -> Table:
@@ -207,7 +191,7 @@ def _rewards(summary: Mapping[str, Any]) -> Table:
 
 
 def _both(tokens: float | None, calls: float | None) -> str:
-    return " → ".join("·" if x is None else f"{x:.2f}" for x in dict.fromkeys((tokens, calls)))
+    return " → ".join(markup(x, ".2f") for x in dict.fromkeys((tokens, calls)))
 
 
 def _costs(group: Mapping[str, Any]) -> Table:
@@ -225,9 +209,9 @@ def _costs(group: Mapping[str, Any]) -> Table:
         ]
         for row, cost, b in rows
     ]
-    heads = [*columns("method | at", 2), Column("calls", format="q")]
+    heads = columns("method | at | calls:q", 2)
     heads += [Column(SHORT.get(c, c), format="q") for c in pays]
-    heads += [Column("surprisal, nats", format=".1f"), Column("incomplete outputs")]
+    heads += columns("surprisal, nats:.1f | incomplete outputs", 0)
     return Table([*heads, *[Column("errors")] * broken], shown, style="dense")
 
 
@@ -238,10 +222,5 @@ def _speed(summary: Mapping[str, Any]) -> Table:
     for part, name in parts.items():
         one = summary["speed"][part]
         spent = None if one["seconds"] is None else round(one["seconds"], 1)
-        rows.append([name, one["tokens"], spent, rounded(one["per_second"])])
-    heads = [
-        Column("what", True),
-        Column("generated tokens", format=","),
-        Column("seconds", format="q"),
-    ]
-    return Table([*heads, Column("tokens per second")], rows)
+        rows.append([name, one["tokens"], spent, one["per_second"]])
+    return Table(columns("what | generated tokens:, | seconds:q | tokens per second:r"), rows)

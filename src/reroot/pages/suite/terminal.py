@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..kit.formatting import listing, percent, rounded
-from ..kit.table import Column, Table
-from .page import disagreements, errors, ordered, task_name
+from ..kit.formatting import listing, rounded
+from ..kit.table import Table, columns
+from .page import disagreements, errors, moved, ordered, task_name
 
 
-def suite_table(summary: Mapping[str, Any]) -> RenderableType:
+def suite_table(summary: Mapping[str, Any], width: int = 100) -> RenderableType:
     """Per group of tasks a table: method, and rank, mean reward and passes at either budget.
 
     Methods come in their order at equal tokens.
     """
-    half = [Column("\nreward"), Column("\n%")]
-    heads = [Column("method", True), Column("equal\ntokens"), *half, Column("equal\ncalls"), *half]
-    parts: list[RenderableType] = []
+    half = "\nreward:.2f | \n%:p"
+    heads = columns(f"method | equal\ntokens | {half} | equal\ncalls | {half} | \nflips")
+    numbers, parts = itemgetter("rank", "reward", "pass_rate"), list[RenderableType]()
     for group in summary["groups"]:
         tasks = listing([task_name(task) for task in group["tasks"]])
         flipped = f"{len(group['flips'])} of {group['pairs']} pairs change places"
-        rows = list[list[str]]()
-        for row in ordered(group, "tokens"):
-            marks = [f"▲{len(row['passes'])}" if row["passes"] else ""]
-            marks += [f"▼{len(row['passed_by'])}" if row["passed_by"] else ""]
-            numbers = [*_cells(row["tokens"]), *_cells(row["calls"])]
-            rows.append([row["short"], *numbers, " ".join(marks).strip()])
-        table = Table([*heads, Column("\nflips")], rows, f"{tasks}: {flipped}")
-        parts.append(table.terminal())
+        rows = [
+            [row["short"], *numbers(row["tokens"]), *numbers(row["calls"]), moved(row)]
+            for row in ordered(group, "tokens")
+        ]
+        parts.append(Table(heads, rows, f"{tasks}: {flipped}").terminal(width))
     parts += [Text(text, style="bold red") for text in disagreements(summary)]
-    return Group(*parts, Text("\n".join([_speed(summary), *errors(summary)]), style="dim"))
-
-
-def _cells(numbers: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Rank, mean reward, and share of problems that passed."""
-    reward = "·" if numbers["reward"] is None else f"{numbers['reward']:.2f}"
-    return str(numbers["rank"]), reward, percent(numbers["pass_rate"])
-
-
-def _speed(summary: Mapping[str, Any]) -> str:
-    def rate(part: str) -> str:
-        value = summary["speed"][part]["per_second"]
-        return "unknown" if value is None else rounded(value)
-
-    return (
-        f"Tokens per second: {rate('tokens')} at equal tokens, {rate('calls')} at equal calls, "
-        f"{rate('rollouts')} for plain rollouts alone."
+    tokens, calls, rollouts = (
+        rounded(summary["speed"][part]["per_second"]) for part in ("tokens", "calls", "rollouts")
     )
+    speed = f"Tokens per second: {tokens} at equal tokens, {calls} at equal calls, {rollouts} for plain rollouts alone."
+    return Group(*parts, Text("\n".join([speed, *errors(summary)]), style="dim"))

@@ -6,29 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..kit.formatting import percent
 from ..kit.page import render, write_page
-from ..kit.table import Column, Table
+from ..kit.table import Table, columns
 
 PAGE = "report.html"
 
 
 def sweep_table(summary: Mapping[str, Any]) -> Table:
     """One row per arm and horizon."""
-    columns = [
-        Column("arm", text=True),
-        Column("horizon"),
-        Column("runs made"),
-        Column("of"),
-        Column("failed", spare=2),
-        Column("reached the target"),
-        Column("steps, median", format="q", spare=1),
-        Column("tokens, median", format="q"),
-        Column("pass@1 root, median"),
-    ]
-    names = ("arm", "horizon", "made", "planned", "failed", "target", "steps", "tokens")
-    rows = [[*(row[name] for name in names), percent(row["pass_at_1"])] for row in summary["rows"]]
-    return Table(columns, rows, "Training runs by arm and horizon")
+    head = "arm | horizon | runs made | of | failed | reached the target | steps, median:q | tokens, median:q"
+    names = (
+        "arm",
+        "horizon",
+        "made",
+        "planned",
+        "failed",
+        "target",
+        "steps",
+        "tokens",
+        "pass_at_1",
+    )
+    rows = [[row[name] for name in names] for row in summary["rows"]]
+    table = Table(
+        columns(f"{head} | pass@1 root, median:p"), rows, "Training runs by arm and horizon"
+    )
+    return table.sparing("steps, median", "failed")
 
 
 def write_sweep_page(folder: Path, summary: Mapping[str, Any]) -> Path:

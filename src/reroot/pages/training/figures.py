@@ -46,7 +46,9 @@ class Series:
     @property
     def name(self) -> Html:
         """The run as it is called in tables and legends."""
-        return Html(f"{self.swatch()}{escape(self.label)}", self.label)
+        name = f"{self.swatch()}{escape(self.label)}"
+        short = len(self.label) <= 24  # no line ends in it
+        return Html(f'<span class="whole">{name}</span>' if short else name, self.label)
 
     def swatch(self) -> Html:
         """The run in a legend."""

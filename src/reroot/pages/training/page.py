@@ -8,9 +8,8 @@ from typing import Any
 
 from ...errors import RunFolderError
 from ..kit import page as kit
-from ..kit.formatting import listing, percent, plural, points, quantity, rounded
-from ..kit.markup import Html
-from ..kit.plots import grid, legend, line_swatch
+from ..kit.formatting import listing, quantity
+from ..kit.plots import grid
 from .data import (
     TAIL,
     Passes,
@@ -94,12 +93,11 @@ def load_runs(folders: Sequence[str | Path]) -> list[TrainingRun]:
     """
     if not folders:
         raise RunFolderError("expected the folder of at least one training run, got none")
-    seen: set[Path] = set()
-    for folder in map(Path, folders):
-        if (where := folder.resolve()) in seen:
-            raise RunFolderError(f"{folder} is named twice; name each run folder once")
-        seen.add(where)
-    paths = map(Path, folders)
+    paths, seen = list(map(Path, folders)), set[Path]()
+    for path in paths:
+        if path.resolve() in seen:
+            raise RunFolderError(f"{path} is named twice; name each run folder once")
+        seen.add(path.resolve())
     return [run for p in paths for run in (read_record(p) if is_record(p) else [load_training(p)])]
 
 
@@ -112,21 +110,18 @@ def render(runs: Sequence[TrainingRun]) -> str:
     panels = [*reward_panels(series, window), gap_panel(series), *step_panels(series, window)]
     shared = common_tokens(runs)
     apart, equal = settings_tables(series)
-    kind, tiles, items = _headline(series)
     return kit.render(
         f"reroot train: {title}",
         "training/page.html",
         title=title,
+        runs=runs,
         series=series,
         window=window,
         settings=" ".join(_settings(runs)),
-        versions=listing(sorted({str(run.config.get("version", "")) for run in runs} - {""})),
-        kind=kind,
-        tiles=tiles,
-        items=items,
+        **_reached(series),
         shared=shared,
         tail=TAIL,
-        legend=legend([*(one.name for one in series), *_KEY]),
+        state=state,
         panels=grid(panels),
         last=grid(pass_panels(series)),
         seeds=seeds_table(series),
@@ -136,7 +131,6 @@ def render(runs: Sequence[TrainingRun]) -> str:
         costs=costs_table(series),
         events=events_table(series),
         most_events=MOST_EVENTS,
-        longest=max(len(run.events) for run in runs),
         apart=apart,
         equal=equal,
     )
@@ -164,102 +158,35 @@ def _plain(value: Any) -> str:
     return quantity(value) if isinstance(value, (int, float)) else str(value)
 
 
-# ---- headline ------------------------------------------------------------------------------------
-
-Fact = tuple[str, str, str]
-"""A name, a value and what it is of."""
+Evaluated = tuple[Series, Passes]
+"""A run and an evaluation of it."""
 
 
-def _headline(series: Sequence[Series]) -> tuple[str, list[Fact], list[str]]:
-    """The run that passes most from the root, and what it takes to judge it."""
+def _reached(series: Sequence[Series]) -> dict[str, Any]:
+    """Who passes most from the root, at the end and at the tokens that all have spent, and whose gap is largest."""
     every = [(one, last_passes(one.run)) for one in series]
     known = [(one, last) for one, last in every if last is not None and last.root is not None]
-    found: list[Fact] = []
     ranked = not differing([one.run for one, _ in known], _UNLIKE)
-    if not known:
-        kind = "No evaluation yet"
-    elif ranked:
-        best = _highest(known)
-        kind = f"Highest pass@1 from the root: {listing([one.label for one, _ in best])}"
-        found = _pass_facts(*best[0])
-    else:
-        kind = "Runs that do not rank each other"
-    if len(series) == 1:
-        kind = f"Strategy {series[0].label}: {state(series[0].run)}"
-        found += _training_facts(series[0])
-    else:
-        found += _other_facts(series, known)
-    items = _same_tokens(known) if ranked and len(known) > 1 else []
-    without = [one.label for one, last in every if last is None]
-    return kind, found, items + ([f"Not evaluated yet: {listing(without)}."] if without else [])
+    tokens = common_tokens([one.run for one, _ in known])
+    best = _highest(known) if ranked else []
+    gaps = [(one, last) for one, last in known if last.gap is not None]
+    return {
+        "best": best,
+        "first": passes(best[0][0].run.evaluations[0]) if best else None,
+        "within": tokens,
+        "best_within": _highest(_within(known, tokens)) if ranked and tokens else [],
+        "widest": max(gaps, key=lambda x: x[1].gap or 0.0, default=None),
+        "evaluated": bool(known),
+        "without": [one.label for one, last in every if last is None],
+    }
 
 
-def _same_tokens(known: Sequence[tuple[Series, Passes]]) -> list[str]:
-    """Who is ahead at the tokens that every run has spent, where they have spent different ones."""
-    shared = common_tokens([one.run for one, _ in known])
-    if shared is None:
-        return []
-    rates = [(one, last) for one, _ in known if (last := last_passes(one.run, shared)) is not None]
-    best = _highest(rates)
-    return [
-        f"Highest within the {quantity(shared)} tokens that every run has spent: "
-        f"{listing([one.label for one, _ in best])}, {percent(best[0][1].root)} % pass@1 from the root."
-    ]
+def _within(known: Sequence[Evaluated], tokens: float) -> list[Evaluated]:
+    rates = [(one, last_passes(one.run, tokens)) for one, _ in known]
+    return [(one, last) for one, last in rates if last is not None]
 
 
-def _highest(known: Sequence[tuple[Series, Passes]]) -> list[tuple[Series, Passes]]:
+def _highest(known: Sequence[Evaluated]) -> list[Evaluated]:
     """Those with the highest pass@1 from the root; several where they are equal."""
-    most = max(last.root or 0.0 for _, last in known)
+    most = max((last.root or 0.0 for _, last in known), default=0.0)
     return [(one, last) for one, last in known if (last.root or 0.0) == most]
-
-
-def _pass_facts(one: Series, last: Passes) -> list[Fact]:
-    first = passes(one.run.evaluations[0])
-    many = f", pass@{last.k}" if last.k and last.k > 1 else ""
-    counts = ((last.problems, "problem"), (last.n, "sample"))
-    asked = " × ".join(plural(count, noun) for count, noun in counts if count is not None)
-    what = [asked, f"at step {last.step}"]
-    if first.step < last.step:
-        what.append(f"at step {first.step}: {_rates(first)}")
-    found = [(f"Root pass@1{many}", _rates(last), Html("<br>".join(x for x in what if x)))]
-    if last.gap is None:
-        return [*found, ("Transfer gap", "·", "not evaluated from training prefixes")]
-    gap = f"{percent(last.prefix)} % from its training prefixes"
-    return [*found, ("Transfer gap", f"{points(last.gap)} points", gap)]
-
-
-def _rates(found: Passes) -> str:
-    many = f", {percent(found.root_k)} %" if found.k and found.k > 1 else ""
-    return f"{percent(found.root)} %{many}"
-
-
-def _training_facts(one: Series) -> list[Fact]:
-    run = one.run
-    equal = percent(run.zero_variance())
-    budget = (run.config.get("budget") or {}).get("tokens")
-    of = f"of {quantity(budget)}" if isinstance(budget, (int, float)) else ""
-    return [
-        ("Generated tokens", quantity(run.tokens), of),
-        ("Zero-variance groups", equal if equal == "·" else f"{equal} %", "of all steps"),
-        ("KL from the base", rounded(run.tail("kl")), f"nats per output, last {TAIL} steps"),
-    ]
-
-
-def _other_facts(series: Sequence[Series], known: Sequence[tuple[Series, Passes]]) -> list[Fact]:
-    """The largest gap of all runs, and what was spent."""
-    found: list[Fact] = []
-    gaps = [(one, last, last.gap) for one, last in known if last.gap is not None]
-    if gaps:
-        one, last, gap = max(gaps, key=lambda x: x[2])
-        rates = f"{percent(last.prefix)} % from prefixes, {percent(last.root)} % from the root"
-        what = Html(f"{one.name}<br>{rates}")
-        found.append(("Largest transfer gap", f"{points(gap)} points", what))
-    spent = sorted(one.run.tokens for one in series)
-    ends = " to ".join(dict.fromkeys((quantity(spent[0]), quantity(spent[-1]))))
-    return [*found, ("Generated tokens per run", ends, "")]
-
-
-_KEY = (
-    Html(f"{line_swatch('ink')}solid: from the root"),
-    Html(f"{line_swatch('ink', 1)}dashed: from the training prefixes"),
-)

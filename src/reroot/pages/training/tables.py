@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -11,15 +11,29 @@ import numpy as np
 from scipy import stats
 
 from ...types import CURRENCIES
-from ..kit.cells import prose, rate, small
+from ..kit.cells import plain_setting, prose, rate, small, table_of
 from ..kit.contracts import PAYS, may
-from ..kit.formatting import percent, points, quantity, rounded, share
+from ..kit.formatting import percent, quantity, share
 from ..kit.markup import Html
 from ..kit.table import Column, Table, columns
 from .data import TAIL, Passes, TrainingRun, differing, last_passes, state
-from .figures import Series, variant
+from .figures import Series, series_of, variant
 
 MOST_EVENTS = 20
+
+
+def training_tables(runs: Sequence[TrainingRun]) -> dict[str, Table]:
+    """Name → table, for files; those without rows are left out."""
+    series = series_of(runs)
+    made = {
+        "evaluations": evaluations_table(series, common_tokens(runs)).titled("Last evaluations"),
+        "training": training_numbers(series).titled(f"Training, mean of the last {TAIL} steps"),
+        "costs": costs_table(series).titled("Spent in training"),
+        "seeds": seeds_table(series).titled("Arms over seeds, at the last evaluation"),
+        "settings": settings_tables(series)[0].titled("Settings that differ"),
+        "events": events_table(series).titled("Warnings"),
+    }
+    return {name: table for name, table in made.items() if table}
 
 
 def contracts_table(series: Sequence[Series]) -> Table:
@@ -29,11 +43,14 @@ def contracts_table(series: Sequence[Series]) -> Table:
         config = one.run.config
         key = str(config.get("strategy", one.run.arm)), str(config["contract"])
         groups.setdefault(key, []).append(one)
-    rows: list[list[Any]] = []
-    for (strategy, contract), runs in groups.items():
-        named = Html(f"{escape(strategy)}<br><small>{escape(contract)}</small>")
-        names = Html("<br>".join(one.name for one in runs))
-        rows.append([names, named, prose(may(runs[0].run.contract))])
+    rows = [
+        [
+            Html("<br>".join(one.name for one in runs)),
+            Html(f"{escape(strategy)}<br><small>{escape(contract)}</small>"),
+            prose(may(runs[0].run.contract)),
+        ]
+        for (strategy, contract), runs in groups.items()
+    ]
     return Table(columns("run | strategy and contract | what it may ask", 3), rows)
 
 
@@ -43,47 +60,54 @@ def common_tokens(runs: Sequence[TrainingRun]) -> float | None:
     return min(ends) if len(set(ends)) > 1 and min(ends) > 0 else None
 
 
+def numbers_of(one: Series, shared: float | None = None) -> dict[str, Any]:
+    """What tables say of a run: it, its last evaluation, and means of its last steps.
+
+    Args:
+        one: the run.
+        shared: tokens; with them also the last evaluation ``within`` so many.
+    """
+    run = one.run
+    last, within = (last_passes(run, most) or _NONE for most in (math.inf, shared or 0.0))
+    asked = [quantity(x) if x else "·" for x in (last.problems, last.n)]
+    error = "" if last.error is None else f"± {share(last.error)}"
+    return {
+        "run": one.name,
+        "state": state(run),
+        "tokens": run.tokens,
+        "last": last,
+        "asked": None if last is _NONE else " × ".join(asked),
+        "root": small(percent(last.root), error, last.root),
+        "root_k": small(percent(last.root_k), f"k = {last.k}" if last.k else "", last.root_k),
+        "within": within.root,
+        "tail": {name: run.tail(name) for name in _TAILS},
+        "equal": run.zero_variance(),
+        "equal_last": run.zero_variance(TAIL),
+    }
+
+
+_NONE = Passes(0, *[None] * 8)
+_TAILS = ("root", "prefix", "kl", "start", "longest")
+
+
 def evaluations_table(series: Sequence[Series], shared: float | None) -> Table:
     """The last evaluation of each, and the last within the tokens that every run has spent."""
     head = "run | state | evaluated at, tokens | problems × samples | pass@1, root, % | pass@k, root, %"
     head += " | pass@1, prefixes, % | transfer gap, points"
-    head += f" | within {quantity(shared)} tokens: pass@1, root, %" if shared else ""
-    rows: list[list[Any]] = []
-    for one in series:
-        row = [one.name, state(one.run), *_passed(last_passes(one.run))]
-        if shared:
-            within = last_passes(one.run, shared)
-            row.append(percent(within.root if within else None))
-        rows.append(row)
-    return Table(columns(head, 2), rows)
-
-
-def _passed(last: Passes | None) -> list[Any]:
-    if last is None:
-        return [None] * 6
-    asked = [quantity(x) if x else "·" for x in (last.problems, last.n)]
-    return [
-        None if last.tokens is None else quantity(last.tokens),
-        " × ".join(asked),
-        small(
-            percent(last.root), "" if last.error is None else f"± {share(last.error)}", last.root
-        ),
-        small(percent(last.root_k), f"k = {last.k}" if last.k else "", last.root_k),
-        percent(last.prefix),
-        points(last.gap),
-    ]
+    cells = "{run} | {state} | {last.tokens:q} | {asked} | {root} | {root_k} | {last.prefix:p} | {last.gap:points}"
+    if shared:
+        head += f" | within {quantity(shared)} tokens: pass@1, root, %"
+        cells += " | {within:p}"
+    return table_of(head, cells, [numbers_of(one, shared) for one in series], 2)
 
 
 def training_numbers(series: Sequence[Series]) -> Table:
     """Means of the last steps."""
-    names = {"root": "reward, root", "prefix": "reward, prefixes", "kl": "KL, nats per output"}
-    names |= {"start": "start prefix, tokens", "longest": "longest"}
-    rows: list[list[Any]] = []
-    for one in series:
-        equal = [percent(one.run.zero_variance(last)) for last in (TAIL, None)]
-        rows.append([one.name, *(rounded(one.run.tail(name)) for name in names), *equal])
-    more = "zero-variance groups, % | zero-variance, all steps, %"
-    return Table(columns(" | ".join(["run", *names.values(), more])), rows)
+    head = "run | reward, root | reward, prefixes | KL, nats per output | start prefix, tokens | longest"
+    head += " | zero-variance groups, % | zero-variance, all steps, %"
+    cells = " | ".join(["{run}", *(f"{{tail[{name}]:r}}" for name in _TAILS)])
+    cells += " | {equal_last:p} | {equal:p}"
+    return table_of(head, cells, map(numbers_of, series))
 
 
 def costs_table(series: Sequence[Series]) -> Table:
@@ -122,15 +146,13 @@ def settings_tables(series: Sequence[Series]) -> tuple[Table, dict[str, Any]]:
     runs = [one.run for one in series]
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
     apart = [key for key in differing(runs, keys) if key != "command"]
-    rows = [[one.name, *(prose(_plain(one.run.config.get(k))) for k in apart)] for one in series]
+    rows = [
+        [one.name, *(prose(plain_setting(one.run.config.get(k))) for k in apart)] for one in series
+    ]
     heads = [Column(name, True) for name in ("run", *apart)]
     return Table(heads, rows if apart else []), {
         k: runs[0].config.get(k) for k in keys if k not in apart
     }
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # ---- arms over seeds -----------------------------------------------------------------------------
@@ -143,21 +165,19 @@ def seeds_table(series: Sequence[Series]) -> Table:
         arms.setdefault(variant(one.run), []).append(one)
     several = [arm for arm in arms.values() if len(arm) > 1]
     shared = common_tokens([one.run for arm in several for one in arm])
-    head = "arm | seeds | tokens spent | least share of the budget | pass@1, root, % | pass@1, prefixes, %"
+    head = "arm | seeds | tokens spent:q | least share of the budget:p | pass@1, root, % | pass@1, prefixes, %"
     head += f" | within {quantity(shared)} tokens: pass@1, root, %" if shared else ""
     return Table(columns(head), [_arm(arm, shared) for arm in several])
 
 
 def _arm(arm: Sequence[Series], shared: float | None) -> list[Any]:
     last = [passes for one in arm if (passes := last_passes(one.run)) is not None]
-    spent = [one.run.tokens for one in arm]
-    known = [one for one in arm if (one.run.config.get("budget") or {}).get("tokens")]
-    used = [one.run.tokens / one.run.config["budget"]["tokens"] for one in known]
+    budgets = [(one.run, (one.run.config.get("budget") or {}).get("tokens")) for one in arm]
     row = [
         Html(f"{arm[0].swatch()}{escape(str(arm[0].run.config['strategy']))}"),
-        str(len(arm)),
-        quantity(float(np.mean(spent))),
-        percent(min(used)) if used else "·",
+        len(arm),
+        float(np.mean([one.run.tokens for one in arm])),
+        min((run.tokens / budget for run, budget in budgets if budget), default=None),
         mean_and_interval([p.root for p in last]),
         mean_and_interval([p.prefix for p in last]),
     ]
@@ -167,7 +187,7 @@ def _arm(arm: Sequence[Series], shared: float | None) -> list[Any]:
     return row
 
 
-def mean_and_interval(rates: Sequence[float | None]) -> Html:
+def mean_and_interval(rates: Sequence[float | None]) -> Html | None:
     """Mean of rates in %, with its 95 % interval by Student's t where there are at least two."""
     values = np.array([rate for rate in rates if rate is not None])
     if len(values) < 2:
@@ -175,4 +195,4 @@ def mean_and_interval(rates: Sequence[float | None]) -> Html:
     mean = float(values.mean())
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return small(percent(mean), f"{percent(low)}–{percent(high)}", mean)
+    return small(share(mean), f"{share(low)}–{share(high)}", mean, (low, high))

@@ -7,12 +7,25 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..kit.formatting import listing, percent, points, quantity, rounded
-from ..kit.table import Column, Table
-from .data import TAIL, TrainingRun, labels, last_passes, model_of
+from ..kit.cells import table_of
+from ..kit.formatting import listing
+from .data import TAIL, TrainingRun, labels, model_of
+from .figures import series_of
+from .tables import numbers_of
 
-_LEAVE_OUT = ("reward prefixes", "reward root", "zero-variance %", "KL", "pass@k", "step", "tokens")
-"""Columns that a narrow terminal goes without, the first of them first."""
+_CELLS = {
+    "run": "{run}",
+    "step": "{step}",
+    "tokens": "{tokens:q}",
+    "pass@1 root": "{last.root:p}",
+    "pass@k": "{root_k}",
+    "pass@1 prefixes": "{last.prefix:p}",
+    "gap": "{last.gap:points}",
+    "reward root": "{tail[root]:r}",
+    "reward prefixes": "{tail[prefix]:r}",
+    "KL": "{tail[kl]:r}",
+    "zero-variance %": "{equal:p}",
+}
 
 
 def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableType:
@@ -22,34 +35,11 @@ def training_table(runs: Sequence[TrainingRun], width: int = 100) -> RenderableT
         runs: at least one.
         width: characters of a line; columns are left out until a line fits.
     """
-    cells = _cells(runs)
-    spare = {name: i + 1 for i, name in enumerate(_LEAVE_OUT)}
-    heads = [Column("run", True), *(Column(name, spare=spare.get(name, 0)) for name in cells)]
-    table = Table(heads, list(zip(labels(runs), *cells.values(), strict=True)))
+    rows = [{**numbers_of(one), "step": _step(one.run)} for one in series_of(runs)]
+    table = table_of(" | ".join(_CELLS), " | ".join(_CELLS.values()), rows)
+    rewards = "reward prefixes", "reward root"
+    table = table.sparing(*rewards, "zero-variance %", "KL", "pass@k", "step", "tokens")
     return Group(table.terminal(width), Text(_legend(runs), style="dim"))
-
-
-def _cells(runs: Sequence[TrainingRun]) -> dict[str, list[str]]:
-    """Column → a cell for every run."""
-    columns: dict[str, list[str]] = {}
-    for run in runs:
-        last = last_passes(run)
-        k = last.k if last else None
-        row = {
-            "step": _step(run),
-            "tokens": quantity(run.tokens),
-            "pass@1 root": percent(last.root if last else None),
-            "pass@k": f"{percent(last.root_k)} (k={k})" if last and k else "·",
-            "pass@1 prefixes": percent(last.prefix if last else None),
-            "gap": points(last.gap if last else None),
-            "reward root": rounded(run.tail("root")),
-            "reward prefixes": rounded(run.tail("prefix")),
-            "KL": rounded(run.tail("kl")),
-            "zero-variance %": percent(run.zero_variance()),
-        }
-        for name, cell in row.items():
-            columns.setdefault(name, []).append(cell)
-    return columns
 
 
 def _step(run: TrainingRun) -> str:

@@ -12,7 +12,7 @@ const taskOf = (i) => data.tasks[data.problems[data.problem[i]].task];
 const outputs = [], hays = [], questions = [];
 const outputOf = (i) => (outputs[i] ??= data.pieces[i].join(""));
 const hay = (i) => (hays[i] ??= `${outputOf(i)}\n${data.error[i] || ""}\n${data.id[i]}`.toLowerCase());
-const question = (p) => (questions[p] ??= `${data.problems[p].prompt}\n${data.problems[p].answer}`.toLowerCase());
+const question = (p) => (questions[p] ??= `${data.problems[p].prompt}\n${data.problems[p].answer}\n${data.problems[p].id}`.toLowerCase());
 
 const COLUMNS = [
   ["Outcome", (i) => data.outcome[i]], ["Learner", (i) => data.learners[data.learner[i]]],
@@ -168,7 +168,7 @@ function facts(i) {
   const said = [
     ["Outcome", element("span", { class: OUTCOMES[data.outcome[i]] }, OUTCOMES[data.outcome[i]])],
     ["Reward", data.reward[i] === null ? "none" : String(data.reward[i])], ["Wrong at", where],
-    ["Start", data.given[i] ? `the first ${plural(data.given[i], "token")} were given, the others sampled` : null],
+    ["Start", data.given[i] ? `${plural(data.given[i], "token")} given, the others sampled` : null],
     ["Step", data.step[i]], ["Problem", p.id], ["Run", data.runs.length > 1 ? data.runs[data.run[i]] : null],
     ["Contract", data.contracts[data.contract[i]]], ["Cost", data.cost[i] ? costText(data.cost[i]) : null],
     ["Surprisal", data.surprisal[i] === null ? null : `${data.surprisal[i].toFixed(2)} nats`],

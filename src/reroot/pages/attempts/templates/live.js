@@ -65,6 +65,7 @@ async function ask() {
     else if (said.generation !== data.generation) location.reload();
     else {
       if (said.places) take(said);
+      $("notes").replaceChildren(...said.notes.map((note) => element("p", { class: "note" }, note)));
       soon = showProgress(said.progress);
     }
   } catch {
