@@ -47,6 +47,9 @@ def page() -> str:
     in_flight = RESULTS / "in-flight.json"
     if in_flight.exists():
         parts.append(_in_flight(json.loads(in_flight.read_text(encoding="utf-8"))))
+    serve = RESULTS / "serve.json"
+    if serve.exists():
+        parts.append(_serve(json.loads(serve.read_text(encoding="utf-8"))))
     return "\n".join(parts)
 
 
@@ -212,6 +215,55 @@ def _in_flight(found: dict[str, Any]) -> str:
             f"{exact['ratio']:.2f} ({min(exact['ratios']):.2f} to {max(exact['ratios']):.2f}).",
         ]
     return "\n".join([*lines, ""])
+
+
+def _serve(found: dict[str, Any]) -> str:
+    lines = [
+        "## The interface as a service",
+        "",
+        "`reroot serve` on loopback, client and server on one machine. Made by `benchmarks/serve.py`.",
+    ]
+    if asks := found.get("asks"):
+        lines += [
+            "",
+            f"{_where(asks)} An exact family (K = 3, H = 4) under a key with a budget, wrk with 64 connections that stay open. Turns: one ask each, of 1,024 "
+            "sessions. Goal: 3,000 asks per second by one of them, p99 ≤ 50 ms.",
+            "",
+            "| asks | per second | p50, ms | p99, ms | processor time per ask, µs (each process) | met |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, row in asks.items():
+            if name != "machine":
+                met = row["asks_per_second"] >= 3000 and row["p99_ms"] <= 50
+                each = " + ".join(map(str, row["processor_us_per_ask"]))
+                lines.append(
+                    f"| {name} | {row['asks_per_second']:,.0f} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} | {each} | "
+                    f"{'yes' if met else 'no'} |"
+                )
+    if rates := found.get("tokens"):
+        lines += [
+            "",
+            f"{_where(rates)} SmolLM2, 32 attempts at a time: {rates['served_per_second']:,.0f} tokens per second through `reroot.connect`, "
+            f"{rates['in_process_per_second']:,.0f} in process; ratio {rates['ratio']:.2f} "
+            f"({min(rates['ratios']):.2f} to {max(rates['ratios']):.2f}; goal ≥ 0.9: {'yes' if rates['ratio'] >= 0.9 else 'no'}).",
+        ]
+    if soak := found.get("soak"):
+        equal = "are" if soak["accounts_equal_received"] else "are not"
+        lines += [
+            "",
+            f"{_where(soak)} {soak['clients']} clients for {soak['seconds']} s, half of them misbehaving (slow readers, half-open connections, drips, endless headers, "
+            f"10 MB bodies, bad JSON, wrong keys, cancelled requests, rubbish behind a request). The others: {soak['good_requests']:,} requests, {soak['good_errors']} of them failed; "
+            f"p50 {soak['good_p50_ms']:.0f} ms, p99 {soak['good_p99_ms']:.0f} ms, at most {soak['good_max_ms']:.0f} ms. Accounts {equal} what they received; spent of budgets: "
+            f"{', '.join(soak['spent_of_budget'].values())}. Memory of the server {soak['memory_mb'][0]:.0f} to {soak['memory_mb'][1]:.0f} MB "
+            f"({soak['memory_mb_per_minute']:+.2f} MB per minute), descriptors {soak['descriptors'][0]} to {soak['descriptors'][1]} "
+            f"({soak['descriptors_per_minute']:+.2f} per minute).",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _where(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return f"{machine['cores']} cores, {machine['cpu']}, load {machine['load']}; Python {machine['python']}."
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from reroot.serving.client import Served, connect
 from reroot.serving.desk import Desk
 from reroot.serving.keys import KeyFile, add_key
 from reroot.serving.ledger import Ledger
-from reroot.serving.server import listen
+from reroot.serving.server import configuration, listen
 from reroot.serving.sessions import Sessions
 from reroot.tasks.base import Problem
 from reroot.types import Budget
@@ -37,7 +37,9 @@ class Server:
         desk: what answers.
     """
 
-    def __init__(self, served: Catalogue, folder: Path, db: str | None = None) -> None:
+    def __init__(
+        self, served: Catalogue, folder: Path, db: str | None = None, patience: float = 60.0
+    ) -> None:
         self.folder = folder
         self.keys, self.db = folder / "keys.toml", db or folder / "serve.sqlite"
         self.keys.touch()
@@ -45,7 +47,7 @@ class Server:
         self._socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         app = application(self.desk, KeyFile(self.keys))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        self._server = uvicorn.Server(configuration(app, patience))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
 
@@ -56,6 +58,11 @@ class Server:
     def connect(self, name: str, grants: str, budget: Budget | None = None, **more: Any) -> Served:
         return connect(self.url, self.key(name, grants, budget, **more))
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
     def end(self) -> None:
         self._server.should_exit = True
         self._thread.join()
@@ -64,9 +71,13 @@ class Server:
 
 @contextmanager
 def serving(
-    generator: Generator, problems: Sequence[Problem], folder: Path, db: str | None = None
+    generator: Generator,
+    problems: Sequence[Problem],
+    folder: Path,
+    db: str | None = None,
+    patience: float = 60.0,
 ) -> Iterator[Server]:
-    server = Server(catalogue(generator, problems), folder, db)
+    server = Server(catalogue(generator, problems), folder, db, patience)
     try:
         yield server
     finally:

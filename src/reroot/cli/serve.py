@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ..checks import check_int
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, table_of
@@ -25,6 +26,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     judge_timeout: float | None = None,
+    client_timeout: float = 60.0,
+    workers: int = 0,
     chat: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
@@ -53,6 +56,8 @@ def serve(
         host: Where to listen.
         port: Where to listen; 0: at a free port.
         judge_timeout: Seconds that one call of a reward or verifier may take (no limit).
+        client_timeout: Seconds in which a client must have sent its request, and taken its answer.
+        workers: Processes that take requests (HTTP and JSON), beside the one that answers them; 0: one does both.
         chat: Use the model's chat template.
         dtype: float32 (exact) or bfloat16 (another generator).
         device: cpu or cuda.
@@ -74,6 +79,7 @@ def serve(
     catalogue = Catalogue(name, work.generator, offers)
     logging.basicConfig(format="%(message)s")
     settings = {"keys": keys, "db": db, "host": host, "port": port, "judge_timeout": judge_timeout}
+    settings |= {"patience": client_timeout, "workers": check_int("workers", workers, 0, 256)}
     serve_it(catalogue, **settings, on_start=lambda url: console.say(f"serving at {url}"))
 
 

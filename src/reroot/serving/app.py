@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import re
 import secrets
@@ -12,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,7 +27,8 @@ from ..randomness import learner_key
 from ..types import Budget
 from . import description, schemas
 from .border import Rates, answer, idempotency_key, key_of, read, refusal, refused_by_router
-from .desk import Desk
+from .catalogue import Catalogue
+from .desk import State
 from .keys import Key, KeyFile
 from .live import seed_of
 from .openai import (
@@ -45,16 +45,34 @@ from .tasks import Account, Close, Complete, Open, TakeTurn, Task
 from .wire import message_from_json
 
 log = logging.getLogger("reroot.serving")
+_SOON = 0.1  # seconds until a line of the log is written
 _Handler = Callable[[Request, Key], Awaitable[Response]]
 
 
-def application(desk: Desk, keys: KeyFile) -> Starlette:
+class AnyDesk(Protocol):
+    """A desk, as it is asked: in this process (``Desk``) or in another (``workers.Far``)."""
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    @property
+    def secret(self) -> bytes: ...
+    @property
+    def alive(self) -> bool: ...
+    async def do(self, task: Task) -> dict[str, Any]: ...
+    async def state(self) -> State: ...
+    def attend(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+def application(desk: AnyDesk, keys: KeyFile) -> Starlette:
     """The service of a desk, for the holders of keys; when it ends, the desk is drained."""
     service = _Service(desk, keys)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        desk.attend()
         yield
+        service.write_log()
         await asyncio.to_thread(desk.drain)
 
     app = Starlette(
@@ -67,11 +85,13 @@ def application(desk: Desk, keys: KeyFile) -> Starlette:
 
 
 class _Service:
-    def __init__(self, desk: Desk, keys: KeyFile) -> None:
+    def __init__(self, desk: AnyDesk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
-        self._served = desk.sessions
-        self._about = desk.sessions.catalogue.about(desk.sessions.ledger.secret)
+        self._catalogue = desk.catalogue
+        self._about = desk.catalogue.about(desk.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
+        self._description = answer(description.openapi())
+        self._lines: list[str] = []
         self._seconds = 0.0
 
     def routes(self) -> list[Route]:
@@ -113,16 +133,26 @@ class _Service:
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
             self._seconds += seconds
-            told = {"key": name, "method": request.method, "path": path}
-            told |= {"status": response.status_code, "ms": round(1000 * seconds, 1)}
-            log.info("%s", json.dumps(told))
+            who = "null" if name is None else f'"{name}"'  # nothing here is to be escaped
+            what = f'"key": {who}, "method": "{request.method}", "path": "{path}"'
+            self._note(f'{{{what}, "status": {response.status_code}, "ms": {1000 * seconds:.1f}}}')
             return response
 
         return handle
 
-    async def _do(self, task: Task) -> dict[str, Any]:
-        """What the desk says. A client that goes away stops nothing: what it has asked is written down."""
-        return await asyncio.shield(asyncio.wrap_future(self._desk.submit(task)))
+    def _note(self, line: str) -> None:
+        """Have a line logged, together with those that come soon."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(_SOON, self.write_log)
+
+    def write_log(self) -> None:
+        """Log what is to be logged."""
+        lines, self._lines = self._lines, []
+        if lines:
+            log.info("%s", "\n".join(lines))
 
     # ---- sessions --------------------------------------------------------------------------------
 
@@ -140,65 +170,61 @@ class _Service:
         }
         session = _name(request, key, "session")
         # stretching a seed that is new takes milliseconds, which are not the desk's
-        await asyncio.to_thread(
-            learner_key, seed_of(body.seed, key, self._served.ledger.secret), ""
-        )
-        return answer(await self._do(Open(key, session=session, terms=terms)), 201)
+        await asyncio.to_thread(learner_key, seed_of(body.seed, key, self._desk.secret), "")
+        return answer(await self._desk.do(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Turn)
         messages = [message_from_json(message) for message in body.messages]
         session, number = _session(request), _number(request.path_params["number"])
         task = TakeTurn(key, session=session, number=number, messages=messages)
-        return answer(await self._do(task))
+        return answer(await self._desk.do(task))
 
     async def _close(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.CloseSession)
         task = Close(key, session=_session(request), ended=body.model_dump())
-        return answer(await self._do(task))
+        return answer(await self._desk.do(task))
 
     async def _account(self, request: Request, key: Key) -> Response:
         named = "session" in request.path_params
         task = Account(key, session=_session(request) if named else None)
-        return answer(await self._do(task))
+        return answer(await self._desk.do(task))
 
     # ---- what is served --------------------------------------------------------------------------
 
     async def _problems(self, request: Request, key: Key) -> Response:
         told = {**self._about, "grants": str(key.grants)}
-        return answer({"about": told, "problems": self._served.catalogue.problems})
+        return answer({"about": told, "problems": self._catalogue.problems})
 
     async def _decode(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Decode)
-        generator = self._served.catalogue.generator
+        generator = self._catalogue.generator
         for tokens in body.sequences:
             check_prefix(tokens, generator.vocab_size)
         return answer({"texts": [generator.decode(tokens) for tokens in body.sequences]})
 
     async def _models(self, request: Request, key: Key) -> Response:
-        return answer(models_list(self._served.catalogue))
+        return answer(models_list(self._catalogue))
 
     async def _model(self, request: Request, key: Key) -> Response:
         self._check_model(request.path_params["model"])
-        return answer(models_list(self._served.catalogue)["data"][0])
+        return answer(models_list(self._catalogue)["data"][0])
 
     # ---- OpenAI's clients ------------------------------------------------------------------------
 
     async def _completion(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Completion)
         self._check_model(body.model)
-        return await self._complete(
-            request, key, completion_request(body, self._served.catalogue, key)
-        )
+        return await self._complete(request, key, completion_request(body, self._catalogue, key))
 
     async def _chat(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.ChatCompletion)
         self._check_model(body.model)
-        return await self._complete(request, key, chat_request(body, self._served.catalogue, key))
+        return await self._complete(request, key, chat_request(body, self._catalogue, key))
 
     def _check_model(self, model: str) -> None:
-        if model not in ("", self._served.catalogue.model):
-            served = self._served.catalogue.model
+        served = self._catalogue.model
+        if model not in ("", served):
             raise NotFound(f"there is no model {model!r:.200} here, there is {served!r}")
 
     async def _complete(self, request: Request, key: Key, asked: Asked) -> Response:
@@ -216,11 +242,11 @@ class _Service:
         }
         own = asked.episode if asked.own else None
         message = Ask((asked.query,))
-        told = await self._do(
+        told = await self._desk.do(
             Complete(key, session=session, number=0, messages=[message], terms=terms, episode=own)
         )
         kind = "chatcmpl" if asked.kind == "chat.completion" else "cmpl"
-        body = completion_of(asked, told, self._served.catalogue, f"{kind}-{session[:24]}")
+        body = completion_of(asked, told, self._catalogue, f"{kind}-{session[:24]}")
         if asked.stream:
             return StreamingResponse(chunks_of(asked, body), media_type="text/event-stream")
         return answer(body)
@@ -228,7 +254,7 @@ class _Service:
     # ---- for whoever runs it ---------------------------------------------------------------------
 
     async def _openapi(self, request: Request) -> Response:
-        return answer(description.openapi())
+        return self._description
 
     async def _health(self, request: Request) -> Response:
         return answer({"service": "reroot"})
@@ -241,13 +267,13 @@ class _Service:
         lines = ["# TYPE reroot_requests_total counter"]
         for (path, status), count in sorted(self._answers.items()):
             lines.append(f'reroot_requests_total{{path="{path}",status="{status}"}} {count}')
-        physical = self._served.catalogue.generator.physical().to_dict()
+        desk = await self._desk.state()
         numbers = {
             "reroot_request_seconds_total": ("counter", self._seconds),
-            "reroot_rounds_total": ("counter", self._desk.rounds),
-            "reroot_answered_total": ("counter", self._desk.answered),
-            "reroot_waiting": ("gauge", self._desk.waiting()),
-            **{f"reroot_generator_{k}": ("gauge", v) for k, v in physical.items()},
+            "reroot_rounds_total": ("counter", desk.rounds),
+            "reroot_answered_total": ("counter", desk.answered),
+            "reroot_waiting": ("gauge", desk.waiting),
+            **{f"reroot_generator_{k}": ("gauge", v) for k, v in desk.physical.items()},
         }
         for name, (kind, value) in numbers.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]

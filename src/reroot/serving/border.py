@@ -23,6 +23,7 @@ from .wire import error_to_json
 MOST_BYTES = 8 << 20
 """Bytes of a request."""
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -98,12 +99,16 @@ async def read(request: Request, model: type[_Model]) -> _Model:
         raise Refused(
             415, "unsupported_media_type", f"a body is application/json, not {kind!r:.80}"
         )
+    too_large = Refused(413, "too_large", f"a request has at most {MOST_BYTES:,} bytes")
+    said = _header(request, "content-length") or "0"
+    if len(said) > 9 or (said.isdecimal() and int(said) > MOST_BYTES):
+        raise too_large  # before it is all in memory
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
             if len(body) > MOST_BYTES:
-                raise Refused(413, "too_large", f"a request has at most {MOST_BYTES:,} bytes")
+                raise too_large
     except ClientDisconnect:
         raise Refused(400, "invalid_request", "the request is cut off") from None
     try:
@@ -116,8 +121,7 @@ async def read(request: Request, model: type[_Model]) -> _Model:
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, with numbers to the last digit; infinities as Python writes them."""
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return Response(body, status, headers, "application/json")
+    return Response(_to_json(content).encode(), status, headers, "application/json")
 
 
 def refusal(error: BaseException) -> Response:

@@ -10,24 +10,58 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ..access.batches import answer_all
 from ..access.judging import judge
 from ..errors import BackendError, RerootError
+from .bell import Bell
+from .catalogue import Catalogue
 from .sessions import Sessions
 from .tasks import Task
 
 MOST = 256
 _SWEEP = 60.0
+_WAIT, _SHORT = 0.1, 0.05  # of a pass, and seconds
 
 
 class Busy(RerootError):
     """Too many requests of this key wait, or the server is going down."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a desk stands: rounds and answers so far, requests that wait, what the generator has computed."""
+
+    rounds: int
+    answered: int
+    waiting: int
+    physical: dict[str, int]
+
+
+class Company:
+    """How long a pass of the generator waits for more requests, which it answers at little more cost.
+
+    Those whom the last pass answered are likely to ask again. So the next one waits until as many
+    wait, at most a tenth of the time that the last one took, from its end; not if that was short.
+    """
+
+    def __init__(self) -> None:
+        self._count, self._until = 0, 0.0
+
+    def was(self, count: int, began: float, ended: float) -> None:
+        """A pass answered so many requests."""
+        if ended - began >= _SHORT:
+            self._count, self._until = count, ended + _WAIT * (ended - began)
+
+    def hold(self, waiting: int, now: float) -> float:
+        """Seconds for which requests that wait for a pass are to wait for others."""
+        return 0.0 if waiting >= self._count else max(0.0, self._until - now)
 
 
 class Desk:
@@ -38,12 +72,17 @@ class Desk:
 
     Attributes:
         rounds, answered: how many there were.
+        after_rounds: called after each.
     """
 
     def __init__(self, sessions: Sessions) -> None:
         self.sessions = sessions
         self.rounds = self.answered = 0
+        self.after_rounds: list[Callable[[], None]] = []
+        self._bell = Bell()
         self._queues: dict[str, deque[Task]] = {}
+        self._passes = 0  # how many of these wait for the generator
+        self._company = Company()
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
         self._ending = False
@@ -69,10 +108,41 @@ class Desk:
                 what = "the server is going down" if self._ending else f"{len(queue)} requests wait"
                 raise Busy(f"{what}; try again")
             queue.append(task)
+            self._passes += task.passes
             if same is not None:
                 self._known.setdefault(same, task)
             self._changed.notify()
         return task.future
+
+    async def do(self, task: Task) -> dict[str, Any]:
+        """Have something done; it is also done if nobody waits any more for what it is told.
+
+        Raises:
+            RerootError: what it is told, or that there is no place (``Busy``).
+        """
+        return await self._bell.waits(self.submit(task))
+
+    def attend(self) -> None:
+        """The event loop of those who ask is running now: nothing is to be done, as it is not theirs."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What is served."""
+        return self.sessions.catalogue
+
+    @property
+    def secret(self) -> bytes:
+        """Of the ledger."""
+        return self.sessions.ledger.secret
+
+    async def state(self) -> State:
+        """How it stands."""
+        return self.now()
+
+    def now(self) -> State:
+        """How it stands."""
+        physical = self.catalogue.generator.physical().to_dict()
+        return State(self.rounds, self.answered, self.waiting(), physical)
 
     def waiting(self) -> int:
         """Requests that wait."""
@@ -104,24 +174,44 @@ class Desk:
                 for task in tasks:
                     if self._known.get(same := task.same()) is task:
                         del self._known[same]
+            for then in self.after_rounds:
+                then()
         self.sessions.ledger.close()
 
     def _next(self) -> list[Task] | None:
         """The requests of the next round, one of each key in turn; ``None``: it is over."""
-        taken: list[Task] = []
         with self._changed:
-            while not any(self._queues.values()):
-                if self._ending:
-                    return None
-                self._changed.wait(_SWEEP)
-                break
-            while len(taken) < MOST and any(self._queues.values()):
-                for name in [name for name, queue in self._queues.items() if queue]:
-                    if len(taken) < MOST:
-                        taken.append(self._queues[name].popleft())
-            # who was served first this time is served last the next
-            for name in list(self._queues)[:1]:
-                self._queues[name] = self._queues.pop(name)
+            while True:
+                if not any(self._queues.values()):
+                    if self._ending:
+                        return None
+                    if not self._changed.wait(_SWEEP):
+                        return []
+                    continue
+                hold = self._company.hold(self._passes, time.monotonic()) if self._passes else 0.0
+                if self._ending or hold <= 0.0:
+                    return self._take(lambda task: True)
+                others = self._take(lambda task: not task.passes)
+                if others:
+                    return others
+                self._changed.wait(hold)
+
+    def _take(self, wanted: Callable[[Task], bool]) -> list[Task]:
+        """At most ``MOST`` of what waits and is wanted, one of each key in turn."""
+        taken: list[Task] = []
+        ready = {
+            name: deque(filter(wanted, queue)) for name, queue in self._queues.items() if queue
+        }
+        while len(taken) < MOST and any(ready.values()):
+            for queue in [queue for queue in ready.values() if queue][: MOST - len(taken)]:
+                taken.append(queue.popleft())
+        gone = set(map(id, taken))
+        for name in {task.key.name for task in taken}:
+            self._queues[name] = deque(t for t in self._queues[name] if id(t) not in gone)
+        self._passes -= sum(task.passes for task in taken)
+        # who was served first this time is served last the next
+        for name in list(self._queues)[:1]:
+            self._queues[name] = self._queues.pop(name)
         return taken
 
     def _round(self, tasks: Sequence[Task]) -> None:
@@ -139,6 +229,7 @@ class Desk:
                 self._try(task, partial(task.prepare, sessions))
         going = [task for task in tasks if not task.future.done() and task.result is None]
         generator = sessions.catalogue.generator
+        began = time.monotonic()
         answer_all(generator, [item for task in going for item in task.waiting])
         closing = [task for task in going if task.closing is not None]
         lives = [task.closing.running for task in closing if task.closing is not None]
@@ -146,6 +237,7 @@ class Desk:
             closing, judge(generator, lives, sessions.judge_timeout), strict=True
         ):
             task.judged(attempt)
+        self._company.was(sum(task.passes for task in going), began, time.monotonic())
         for task in going:
             self._try(task, task.settle)
         entries = [(task, task.entry) for task in going if task.entry and not task.future.done()]

@@ -5,6 +5,7 @@ It is a function of what the ledger holds of it: whoever has the ledger can take
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -56,6 +57,12 @@ class Lines:
         """There is no file to be closed."""
 
 
+@functools.lru_cache(maxsize=1024)
+def contract_of(text: str) -> Contract:
+    """A contract by its text (``InvalidInput``); sessions copy it."""
+    return Contract.parse(text)
+
+
 def seed_of(seed: int, key: Key, secret: bytes) -> int:
     """The seed behind a session's draws, for which its client has given ``seed``."""
     if not key.secret_seed:
@@ -100,7 +107,7 @@ class Live:
     ) -> Live:
         """A session by its terms, and its turns so far."""
         learner = BoundLearner(terms["learner"], {}, _NOTHING, _elsewhere)
-        contract, budget = Contract.parse(terms["contract"]), Budget(**terms["budget"])
+        contract, budget = contract_of(terms["contract"]), Budget(**terms["budget"])
         job = Job(terms["key"], learner, episode, contract, budget, terms["seed"])
         lines = Lines([line for told in turns for line in told["lines"]])
         prices = episode.generator.capabilities.prices

@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 from ..access.episode import Episode, check_oracles
-from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput, RerootError
 from ..types import Budget
 from ..types.account import check_priced
 from .catalogue import Catalogue
 from .keys import Key
 from .ledger import Ledger, Written
-from .live import Conflict, Live, seed_of
+from .live import Conflict, Live, contract_of, seed_of
 
 _KEPT = 4096  # sessions in memory; others are taken up again from the ledger
 
@@ -43,7 +42,7 @@ class Sessions:
         Raises:
             InvalidInput, AccessDenied: why.
         """
-        contract = Contract.parse(terms["contract"])
+        contract = contract_of(terms["contract"])
         if not contract <= key.grants:
             raise AccessDenied(
                 f"a session under {contract}", f"the key grants {key.grants}", str(contract)

@@ -15,7 +15,7 @@ from ..access.episode import Episode
 from ..access.learner_thread import Finished
 from ..access.metadata import metadata_from_text
 from ..access.running import Waiting, head_of
-from ..access.session import Consult, Message
+from ..access.session import Ask, AskHiddenStates, Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
 from ..types.account import left
@@ -64,6 +64,11 @@ class Task(ABC):
         """Whether functions of the task may be called to prepare it, which takes as long as they take."""
         return False
 
+    @property
+    def passes(self) -> bool:
+        """Whether the generator is asked."""
+        return False
+
     def same(self) -> object:
         """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
         return None
@@ -104,6 +109,10 @@ class TakeTurn(Task):
     @property
     def judges(self) -> bool:
         return any(isinstance(message, Consult) for message in self.messages)
+
+    @property
+    def passes(self) -> bool:
+        return any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
 
     def same(self) -> object:
         return (self.key.name, self.session, self.number)
@@ -180,6 +189,10 @@ class Close(Task):
     ended: dict[str, Any]
     live: Live | None = None
     attempt: Attempt | None = None
+
+    @property
+    def passes(self) -> bool:
+        return self.ended["output"] is not None  # its surprisal is asked for
 
     def same(self) -> object:
         return (self.key.name, self.session, "close")

@@ -7,6 +7,7 @@ learner may know, and no place in the server's files.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +25,7 @@ from ..access.session import (
     Message,
     sanitize,
 )
-from ..access.transcript import DAMAGED, recorded_answer
+from ..access.transcript import DAMAGED, message_to_json, recorded_answer
 from ..access.wire import stop_from_json
 from ..contract import Contract
 from ..errors import AccessDenied, BackendError, BudgetExceeded, InvalidInput, RerootError
@@ -40,6 +41,16 @@ def message_from_json(data: object) -> Message:
         return sanitize(wire.message_from_json(data))
     except DAMAGED as error:
         raise InvalidInput(f"{data!r:.200} is no message: {error}") from None
+
+
+def pack_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages that were read already, for another process of the server."""
+    return [message_to_json(message) for message in messages]
+
+
+def unpack_messages(packed: list[dict[str, Any]]) -> list[Message]:
+    """The inverse of ``pack_messages``."""
+    return [wire.message_from_json(data) for data in packed]
 
 
 # ---- answers -------------------------------------------------------------------------------------
