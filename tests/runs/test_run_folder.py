@@ -386,3 +386,11 @@ def test_the_configuration_names_the_generator(tmp_path: Path) -> None:
         reroot.run(
             *(as_learner(one_rollout), [task], Tabular(other)), grants="root/sample", out=tmp_path
         )
+
+
+@pytest.mark.parametrize(
+    "out", ["memory://x", "s3://bucket/x", "file:///tmp/x", Path("file:///tmp/x")]
+)
+def test_addresses_are_no_run_folders(out: str | Path) -> None:
+    with pytest.raises(RunFolderError, match="a path of a file system, shared where"):
+        RunFolder(out, {})

@@ -55,13 +55,20 @@ def read_sealed(
     Raises:
         RunFolderError: it cannot be read, or a line that is not the last is damaged; it says which.
     """
-    try:
-        lines = file.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunFolderError(f"can't read {file}: {error.strerror or error}") from None
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is unfinished
+    for number, line in enumerate(_lines(file), 1):
         try:
             record = checked(unsealed(line))
         except (ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{file}, line {number}: not a {what} line: {error}") from None
         yield len(line) + 1, record
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    """The lines without their newlines; what follows the last newline is unfinished."""
+    try:
+        with file.open("rb") as opened:
+            for line in opened:
+                if line.endswith(b"\n"):
+                    yield line[:-1]
+    except OSError as error:
+        raise RunFolderError(f"can't read {file}: {error.strerror or error}") from None

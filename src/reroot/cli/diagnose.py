@@ -39,6 +39,10 @@ def diagnose(
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     concurrency: int = 256,
+    workers: int | None = None,
+    ray: str | None = None,
+    replicas: int | None = None,
+    gpus_per_replica: float | None = None,
     chat: bool = False,
     chat_template_kwargs: str = "",
     dtype: str = "float32",
@@ -83,6 +87,11 @@ def diagnose(
         judge_timeout: Seconds that one call of a judge may take (no limit).
         judge_workers: Processes for calls of judges that take much time of a CPU.
         concurrency: Attempts in flight; changes speed, not results (on language models: up to rounding).
+        workers: Processes that make attempts, each with the model; changes no result (on language models: up to
+            rounding).
+        ray: Make attempts on Ray: auto (the cluster that it finds), local, or a cluster's address.
+        replicas: Actors on Ray (default: one per core of this machine).
+        gpus_per_replica: GPUs of each.
         chat: Use the model's chat template.
         chat_template_kwargs: Arguments of the chat template, as in enable_thinking=false.
         dtype: float32 (exact) or bfloat16 (another generator).
@@ -101,7 +110,9 @@ def diagnose(
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
     from ..runs.diagnosing import diagnose as run_diagnosis
+    from ..runs.executors.choice import executor_of
 
+    executor = executor_of(workers, ray, replicas, gpus_per_replica)
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
 
     def run(folder: Path) -> tuple[Path, Diagnosis]:
@@ -125,6 +136,7 @@ def diagnose(
                 judge_timeout=judge_timeout,
                 judge_workers=judge_workers,
                 concurrency=concurrency,
+                executor=executor,
                 on_progress=tell,
             )
 

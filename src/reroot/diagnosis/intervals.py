@@ -22,6 +22,9 @@ _SMALL = -36.0
 _ROUNDING = 1e-12
 """Relative excess of wins + losses over the attempts that scaling counts may leave."""
 
+MANY = 2_000
+"""Problems, or trials, beyond which ``bootstrap_interval`` draws nothing and ``poisson_binomial`` multiplies."""
+
 _THETA_SHARE = 0.75
 """Share of α that ``paired_difference`` spends on the sign of the difference."""
 
@@ -132,6 +135,11 @@ def bootstrap_means(
     Raises:
         InvalidInput: no units, unequal lengths, or a value that is not finite.
     """
+    return _resampled(*_clustered(values, clusters), rng, draws)
+
+
+def _clustered(values: npt.ArrayLike, clusters: Sequence[object]) -> tuple[FloatArray, FloatArray]:
+    """(clusters, columns) sums within clusters, and (clusters,) their sizes."""
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
     if not len(table) or len(table) != len(clusters):
@@ -144,9 +152,27 @@ def bootstrap_means(
     index = np.array([ids[cluster] for cluster in clusters])
     sums = np.zeros((len(ids), table.shape[1]))
     np.add.at(sums, index, table)
-    sizes = np.bincount(index).astype(np.float64)
-    weights = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=draws)
+    return sums, np.bincount(index).astype(np.float64)
+
+
+def _resampled(
+    sums: FloatArray, sizes: FloatArray, rng: np.random.Generator, draws: int
+) -> FloatArray:
+    weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=draws)
     return (weights @ sums) / (weights @ sizes)[:, None]
+
+
+def _of_many(sums: FloatArray, sizes: FloatArray, tail: float) -> Interval:
+    """Quantiles of the resampled ratio of sums, linearized, from its variance and skewness."""
+    mean = float(sums.sum() / sizes.sum())
+    gaps = (sums - mean * sizes) / sizes.mean()
+    error = float(np.sqrt((gaps**2).mean() / len(gaps)))
+    if not error:
+        return Interval(mean, mean)
+    z = float(special.ndtri(tail))
+    skewness = float((gaps**3).mean()) / (error * np.sqrt(len(gaps))) ** 3
+    shift = skewness * (z * z - 1) / (6 * np.sqrt(len(gaps)))
+    return Interval(float(mean + error * (shift + z)), float(mean + error * (shift - z)))
 
 
 def bootstrap_interval(
@@ -161,12 +187,16 @@ def bootstrap_interval(
 
     Percentiles are widened for few problems as in Hesterberg (2015), "What teachers should know
     about the bootstrap", §5.3: the normal level is replaced by the t level with C − 1 degrees of
-    freedom times √(C/(C − 1)), C the number of problems. ``nan`` with fewer than two problems.
+    freedom times √(C/(C − 1)), C the number of problems. ``nan`` with fewer than two problems. Of more than
+    ``MANY`` problems nothing is drawn: the law of the resampled mean is known to order 1/C (Cornish-Fisher).
     """
-    means = bootstrap_means(values, clusters, rng=rng, draws=draws)[:, 0]
-    count = len(set(clusters))
+    sums, sizes = _clustered(values, clusters)
+    count = len(sizes)
     if count < 2:
         return Interval(float("nan"), float("nan"))
+    if count > MANY:
+        return _of_many(sums[:, 0], sizes, (1 - confidence) / 2)
+    means = _resampled(sums, sizes, rng, draws)[:, 0]
     t = special.stdtrit(count - 1, (1 - confidence) / 2)
     tail = float(special.ndtr(np.sqrt(count / (count - 1)) * t))
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -211,7 +241,8 @@ def best_of_n(log_p: npt.ArrayLike, n: npt.ArrayLike) -> FloatArray:
 def poisson_binomial(probabilities: npt.ArrayLike) -> FloatArray:
     """(n + 1,) exact law of the number of successes of n independent trials.
 
-    As ``scipy.stats.poisson_binom``, bit for bit; importing that takes longer than a comparison.
+    As ``scipy.stats.poisson_binom``, bit for bit; importing that takes longer than a comparison. Of more than
+    ``MANY`` trials by products of generating functions, to 1e-14: the other way takes n² steps.
 
     Raises:
         InvalidInput: a probability outside [0, 1].
@@ -219,12 +250,25 @@ def poisson_binomial(probabilities: npt.ArrayLike) -> FloatArray:
     ps = np.asarray(probabilities, dtype=np.float64).ravel()
     if not ((ps >= 0) & (ps <= 1)).all():
         raise InvalidInput("probabilities must lie in [0, 1]")
+    if len(ps) > MANY:
+        return _law_of_many(ps)
     law = np.zeros(len(ps) + 1)
     law[0] = 1.0
     for i, p in enumerate(ps):
         law[1 : i + 2] = law[1 : i + 2] * (1 - p) + law[: i + 1] * p
         law[0] *= 1 - p
     return law
+
+
+def _law_of_many(ps: FloatArray) -> FloatArray:
+    laws = np.stack([1 - ps, ps], axis=1)
+    while len(laws) > 1:
+        if len(laws) % 2:
+            laws = np.vstack([laws, np.eye(1, laws.shape[1])])  # no trial at all
+        size = 2 * laws.shape[1] - 1
+        waves = np.fft.rfft(laws, size, axis=1)
+        laws = np.fft.irfft(waves[::2] * waves[1::2], size, axis=1)
+    return np.maximum(laws[0, : len(ps) + 1], 0.0)
 
 
 def count_band(probabilities: npt.ArrayLike, confidence: float = 0.95) -> tuple[int, int]:

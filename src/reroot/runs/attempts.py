@@ -17,10 +17,12 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..access.attempt_json import MOST, attempt_from_json, attempt_to_json
+from ..access.attempt_json import MOST, attempt_to_json
+from ..access.failures import Failure
 from ..access.runner import Attempt, Job, check_limits, execute
 from ..access.sealing import read_sealed, sealed
 from ..checks import check_int
@@ -28,9 +30,18 @@ from ..errors import RunFolderError
 from ..generators.base import ConcurrentGenerator, Generator
 from ..tasks.calls import Workers
 from ..types import Physical
-from .folder import JOURNAL, RESULTS, SYNCED, GrowingFile, JournalFolder, read_journal, write_table
+from .folder import (
+    JOURNAL,
+    RESULTS,
+    SYNCED,
+    GrowingFile,
+    JournalFolder,
+    cut_unfinished_line,
+    write_table,
+)
 from .inflight import InFlight
 from .isolated import Place
+from .kept import Kept
 from .records import short_id
 from .texts import TextLog
 
@@ -98,13 +109,14 @@ class RunFolder(JournalFolder):
     def __init__(self, path: str | Path, config: Mapping[str, Any], how: Execution | None = None):
         self._how = how or Execution()
         parts = ("inflight", *["transcripts"][: self._how.transcripts])
-        super().__init__(path, config, _key, parts, attempt_from_json)
+        super().__init__(path, config, itemgetter("key"), parts)
+        self.attempts = Kept(self.path / JOURNAL)
         kept = self.path / "transcripts" if self._how.transcripts else None
         self.texts = TextLog(self.path, self._safe)
         self.messages = InFlight(
             self.path / "inflight", kept, self._safe, told=self.texts.transcript
         )
-        self._unwritten: list[bytes] = []
+        self._unwritten: list[tuple[str, bytes]] = []
         self._writing = 0
         self._next_flush = 0.0
         self._process = uuid.uuid4().hex[:16]
@@ -114,25 +126,21 @@ class RunFolder(JournalFolder):
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
-    @property
-    def attempts(self) -> dict[str, Attempt]:
-        """Finished attempts, by key."""
-        return self.lines
-
     def left(self, jobs: Iterable[Job]) -> list[Job]:
         """The jobs to be done: those without an attempt, or whose attempt failed."""
         found = self.attempts
         return [
             job
             for job in jobs
-            if job.key not in found or (found[job.key].error and not self._how.keep_errors)
+            if job.key not in found or (job.key in found.failed and not self._how.keep_errors)
         ]
 
     def _load(self) -> None:
-        super()._load()
+        self.attempts.load()
+        cut_unfinished_line(self.path / JOURNAL)
         self.texts.load()
-        keep = self._how.keep_errors
-        self.messages.load({k for k, a in self.attempts.items() if keep or not a.error})
+        again = set[str]() if self._how.keep_errors else self.attempts.failed
+        self.messages.load({key for key in self.attempts if key not in again})
 
     def __exit__(self, *raised: object) -> None:
         try:
@@ -147,11 +155,16 @@ class RunFolder(JournalFolder):
             self.texts.close()
             super().__exit__(*raised)
 
-    def record(self, attempt: Attempt) -> None:
-        """Record a finished attempt; it is on disk after ``flush``."""
-        self._unwritten.append(sealed(attempt_to_json(attempt)))
+    def record(self, attempt: Attempt, key: str | None = None) -> None:
+        """Record a finished attempt; it is on disk after ``flush``.
+
+        Args:
+            attempt: the attempt.
+            key: its key, as its job has it: a text less to keep.
+        """
+        self._unwritten.append((key or attempt.key, sealed(attempt_to_json(attempt))))
         self.texts.attempt(attempt)
-        self.lines[attempt.key] = attempt
+        self.attempts.add(attempt, key)
 
     def flush(self) -> None:
         """Write down what finished, and what was said by attempts that have not."""
@@ -162,14 +175,17 @@ class RunFolder(JournalFolder):
             self.messages.flush()
         finally:
             if unwritten:
-                self._journal.add(b"".join(unwritten))
+                at, _ = self._journal.add(b"".join([line for _, line in unwritten]))
                 self._journal.sync(SYNCED)
+                for key, line in unwritten:
+                    self.attempts.written(key, at)
+                    at += len(line)
             self._writing = 0
         self.messages.flush_ends()  # last, so that no attempt is nowhere
 
     def _safe(self) -> str:
         waiting = self._writing + len(self._unwritten)
-        return f"What is finished ({len(self.lines) - waiting}) is safe."
+        return f"What is finished ({len(self.attempts) - waiting}) is safe."
 
     def on_round(self, running: int) -> None:
         """Before the generator is asked again: write down what would be missed after a kill."""
@@ -232,13 +248,13 @@ class RunFolder(JournalFolder):
             raise
 
 
-Maker = Callable[[Sequence[Job], Generator, Execution, RunFolder], dict[str, Attempt]]
+Maker = Callable[[Sequence[Job], Generator, Execution, RunFolder], Mapping[str, Attempt]]
 """What makes attempts: ``make_attempts``, or ``elsewhere.Elsewhere``."""
 
 
 def make_attempts(
     jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder | None = None
-) -> dict[str, Attempt]:
+) -> Mapping[str, Attempt]:
     """Make the attempts that are left; all of the jobs, by key.
 
     With a folder each is recorded as it finishes. Where ``how`` says to stop, everything that
@@ -246,7 +262,7 @@ def make_attempts(
     ``JUDGE_DOWN`` times in a row, the rest is left: it is down, and tokens are dear. What a
     ``ConcurrentGenerator`` answers is on disk before the learner that asked goes on.
     """
-    found = {} if folder is None else folder.attempts
+    found = dict[str, Attempt]()
     left = list(jobs) if folder is None else folder.left(jobs)
     if folder is not None:
         folder.texts.know(jobs, generator, folder.attempts)
@@ -297,7 +313,7 @@ def make_attempts(
         folder.flush()
     if raised:
         raise raised[0]
-    return found
+    return found if folder is None else folder.attempts
 
 
 class _Over(Exception):
@@ -310,19 +326,20 @@ def told_failures(attempts: Iterable[Attempt], planned: int | None = None) -> st
     Args:
         planned: how many there should be; where there are fewer, the judge was down.
     """
-    made = list(attempts)
-    failed = [a.error for a in made if a.error is not None]
+    made, failed = 0, list[Failure]()
+    for attempt in attempts:
+        made += 1
+        if attempt.error is not None:
+            failed.append(attempt.error)
     if not failed:
         return None
     kinds = Counter(error.kind for error in failed)
     first = {error.kind: error for error in reversed(failed)}
     parts = [f"{count} × {_one_line(str(first[kind]))}" for kind, count in kinds.most_common()]
-    text = f"{len(failed)} of {len(made)} attempts failed: {'; '.join(parts)}"
-    if planned is None or len(made) == planned:
+    text = f"{len(failed)} of {made} attempts failed: {'; '.join(parts)}"
+    if planned is None or made == planned:
         return text
-    return (
-        f"{text}. The judge failed {JUDGE_DOWN} times in a row, so {planned - len(made)} were left"
-    )
+    return f"{text}. The judge failed {JUDGE_DOWN} times in a row, so {planned - made} were left"
 
 
 def _one_line(text: str, most: int = 200) -> str:
@@ -356,10 +373,8 @@ def _checked_usage(line: dict[str, Any]) -> tuple[str, tuple[float, Physical]]:
     return str(line["process"]), (seconds, Physical(**counters))
 
 
-def attempts_of(path: Path) -> dict[str, Attempt]:
+def attempts_of(path: Path) -> Mapping[str, Attempt]:
     """The finished attempts of a run folder that is perhaps in use, by key (``RunFolderError``)."""
-    return read_journal(path / JOURNAL, _key, attempt_from_json)
-
-
-def _key(line: dict[str, Any]) -> str:
-    return line["key"]
+    found = Kept(path / JOURNAL)
+    found.load()
+    return found

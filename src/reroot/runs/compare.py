@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from .executors.processes import Processes
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
+from .kept import chosen
 from .models import Load
 from .plan import (
     AnyLearner,
@@ -67,7 +68,7 @@ class Comparison(Shown):
     data: RunData
     summary: dict[str, Any]
     made: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    attempts: Sequence[Attempt] = ()
     planned: int | None = None
     estimate: Estimate | None = None
 
@@ -265,7 +266,7 @@ def run_plan(
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    attempts = tuple(made[job.key] for job in jobs if job.key in made)
+    attempts = chosen(made, [job.key for job in jobs if job.key in made])
     return Comparison(out, data, summary, len(left), attempts, len(jobs), estimate)
 
 
@@ -275,10 +276,10 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
     if executor is None or executor.here:
         yield make_attempts
         return
-    from .elsewhere import Elsewhere, begin, recipe_of
+    from .elsewhere import Elsewhere, begin, recipe_of, told
 
     with executor.pool(begin(recipe_of(plan, how))) as pool:
-        yield Elsewhere(pool, executor.workers)
+        yield Elsewhere(pool, executor.workers, told)
 
 
 def _estimate(
@@ -291,7 +292,7 @@ def _estimate(
         return None, set()
     probed = set[str]()
 
-    def make(jobs: Sequence[Job], seconds: float) -> dict[str, Attempt]:
+    def make(jobs: Sequence[Job], seconds: float) -> Mapping[str, Attempt]:
         limited = replace(how, seconds=seconds, on_attempt=finished)
         return maker(jobs, plan.workload.generator, limited, folder)
 

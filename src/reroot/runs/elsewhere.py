@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..access.failures import Failure
 from ..access.runner import Attempt, Job, execute
-from ..contract import Contract
+from ..contract import Contract, Sampling
 from ..errors import InvalidInput
 from ..generators.base import ConcurrentGenerator, Generator
 from ..types import Cost, Physical
@@ -146,19 +146,26 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """Makes attempts in the workers of a pool, as ``make_attempts`` does here."""
+    """Makes attempts in the workers of a pool, as ``make_attempts`` does here.
+
+    Args:
+        pool: its workers have begun with a ``JobMaker``.
+        workers: most of them.
+        told: job → what a worker makes it from.
+    """
 
     pool: Pool
     workers: int
+    told: Callable[[Job], Any]
 
     def __call__(
         self, jobs: Sequence[Job], generator: Generator, how: Execution, folder: RunFolder
-    ) -> dict[str, Attempt]:
+    ) -> Mapping[str, Attempt]:
         """Make the attempts that are left, and record each as its batch is done; all, by key.
 
         After ``how.seconds`` no batch is begun, and none after ``JUDGE_DOWN`` failures of the judge in a row.
         """
-        left, by_key = folder.left(jobs), {job.key: job for job in jobs}
+        left = folder.left(jobs)
         folder.texts.know(jobs, generator, folder.attempts)
         folder.begin_usage()
         started, physical, failed_judges = time.perf_counter(), Physical(), 0
@@ -170,16 +177,18 @@ class Elsewhere:
                 if over or failed_judges >= JUDGE_DOWN:
                     return
                 yield [
-                    (job.key, (job.key, folder.messages.recorded(job.key)))
+                    (job.key, (self.told(job), folder.messages.recorded(job.key)))
                     for job in left[at : at + size]
                 ]
 
         for done in self.pool.results(batches()):
-            made = _lost(by_key[done.key], done.lost) if done.lost else done.value
+            made = done.value
+            if done.lost:
+                made = _lost(next(job for job in left if job.key == done.key), done.lost)
             for line in made.lines:
                 folder.messages.append(done.key, line)
             folder.messages.finish(done.key)
-            folder.record(made.attempt)
+            folder.record(made.attempt, done.key)
             physical += made.physical
             folder.note_usage(physical, time.perf_counter() - started)
             error = made.attempt.error
@@ -199,6 +208,12 @@ def _lost(job: Job, how: str) -> Made:
 # ---- in a worker ---------------------------------------------------------------------------------
 
 
+def told(job: Job) -> tuple[str, str, Sampling]:
+    """What ``Plan.finder`` finds a job by."""
+    assert job.contract.sampling is not None
+    return job.episode.problem.id, job.learner.label, job.contract.sampling
+
+
 def begin(recipe: Recipe) -> Callable[[], Work]:
     """What a pool of the recipe's workers begins with."""
     return partial(_begin, recipe)
@@ -208,8 +223,8 @@ def _begin(recipe: Recipe) -> Work:
     walls = ExitStack()  # they stand until this process ends
     place = walls.enter_context(recipe.place())
     plan = recipe.plan(place)
-    jobs = {job.key: job for job in plan.jobs()}
-    return _Maker(recipe, plan.workload.generator, jobs, place, walls).work
+    generator = plan.workload.generator
+    return JobMaker(generator, plan.finder(), recipe.limits, recipe.transcripts, place, walls).work
 
 
 @contextmanager
@@ -224,30 +239,45 @@ def _as_isolated(told: dict[str, Any], learners: Sequence[str]) -> Iterator[Plac
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
-    recipe: Recipe
-    generator: Generator
-    jobs: dict[str, Job]
-    place: Place
-    walls: ExitStack
+class JobMaker:
+    """Makes attempts in a worker.
 
-    def work(self, payloads: Sequence[tuple[str, list[Line]]]) -> list[Made]:
-        log, found, before = _Lines(dict(payloads)), dict[str, Attempt](), self.generator.physical()
-        concurrency, attempt_timeout, judge_timeout = self.recipe.limits
+    Args:
+        generator: what is behind the door.
+        job: what ``Elsewhere.told`` tells → the job.
+        limits: concurrency, and seconds of attempts and judges.
+        transcripts: messages are wanted.
+        place: where learners run.
+        walls: what stands around them, while this is there.
+    """
+
+    generator: Generator
+    job: Callable[[Any], Job]
+    limits: tuple[int, float | None, float | None]
+    transcripts: bool
+    place: Place = field(default_factory=Place)
+    walls: ExitStack = field(default_factory=ExitStack)
+
+    def work(self, payloads: Sequence[tuple[Any, list[Line]]]) -> list[Made]:
+        """The attempts, in their order."""
+        jobs = [self.job(told) for told, _ in payloads]
+        recorded = {job.key: lines for job, (_, lines) in zip(jobs, payloads, strict=True)}
+        log, found, before = _Lines(recorded), dict[str, Attempt](), self.generator.physical()
+        concurrency, attempt_timeout, judge_timeout = self.limits
         execute(
-            [self.jobs[key] for key, _ in payloads],
+            jobs,
             self.generator,
             concurrency=concurrency,
             on_attempt=lambda attempt: found.update({attempt.key: attempt}),
-            log=log if self.recipe.transcripts or any(log.before.values()) else None,
+            log=log if self.transcripts or any(log.before.values()) else None,
             attempt_timeout=attempt_timeout,
             judge_timeout=judge_timeout,
             stage=self.place.stage(attempt_timeout),
         )
         used = [self.generator.physical() - before, *[Physical()] * (len(payloads) - 1)]
         return [
-            Made(found[key], log.after.get(key, []), mine)
-            for (key, _), mine in zip(payloads, used, strict=True)
+            Made(found[job.key], log.after.get(job.key, []), mine)
+            for job, mine in zip(jobs, used, strict=True)
         ]
 
 

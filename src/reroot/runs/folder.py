@@ -15,6 +15,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ RESULTS, SUMMARY = "results.parquet", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_PIECE = 2**16  # bytes that are looked at together
 AGAIN = "Make room and run the same command again: it continues from there."
 
 _DIGEST_CHANGED = (
@@ -176,6 +179,10 @@ class JournalFolder:
         checked: Callable[[dict[str, Any]], Any] = lambda line: line,
     ) -> None:
         self.path = Path(path)
+        if _ADDRESS.match(str(path)):
+            raise RunFolderError(
+                f"a run folder is a path of a file system, shared where several machines use it, got {path}"
+            )
         self.config = json.loads(json.dumps(dict(config)))
         self.lines: dict[str, Any] = {}
         self._key, self._checked = key, checked
@@ -283,11 +290,19 @@ def read_journal(
 
 def cut_unfinished_line(file: Path) -> None:
     """Remove a last line that a kill cut off: its work is done again."""
-    if file.exists():
-        data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(file, whole)
+    if not file.exists():
+        return
+    whole = size = file.stat().st_size
+    with file.open("rb") as opened:
+        while whole:
+            start = max(0, whole - _PIECE)
+            opened.seek(start)
+            if (at := opened.read(whole - start).rfind(b"\n")) >= 0:
+                whole = start + at + 1
+                break
+            whole = start
+    if whole < size:
+        os.truncate(file, whole)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from .._version import __version__
+from ..access.episode import Episode
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Job
 from ..checks import check_float, check_int
-from ..contract import Contract
+from ..contract import Contract, Sampling
 from ..errors import InvalidInput
 from ..tasks.base import Task
 from ..types import Budget
 from ..types.account import check_priced, noted, share
+from .cells import Cell
 from .inputs import check_shares
 from .models import Load, is_family
 from .run import problems_digest
+from .tables import attempt_key
 from .workload import Workload
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
@@ -50,14 +52,10 @@ class Plan:
             if refused is not None:
                 raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
 
-    def granted(self, contract: Contract, task: str) -> Contract:
-        """A contract with the task's oracles, unless it names its own."""
-        return contract.or_oracles(self.workload.oracles(task)).resolved
-
-    def permitted(self, learner: BoundLearner, task: str) -> list[Contract]:
-        """The contracts that permit a learner on a task."""
-        granted = [self.granted(contract, task) for contract in self.grants]
-        return [contract for contract in granted if learner.requires <= contract]
+    def granted(self, task: str) -> list[Contract]:
+        """The contracts with the task's oracles, which are those of all its problems."""
+        oracles = self.workload.oracles(task)
+        return [contract.or_oracles(oracles).resolved for contract in self.grants]
 
     def jobs(self) -> list[Job]:
         """Every learner on every problem, once per sampling law, served exactly what it requires.
@@ -69,20 +67,42 @@ class Plan:
 
     def strata(self) -> Iterator[tuple[tuple[object, ...], list[Job]]]:
         """The jobs of each cell, learner and law, under (learner, law, task, horizon)."""
+        laws = {
+            (n, task): sorted({c.sampling for c in granted if learner.requires <= c}, key=str)
+            for task in self.workload.tasks
+            for granted in [self.granted(task)]
+            for n, learner in enumerate(self.learners)
+        }
         for cell in self.workload.cells:
-            for learner in self.learners:
-                budget = Budget(**_shared(self.budgets, len(cell.episodes)))
-                laws = {c.sampling for c in self.permitted(learner, cell.task)}
-                for law in sorted(laws, key=str):
-                    key = partial(attempt_key, learner, law)
-                    served = replace(learner.requires, sampling=law)
-                    yield (
-                        (learner.label, str(law), cell.task, cell.horizon),
-                        [
-                            Job(key(e.problem.id), learner, e, served, budget, cell.seed)
-                            for e in cell.episodes
-                        ],
-                    )
+            for number, learner in enumerate(self.learners):
+                for law in laws[number, cell.task]:
+                    place = (learner.label, str(law), cell.task, cell.horizon)
+                    yield place, self._jobs(cell, cell.episodes, learner, law)
+
+    def finder(self) -> Callable[[tuple[str, str, Sampling]], Job]:
+        """(problem, learner, law) → that job; the jobs themselves are in no memory."""
+        places = {e.problem.id: (cell, e) for cell in self.workload.cells for e in cell.episodes}
+        learners = {learner.label: learner for learner in self.learners}
+
+        def find(told: tuple[str, str, Sampling]) -> Job:
+            problem, label, law = told
+            cell, episode = places[problem]
+            return self._jobs(cell, [episode], learners[label], law)[0]
+
+        return find
+
+    def _jobs(
+        self, cell: Cell, episodes: Sequence[Episode], learner: BoundLearner, law: Sampling | None
+    ) -> list[Job]:
+        budget = Budget(**_shared(self.budgets, len(cell.episodes)))
+        served, name = replace(learner.requires, sampling=law), str(law)
+        return [
+            Job(
+                attempt_key(e.problem.id, learner.label, name),
+                *(learner, e, served, budget, cell.seed),
+            )
+            for e in episodes
+        ]
 
     def config(self) -> dict[str, Any]:
         """The identity of the comparison, as written to ``config.json``."""
@@ -98,7 +118,7 @@ class Plan:
             **({"data": dict(work.data), "notes": list(work.notes)} if work.data else {}),
             "horizons": list(work.horizons),
             "grants": [str(g) for g in self.grants],
-            "granted": {t: [str(self.granted(g, t)) for g in self.grants] for t in work.tasks},
+            "granted": {t: list(map(str, self.granted(t))) for t in work.tasks},
             "learners": [
                 {**x.identity(), "label": x.label, "requires": str(x.requires)}
                 for x in self.learners
@@ -195,7 +215,3 @@ def several(name: str, value: Any, *kinds: type) -> tuple[Any, ...]:
     if not isinstance(value, Sequence):
         raise InvalidInput(f"{name} must be one or a list of them, got {value!r}")
     return tuple(value)
-
-
-def attempt_key(learner: BoundLearner, sampling: object, problem: str) -> str:
-    return f"{problem} | {learner.label} | {sampling}"

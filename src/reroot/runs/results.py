@@ -86,7 +86,7 @@ class RunData:
         usage: ``physical`` and ``seconds`` of all processes that worked on it, if known.
         learners: every learner, weakest control first.
         tasks: in the order of the configuration.
-        cells: (label, law, task, horizon) → its attempts, once each.
+        cells: (label, law, task, horizon) → its attempts, once each, as they are asked for.
         lines: (task, horizon) → its problems, sorted by seed and problem.
         made: attempts that have finished, and attempts in all: fewer if it was interrupted.
     """
@@ -98,7 +98,7 @@ class RunData:
     usage: dict[str, Any]
     learners: tuple[Learner, ...]
     tasks: tuple[str, ...]
-    cells: dict[tuple[object, ...], pl.DataFrame]
+    cells: Mapping[tuple[object, ...], pl.DataFrame]
     lines: dict[tuple[object, ...], pl.DataFrame]
     made: tuple[int, int]
 
@@ -114,7 +114,7 @@ class RunData:
     def attempts(self, learner: Learner, task: str, horizon: int) -> pl.DataFrame:
         """The attempts of one learner, sorted by seed and problem; empty if there are none."""
         key = (learner.label, str(learner.sampling), task, horizon)
-        return self.cells.get(key, self.results.head(0))
+        return self.cells[key] if key in self.cells else self.results.head(0)
 
     def problem_rows(self, task: str, horizon: int) -> pl.DataFrame:
         """The problems of one task and horizon, sorted by seed and problem."""
@@ -220,19 +220,41 @@ def run_data(
     named = [t for t in config.get("tasks", []) if t in found]
     tasks = (*named, *sorted(found - set(named)))
     keys = ["learner", "law", "task", "horizon"]
-    once = results.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
+    numbered = results.select(*keys, *UNIT).with_row_index("row")
+    once = numbered.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
     made = (len(once), len(once) if planned is None else planned)
-    cells = once.partition_by(keys, as_dict=True)
+    rows = {k: part["row"] for k, part in once.partition_by(keys, as_dict=True).items()}
+    cells = _Cells(results, rows)
     lines = problems.sort(UNIT).partition_by("task", "horizon", as_dict=True)
     return RunData(folder, config, results, problems, usage, learners, tasks, cells, lines, made)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells(Mapping[tuple[object, ...], "pl.DataFrame"]):
+    """Tables that are taken out of the whole one when they are asked for."""
+
+    results: pl.DataFrame
+    rows: Mapping[tuple[object, ...], pl.Series]
+
+    def __getitem__(self, key: tuple[object, ...]) -> pl.DataFrame:
+        return self.results[self.rows[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.rows
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def _with_lines(results: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
     """``results`` with the cluster and group of each row's problem; without one it stands for itself."""
     on = ["task", "horizon", *UNIT]
     lines = problems.select(*on, "cluster", "group").unique(on, keep="first")
-    found = results.join(lines, on=on, how="left", maintain_order="left")
-    return found.with_columns(
+    found = results.select(on).join(lines, on=on, how="left", maintain_order="left")
+    return results.with_columns(  # the other columns are not copied
         found["cluster"].fill_null(found["problem"]), found["group"].fill_null("")
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PROBLEMS = "problems.parquet"
+_PIECE = 4_096
 _CELL = ("task", "horizon", "seed")
 _AS_IT_IS = (
     *("learner", "contract", "seed", "problem", "reward", "passed", "complete", "accepted"),
@@ -103,18 +104,25 @@ def comparison_table(
     Args:
         config: of the comparison: its learners, and what it grants on each task.
         problems: its table of problems.
-        attempts: the attempts that have finished, by any key.
+        attempts: the attempts that have finished, by ``attempt_key``.
     """
     import polars as pl
 
-    laws = {a.contract: str(Contract.parse(a.contract).sampling) for a in attempts.values()}
-    at = {(a.problem, a.learner, laws[a.contract]): a for a in attempts.values()}
-    rows = [
-        {**attempt_to_row(at[place]), **entries, **cell}
+    schema = comparison_schema()
+    rows = (
+        {**attempt_to_row(attempts[key]), **entries, **cell}
         for place, entries, cell in _grid(config, problems)
-        if place in at
-    ]
-    return pl.DataFrame(rows, schema=comparison_schema())
+        if (key := attempt_key(*place)) in attempts
+    )
+    tables = [pl.DataFrame([], schema=schema)]
+    while piece := list(islice(rows, _PIECE)):  # rows take much more memory than tables
+        tables.append(pl.DataFrame(piece, schema=schema))
+    return pl.concat(tables)
+
+
+def attempt_key(problem: str, learner: str, sampling: str) -> str:
+    """The key of an attempt of a comparison."""
+    return f"{problem} | {learner} | {sampling}"
 
 
 def planned_attempts(config: Mapping[str, Any], problems: pl.DataFrame) -> int:

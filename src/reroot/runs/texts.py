@@ -115,7 +115,7 @@ class TextLog:
         self._known = Texts()
         self._named: set[int] = set()
         self._waiting: list[dict[str, Any]] = []
-        self._episodes: dict[str, Episode] = {}
+        self._episodes: dict[str, Episode] = {}  # by problem, and by key where that is another
         self._generator: Generator | None = None
 
     def load(self) -> None:
@@ -136,7 +136,9 @@ class TextLog:
         self._generator = generator
         self._known.between = _between(generator)
         for job in jobs:
-            self._episodes[job.key] = job.episode
+            name = job.episode.problem.id
+            if self._episodes.setdefault(name, job.episode) is not job.episode:
+                self._episodes[job.key] = job.episode
             self.ask(job.episode)
         for attempt in (made or {}).values():
             if attempt.output is not None:
@@ -176,9 +178,10 @@ class TextLog:
 
     def attempt(self, attempt: Attempt) -> None:
         """Note what is to be said of an attempt that was made."""
-        if attempt.output is None or attempt.key not in self._episodes:
+        episode = self._episodes.get(attempt.key, self._episodes.get(attempt.problem))
+        if attempt.output is None or episode is None:
             return
-        episode, tokens = self._episodes[attempt.key], attempt.output.tokens
+        tokens = attempt.output.tokens
         self._named.update(tokens)
         said: dict[str, Any] = {}
         if (pieces := self.pieces(tokens)) is not None:

@@ -232,6 +232,10 @@ def _exact_budget_curve(
 # -- (c) where the probability is lost ---------------------------------------------------------
 
 
+_MOST_LINES = 500
+"""Problems that a panel draws."""
+
+
 def demonstration_lines(run: RunData, task: str, horizon: int) -> list[FloatArray]:
     """Log-probabilities (nats) along each demonstration of a task and horizon."""
     rows = run.problem_rows(task, horizon)
@@ -253,8 +257,12 @@ def loss_panel(lines: Sequence[FloatArray], name: str, *, cumulative: bool) -> s
     for row, line in zip(table, lines, strict=True):
         row[: len(line)] = np.maximum(line, floor)
     at = np.arange(1, table.shape[1] + 1)
-    for row in table:
+    drawn = table[np.linspace(0, len(table) - 1, min(len(table), _MOST_LINES)).astype(int)]
+    for row in drawn:
         axes.plot(at, row, color=svg.color("muted"), alpha=0.35, linewidth=1, zorder=2)
+    if len(drawn) < len(table):
+        said = f"drawn: {len(drawn):,} of {len(table):,}; the mean is of all"
+        axes.set_title(said, loc="right", fontsize=8, color=svg.color("muted"))
     if (
         cumulative
     ):  # what has ended keeps its value: a mean over those left would rise as short ones drop out

@@ -16,12 +16,15 @@ from ...diagnosis.causes import Cause, Ruling, rule
 from ...errors import InvalidInput, RunFolderError
 from ...generators.base import Generator
 from ...tasks.base import Problem, Task
-from ..attempts import Execution, RunFolder
+from ..attempts import Execution, Maker, RunFolder
+from ..executors.base import Executor
+from ..executors.processes import Processes
 from ..folder import CONFIG, RESULTS, made_folder, read_json, write_json, write_table
 from ..models import DEFAULT_LOAD, Load
 from ..run import problems_digest
 from ..tables import attempts_table
 from ..workload import Workload, build_workload
+from .away import maker_of
 from .examination import Examination
 from .forecast import counts, forecast, pass_posterior, reach_of
 from .from_log import diagnose_log, shares
@@ -83,6 +86,8 @@ def diagnose(
     judge_timeout: float | None = None,
     judge_workers: int = 0,
     concurrency: int = 256,
+    workers: int = 1,
+    executor: Executor | None = None,
     on_progress: Callable[[str], object] = lambda line: None,
 ) -> Diagnosis:
     """Find out what limits each problem's reward, what a trainer would see, and what would help.
@@ -106,6 +111,7 @@ def diagnose(
         judge_timeout: seconds that one call of a judge may take.
         judge_workers: processes for such calls.
         concurrency: attempts in flight; changes no result (on language models: up to rounding).
+        workers, executor: where attempts are made, as for ``compare``; they need ``out``.
         on_progress: told a line now and then.
 
     Raises:
@@ -139,8 +145,15 @@ def diagnose(
         check_int("remedy_tokens", remedy_tokens, 1)
     config |= {"remedy_tokens": remedy_tokens}
     how = Execution(concurrency, None, judge_timeout, keep_errors=True, judge_workers=judge_workers)
-    with _folder(out, config, how) as folder:
-        found = _examine(work, config, how, folder, on_progress)
+    executor = executor or Processes(check_int("workers", workers, 1))
+    if out is None and not executor.here:
+        raise InvalidInput("workers need a folder: give out")
+    named = count if isinstance(count, int) else None
+    with (
+        maker_of(executor, work, named, load, how) as maker,
+        _folder(out, config, how) as folder,
+    ):
+        found = _examine(work, config, how, folder, on_progress, maker)
         told = _summary(found, per_step, seed)
         summary = {**config, "notes": [*work.notes, *found.notes], **told}
         if log is not None:
@@ -175,6 +188,7 @@ def _examine(
     how: Execution,
     folder: RunFolder | None,
     told: Callable[[str], object],
+    maker: Maker,
 ) -> Examination:
     found = Examination(
         [e for cell in work.cells for e in cell.episodes],
@@ -187,6 +201,7 @@ def _examine(
         folder=folder,
         told=told,
         seed=config["seed"],
+        maker=maker,
     )
     found.run()
     return found

@@ -33,7 +33,7 @@ from ...randomness import keyed_rng, stream_key
 from ...tasks.judges import check
 from ...tasks.self_check import self_check
 from ...types import Prefix
-from ..attempts import Execution, RunFolder
+from ..attempts import Execution, Maker, RunFolder, make_attempts
 from .locating import locate, logprobs
 from .patient import FIRST, LOOK, WALK_TEST, Patient, group_test
 from .trials import Progress, Trial, Trials
@@ -64,6 +64,7 @@ class Examination:
         seed: of the attempts.
         reaches: measure the reach of silent problems, and what places in demonstrations are worth.
         answers: right answers of other problems, to see how often answers stand in outputs by accident.
+        maker: makes attempts, in this process or elsewhere.
 
     Attributes:
         patients: one per problem.
@@ -84,6 +85,7 @@ class Examination:
         seed: int = 0,
         reaches: bool = True,
         answers: Sequence[str] = (),
+        maker: Maker = make_attempts,
     ) -> None:
         test = group_test(group)
         self.patients = [
@@ -91,7 +93,7 @@ class Examination:
         ]
         self.generator, self.group = generator, group
         self._how, self._reaches, self._seed = how or Execution(), reaches, seed
-        self._trials = Trials(generator, granted, budget, self._how, folder, told, seed)
+        self._trials = Trials(generator, granted, budget, self._how, folder, told, seed, maker)
         self._answers = [*(e.problem.answer for e in episodes), *answers]
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from ...contract import Contract, Sampling
 from ...errors import BackendError
 from ...generators.base import Generator
 from ...types import Budget
-from ..attempts import JUDGE_DOWN, Execution, RunFolder, make_attempts
+from ..attempts import JUDGE_DOWN, Execution, Maker, RunFolder, make_attempts
 from .patient import Patient
 
 _SEEDS = 1_000_003
@@ -54,6 +54,7 @@ class Trials:
         folder: where they are kept.
         told: called with a line as it goes on.
         seed: of the attempts.
+        maker: makes them where there is a folder, in this process or elsewhere.
 
     Attributes:
         attempts: every attempt, by key.
@@ -70,11 +71,13 @@ class Trials:
         folder: RunFolder | None,
         told: Progress,
         seed: int,
+        maker: Maker = make_attempts,
     ) -> None:
         self.generator, self.granted, self.budget = generator, granted, budget
         self.law = granted.sampling or Sampling()
         self.attempts, self.spent, self.notes = dict[str, Attempt](), 0, list[str]()
         self._how, self._folder, self._told, self._seed = how, folder, told, seed
+        self._maker = maker
 
     @property
     def left(self) -> int:
@@ -149,7 +152,10 @@ class Trials:
                 self.tell(f"{phase}: {count} of {total} attempts")
 
         how = replace(self._how, on_attempt=finished)
-        made = make_attempts(new, self.generator, how, self._folder)
+        if self._folder is None:
+            made = make_attempts(new, self.generator, how)
+        else:
+            made = self._maker(new, self.generator, how, self._folder)
         for job in new:
             attempt = made.get(job.key)
             if attempt is None:

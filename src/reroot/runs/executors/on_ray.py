@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import InvalidInput, need
+from ...errors import InvalidInput, WorkerDied, need
 from .base import Begin, CrewPool, Event, Pool, Work
 from .raised import as_raised
 
 _ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """At 0 Ray has one node, on the loopback interface; else it takes this machine's address whatever it is told."""
+_LOOK = 5.0
+"""Seconds without news after which it is asked whether this node is still there."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -102,7 +105,10 @@ class OnRay:
             ray.init(self.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             why = " ".join(str(error).split())[:300]
-            raise InvalidInput(f"no Ray cluster at {self.address!r}: {why}") from None
+            raise InvalidInput(
+                f"no Ray cluster at {self.address!r}: {why} (one that asks for a token needs "
+                "RAY_AUTH_MODE=token here too)"
+            ) from None
 
 
 class _Replica:
@@ -134,6 +140,8 @@ class _Crew:
         self._actors: dict[int, Any] = {}
         self._asked: dict[Any, int] = {}
         self._hired = 0
+        self._node: str = ray.get_runtime_context().get_node_id()
+        self._heard_at = time.monotonic()
 
     def hire(self) -> int:
         made = self._ray.remote(_Replica).options(
@@ -152,7 +160,19 @@ class _Crew:
             return []
         self._ray.wait(list(self._asked), timeout=seconds)
         done, _ = self._ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        if done:
+            self._heard_at = time.monotonic()
+        elif time.monotonic() - self._heard_at > _LOOK:
+            self._check_node()
+            self._heard_at = time.monotonic()
         return [self._heard(one) for one in done]
+
+    def _check_node(self) -> None:
+        """No answer ever comes where the node that this process is connected to is lost."""
+        if all(node["NodeID"] != self._node for node in self._ray.nodes() if node["Alive"]):
+            raise WorkerDied(
+                "Ray has lost the node of this command, which goes on where it was if it is run again"
+            )
 
     def _heard(self, answer: Any) -> Event:
         worker = self._asked.pop(answer)
