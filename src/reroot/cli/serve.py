@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..checks import check_int
 from ..errors import InvalidInput
 from ..specs import split
 from .app import command, console, table_of
@@ -62,6 +61,7 @@ def serve(
         dtype: float32 (exact) or bfloat16 (another generator).
         device: cpu or cuda.
     """
+    from ..checks import check_int
     from ..runs.models import Load
     from ..runs.workload import build_workload
     from ..serving.catalogue import Catalogue, Offer
