@@ -5,8 +5,8 @@
     python benchmarks/serve.py soak [--seconds 300] [--clients 256] [--record]
 
 ``asks``: an exact family (K = 3, H = 4), a key with a budget, wrk (Debian's package of that name) with one thread
-and 64 connections that stay open; ``turns`` are those of 1,024 sessions, one ask each, ``completions`` are requests
-to ``/v1/completions``. ``tokens``: SmolLM2, 32 attempts at a time of ``best_of_n``, served and in process in turn;
+and 64 connections that stay open; ``turns`` are those of 1,024 sessions, of one ask or of four each, ``completions``
+are requests to ``/v1/completions``. ``tokens``: SmolLM2, 32 attempts at a time of ``best_of_n``, served and in process in turn;
 tokens per second. ``soak``: half of the clients behave (sessions and completions, one of two keys with a budget that
 runs out), half do not (``tests/misbehaving.py``); memory and descriptors of the server each second, and straight
 lines through them after a fifth of the time. ``--record`` writes ``benchmarks/results/serve.json``.
@@ -44,7 +44,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "serve.json"
 EXACT = ("--model", "hidden_path:K=3,H=4,p=0.6", "--problems", "4")
 GRANTS = "root/sample+reward"
 SESSIONS, CONNECTIONS, AT_ONCE = 1024, 64, 32
-TURN = '{"messages":[{"ask":[{"prefix":[],"n":1,"length":null,"report":"sample","forced":null}]}]}'
+ASK = '{"ask":[{"prefix":[],"n":1,"length":null,"report":"sample","forced":null}]}'
+KINDS = {
+    "turns": 1,
+    "turns of 4 asks": 4,
+    "completions": 0,
+}  # asks of a turn; 0: a request without one
 SCRIPT = """
 local paths, turns, n = {}, %s, -2  -- wrk calls request() once before it begins
 for line in io.lines("%s") do paths[#paths + 1] = line end
@@ -132,7 +137,7 @@ def asks(seconds: int, workers: Sequence[int]) -> dict[str, Any]:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     found: dict[str, Any] = {}
     for count in workers:
-        for kind in ("turns", "completions"):
+        for kind in KINDS:
             with serving(*EXACT, "--workers", str(count)) as server:
                 row = _wrk(server, kind, seconds)
             found[f"{kind}, {count} workers"] = row
@@ -145,14 +150,15 @@ def _wrk(server: Server, kind: str, seconds: int) -> dict[str, Any]:
     with client(key) as http:
         problem = http.get(f"{server.url}/v1/problems").json()["problems"][0]
         paths, body = ["/v1/completions"], json.dumps({"prompt": problem["prompt_tokens"]})
-        if kind == "turns":
+        if each := KINDS[kind]:
             opened = [
                 http.post(f"{server.url}/v1/sessions", json={"problem": problem["id"]}).json()
                 for _ in range(SESSIONS)
             ]
-            paths, body = [f"/v1/sessions/{one['session']}/turns/" for one in opened], TURN
+            paths = [f"/v1/sessions/{one['session']}/turns/" for one in opened]
+            body = f'{{"messages":[{",".join([ASK] * each)}]}}'
         (server.folder / "paths").write_text("\n".join(paths) + "\n")
-        turns = str(kind == "turns").lower()
+        turns = str(bool(each)).lower()
         script = server.folder / "load.lua"
         script.write_text(SCRIPT % (turns, server.folder / "paths", key, body))
         before = http.get(f"{server.url}/v1/account").json()["spent"]["rollouts"]
@@ -161,10 +167,11 @@ def _wrk(server: Server, kind: str, seconds: int) -> dict[str, Any]:
         said = subprocess.run([*command, server.url], capture_output=True, text=True, check=True)
         used = [after - b for after, b in zip(server.processor(), used, strict=True)]
         after = http.get(f"{server.url}/v1/account").json()
-    count = int(re.findall(r"(\d+) requests in", said.stdout)[0])
+    asked = max(1, each)
+    count = asked * int(re.findall(r"(\d+) requests in", said.stdout)[0])
     refused = re.findall(r"Non-2xx or 3xx responses: (\d+)", said.stdout)
     return {
-        "asks_per_second": float(re.findall(r"Requests/sec: +([\d.]+)", said.stdout)[0]),
+        "asks_per_second": asked * float(re.findall(r"Requests/sec: +([\d.]+)", said.stdout)[0]),
         "p50_ms": _milliseconds(said.stdout, "50%"),
         "p99_ms": _milliseconds(said.stdout, "99%"),
         "asks": count,

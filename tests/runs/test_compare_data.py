@@ -57,6 +57,16 @@ def test_no_horizon_is_asked_for_and_the_layout_is_said(
     assert any("no horizon knob, [3] are not used" in note for note in told.data.config["notes"])
 
 
+def test_a_file_of_fewer_rows_than_are_asked_for_shares_the_budget_among_them(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    found = reroot.compare(task=data(tmp_path, *rows()), **settings)
+    config = found.data.config
+    assert len(found.attempts) == config["problems"] == 5
+    assert config["budget"] == {"tokens": 400}
+    assert "--problems 8" in config["command"]
+
+
 def test_an_edited_file_is_another_run(tmp_path: Path, settings: dict[str, Any]) -> None:
     task = data(tmp_path, *rows())
     reroot.compare(task=task, **settings)

@@ -29,7 +29,7 @@ class Workload:
         generator: what is behind the door.
         tasks, horizons: what the cells range over.
         cells: one per task, horizon and seed.
-        count: problems per cell.
+        count: problems per cell, as asked for.
         code: name of what is not reroot's own → fingerprint of its code.
         objects: what was given as an object, so that no command line says it.
         notes: what was recognized, decided and left out as the tasks were read, for people.

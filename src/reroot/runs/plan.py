@@ -43,14 +43,18 @@ class Plan:
 
     def check(self) -> None:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
-        largest = max(len(cell.episodes) for cell in self.workload.cells)
-        check_shares(self.budgets, largest)
+        check_shares(self.budgets, self._largest)
         usd = Budget(usd=self.budgets.get("usd"))
         check_priced(usd, self.workload.generator.capabilities.prices)
         for contract in self.grants:
             refused = self.workload.generator.capabilities.refusal(contract)
             if refused is not None:
                 raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
+
+    @property
+    def _largest(self) -> int:
+        """Problems of the largest cell: a file may have fewer than are asked for."""
+        return max(len(cell.episodes) for cell in self.workload.cells)
 
     def granted(self, task: str) -> list[Contract]:
         """The contracts with the task's oracles, which are those of all its problems."""
@@ -123,11 +127,11 @@ class Plan:
                 {**x.identity(), "label": x.label, "requires": str(x.requires)}
                 for x in self.learners
             ],
-            "budget": _shared(self.budgets, work.count),
+            "budget": _shared(self.budgets, self._largest),
             **noted(work.generator.capabilities.prices),
             **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
             "seeds": self.seeds,
-            "problems": work.count,
+            "problems": self._largest,
             "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
             "beta": self.beta,
             "command": self.command(),
