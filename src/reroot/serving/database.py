@@ -12,10 +12,10 @@ import re
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidInput, need
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import psycopg
 
 log = logging.getLogger("reroot.serving")
+_T = TypeVar("_T")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WAIT = 30
 """Seconds for which one waits for a lock of another, and for the network."""
@@ -101,13 +102,11 @@ class Database(ABC):
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """What a statement finds (``Unavailable``)."""
-        with self._watched():
-            return self._execute(sql, values).fetchall()
+        return self._asked(lambda: self._execute(sql, values).fetchall())
 
     def change(self, sql: str, *values: object) -> int:
         """How many rows a statement has changed (``Unavailable``)."""
-        with self._watched():
-            return self._execute(sql, values).rowcount
+        return self._asked(lambda: self._execute(sql, values).rowcount)
 
     @contextmanager
     def transaction(self, names: Iterable[str]) -> Iterator[None]:
@@ -121,8 +120,7 @@ class Database(ABC):
             return
         self._broken = None
         try:
-            with self._watched():
-                self._begin(names)
+            self._asked(lambda: self._begin(names))
             self._inside = True
             yield
             self.change("COMMIT")
@@ -132,13 +130,13 @@ class Database(ABC):
         finally:
             self._inside = False
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """What the database says (``Unavailable``)."""
         if self._inside and self._broken is not None:
             # its transaction is gone, so what comes after it would count by itself
             raise self._broken
         try:
-            yield
+            found = ask()
         except self._errors as error:
             cause = f"{self.shown}: {self._told(error)}"
             if self._works:
@@ -146,9 +144,11 @@ class Database(ABC):
                 log.error("can't keep accounts in %s", cause)
             self._broken = Unavailable("the accounts can't be reached now; try again", cause)
             raise self._broken from None
-        if self._works is False:
-            log.warning("accounts are kept in %s again", self.shown)
-        self._works = True
+        if self._works is not True:
+            if self._works is False:
+                log.warning("accounts are kept in %s again", self.shown)
+            self._works = True
+        return found
 
     def _told(self, error: Exception) -> str:
         return str(error)
@@ -162,12 +162,13 @@ class Sqlite(Database):
     def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.shown = str(path)
-        with self._watched():
-            self._db = sqlite3.connect(
-                path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db = self._asked(lambda: self._connected(path))
+
+    def _connected(self, path: str | Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        return db
 
     def tables(self) -> set[str]:
         return {row[0] for row in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -221,8 +222,7 @@ class Postgres(Database):
         self._told_all = {"application_name": "reroot", **limits, **told, "client_encoding": "utf8"}
         self._db: psycopg.Connection[tuple[Any, ...]] | None = None
         self._retried = -_PAUSE
-        with self._watched():
-            self._connected()
+        self._asked(self._connected)
 
     def tables(self) -> set[str]:
         sql = "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
