@@ -177,7 +177,7 @@ def test_hostile_bodies(content: bytes, headers: Any, status: int, client: Clien
         *(("GET", f"/v1/sessions/{s}", 404) for s in ("x", "%00", "..%2f", "0" * 31, "F" * 32, "x" * 9000)),
         *(("POST", f"/v1/sessions/{'0' * 32}/turns/{n}", 404) for n in ("x", "-1", "1.0", "٣", "9" * 5000, 2**31)),
         *(("GET", f"/v1/models/{m}", 404) for m in ("other", "%00", "a/b", "x" * 9000)),
-        *((m, "/v1/sessions", 405) for m in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")),
+        *((m, "/v1/sessions", 405) for m in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")),
         ("POST", "/v1/account", 405),
         ("POST", "/health", 405),
     ],
@@ -225,3 +225,9 @@ def test_headers_that_say_two_things(headers: str, status: bytes, client: Client
     head = b"POST /v1/sessions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + told
     said = raw(client, head + b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     assert said.split(b" ")[1] == status, said
+
+
+def test_a_method_that_is_none(client: Client) -> None:
+    """The parser of HTTP refuses it, before anybody asks for the key."""
+    said = raw(client, b"BREW /v1/sessions HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert said.split(b" ")[1] == b"400", said
