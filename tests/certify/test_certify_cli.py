@@ -190,7 +190,7 @@ def test_the_page_shows_laws_costs_and_contracts() -> None:
         laws, costs, grants = sections[3 * i : 3 * i + 3]
         cases = method["certificates"]
         named = [row for row in laws[1:] if row[0]]
-        assert [row[0] for row in named] == [f"{n}. {c['toy']}" for n, c in enumerate(cases, 1)]
+        assert [row[0] for row in named] == [f"{n}.\xa0{c['toy']}" for n, c in enumerate(cases, 1)]
         assert all(row[3:] == ["0", "0", "1", "holds"] for row in named)
         assert len(laws) - 1 == len(cases) + sum(c["aimed"] is not None for c in cases)
         assert len(costs) - 1 == len(cases)

@@ -28,6 +28,7 @@ try:
 except ImportError:
     ray = None
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time, and one after the other
 needs_ray = pytest.mark.skipif(
     ray is None, reason="Ray is not installed: pip install 'reroot[ray]'"
 )

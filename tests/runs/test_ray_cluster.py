@@ -21,6 +21,7 @@ BENCHMARKS = HERE.parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 import ray_nodes  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("ray")
 MODEL = "hidden_path:K=3,H=3,p=0.6"
 INSIDE = (
     f"import sys; sys.path[:0] = [{str(HERE.parent)!r}]; import {HERE.stem}; {HERE.stem}.main()"
