@@ -34,7 +34,8 @@ _ELSEWHERE = {"trackio"}
 def third_party(folder: Path) -> dict[str, str]:
     """Distribution → a file that imports it (import and distribution names differ by hyphens)."""
     found: dict[str, str] = {}
-    own = {p.stem for p in (*folder.rglob("*.py"), *folder.iterdir())}
+    tree = (*folder.rglob("*.py"), *folder.iterdir(), *(ROOT / "benchmarks").glob("*.py"))
+    own = {p.stem for p in tree}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -46,7 +46,7 @@ def wrong() -> Case:
 def test_tables_of_named_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("certify", *QUICK, "--processes", "1") == 0
     printed = capsys.readouterr().out
-    for text in (*QUICK, "1. ", "KL, nats", "enumerated", "holds", "= formula"):
+    for text in (*QUICK, "1.\xa0", "KL, nats", "enumerated", "holds", "= formula"):
         assert text in printed
     assert "2 methods, 5 cases: 5 hold" in printed
     assert "report:" not in printed
