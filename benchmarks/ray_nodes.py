@@ -24,6 +24,7 @@ _TOOLS = ("unshare", "nsenter", "ip", "mount")
 _WALL = ("--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc")
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+_ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" where a local Ray was kept on loopback
 
 
 def inside(command: Sequence[str]) -> list[str]:
@@ -42,8 +43,9 @@ def why_not() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Of Ray and of drivers: no proxy stands between nodes, and no token is asked for."""
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+    """Of Ray and of drivers: nothing holds nodes apart, and no token is asked for."""
+    apart = (*_PROXIES, _ONE_NODE.lower())
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in apart}
     return kept | _QUIET
 
 
