@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import socket
@@ -66,6 +67,7 @@ def serve(
         raise InvalidInput(f"clients need some time: client_timeout must be > 0, got {patience}")
     found = KeyFile(keys)
     listening = listen(host, port)
+    _collect_rarely()
     shown = f"[{host}]" if ":" in host else host
     log.setLevel(logging.INFO)
 
@@ -95,6 +97,13 @@ def _say_what_is_slow() -> None:
             "%s: not installed (group 'serve' has it); requests take more of the processor",
             " and ".join(slow),
         )
+
+
+def _collect_rarely() -> None:
+    """What a server holds it holds long: to look through all of it again and again stops every answer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def configuration(app: Any, patience: float = PATIENCE) -> uvicorn.Config:
