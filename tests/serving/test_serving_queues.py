@@ -59,12 +59,15 @@ def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
 
 def test_a_pass_waits_for_company_a_tenth_of_the_last_one() -> None:
     company = Company()
-    assert company.hold(1, 5.0) == 0.0
+    assert company.hold(1, 5.0, 5.0) == 0.0
     company.was(32, 10.0, 12.0)
-    assert company.hold(3, 12.05) == pytest.approx(0.15)
-    assert company.hold(32, 12.05) == company.hold(3, 12.2) == 0.0
+    assert company.hold(3, 11.0, 12.05) == pytest.approx(0.15)
+    assert company.hold(32, 11.0, 12.05) == company.hold(3, 11.0, 12.2) == 0.0
     company.was(1, 12.1, 12.11)  # a short one changes nothing
-    assert company.hold(3, 12.15) == pytest.approx(0.05)
+    assert company.hold(3, 12.0, 12.15) == pytest.approx(0.05)
+    assert company.hold(1, 20.0, 20.05) == pytest.approx(0.15)  # the first of others like them
+    company.was(8, 20.0, 30.0)
+    assert company.hold(1, 29.0, 30.0) == pytest.approx(0.5)
 
 
 def test_what_needs_no_pass_goes_while_passes_wait() -> None:
@@ -73,7 +76,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
     class Waits(Company):
         held = True
 
-        def hold(self, waiting: int, now: float) -> float:
+        def hold(self, waiting: int, since: float, now: float) -> float:
             return 5.0 * (self.held and waiting < 2)
 
     desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]

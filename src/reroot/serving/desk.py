@@ -27,7 +27,7 @@ from .tasks import Task
 
 MOST = 256
 _SWEEP = 60.0
-_WAIT, _SHORT = 0.1, 0.05  # of a pass, and seconds
+_WAIT, _SHORT, _LONGEST = 0.1, 0.05, 0.5  # of a pass, and seconds
 
 
 class Busy(RerootError):
@@ -47,21 +47,24 @@ class State:
 class Company:
     """How long a pass of the generator waits for more requests, which it answers at little more cost.
 
-    Those whom the last pass answered are likely to ask again. So the next one waits until as many
-    wait, at most a tenth of the time that the last one took, from its end; not if that was short.
+    Those whom the last pass answered are likely to ask again, as are others like them. So the next one
+    waits until as many wait, at most a tenth of the time that the last one took and half a second, from its
+    end or the first request behind it; not if that was short.
     """
 
     def __init__(self) -> None:
-        self._count, self._until = 0, 0.0
+        self._count, self._ended, self._most = 0, 0.0, 0.0
 
     def was(self, count: int, began: float, ended: float) -> None:
         """A pass answered so many requests."""
         if ended - began >= _SHORT:
-            self._count, self._until = count, ended + _WAIT * (ended - began)
+            self._count, self._ended = count, ended
+            self._most = min(_LONGEST, _WAIT * (ended - began))
 
-    def hold(self, waiting: int, now: float) -> float:
-        """Seconds for which requests that wait for a pass are to wait for others."""
-        return 0.0 if waiting >= self._count else max(0.0, self._until - now)
+    def hold(self, waiting: int, since: float, now: float) -> float:
+        """Seconds for which requests that wait for a pass, the first ``since`` then, are to wait for others."""
+        until = max(self._ended, since) + self._most
+        return 0.0 if waiting >= self._count else max(0.0, until - now)
 
 
 class Desk:
@@ -82,6 +85,7 @@ class Desk:
         self._bell = Bell()
         self._queues: dict[str, deque[Task]] = {}
         self._passes = 0  # how many of these wait for the generator
+        self._since = 0.0  # when the first of those came
         self._company = Company()
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
@@ -108,6 +112,8 @@ class Desk:
                 what = "the server is going down" if self._ending else f"{len(queue)} requests wait"
                 raise Busy(f"{what}; try again")
             queue.append(task)
+            if task.passes and not self._passes:
+                self._since = time.monotonic()
             self._passes += task.passes
             if same is not None:
                 self._known.setdefault(same, task)
@@ -188,8 +194,10 @@ class Desk:
                     if not self._changed.wait(_SWEEP):
                         return []
                     continue
-                hold = self._company.hold(self._passes, time.monotonic()) if self._passes else 0.0
-                if self._ending or hold <= 0.0:
+                hold = 0.0
+                if self._passes and not self._ending:
+                    hold = self._company.hold(self._passes, self._since, time.monotonic())
+                if hold <= 0.0:
                     return self._take(lambda task: True)
                 others = self._take(lambda task: not task.passes)
                 if others:
