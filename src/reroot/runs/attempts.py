@@ -43,6 +43,7 @@ from .inflight import InFlight
 from .isolated import Place
 from .kept import Kept
 from .records import short_id
+from .some import where
 from .texts import TextLog
 
 if TYPE_CHECKING:
@@ -126,14 +127,11 @@ class RunFolder(JournalFolder):
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
-    def left(self, jobs: Iterable[Job]) -> list[Job]:
+    def left(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs to be done: those without an attempt, or whose attempt failed."""
-        found = self.attempts
-        return [
-            job
-            for job in jobs
-            if job.key not in found or (job.key in found.failed and not self._how.keep_errors)
-        ]
+        there = self.attempts
+        again = set[str]() if self._how.keep_errors else there.failed
+        return where(jobs, lambda job: job.key not in there or job.key in again)
 
     def _load(self) -> None:
         self.attempts.load()
@@ -263,7 +261,7 @@ def make_attempts(
     ``ConcurrentGenerator`` answers is on disk before the learner that asked goes on.
     """
     found = dict[str, Attempt]()
-    left = list(jobs) if folder is None else folder.left(jobs)
+    left = jobs if folder is None else folder.left(jobs)
     if folder is not None:
         folder.texts.know(jobs, generator, folder.attempts)
     raised: list[BaseException] = []

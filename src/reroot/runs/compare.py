@@ -29,6 +29,7 @@ from .kept import chosen
 from .models import Load
 from .plan import (
     AnyLearner,
+    Jobs,
     Plan,
     budgets_of,
     chosen_learners,
@@ -38,6 +39,7 @@ from .plan import (
     tasks_of,
 )
 from .results import RunData, load_run, run_data
+from .some import where
 from .tables import PROBLEMS, comparison_table, problem_schema
 from .values import Values
 from .workload import build_workload
@@ -256,9 +258,11 @@ def run_plan(
         made, generator = folder.attempts, plan.workload.generator
         table = partial(comparison_table, config, problems, made)
         with folder.tabling(table):
-            estimate, probed = _estimate(plan, folder, how, left, asking or Asking(), maker)
+            estimate, probed = _estimate(
+                generator, jobs, left, asking or Asking(), maker, folder, how
+            )
         alone = asking is not None and asking.alone
-        rest = [] if alone else [job for job in left if job.key not in probed]
+        rest = [] if alone else where(left, lambda job: job.key not in probed)
         results = folder.make(rest, generator, table, maker)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
@@ -266,7 +270,7 @@ def run_plan(
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    attempts = chosen(made, [job.key for job in jobs if job.key in made])
+    attempts = chosen(made, where(jobs, lambda job: job.key in made))
     return Comparison(out, data, summary, len(left), attempts, len(jobs), estimate)
 
 
@@ -283,18 +287,25 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
 
 
 def _estimate(
-    plan: Plan, folder: RunFolder, how: Execution, left: Sequence[Job], asking: Asking, maker: Maker
+    generator: Generator,
+    jobs: Jobs,
+    left: Sequence[Job],
+    asking: Asking,
+    maker: Maker,
+    folder: RunFolder,
+    how: Execution,
 ) -> tuple[Estimate | None, set[str]]:
     """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
-    strata = {job.key: place for place, jobs in plan.strata() for job in jobs}
-    long = len(left) >= WORTH * len({strata[job.key] for job in left})
-    if not left or not (asking.alone or (long and asking.told is not None)):
+    if not left or not (asking.alone or asking.told is not None):
+        return None, set()
+    strata = {job.key: place for job, place in zip(jobs, jobs.places(), strict=True)}
+    if not asking.alone and len(left) < WORTH * len({strata[job.key] for job in left}):
         return None, set()
     probed = set[str]()
 
-    def make(jobs: Sequence[Job], seconds: float) -> Mapping[str, Attempt]:
+    def make(some: Sequence[Job], seconds: float) -> Mapping[str, Attempt]:
         limited = replace(how, seconds=seconds, on_attempt=finished)
-        return maker(jobs, plan.workload.generator, limited, folder)
+        return maker(some, generator, limited, folder)
 
     def finished(attempt: Attempt) -> None:
         probed.add(attempt.key)
