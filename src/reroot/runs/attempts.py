@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from ..access.attempt_json import MOST, attempt_to_json
 from ..access.failures import Failure
@@ -32,12 +32,10 @@ from ..tasks.calls import Workers
 from ..types import Physical
 from .folder import (
     JOURNAL,
-    RESULTS,
     SYNCED,
     GrowingFile,
     JournalFolder,
     cut_unfinished_line,
-    write_table,
 )
 from .inflight import InFlight
 from .isolated import Place
@@ -46,8 +44,7 @@ from .records import short_id
 from .some import where
 from .texts import TextLog
 
-if TYPE_CHECKING:
-    import polars as pl
+T = TypeVar("T")
 
 USAGE = "usage.jsonl"
 JUDGE_DOWN = 16
@@ -222,27 +219,25 @@ class RunFolder(JournalFolder):
         self,
         jobs: Sequence[Job],
         generator: Generator,
-        table: Callable[[], pl.DataFrame],
+        write: Callable[[], T],
         maker: Maker | None = None,
-    ) -> pl.DataFrame:
-        """Make the attempts that are left, and write ``results.parquet``, which is returned.
+    ) -> T:
+        """Make the attempts that are left, and write the results: ``write`` does, and gives what is returned.
 
-        After an error, Ctrl-C too, it is written with what there is.
+        After an error, Ctrl-C too, they are written with what there is.
         """
-        with self.tabling(table):
+        with self.tabling(write):
             (maker or make_attempts)(jobs, generator, self._how, self)
-        results = table()
-        write_table(self.path / RESULTS, results)
-        return results
+        return write()
 
     @contextlib.contextmanager
-    def tabling(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
-        """``results.parquet`` is written with what there is where an error ends this, Ctrl-C too."""
+    def tabling(self, write: Callable[[], object]) -> Iterator[None]:
+        """The results are written with what there is where an error ends this, Ctrl-C too."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(RunFolderError):
-                write_table(self.path / RESULTS, table())
+                write()
             raise
 
 

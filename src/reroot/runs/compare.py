@@ -27,6 +27,7 @@ from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .kept import chosen
 from .models import Load
+from .parted import write_results
 from .plan import (
     AnyLearner,
     Jobs,
@@ -40,7 +41,7 @@ from .plan import (
 )
 from .results import RunData, load_run, run_data
 from .some import where
-from .tables import PROBLEMS, comparison_table, problem_schema
+from .tables import PROBLEMS, comparison_pieces, problem_schema
 from .values import Values
 from .workload import build_workload
 
@@ -256,14 +257,18 @@ def run_plan(
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
         made, generator = folder.attempts, plan.workload.generator
-        table = partial(comparison_table, config, problems, made)
-        with folder.tabling(table):
+        pieces = partial(comparison_pieces, config, problems, made)
+
+        def write() -> pl.DataFrame | pl.LazyFrame:
+            return write_results(out, pieces())
+
+        with folder.tabling(write):
             estimate, probed = _estimate(
                 generator, jobs, left, asking or Asking(), maker, folder, how
             )
         alone = asking is not None and asking.alone
         rest = [] if alone else where(left, lambda job: job.key not in probed)
-        results = folder.make(rest, generator, table, maker)
+        results = folder.make(rest, generator, write, maker)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 
@@ -336,8 +341,9 @@ def problems_table(plan: Plan) -> pl.DataFrame:
     import polars as pl
 
     generator = plan.workload.generator
-    rows: list[dict[str, Any]] = []
+    tables = [pl.DataFrame([], schema=problem_schema())]
     for cell in plan.workload.cells:
+        rows: list[dict[str, Any]] = []
         shown = [e for e in cell.episodes if e.demonstration is not None and len(e.demonstration)]
         requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
         replies = iter(generator.answer(requests)) if requests else iter(())
@@ -365,4 +371,5 @@ def problems_table(plan: Plan) -> pl.DataFrame:
                     "answer": problem.answer,
                 }
             )
-    return pl.DataFrame(rows, schema=problem_schema())
+        tables.append(pl.DataFrame(rows, schema=problem_schema()))
+    return pl.concat(tables)

@@ -1,0 +1,92 @@
+"""The attempts of a comparison by learner, law, task and horizon: taken out of the results when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Place = tuple[object, ...]
+"""(label, law, task, horizon)."""
+UNIT = ("seed", "problem")
+"""What identifies an attempt of one learner on one task and horizon."""
+_KEYS = ("learner", "law", "task", "horizon")
+
+
+def cells_of(results: pl.DataFrame) -> tuple[Mapping[Place, pl.DataFrame], int]:
+    """Place → its attempts, once each, sorted by seed and problem; and how many attempts there are."""
+    numbered = results.select(*_KEYS, *UNIT).with_row_index("row")
+    once = numbered.unique([*_KEYS, *UNIT], keep="first", maintain_order=True).sort(UNIT)
+    rows = {k: part["row"] for k, part in once.partition_by(_KEYS, as_dict=True).items()}
+    return _Cells(results, rows), len(once)
+
+
+def stored_cells(
+    results: pl.LazyFrame, places: pl.DataFrame
+) -> tuple[Mapping[Place, pl.DataFrame], int]:
+    """``cells_of`` results that are on disk, from where each cell is read whenever it is asked for.
+
+    Args:
+        results: the results.
+        places: (task, horizon, learner, law, contract) of which there are attempts.
+    """
+    by_place = places.group_by(*_KEYS, maintain_order=True).agg("contract").rows()
+    cells = _Stored(results, {tuple(place): contracts for *place, contracts in by_place})
+    return cells, sum(len(cells.read(place, UNIT)) for place in cells)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells(Mapping[Place, "pl.DataFrame"]):
+    results: pl.DataFrame
+    rows: Mapping[Place, pl.Series]
+
+    def __getitem__(self, key: Place) -> pl.DataFrame:
+        return self.results[self.rows[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.rows
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored(Mapping[Place, "pl.DataFrame"]):
+    results: pl.LazyFrame
+    contracts: Mapping[Place, list[str]]
+
+    def read(self, key: Place, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """Some columns, or all."""
+        import polars as pl
+
+        learner, _, task, horizon = key
+        return (
+            self.results.filter(
+                pl.col("contract").is_in(self.contracts[key]),
+                learner=learner,
+                task=task,
+                horizon=horizon,
+            )
+            .select(*columns or [pl.all()])
+            .unique(UNIT, keep="first", maintain_order=True)
+            .sort(UNIT)
+            .collect()
+        )
+
+    def __getitem__(self, key: Place) -> pl.DataFrame:
+        return self.read(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.contracts
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self.contracts)
+
+    def __len__(self) -> int:
+        return len(self.contracts)
