@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .tables import comparison_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,16 +27,18 @@ def cells_of(results: pl.DataFrame) -> tuple[Mapping[Place, pl.DataFrame], int]:
 
 
 def stored_cells(
-    results: pl.LazyFrame, places: pl.DataFrame
+    results: pl.LazyFrame, places: pl.DataFrame, prepared: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> tuple[Mapping[Place, pl.DataFrame], int]:
     """``cells_of`` results that are on disk, from where each cell is read whenever it is asked for.
 
     Args:
-        results: the results.
+        results: the results as they are on disk.
         places: (task, horizon, learner, law, contract) of which there are attempts.
+        prepared: some of the results → the same with what is known of their contracts and problems.
     """
     by_place = places.group_by(*_KEYS, maintain_order=True).agg("contract").rows()
-    cells = _Stored(results, {tuple(place): contracts for *place, contracts in by_place})
+    contracts = {tuple(place): contracts for *place, contracts in by_place}
+    cells = StoredCells(results, contracts, prepared)
     return cells, sum(len(cells.read(place, UNIT)) for place in cells)
 
 
@@ -57,30 +61,24 @@ class _Cells(Mapping[Place, "pl.DataFrame"]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stored(Mapping[Place, "pl.DataFrame"]):
+class StoredCells(Mapping[Place, "pl.DataFrame"]):
     results: pl.LazyFrame
     contracts: Mapping[Place, list[str]]
+    prepared: Callable[[pl.DataFrame], pl.DataFrame]
 
-    def read(self, key: Place, columns: Sequence[str] = ()) -> pl.DataFrame:
-        """Some columns, or all."""
+    def read(self, key: Place, columns: Sequence[str]) -> pl.DataFrame:
+        """Some columns as they are on disk, with seed and problem."""
         import polars as pl
 
         learner, _, task, horizon = key
-        return (
-            self.results.filter(
-                pl.col("contract").is_in(self.contracts[key]),
-                learner=learner,
-                task=task,
-                horizon=horizon,
-            )
-            .select(*columns or [pl.all()])
-            .unique(UNIT, keep="first", maintain_order=True)
-            .sort(UNIT)
-            .collect()
-        )
+        contracts = pl.col("contract").is_in(self.contracts[key])
+        rows = self.results.filter(contracts, learner=learner, task=task, horizon=horizon)
+        once = rows.select(*dict.fromkeys([*UNIT, *columns])).collect()
+        return once.unique(UNIT, keep="first", maintain_order=True).sort(UNIT)
 
     def __getitem__(self, key: Place) -> pl.DataFrame:
-        return self.read(key)
+        names = list(comparison_schema())
+        return self.prepared(self.read(key, names).select(names))
 
     def __contains__(self, key: object) -> bool:
         return key in self.contracts

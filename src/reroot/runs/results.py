@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
 from .attempts import attempts_of, usage_of
-from .cells_of_results import UNIT, cells_of, stored_cells
+from .cells_of_results import UNIT, StoredCells, cells_of, stored_cells
 from .folder import CONFIG, JOURNAL, RESULTS, read_config
 from .parted import read_results
 from .tables import (
@@ -27,6 +28,7 @@ from .tables import (
 if TYPE_CHECKING:
     import polars as pl
 
+_ON = ("task", "horizon", *UNIT)
 _FLAGS = ("True", "False")
 
 
@@ -123,6 +125,13 @@ class RunData:
         """The attempts of one learner, sorted by seed and problem; empty if there are none."""
         key = (learner.label, str(learner.sampling), task, horizon)
         return self.cells[key] if key in self.cells else self.table.head(0).collect()
+
+    def cost(self, learner: Learner, task: str, horizon: int, currency: str) -> pl.Series:
+        """What each attempt of one learner cost, in the order of ``attempts``."""
+        name, key = f"cost_{currency}", (learner.label, str(learner.sampling), task, horizon)
+        if isinstance(self.cells, StoredCells) and key in self.cells:
+            return self.cells.read(key, [name])[name]
+        return self.attempts(learner, task, horizon)[name]
 
     def ran(self, task: str, horizon: int) -> list[Learner]:
         """The learners that have attempts there, weakest control first."""
@@ -253,23 +262,15 @@ def run_data(
     except InvalidInput as error:
         raise RunFolderError(f"{folder / RESULTS}: {error}") from None
     places = there.select("task", "horizon", "learner", _law(laws), "contract")
-    table = _with_lines(
-        results.lazy().with_columns(
-            _law(laws),
-            pl.col("passed").fill_null(False),
-            pl.col("complete").fill_null(False),
-            abstained=pl.col("reward").is_null() & pl.col("error").is_null(),
-        ),
-        problems,
-    )
     learners = _learners(config, places, folder)
     found = set(there["task"])
     named = [t for t in config.get("tasks", []) if t in found]
     tasks = (*named, *sorted(found - set(named)))
     if isinstance(results, pl.LazyFrame):
-        cells, count = stored_cells(table, places)
+        table = _joined(results.with_columns(_told(laws)), problems)
+        cells, count = stored_cells(results, places, partial(_prepared, laws, problems))
     else:
-        whole = table.collect()
+        whole = _prepared(laws, problems, results)
         table, (cells, count) = whole.lazy(), cells_of(whole)
     made = (count, count if planned is None else planned)
     lines = problems.sort(UNIT).partition_by("task", "horizon", as_dict=True)
@@ -279,13 +280,28 @@ def run_data(
     )
 
 
-def _with_lines(results: pl.LazyFrame, problems: pl.DataFrame) -> pl.LazyFrame:
-    """``results`` with the cluster and group of each row's problem; without one it stands for itself."""
+def _prepared(
+    laws: Mapping[str, str], problems: pl.DataFrame, results: pl.DataFrame
+) -> pl.DataFrame:
+    """Results with what is known of their contracts and problems; without one it stands for itself."""
+    lines = _joined(results.lazy().select(_ON), problems).collect()
+    return results.with_columns(*_told(laws), lines["cluster"], lines["group"])  # without copies
+
+
+def _told(laws: Mapping[str, str]) -> list[pl.Expr]:
     import polars as pl
 
-    on = ["task", "horizon", *UNIT]
-    lines = problems.select(*on, "cluster", "group").unique(on, keep="first").lazy()
-    return results.join(lines, on=on, how="left", maintain_order="left").with_columns(
+    abstained = pl.col("reward").is_null() & pl.col("error").is_null()
+    filled = [pl.col(name).fill_null(False) for name in ("passed", "complete")]
+    return [_law(laws), *filled, abstained.alias("abstained")]
+
+
+def _joined(results: pl.LazyFrame, problems: pl.DataFrame) -> pl.LazyFrame:
+    """Results with the cluster and group of each row's problem."""
+    import polars as pl
+
+    lines = problems.lazy().select(*_ON, "cluster", "group").unique(_ON, keep="first")
+    return results.join(lines, on=_ON, how="left", maintain_order="left").with_columns(
         pl.col("cluster").fill_null(pl.col("problem")), pl.col("group").fill_null("")
     )
 

@@ -219,9 +219,8 @@ def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
     tokens = rollouts = 0
     for learner in run.learners:
         if learner.requires.control == Control.ROOT and learner.sampling.is_base:
-            rows = run.attempts(learner, task, horizon)
-            tokens += int(rows["cost_tokens"].sum())
-            rollouts += int(rows["cost_rollouts"].sum())
+            tokens += int(run.cost(learner, task, horizon, "tokens").sum())
+            rollouts += int(run.cost(learner, task, horizon, "rollouts").sum())
     return tokens / rollouts if rollouts and tokens else None
 
 

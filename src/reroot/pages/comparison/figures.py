@@ -307,12 +307,12 @@ def ledger_panel(
 
 def pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:
     """Whether a learner paid anything in ``currency``."""
-    return int(run.attempts(learner, task, horizon)[f"cost_{currency}"].sum()) > 0
+    return int(run.cost(learner, task, horizon, currency).sum()) > 0
 
 
 def mostly_pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:
     """Whether a learner paid in ``currency`` in at least half of its attempts."""
-    cost = run.attempts(learner, task, horizon)[f"cost_{currency}"]
+    cost = run.cost(learner, task, horizon, currency)
     return len(cost) > 0 and int((cost > 0).sum()) * 2 >= len(cost)
 
 
