@@ -14,6 +14,7 @@ from reroot.diagnosis import intervals
 from reroot.diagnosis.intervals import bootstrap_interval, bootstrap_means
 from reroot.errors import RunFolderError
 from reroot.pages.comparison import figures
+from reroot.pages.comparison.page import render
 from reroot.runs import kept, parted, tables
 from reroot.runs.attempts import attempts_of
 from reroot.runs.compare import load_comparison
@@ -73,6 +74,7 @@ def test_results_in_parts_say_what_one_table_says(
         return {k: v for k, v in found.summary.items() if k != "seconds"}
 
     whole = compared(tmp_path / "whole")
+    page = render(whole.data, whole.summary)
     one = json.loads(json.dumps(without_time(whole)))
     monkeypatch.setattr(tables, "_PIECE", 5)
     monkeypatch.setattr(parted, "MOST", 10)
@@ -87,7 +89,8 @@ def test_results_in_parts_say_what_one_table_says(
         assert found.results.equals(whole.results)
         assert json.loads(json.dumps(without_time(found))) == one
         assert found.data.made == whole.data.made
-    assert [dict(d.cells).keys() for d in (read.data,)] == [dict(whole.data.cells).keys()]
+        assert render(found.data, whole.summary) == page
+    assert set(read.data.cells) == set(whole.data.cells)
     assert all(read.data.cells[k].equals(v) for k, v in whole.data.cells.items())
     (tmp_path / "stored" / "results" / parts[1]).unlink()
     with pytest.raises(RunFolderError, match="parts are missing"):
