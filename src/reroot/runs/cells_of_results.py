@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..types import CURRENCIES
 from .tables import comparison_schema
 
 if TYPE_CHECKING:
@@ -16,6 +17,23 @@ Place = tuple[object, ...]
 UNIT = ("seed", "problem")
 """What identifies an attempt of one learner on one task and horizon."""
 _KEYS = ("learner", "law", "task", "horizon")
+
+
+class Paid(NamedTuple):
+    """What the attempts of one learner cost in one currency: in all, and how many of them paid anything."""
+
+    total: int
+    paying: int
+    attempts: int
+
+
+def paid_in(rows: pl.DataFrame, currencies: Sequence[str]) -> dict[str, Paid]:
+    """Currency → what these attempts paid."""
+    found: dict[str, Paid] = {}
+    for currency in currencies:
+        cost = rows[f"cost_{currency}"]
+        found[currency] = Paid(int(cost.sum()), int((cost > 0).sum()), len(cost))
+    return found
 
 
 def cells_of(results: pl.DataFrame) -> tuple[Mapping[Place, pl.DataFrame], int]:
@@ -65,6 +83,14 @@ class StoredCells(Mapping[Place, "pl.DataFrame"]):
     results: pl.LazyFrame
     contracts: Mapping[Place, list[str]]
     prepared: Callable[[pl.DataFrame], pl.DataFrame]
+    _paid: dict[Place, dict[str, Paid]] = field(default_factory=dict[Place, dict[str, Paid]])
+
+    def paid(self, key: Place) -> dict[str, Paid]:
+        """``paid_in`` a cell, which is read for it once."""
+        if key not in self._paid:
+            rows = self.read(key, [f"cost_{c}" for c in CURRENCIES])
+            self._paid[key] = paid_in(rows, CURRENCIES)
+        return self._paid[key]
 
     def read(self, key: Place, columns: Sequence[str]) -> pl.DataFrame:
         """Some columns as they are on disk, with seed and problem."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
 from .attempts import attempts_of, usage_of
-from .cells_of_results import UNIT, StoredCells, cells_of, stored_cells
+from .cells_of_results import UNIT, Paid, StoredCells, cells_of, paid_in, stored_cells
 from .folder import CONFIG, JOURNAL, RESULTS, read_config
 from .parted import read_results
 from .tables import (
@@ -126,12 +126,12 @@ class RunData:
         key = (learner.label, str(learner.sampling), task, horizon)
         return self.cells[key] if key in self.cells else self.table.head(0).collect()
 
-    def cost(self, learner: Learner, task: str, horizon: int, currency: str) -> pl.Series:
-        """What each attempt of one learner cost, in the order of ``attempts``."""
-        name, key = f"cost_{currency}", (learner.label, str(learner.sampling), task, horizon)
+    def paid(self, learner: Learner, task: str, horizon: int, currency: str) -> Paid:
+        """What the attempts of one learner cost in one currency."""
+        key = (learner.label, str(learner.sampling), task, horizon)
         if isinstance(self.cells, StoredCells) and key in self.cells:
-            return self.cells.read(key, [name])[name]
-        return self.attempts(learner, task, horizon)[name]
+            return self.cells.paid(key)[currency]
+        return paid_in(self.attempts(learner, task, horizon), [currency])[currency]
 
     def ran(self, task: str, horizon: int) -> list[Learner]:
         """The learners that have attempts there, weakest control first."""

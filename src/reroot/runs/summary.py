@@ -219,8 +219,8 @@ def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
     tokens = rollouts = 0
     for learner in run.learners:
         if learner.requires.control == Control.ROOT and learner.sampling.is_base:
-            tokens += int(run.cost(learner, task, horizon, "tokens").sum())
-            rollouts += int(run.cost(learner, task, horizon, "rollouts").sum())
+            tokens += run.paid(learner, task, horizon, "tokens").total
+            rollouts += run.paid(learner, task, horizon, "rollouts").total
     return tokens / rollouts if rollouts and tokens else None
 
 
