@@ -95,7 +95,10 @@ def one(attempts: int, executor: Executor, out: Path) -> dict[str, Any]:
     )
     ended = time.perf_counter()
     assert found.data.made == (attempts, attempts)
-    sizes = {f.name: f.stat().st_size for f in out.iterdir() if f.is_file()}
+    sizes: dict[str, int] = {}
+    for file in (f for f in out.rglob("*") if f.is_file()):
+        name = file.relative_to(out).parts[0]
+        sizes[name] = sizes.get(name, 0) + file.stat().st_size
     return {
         "attempts": attempts,
         "start_seconds": began[0] - started,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import reroot
 from reroot.access.sealing import read_sealed, sealed
 from reroot.diagnosis import intervals
 from reroot.diagnosis.intervals import bootstrap_interval, bootstrap_means
+from reroot.errors import RunFolderError
 from reroot.pages.comparison import figures
-from reroot.runs import kept, tables
+from reroot.pages.comparison.page import render
+from reroot.runs import kept, parted, tables
 from reroot.runs.attempts import attempts_of
+from reroot.runs.compare import load_comparison
 from reroot.runs.folder import JOURNAL, cut_unfinished_line
 
 
@@ -61,6 +65,39 @@ def test_a_failed_attempt_that_is_on_disk_is_made_again(
     assert again.made == 2
     assert again.results.equals(whole.results)
     assert again.failures is None
+
+
+def test_results_in_parts_say_what_one_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_time(found: reroot.Comparison) -> dict[str, object]:
+        return {k: v for k, v in found.summary.items() if k != "seconds"}
+
+    whole = compared(tmp_path / "whole")
+    page = render(whole.data, whole.summary)
+    one = json.loads(json.dumps(without_time(whole)))
+    monkeypatch.setattr(tables, "_PIECE", 5)
+    monkeypatch.setattr(parted, "MOST", 10)
+    monkeypatch.setattr(parted, "_GROUP", 3)
+    stored = compared(tmp_path / "stored")
+    assert not (tmp_path / "stored" / "results.parquet").exists()
+    parts = sorted(p.name for p in (tmp_path / "stored" / "results").iterdir())
+    assert parts == [f"part-{n:05d}.parquet" for n in range(len(parts))]
+    assert len(parts) > 2
+    read = load_comparison(tmp_path / "stored")
+    for found in (stored, read):
+        assert found.results.equals(whole.results)
+        assert json.loads(json.dumps(without_time(found))) == one
+        assert found.data.made == whole.data.made
+        assert render(found.data, whole.summary) == page
+    assert set(read.data.cells) == set(whole.data.cells)
+    assert all(read.data.cells[k].equals(v) for k, v in whole.data.cells.items())
+    (tmp_path / "stored" / "results" / parts[1]).unlink()
+    with pytest.raises(RunFolderError, match="parts are missing"):
+        load_comparison(tmp_path / "stored")
+    monkeypatch.undo()
+    assert compared(tmp_path / "stored").results.equals(whole.results)
+    assert not (tmp_path / "stored" / "results").exists()
 
 
 @pytest.mark.parametrize("size", [0, 5, 2**16 - 1, 2**16, 2**17 + 3])

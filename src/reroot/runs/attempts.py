@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from ..access.attempt_json import MOST, attempt_to_json
 from ..access.failures import Failure
@@ -32,21 +32,19 @@ from ..tasks.calls import Workers
 from ..types import Physical
 from .folder import (
     JOURNAL,
-    RESULTS,
     SYNCED,
     GrowingFile,
     JournalFolder,
     cut_unfinished_line,
-    write_table,
 )
 from .inflight import InFlight
 from .isolated import Place
 from .kept import Kept
 from .records import short_id
+from .some import where
 from .texts import TextLog
 
-if TYPE_CHECKING:
-    import polars as pl
+T = TypeVar("T")
 
 USAGE = "usage.jsonl"
 JUDGE_DOWN = 16
@@ -126,14 +124,11 @@ class RunFolder(JournalFolder):
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
-    def left(self, jobs: Iterable[Job]) -> list[Job]:
+    def left(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """The jobs to be done: those without an attempt, or whose attempt failed."""
-        found = self.attempts
-        return [
-            job
-            for job in jobs
-            if job.key not in found or (job.key in found.failed and not self._how.keep_errors)
-        ]
+        there = self.attempts
+        again = set[str]() if self._how.keep_errors else there.failed
+        return where(jobs, lambda job: job.key not in there or job.key in again)
 
     def _load(self) -> None:
         self.attempts.load()
@@ -224,27 +219,25 @@ class RunFolder(JournalFolder):
         self,
         jobs: Sequence[Job],
         generator: Generator,
-        table: Callable[[], pl.DataFrame],
+        write: Callable[[], T],
         maker: Maker | None = None,
-    ) -> pl.DataFrame:
-        """Make the attempts that are left, and write ``results.parquet``, which is returned.
+    ) -> T:
+        """Make the attempts that are left, and write the results: ``write`` does, and gives what is returned.
 
-        After an error, Ctrl-C too, it is written with what there is.
+        After an error, Ctrl-C too, they are written with what there is.
         """
-        with self.tabling(table):
+        with self.tabling(write):
             (maker or make_attempts)(jobs, generator, self._how, self)
-        results = table()
-        write_table(self.path / RESULTS, results)
-        return results
+        return write()
 
     @contextlib.contextmanager
-    def tabling(self, table: Callable[[], pl.DataFrame]) -> Iterator[None]:
-        """``results.parquet`` is written with what there is where an error ends this, Ctrl-C too."""
+    def tabling(self, write: Callable[[], object]) -> Iterator[None]:
+        """The results are written with what there is where an error ends this, Ctrl-C too."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(RunFolderError):
-                write_table(self.path / RESULTS, table())
+                write()
             raise
 
 
@@ -263,7 +256,7 @@ def make_attempts(
     ``ConcurrentGenerator`` answers is on disk before the learner that asked goes on.
     """
     found = dict[str, Attempt]()
-    left = list(jobs) if folder is None else folder.left(jobs)
+    left = jobs if folder is None else folder.left(jobs)
     if folder is not None:
         folder.texts.know(jobs, generator, folder.attempts)
     raised: list[BaseException] = []

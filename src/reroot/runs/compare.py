@@ -27,8 +27,10 @@ from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .kept import chosen
 from .models import Load
+from .parted import write_results
 from .plan import (
     AnyLearner,
+    Jobs,
     Plan,
     budgets_of,
     chosen_learners,
@@ -38,7 +40,8 @@ from .plan import (
     tasks_of,
 )
 from .results import RunData, load_run, run_data
-from .tables import PROBLEMS, comparison_table, problem_schema
+from .some import where
+from .tables import PROBLEMS, comparison_pieces, problem_schema
 from .values import Values
 from .workload import build_workload
 
@@ -254,19 +257,25 @@ def run_plan(
         if not (out / PROBLEMS).exists():
             write_table(out / PROBLEMS, problems)
         made, generator = folder.attempts, plan.workload.generator
-        table = partial(comparison_table, config, problems, made)
-        with folder.tabling(table):
-            estimate, probed = _estimate(plan, folder, how, left, asking or Asking(), maker)
+        pieces = partial(comparison_pieces, config, problems, made)
+
+        def write() -> pl.DataFrame | pl.LazyFrame:
+            return write_results(out, pieces())
+
+        with folder.tabling(write):
+            estimate, probed = _estimate(
+                generator, jobs, left, asking or Asking(), maker, folder, how
+            )
         alone = asking is not None and asking.alone
-        rest = [] if alone else [job for job in left if job.key not in probed]
-        results = folder.make(rest, generator, table, maker)
+        rest = [] if alone else where(left, lambda job: job.key not in probed)
+        results = folder.make(rest, generator, write, maker)
         data = run_data(out, config, results, problems, folder.usage(), len(jobs))
         from .summary import summary_of  # here, as scipy takes time that refusals save
 
         summary = summary_of(data) if summed else {}
         if summed:
             write_json(out / SUMMARY, summary)
-    attempts = chosen(made, [job.key for job in jobs if job.key in made])
+    attempts = chosen(made, where(jobs, lambda job: job.key in made))
     return Comparison(out, data, summary, len(left), attempts, len(jobs), estimate)
 
 
@@ -283,18 +292,25 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
 
 
 def _estimate(
-    plan: Plan, folder: RunFolder, how: Execution, left: Sequence[Job], asking: Asking, maker: Maker
+    generator: Generator,
+    jobs: Jobs,
+    left: Sequence[Job],
+    asking: Asking,
+    maker: Maker,
+    folder: RunFolder,
+    how: Execution,
 ) -> tuple[Estimate | None, set[str]]:
     """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
-    strata = {job.key: place for place, jobs in plan.strata() for job in jobs}
-    long = len(left) >= WORTH * len({strata[job.key] for job in left})
-    if not left or not (asking.alone or (long and asking.told is not None)):
+    if not left or not (asking.alone or asking.told is not None):
+        return None, set()
+    strata = {job.key: place for job, place in zip(jobs, jobs.places(), strict=True)}
+    if not asking.alone and len(left) < WORTH * len({strata[job.key] for job in left}):
         return None, set()
     probed = set[str]()
 
-    def make(jobs: Sequence[Job], seconds: float) -> Mapping[str, Attempt]:
+    def make(some: Sequence[Job], seconds: float) -> Mapping[str, Attempt]:
         limited = replace(how, seconds=seconds, on_attempt=finished)
-        return maker(jobs, plan.workload.generator, limited, folder)
+        return maker(some, generator, limited, folder)
 
     def finished(attempt: Attempt) -> None:
         probed.add(attempt.key)
@@ -325,8 +341,9 @@ def problems_table(plan: Plan) -> pl.DataFrame:
     import polars as pl
 
     generator = plan.workload.generator
-    rows: list[dict[str, Any]] = []
+    tables = [pl.DataFrame([], schema=problem_schema())]
     for cell in plan.workload.cells:
+        rows: list[dict[str, Any]] = []
         shown = [e for e in cell.episodes if e.demonstration is not None and len(e.demonstration)]
         requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
         replies = iter(generator.answer(requests)) if requests else iter(())
@@ -354,4 +371,5 @@ def problems_table(plan: Plan) -> pl.DataFrame:
                     "answer": problem.answer,
                 }
             )
-    return pl.DataFrame(rows, schema=problem_schema())
+        tables.append(pl.DataFrame(rows, schema=problem_schema()))
+    return pl.concat(tables)

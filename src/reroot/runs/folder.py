@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 CONFIG, JOURNAL, LOCK = "config.json", "journal.jsonl", ".lock"
-RESULTS, SUMMARY = "results.parquet", "summary.json"
+RESULTS, PARTS, SUMMARY = "results.parquet", "results", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
@@ -100,10 +100,16 @@ def write_json(path: Path, value: object) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_table(path: Path, table: pl.DataFrame) -> None:
-    """Write a parquet file, atomically: the same table gives the same bytes."""
+def write_table(path: Path, table: pl.DataFrame, group: int | None = None) -> None:
+    """Write a parquet file, atomically: the same table gives the same bytes.
+
+    Args:
+        path: the file.
+        table: its content.
+        group: rows of a row group.
+    """
     held = io.BytesIO()
-    table.write_parquet(held)
+    table.write_parquet(held, row_group_size=group)
     write_atomically(path, held.getvalue())
 
 

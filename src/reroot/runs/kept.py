@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
-from ..access.attempt import Attempt
+from ..access.attempt import Attempt, Job
 from ..access.attempt_json import attempt_from_json
 from ..access.sealing import read_sealed, unsealed
 from ..errors import RunFolderError
@@ -88,17 +88,17 @@ class Kept(Mapping[str, Attempt]):
             os.close(self._descriptor)
 
 
-def chosen(kept: Mapping[str, Attempt], keys: Sequence[str]) -> Sequence[Attempt]:
-    """The attempts of some keys in their order; of many each is read when it is asked for."""
-    return tuple(kept[key] for key in keys) if len(keys) <= HELD else _Chosen(kept, keys)
+def chosen(kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> Sequence[Attempt]:
+    """The attempts of some jobs in their order; of many each is read when it is asked for."""
+    return tuple(kept[job.key] for job in jobs) if len(jobs) <= HELD else _Chosen(kept, jobs)
 
 
 class _Chosen(Sequence[Attempt]):
-    def __init__(self, kept: Mapping[str, Attempt], keys: Sequence[str]) -> None:
-        self._kept, self._keys = kept, keys
+    def __init__(self, kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> None:
+        self._kept, self._jobs = kept, jobs
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._jobs)
 
     @overload
     def __getitem__(self, index: int) -> Attempt: ...
@@ -106,5 +106,5 @@ class _Chosen(Sequence[Attempt]):
     def __getitem__(self, index: slice) -> list[Attempt]: ...
     def __getitem__(self, index: int | slice) -> Attempt | list[Attempt]:
         if isinstance(index, slice):
-            return [self._kept[key] for key in self._keys[index]]
-        return self._kept[self._keys[index]]
+            return [self._kept[job.key] for job in self._jobs[index]]
+        return self._kept[self._jobs[index].key]

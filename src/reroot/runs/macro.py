@@ -24,10 +24,14 @@ def macro(run: RunData) -> dict[str, Any] | None:
         rate of each data set, and ``missing``: the data sets without a judged attempt, because of
         which there is no mean.
     """
+    import polars as pl
+
     parts = [
         (task, group)
         for task in run.tasks
-        for group in run.results.filter(run.results["task"] == task)["group"].unique().sort()
+        for group in run.table.filter(task=task)
+        .select(pl.col("group").unique().sort())
+        .collect()["group"]
     ]
     if len(parts) < 2:
         return None

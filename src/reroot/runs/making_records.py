@@ -11,8 +11,8 @@ from ..access.attempt import Attempt
 from ..access.failures import Failure
 from ..contract import Contract
 from ..types import CURRENCIES, Cost, Prefix
-from .folder import RESULTS
 from .inflight import transcript_name
+from .parted import tables_of
 from .records import Mark, Record
 from .tables import PROBLEMS, attempt_schema, problem_schema, read_table
 from .texts import Texts
@@ -155,11 +155,9 @@ def _files(folder: Path) -> set[str]:
 
 def attempts_of_table(path: Path) -> dict[str, Attempt]:
     """The attempts of a recorded folder without its journal, once each."""
-    if not (path / RESULTS).exists():
-        return {}
-    table = read_table(path / RESULTS, attempt_schema())
     found: dict[str, Attempt] = {}
-    for row in table.iter_rows(named=True):
+    tables = tables_of(path, attempt_schema())
+    for row in (row for table in tables for row in table.iter_rows(named=True)):
         law = Contract.parse(row["contract"]).resolved.sampling
         key = f"{row['problem']} | {row['learner']} | {law}"
         tokens = row["tokens_out"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import accumulate, repeat
+from typing import Any, NamedTuple, overload
 
 from .._version import __version__
 from ..access.episode import Episode
@@ -27,6 +29,66 @@ from .workload import Workload
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 
 DEFAULT_BUDGET_TOKENS = 200_000
+
+
+class Stratum(NamedTuple):
+    """The attempts of one learner under one law on the problems of a cell.
+
+    Attributes:
+        cell: the problems.
+        learner: who makes the attempts.
+        contract: what it is served.
+        budget: of each attempt.
+    """
+
+    cell: Cell
+    learner: BoundLearner
+    contract: Contract
+    budget: Budget
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """(learner, law, task, horizon): strata that differ in their seeds alone have the same."""
+        law = str(self.contract.sampling)
+        return self.learner.label, law, self.cell.task, self.cell.horizon
+
+    def job(self, episode: Episode) -> Job:
+        """The attempt on one of the problems."""
+        label, law = self.learner.label, str(self.contract.sampling)
+        key = attempt_key(episode.problem.id, label, law)
+        return Job(key, self.learner, episode, self.contract, self.budget, self.cell.seed)
+
+
+class Jobs(Sequence[Job]):
+    """All attempts of a comparison, each made when it is asked for: of many neither jobs nor keys are held.
+
+    Args:
+        strata: what they consist of, in this order.
+    """
+
+    def __init__(self, strata: Sequence[Stratum]) -> None:
+        self._strata = strata
+        self._ends = list(accumulate(len(stratum.cell.episodes) for stratum in strata))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = range(len(self))[index]
+        number = bisect_right(self._ends, at)
+        stratum = self._strata[number]
+        return stratum.job(stratum.cell.episodes[at - self._ends[number]])
+
+    def places(self) -> Iterator[tuple[object, ...]]:
+        """The place of each job's stratum, in the order of the jobs."""
+        for stratum in self._strata:
+            yield from repeat(stratum.place, len(stratum.cell.episodes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +123,26 @@ class Plan:
         oracles = self.workload.oracles(task)
         return [contract.or_oracles(oracles).resolved for contract in self.grants]
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> Jobs:
         """Every learner on every problem, once per sampling law, served exactly what it requires.
 
         A stronger contract would give identical outputs at identical logical cost (it is a test),
         so nothing is run twice.
         """
-        return [job for _, jobs in self.strata() for job in jobs]
-
-    def strata(self) -> Iterator[tuple[tuple[object, ...], list[Job]]]:
-        """The jobs of each cell, learner and law, under (learner, law, task, horizon)."""
         laws = {
             (n, task): sorted({c.sampling for c in granted if learner.requires <= c}, key=str)
             for task in self.workload.tasks
             for granted in [self.granted(task)]
             for n, learner in enumerate(self.learners)
         }
-        for cell in self.workload.cells:
-            for number, learner in enumerate(self.learners):
-                for law in laws[number, cell.task]:
-                    place = (learner.label, str(law), cell.task, cell.horizon)
-                    yield place, self._jobs(cell, cell.episodes, learner, law)
+        return Jobs(
+            [
+                self._stratum(cell, learner, law)
+                for cell in self.workload.cells
+                for number, learner in enumerate(self.learners)
+                for law in laws[number, cell.task]
+            ]
+        )
 
     def finder(self) -> Callable[[tuple[str, str, Sampling]], Job]:
         """(problem, learner, law) → that job; the jobs themselves are in no memory."""
@@ -91,22 +152,13 @@ class Plan:
         def find(told: tuple[str, str, Sampling]) -> Job:
             problem, label, law = told
             cell, episode = places[problem]
-            return self._jobs(cell, [episode], learners[label], law)[0]
+            return self._stratum(cell, learners[label], law).job(episode)
 
         return find
 
-    def _jobs(
-        self, cell: Cell, episodes: Sequence[Episode], learner: BoundLearner, law: Sampling | None
-    ) -> list[Job]:
+    def _stratum(self, cell: Cell, learner: BoundLearner, law: Sampling | None) -> Stratum:
         budget = Budget(**_shared(self.budgets, len(cell.episodes)))
-        served, name = replace(learner.requires, sampling=law), str(law)
-        return [
-            Job(
-                attempt_key(e.problem.id, learner.label, name),
-                *(learner, e, served, budget, cell.seed),
-            )
-            for e in episodes
-        ]
+        return Stratum(cell, learner, replace(learner.requires, sampling=law), budget)
 
     def config(self) -> dict[str, Any]:
         """The identity of the comparison, as written to ``config.json``."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contract import Contract, Control, Oracle, Report, Sampling
 from ..errors import InvalidInput, RunFolderError
 from .attempts import attempts_of, usage_of
+from .cells_of_results import UNIT, Paid, StoredCells, cells_of, paid_in, stored_cells
 from .folder import CONFIG, JOURNAL, RESULTS, read_config
+from .parted import read_results
 from .tables import (
     PROBLEMS,
+    comparison_pieces,
     comparison_schema,
-    comparison_table,
     planned_attempts,
     problem_schema,
     read_table,
@@ -25,9 +28,8 @@ from .tables import (
 if TYPE_CHECKING:
     import polars as pl
 
+_ON = ("task", "horizon", *UNIT)
 _FLAGS = ("True", "False")
-UNIT = ("seed", "problem")
-"""What identifies an attempt of one learner on one task and horizon."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +82,10 @@ class RunData:
     Attributes:
         folder: the run folder.
         config: ``config.json``.
-        results: one row per contract, learner and attempt, and the columns ``law``, ``cluster`` and
-            ``group`` (of its problem), and ``abstained`` (its judge gave no reward, and no error).
+        table: one row per contract, learner and attempt, and the columns ``law``, ``cluster`` and
+            ``group`` (of its problem), and ``abstained`` (its judge gave no reward, and no error); of
+            very many attempts it is read from disk whenever it is collected.
+        places: (task, horizon, learner, law, contract) of which there are attempts, in the order of the table.
         problems: one row per problem.
         usage: ``physical`` and ``seconds`` of all processes that worked on it, if known.
         learners: every learner, weakest control first.
@@ -93,7 +97,8 @@ class RunData:
 
     folder: Path
     config: dict[str, Any]
-    results: pl.DataFrame
+    table: pl.LazyFrame
+    places: pl.DataFrame
     problems: pl.DataFrame
     usage: dict[str, Any]
     learners: tuple[Learner, ...]
@@ -101,6 +106,11 @@ class RunData:
     cells: Mapping[tuple[object, ...], pl.DataFrame]
     lines: dict[tuple[object, ...], pl.DataFrame]
     made: tuple[int, int]
+
+    @property
+    def results(self) -> pl.DataFrame:
+        """The whole table, in memory."""
+        return self.table.collect()
 
     @property
     def beta(self) -> float:
@@ -114,7 +124,18 @@ class RunData:
     def attempts(self, learner: Learner, task: str, horizon: int) -> pl.DataFrame:
         """The attempts of one learner, sorted by seed and problem; empty if there are none."""
         key = (learner.label, str(learner.sampling), task, horizon)
-        return self.cells[key] if key in self.cells else self.results.head(0)
+        return self.cells[key] if key in self.cells else self.table.head(0).collect()
+
+    def paid(self, learner: Learner, task: str, horizon: int, currency: str) -> Paid:
+        """What the attempts of one learner cost in one currency."""
+        key = (learner.label, str(learner.sampling), task, horizon)
+        if isinstance(self.cells, StoredCells) and key in self.cells:
+            return self.cells.paid(key)[currency]
+        return paid_in(self.attempts(learner, task, horizon), [currency])[currency]
+
+    def ran(self, task: str, horizon: int) -> list[Learner]:
+        """The learners that have attempts there, weakest control first."""
+        return [x for x in self.learners if (x.label, str(x.sampling), task, horizon) in self.cells]
 
     def problem_rows(self, task: str, horizon: int) -> pl.DataFrame:
         """The problems of one task and horizon, sorted by seed and problem."""
@@ -141,7 +162,7 @@ def load_run(folder: str | Path) -> RunData:
     with reading_config(path, "comparison"):
         _check_config(config)
         results, planned = _results(path, config, problems)
-        if not len(results):
+        if results.lazy().head(1).collect().is_empty():
             raise RunFolderError(f"{path} holds no finished attempt")
         return run_data(path, config, results, problems, usage_of(path), planned)
 
@@ -158,14 +179,15 @@ def reading_config(folder: Path, what: str) -> Iterator[None]:
 
 def _results(
     path: Path, config: Mapping[str, Any], problems: pl.DataFrame
-) -> tuple[pl.DataFrame, int | None]:
+) -> tuple[pl.DataFrame | pl.LazyFrame, int | None]:
     """The results, and how many attempts there will be; from the journal if it has more."""
+    import polars as pl
+
     planned = planned_attempts(config, problems) if "granted" in config else None
-    there = (path / RESULTS).exists()
-    results = read_table(path / RESULTS, comparison_schema()) if there else None
+    results = read_results(path, comparison_schema())
     if results is None or (planned is not None and _count(results) < planned):
         if (path / JOURNAL).exists() and planned is not None:
-            return comparison_table(config, problems, attempts_of(path)), planned
+            return pl.concat(comparison_pieces(config, problems, attempts_of(path))), planned
         if results is None:
             raise RunFolderError(f"{path} holds no finished attempt: no {RESULTS}")
     return results, planned
@@ -187,81 +209,108 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ValueError(f"budget is {budget!r}")
 
 
-def _count(results: pl.DataFrame) -> int:
+def _count(results: pl.DataFrame | pl.LazyFrame) -> int:
     """Attempts in a table of results, where each has a row per contract that permits it."""
-    return len(_with_law(results).select("problem", "learner", "law").unique())
+    import polars as pl
+
+    table = results.lazy()
+    laws = _laws(table.select("contract").unique().collect()["contract"])
+    pairs = table.select("learner", _law(laws)).unique().collect(engine="streaming").rows()
+    return sum(
+        table.filter(pl.col("learner") == learner, pl.col("contract").is_in(_of(laws, law)))
+        .select(pl.col("problem").n_unique())
+        .collect()
+        .item()
+        for learner, law in pairs
+    )
+
+
+def _laws(contracts: Iterable[str]) -> dict[str, str]:
+    """Contract → its sampling law."""
+    return {c: str(Contract.parse(c).resolved.sampling) for c in contracts}
+
+
+def _of(laws: Mapping[str, str], law: object) -> list[str]:
+    return [contract for contract, its in laws.items() if its == law]
+
+
+def _law(laws: Mapping[str, str]) -> pl.Expr:
+    import polars as pl
+
+    return pl.col("contract").replace_strict(laws, return_dtype=pl.String).alias("law")
 
 
 def run_data(
     folder: Path,
     config: dict[str, Any],
-    results: pl.DataFrame,
+    results: pl.DataFrame | pl.LazyFrame,
     problems: pl.DataFrame,
     usage: dict[str, Any],
     planned: int | None,
 ) -> RunData:
-    """The tables of a comparison, regrouped by learner.
+    """The tables of a comparison, regrouped by learner; those on disk stay there.
 
     Raises:
         RunFolderError: they do not go with the configuration.
     """
+    import polars as pl
+
+    four = results.lazy().select("task", "horizon", "learner", "contract")
+    there = four.unique(maintain_order=True).collect(engine="streaming")
     try:
-        results = _with_law(results)
+        laws = _laws(there["contract"].unique())
     except InvalidInput as error:
         raise RunFolderError(f"{folder / RESULTS}: {error}") from None
-    results = results.with_columns(
-        results["passed"].fill_null(False),
-        results["complete"].fill_null(False),
-        abstained=results["reward"].is_null() & results["error"].is_null(),
-    )
-    results = _with_lines(results, problems)
-    learners = _learners(config, results, folder)
-    found = set(results["task"].unique().to_list())
+    places = there.select("task", "horizon", "learner", _law(laws), "contract")
+    learners = _learners(config, places, folder)
+    found = set(there["task"])
     named = [t for t in config.get("tasks", []) if t in found]
     tasks = (*named, *sorted(found - set(named)))
-    keys = ["learner", "law", "task", "horizon"]
-    numbered = results.select(*keys, *UNIT).with_row_index("row")
-    once = numbered.unique([*keys, *UNIT], keep="first", maintain_order=True).sort(UNIT)
-    made = (len(once), len(once) if planned is None else planned)
-    rows = {k: part["row"] for k, part in once.partition_by(keys, as_dict=True).items()}
-    cells = _Cells(results, rows)
+    if isinstance(results, pl.LazyFrame):
+        table = _joined(results.with_columns(_told(laws)), problems)
+        cells, count = stored_cells(results, places, partial(_prepared, laws, problems))
+    else:
+        whole = _prepared(laws, problems, results)
+        table, (cells, count) = whole.lazy(), cells_of(whole)
+    made = (count, count if planned is None else planned)
     lines = problems.sort(UNIT).partition_by("task", "horizon", as_dict=True)
-    return RunData(folder, config, results, problems, usage, learners, tasks, cells, lines, made)
+    return RunData(
+        *(folder, config, table, places, problems, usage),
+        *(learners, tasks, cells, lines, made),
+    )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells(Mapping[tuple[object, ...], "pl.DataFrame"]):
-    """Tables that are taken out of the whole one when they are asked for."""
-
-    results: pl.DataFrame
-    rows: Mapping[tuple[object, ...], pl.Series]
-
-    def __getitem__(self, key: tuple[object, ...]) -> pl.DataFrame:
-        return self.results[self.rows[key]]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.rows
-
-    def __iter__(self) -> Iterator[tuple[object, ...]]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
+def _prepared(
+    laws: Mapping[str, str], problems: pl.DataFrame, results: pl.DataFrame
+) -> pl.DataFrame:
+    """Results with what is known of their contracts and problems; without one it stands for itself."""
+    lines = _joined(results.lazy().select(_ON), problems).collect()
+    return results.with_columns(*_told(laws), lines["cluster"], lines["group"])  # without copies
 
 
-def _with_lines(results: pl.DataFrame, problems: pl.DataFrame) -> pl.DataFrame:
-    """``results`` with the cluster and group of each row's problem; without one it stands for itself."""
-    on = ["task", "horizon", *UNIT]
-    lines = problems.select(*on, "cluster", "group").unique(on, keep="first")
-    found = results.select(on).join(lines, on=on, how="left", maintain_order="left")
-    return results.with_columns(  # the other columns are not copied
-        found["cluster"].fill_null(found["problem"]), found["group"].fill_null("")
+def _told(laws: Mapping[str, str]) -> list[pl.Expr]:
+    import polars as pl
+
+    abstained = pl.col("reward").is_null() & pl.col("error").is_null()
+    filled = [pl.col(name).fill_null(False) for name in ("passed", "complete")]
+    return [_law(laws), *filled, abstained.alias("abstained")]
+
+
+def _joined(results: pl.LazyFrame, problems: pl.DataFrame) -> pl.LazyFrame:
+    """Results with the cluster and group of each row's problem."""
+    import polars as pl
+
+    lines = problems.lazy().select(*_ON, "cluster", "group").unique(_ON, keep="first")
+    return results.join(lines, on=_ON, how="left", maintain_order="left").with_columns(
+        pl.col("cluster").fill_null(pl.col("problem")), pl.col("group").fill_null("")
     )
 
 
 def accepted_failures(run: RunData) -> dict[str, Any] | None:
     """Complete outputs that the verifier accepts though their reward fails: how many, and one of them."""
-    wrong = run.results.filter(run.results["accepted"])
+    import polars as pl
+
+    wrong = run.table.filter(pl.col("accepted")).collect()
     if not len(wrong):
         return None
     keys = ["learner", "law", "task", "horizon", *UNIT]
@@ -270,25 +319,17 @@ def accepted_failures(run: RunData) -> dict[str, Any] | None:
     return {"attempts": len(wrong), **shown}
 
 
-def _with_law(results: pl.DataFrame) -> pl.DataFrame:
-    """``results`` with the sampling law of each row's contract."""
-    import polars as pl
-
-    laws = {c: str(Contract.parse(c).resolved.sampling) for c in results["contract"].unique()}
-    return results.with_columns(law=pl.col("contract").replace_strict(laws, return_dtype=pl.String))
-
-
-def _learners(config: Mapping[str, Any], results: pl.DataFrame, path: Path) -> tuple[Learner, ...]:
+def _learners(config: Mapping[str, Any], places: pl.DataFrame, path: Path) -> tuple[Learner, ...]:
     entries = {_label(entry): entry for entry in config.get("learners", [])}
-    pairs = results.select("learner", "law").unique(maintain_order=True).rows()
+    pairs = places.select("learner", "law").unique(maintain_order=True).rows()
     unknown = [label for label, _ in pairs if label not in entries]
     if unknown:
         raise RunFolderError(f"{path / CONFIG} does not name the learner {unknown[0]!r}")
     shorts = short_names([(entries[label], law) for label, law in pairs])
     found: list[Learner] = []
     for (label, law), short in zip(pairs, shorts, strict=True):
-        here = (results["learner"] == label) & (results["law"] == law)
-        contracts = results.filter(here)["contract"].unique(maintain_order=True).to_list()
+        here = (places["learner"] == label) & (places["law"] == law)
+        contracts = places.filter(here)["contract"].unique(maintain_order=True).to_list()
         found.append(
             Learner(
                 label,

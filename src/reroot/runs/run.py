@@ -23,7 +23,7 @@ from ..tasks.base import Problem
 from ..types import Budget, Cost, Physical
 from ..types.account import Prices, check_priced, noted
 from .attempts import Execution, RunFolder, make_attempts
-from .folder import SUMMARY, write_json
+from .folder import RESULTS, SUMMARY, write_json, write_table
 from .inputs import budget_of, generator_of, problems_of
 from .isolated import place_of
 from .tables import attempts_table
@@ -161,9 +161,11 @@ def run(
         config = run_config(bound, problems, generator, contract, budget, seed) | place.config
         with RunFolder(out, config, how) as folder:
             made = folder.attempts
-            folder.make(
-                jobs, generator, lambda: attempts_table([made[key] for key in sorted(made)])
-            )
+
+            def write() -> None:
+                write_table(folder.path / RESULTS, attempts_table([made[k] for k in sorted(made)]))
+
+            folder.make(jobs, generator, write)
             result = _result(problems, made, generator, before)
             summary = {**summarize_run(result), **place.config, **folder.usage()}
             write_json(folder.path / SUMMARY, summary)

@@ -68,15 +68,15 @@ def _counted(runs: Mapping[str, RunData]) -> dict[str, RunData]:
     import polars as pl
 
     there = pl.col("tokens_out").is_not_null() & pl.col("reward").is_not_null()
-    both = pl.concat([run.results.select("task", "reward", "tokens_out") for run in runs.values()])
-    lowest = both.filter(there).group_by("task").agg(pl.col("reward").min()).rows()
+    both = pl.concat([run.table.select("task", "reward", "tokens_out") for run in runs.values()])
+    lowest = both.filter(there).group_by("task").agg(pl.col("reward").min()).collect().rows()
     floors = {task: min(0.0, reward) for task, reward in lowest}
     floor = pl.col("task").replace_strict(floors, default=0.0, return_dtype=pl.Float64)
     counted = pl.when(there).then("reward").otherwise(floor).alias("counted")
     return {
         budget: replace(
             run,
-            results=run.results.with_columns(counted),
+            table=run.table.with_columns(counted),
             cells={key: rows.with_columns(counted) for key, rows in run.cells.items()},
         )
         for budget, run in runs.items()

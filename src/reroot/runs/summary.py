@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def _places(run: RunData) -> Iterator[tuple[str, int]]:
 
 
 def _cells(run: RunData) -> Iterator[tuple[Learner, str, int]]:
-    return ((x, t, h) for t, h in _places(run) for x in run.learners if len(run.attempts(x, t, h)))
+    return ((x, t, h) for t, h in _places(run) for x in run.ran(t, h))
 
 
 def _learner(learner: Learner) -> dict[str, Any]:
@@ -103,8 +104,7 @@ def _cell_rows(run: RunData, learner: Learner, task: str, horizon: int) -> list[
         **_mean(rows, "j_beta", j_beta(rows, run.beta), place),
         "cost": _mean_cost(run, rows),
     }
-    here = run.results.filter((run.results["task"] == task) & (run.results["horizon"] == horizon))
-    granted = set(here["contract"].to_list())
+    granted = set(run.places.filter(task=task, horizon=horizon)["contract"])
     return [
         {"contract": c, "control": str((k := Contract.parse(c)).control), "report": str(k.report)}
         | numbers
@@ -128,7 +128,7 @@ def _mean(rows: pl.DataFrame, name: str, values: FloatArray, place: str) -> dict
 
 def _groups(run: RunData, task: str) -> list[tuple[frozenset[Oracle], list[str]]]:
     """Contracts of a task by the oracles they grant, the most oracles first."""
-    here = run.results.filter(run.results["task"] == task)["contract"].unique(maintain_order=True)
+    here = run.places.filter(task=task)["contract"].unique(maintain_order=True)
     groups: dict[frozenset[Oracle], list[str]] = {}
     for contract in here.to_list():
         groups.setdefault(Contract.parse(contract).oracles, []).append(contract)
@@ -154,11 +154,15 @@ def _verdicts(run: RunData, task: str) -> list[dict[str, Any]]:
 def _verdict(
     run: RunData, task: str, horizon: int, oracles: frozenset[Oracle], contracts: Sequence[str]
 ) -> Verdict:
-    tables = {}
-    for learner in run.learners:
-        rows = run.attempts(learner, task, horizon)
-        if len(rows) and set(learner.contracts) & set(contracts):
-            tables[learner] = rows
+    import polars as pl
+
+    tables = dict[Learner, pl.DataFrame]()
+    for learner in run.ran(task, horizon):
+        if set(learner.contracts) & set(contracts):
+            tables[learner] = run.attempts(learner, task, horizon).select(
+                *(*UNIT, "passed", "complete", "abstained", "cluster"),
+                failed=pl.col("error").is_not_null(),
+            )
     asked = oracles & {Oracle.REWARD, Oracle.VERIFIER}
     known = exact_with_budget(run, task, horizon) if asked else None
     return decide(_arms(tables), task=task, horizon=horizon, exact_root=known)
@@ -170,14 +174,16 @@ def _arms(tables: Mapping[Learner, pl.DataFrame]) -> list[Arm]:
         return []
     abstained = {x: int(rows["abstained"].sum()) for x, rows in tables.items()}
     units = [
-        set((rows if abstained[x] > MOST_LOST * len(rows) else judged(rows)).select(UNIT).rows())
+        (rows if abstained[x] > MOST_LOST * len(rows) else judged(rows)).select(UNIT)
         for x, rows in tables.items()
     ]
-    shared = sorted(set.intersection(*units))
+    shared = reduce(lambda some, more: some.join(more, on=UNIT, how="semi"), units).sort(UNIT)
+    clusters = shared.join(next(iter(tables.values())), on=UNIT, maintain_order="left")[
+        "cluster"
+    ].to_list()
     arms: list[Arm] = []
     for learner, rows in tables.items():
-        at = {unit: i for i, unit in enumerate(rows.select(UNIT).rows())}
-        rows = rows[[at[unit] for unit in shared]]
+        rows = shared.join(rows, on=UNIT, maintain_order="left")
         arms.append(
             Arm(
                 learner.short,
@@ -186,9 +192,9 @@ def _arms(tables: Mapping[Learner, pl.DataFrame]) -> list[Arm]:
                 learner.uses,
                 learner.greedy,
                 unfinished=int((~rows["complete"]).sum()),
-                errors=len(rows) - rows["error"].null_count(),
+                errors=int(rows["failed"].sum()),
                 abstained=abstained[learner],
-                clusters=rows["cluster"].to_list(),
+                clusters=clusters,
             )
         )
     return arms
@@ -213,9 +219,8 @@ def tokens_per_rollout(run: RunData, task: str, horizon: int) -> float | None:
     tokens = rollouts = 0
     for learner in run.learners:
         if learner.requires.control == Control.ROOT and learner.sampling.is_base:
-            rows = run.attempts(learner, task, horizon)
-            tokens += int(rows["cost_tokens"].sum())
-            rollouts += int(rows["cost_rollouts"].sum())
+            tokens += run.paid(learner, task, horizon, "tokens").total
+            rollouts += run.paid(learner, task, horizon, "rollouts").total
     return tokens / rollouts if rollouts and tokens else None
 
 
@@ -320,15 +325,15 @@ def _token_draws(line: FloatArray) -> float:
 
 def _differences(run: RunData, task: str, horizon: int) -> Iterator[dict[str, Any]]:
     """Every learner that needs prefix control minus the best root learner, on the same attempts."""
-    tables = {x: run.attempts(x, task, horizon) for x in run.learners}
-    roots = [x for x, t in tables.items() if len(t) and x.control == Control.ROOT]
-    if not roots:
+    roots = [x for x in run.ran(task, horizon) if x.control == Control.ROOT]
+    others = [x for x in run.ran(task, horizon) if x.control != Control.ROOT]
+    if not roots or not others:
         return
-    best = max(roots, key=lambda x: pass_numbers(tables[x])["pass_rate"] or 0.0)
-    for learner, rows in tables.items():
-        if learner.control == Control.ROOT or not len(rows):
-            continue
-        found = paired(rows, tables[best], UNIT)
+    rates = {x: pass_numbers(run.attempts(x, task, horizon))["pass_rate"] for x in roots}
+    best = max(roots, key=lambda x: rates[x] or 0.0)
+    root = run.attempts(best, task, horizon)
+    for learner in others:
+        found = paired(run.attempts(learner, task, horizon), root, UNIT)
         if found.difference is None:
             continue
         pair = found.rows

@@ -96,10 +96,10 @@ def attempts_table(attempts: Sequence[Attempt]) -> pl.DataFrame:
     return pl.DataFrame([attempt_to_row(a) for a in attempts], schema=attempt_schema())
 
 
-def comparison_table(
+def comparison_pieces(
     config: Mapping[str, Any], problems: pl.DataFrame, attempts: Mapping[str, Attempt]
-) -> pl.DataFrame:
-    """One row per contract, learner and finished attempt, in a fixed order.
+) -> Iterator[pl.DataFrame]:
+    """One row per contract, learner and finished attempt, in a fixed order; in pieces, the first empty.
 
     Args:
         config: of the comparison: its learners, and what it grants on each task.
@@ -114,10 +114,9 @@ def comparison_table(
         for place, entries, cell in _grid(config, problems)
         if (key := attempt_key(*place)) in attempts
     )
-    tables = [pl.DataFrame([], schema=schema)]
+    yield pl.DataFrame([], schema=schema)
     while piece := list(islice(rows, _PIECE)):  # rows take much more memory than tables
-        tables.append(pl.DataFrame(piece, schema=schema))
-    return pl.concat(tables)
+        yield pl.DataFrame(piece, schema=schema)
 
 
 def attempt_key(problem: str, learner: str, sampling: str) -> str:
@@ -127,7 +126,26 @@ def attempt_key(problem: str, learner: str, sampling: str) -> str:
 
 def planned_attempts(config: Mapping[str, Any], problems: pl.DataFrame) -> int:
     """How many attempts a comparison consists of."""
-    return len({place for place, _, _ in _grid(config, problems)})
+    tasks = dict[tuple[str, str], set[str]]()  # of each learner and law
+    for task, learner, contract in _permitted(config, problems):
+        tasks.setdefault((learner, str(contract.sampling)), set()).add(task)
+    on = {tuple(sorted(names)) for names in tasks.values()}
+    there = {
+        names: problems.filter(problems["task"].is_in(names))["problem"].n_unique() for names in on
+    }
+    return sum(there[tuple(sorted(names))] for names in tasks.values())
+
+
+def _permitted(
+    config: Mapping[str, Any], problems: pl.DataFrame
+) -> Iterator[tuple[str, str, Contract]]:
+    """Each task, with each learner and each contract that permits it there."""
+    for task in problems["task"].unique():
+        for entry in config["learners"]:
+            requires = Contract.parse(entry["requires"])
+            for contract in map(Contract.parse, config["granted"][task]):
+                if requires <= contract:
+                    yield task, entry["label"], contract
 
 
 def _grid(

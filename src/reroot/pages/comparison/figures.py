@@ -129,8 +129,8 @@ def rollouts_taken(run: RunData, one: Series, task: str, horizon: int) -> float 
     """Rollouts of a learner whose success follows 1 − (1 − p)^N, N fixed; else ``None``."""
     if one.learner.name != "best_of_n" or not one.learner.sampling.is_base:
         return None
-    rows = run.attempts(one.learner, task, horizon)
-    return float(rows["cost_rollouts"].mean()) if len(rows) else None  # pyright: ignore[reportArgumentType]
+    total, _, attempts = run.paid(one.learner, task, horizon, "rollouts")
+    return total / attempts if attempts else None
 
 
 def exact_curve(run: RunData, task: str, one: Series) -> Curve:
@@ -307,13 +307,13 @@ def ledger_panel(
 
 def pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:
     """Whether a learner paid anything in ``currency``."""
-    return int(run.attempts(learner, task, horizon)[f"cost_{currency}"].sum()) > 0
+    return run.paid(learner, task, horizon, currency).total > 0
 
 
 def mostly_pays(run: RunData, learner: Learner, task: str, horizon: int, currency: str) -> bool:
     """Whether a learner paid in ``currency`` in at least half of its attempts."""
-    cost = run.attempts(learner, task, horizon)[f"cost_{currency}"]
-    return len(cost) > 0 and int((cost > 0).sum()) * 2 >= len(cost)
+    _, paying, attempts = run.paid(learner, task, horizon, currency)
+    return attempts > 0 and paying * 2 >= attempts
 
 
 def paid(run: RunData, task: str, horizon: int) -> list[str]:

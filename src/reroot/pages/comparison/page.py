@@ -61,7 +61,7 @@ def render(run: RunData, summary: Mapping[str, Any]) -> str:
 
 def _contracts(run: RunData) -> str:
     """What was granted, as words."""
-    grants = [Contract.parse(c) for c in run.results["contract"].unique(maintain_order=True)]
+    grants = [Contract.parse(c) for c in run.places["contract"].unique(maintain_order=True)]
     grants.sort(key=lambda c: c.control.place)
     if len({(c.oracles, c.sampling) for c in grants}) > 1:
         return f"Contracts: {listing([str(c) for c in grants])}."

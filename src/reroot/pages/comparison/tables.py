@@ -264,8 +264,8 @@ def _output(row: Mapping[str, Any]) -> Html:
 
 def _telling(run: RunData, task: str, horizon: int) -> tuple[int, str] | None:
     """The first problem on which the learners disagree most."""
-    tables = [run.attempts(x, task, horizon) for x in run.learners]
-    joined = pl.concat([t.select("seed", "problem", "passed") for t in tables if len(t)])
+    names = ("seed", "problem", "passed")
+    joined = pl.concat([run.attempts(x, task, horizon).select(names) for x in run.learners])
     if not len(joined):
         return None
     spread = joined.group_by("seed", "problem").agg(pl.col("passed").cast(pl.Float64).mean())
