@@ -24,7 +24,7 @@ from .. import errors
 from ..contract import Contract, Oracle, Report
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput, RerootError
 from ..generators.stops import Pieces, Stop
-from ..types import Budget, Cost, Prefix, Query, Reply
+from ..types import Budget, Cost, Prefix, Query, Reply, as_tokens
 from ..types.account import Prices
 from .session import (
     Answer,
@@ -184,7 +184,7 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
         "stop": stop_to_json(facts.stop),
         "contract": str(facts.contract),
         "budget": facts.budget.to_dict(),
-        "rng_key": list(facts.rng_key),
+        "rng_key": [f"{word:016x}" for word in facts.rng_key],
         "equality": facts.equality is not None,
         "prices": None if facts.prices is None else facts.prices.to_dict(),
     }
@@ -192,15 +192,22 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
 
 def facts_from_json(data: dict[str, Any], call: Call) -> Facts:
     """The inverse of ``facts_to_json``; ``call`` reaches the side that has sent them."""
+    stop = _AskedEnds(call) if data["stop"] is None else stop_from_json(data["stop"])
+    return facts_with(data, stop, _AskedEquality(call) if data["equality"] else None)
+
+
+def facts_with(data: dict[str, Any], stop: EndRule, equality: Equality | None) -> Facts:
+    """Facts as ``facts_to_json`` writes them, but for their rules, which are given."""
+    first, second = (int(word, 16) for word in data["rng_key"])
     return Facts(
-        prompt=tuple(data["prompt"]),
+        prompt=as_tokens(data["prompt"]),
         vocab_size=data["vocab_size"],
         horizon=data["horizon"],
-        stop=_AskedEnds(call) if data["stop"] is None else stop_from_json(data["stop"]),
+        stop=stop,
         contract=Contract.parse(data["contract"]).resolved,
         budget=Budget(**data["budget"]),
-        rng_key=(data["rng_key"][0], data["rng_key"][1]),
-        equality=_AskedEquality(call) if data["equality"] else None,
+        rng_key=(first, second),
+        equality=equality,
         prices=None if data["prices"] is None else Prices(**data["prices"]),
     )
 

@@ -40,8 +40,8 @@ from .folder import (
 from .inflight import InFlight
 from .isolated import Place
 from .kept import Kept
+from .made import where
 from .records import short_id
-from .some import where
 from .texts import TextLog
 
 T = TypeVar("T")

@@ -26,6 +26,7 @@ from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .kept import chosen
+from .made import where
 from .models import Load
 from .parted import write_results
 from .plan import (
@@ -40,7 +41,6 @@ from .plan import (
     tasks_of,
 )
 from .results import RunData, load_run, run_data
-from .some import where
 from .tables import PROBLEMS, comparison_pieces, problem_schema
 from .values import Values
 from .workload import build_workload

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import overload
 
 from ..access.attempt import Attempt, Job
 from ..access.attempt_json import attempt_from_json
 from ..access.sealing import read_sealed, unsealed
 from ..errors import RunFolderError
+from .made import Made
 
 HELD = 10_000
 """Attempts that stay in memory; of the others it is known where in the journal they are."""
@@ -90,21 +90,5 @@ class Kept(Mapping[str, Attempt]):
 
 def chosen(kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> Sequence[Attempt]:
     """The attempts of some jobs in their order; of many each is read when it is asked for."""
-    return tuple(kept[job.key] for job in jobs) if len(jobs) <= HELD else _Chosen(kept, jobs)
-
-
-class _Chosen(Sequence[Attempt]):
-    def __init__(self, kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> None:
-        self._kept, self._jobs = kept, jobs
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    @overload
-    def __getitem__(self, index: int) -> Attempt: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Attempt]: ...
-    def __getitem__(self, index: int | slice) -> Attempt | list[Attempt]:
-        if isinstance(index, slice):
-            return [self._kept[job.key] for job in self._jobs[index]]
-        return self._kept[self._jobs[index].key]
+    found = Made(jobs, lambda job: kept[job.key])
+    return tuple(found) if len(jobs) <= HELD else found

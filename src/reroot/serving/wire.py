@@ -27,10 +27,8 @@ from ..access.session import (
 )
 from ..access.transcript import DAMAGED, message_to_json, recorded_answer
 from ..access.wire import stop_from_json
-from ..contract import Contract
 from ..errors import AccessDenied, BackendError, BudgetExceeded, InvalidInput, RerootError
-from ..types import Budget, Cost, Prefix, as_tokens
-from ..types.account import Prices
+from ..types import Cost, Prefix, as_tokens
 
 _ROOM = f"{Path(errors.__file__).parent}/"
 
@@ -141,34 +139,15 @@ def facts_to_json(facts: Facts) -> dict[str, Any]:
     Raises:
         InvalidInput: its rule of ends needs a tokenizer, which does not cross.
     """
-    return {
-        "prompt": list(facts.prompt),
-        "vocab_size": facts.vocab_size,
-        "horizon": facts.horizon,
-        "stop": stop_to_json(facts.stop),
-        "contract": str(facts.contract),
-        "budget": facts.budget.to_dict(),
-        "rng_key": [f"{word:016x}" for word in facts.rng_key],
-        "equality": equality_to_json(facts.equality),
-        "prices": None if facts.prices is None else facts.prices.to_dict(),
-    }
+    rules = {"stop": stop_to_json(facts.stop), "equality": equality_to_json(facts.equality)}
+    return wire.facts_to_json(facts) | rules
 
 
 def facts_from_json(data: dict[str, Any]) -> Facts:
     """The inverse of ``facts_to_json`` (``BackendError`` if it is none)."""
     try:
-        first, second = (int(word, 16) for word in data["rng_key"])
-        return Facts(
-            prompt=as_tokens(data["prompt"]),
-            vocab_size=data["vocab_size"],
-            horizon=data["horizon"],
-            stop=stop_from_json(data["stop"]),
-            contract=Contract.parse(data["contract"]),
-            budget=Budget(**data["budget"]),
-            rng_key=(first, second),
-            equality=equality_from_json(data["equality"]),
-            prices=None if data["prices"] is None else Prices(**data["prices"]),
-        )
+        stop, equality = stop_from_json(data["stop"]), equality_from_json(data["equality"])
+        return wire.facts_with(data, stop, equality)
     except DAMAGED as error:
         raise BackendError(f"the server sent no facts: {error}") from None
 
