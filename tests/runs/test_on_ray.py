@@ -145,7 +145,8 @@ def test_a_killed_raylet_ends_the_command_which_goes_on(tmp_path: Path) -> None:
         os.kill(actor, signal.SIGSTOP)  # it has no time to do the rest
         os.kill(raylet, signal.SIGKILL)
         _, said = first.communicate(timeout=200)
-    os.kill(actor, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # whoever takes a raylet's orphans in may have ended it
+        os.kill(actor, signal.SIGKILL)
     assert first.returncode == 2
     assert "Ray has lost the node of this command" in said
     assert 5 <= len(new_attempts(tmp_path / "ray").lines) < 300
