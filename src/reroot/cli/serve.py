@@ -101,6 +101,7 @@ def keys(
     budget: str = "",
     per_minute: int | None = None,
     queue: int | None = None,
+    request_tokens: int | None = None,
     ends: str | None = None,
     results: bool = False,
     secret_seed: bool = False,
@@ -125,6 +126,7 @@ def keys(
         budget: What it may spend in all, as in tokens=5000,calls=20 (default: no limit).
         per_minute: Requests per minute (default: no limit).
         queue: Requests that may wait at a time (default: 64).
+        request_tokens: Tokens that one request may take at most, generated and submitted (default: 1,000,000).
         ends: The first day, as in 2030-01-31 (UTC), on which it is refused.
         results: Tell it rewards and surprisals of what its learners return.
         secret_seed: Mix the seeds that it gives with a secret of the server.
@@ -138,6 +140,7 @@ def keys(
         raise InvalidInput(f"keys {action} takes {'a' if name is None else 'no'} name")
     if action == "add":
         more = {"per_minute": per_minute, "queue": queue, "ends": _day(ends)}
+        more |= {"request_tokens": request_tokens}
         more |= {"results": results or None, "secret_seed": secret_seed or None}
         print(_added(keys, str(name), grants, budget, more))
     elif action == "revoke":

@@ -194,11 +194,9 @@ def _operation(path: str, about: _Path, known: dict[str, Any]) -> dict[str, Any]
 
 def _event(model: type[BaseModel], known: dict[str, Any]) -> dict[str, Any]:
     """One server-sent event."""
-    data = {
-        "type": "string",
-        "contentMediaType": _JSON,
-        "contentSchema": _schema(model, known),
-    }
+    told = {"type": "string", "contentMediaType": _JSON, "contentSchema": _schema(model, known)}
+    late = {**told, "contentSchema": _schema(responses.Error, known)}
+    data = {"anyOf": [told, {"const": "[DONE]"}, late]}
     return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
 

@@ -106,6 +106,11 @@ class Sessions:
         good = live is not None and live.name == key.name and live.turns == turn
         return live if good else None
 
+    def problem(self, session: str) -> Episode | None:
+        """What a session is on, if it is in memory."""
+        live = self._lives.get(session)
+        return None if live is None else live.job.episode
+
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""
         known, live = self.written(session, key), self._lives.get(session)
