@@ -18,7 +18,7 @@ from .database import Unavailable
 from .desk import Busy, told_error
 from .keys import Key, KeyFile
 from .live import Conflict
-from .sessions import NotFound
+from .sessions import NotFound, Pruned
 from .sizes import TooLarge
 from .wire import error_to_json
 
@@ -153,6 +153,8 @@ def refusal(error: BaseException) -> Response:
         status, code, wait = 503, "unavailable", 1
     elif isinstance(error, NotFound):
         status, code = 404, "not_found"
+    elif isinstance(error, Pruned):
+        status, code = 410, "pruned"
     elif isinstance(error, Conflict):
         status, code = 409, "conflict"
     elif isinstance(error, BudgetExceeded):
@@ -202,6 +204,7 @@ _TYPES = {
     404: "invalid_request_error",
     409: "invalid_request_error",
     405: "invalid_request_error",
+    410: "invalid_request_error",
     408: "invalid_request_error",
     413: "invalid_request_error",
     415: "invalid_request_error",

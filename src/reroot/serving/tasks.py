@@ -199,6 +199,7 @@ class TakeTurn(Task):
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
         if told is None:
+            sessions.written(self.session, self.key)  # which says so if it was pruned
             raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
         if told["messages"] != json.loads(json.dumps(asked)):
