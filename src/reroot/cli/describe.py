@@ -63,15 +63,19 @@ class Description:
 def describe(name: str) -> str:
     """What ``name`` stands for: a learner, strategy, task, model, family, value or experiment.
 
-    A name of several kinds is told of in all of them. ``FILE.py:NAME`` and names that packages
-    bring are described as well.
+    A name of several kinds is told of in all of them. ``FILE.py:NAME``, names that packages bring and
+    data sets are described as well.
 
     Raises:
         InvalidInput: nothing has this name (the nearest is suggested), or it cannot be loaded.
     """
+    from ..tasks.registry import is_data
+
     read = specs.parse(name, "name")
     if specs.is_file(read.name):
         return str(_of_object(read.name, specs.load(read.name, "name"), read.settings))
+    if is_data(read.name):
+        return str(_data_file(read))
     known = built_in()
     found = [
         tell(read.name, known[kind][read.name], read.settings)
@@ -100,7 +104,8 @@ def _describe(name: str) -> None:
         reroot describe smc
 
     Args:
-        name: A learner, strategy, task, model, family, value or experiment, or FILE.py:NAME.
+        name: A learner, strategy, task, model, family, value or experiment, FILE.py:NAME, or a
+            data set (FILE.jsonl, hf:NAME).
     """
     console.say(describe(name))
 
@@ -167,6 +172,18 @@ def _data_set(name: str) -> Description:
     return Description(
         "task", name, about, "", parameters, "https://github.com/open-thought/reasoning-gym"
     )
+
+
+def _data_file(read: specs.Spec) -> Description:
+    from ..tasks.data.task import SETTINGS, DataTask
+
+    task = DataTask.read(str(read))
+    about = "\n".join((f"A data set: {len(task.kept):,} problems.", *task.notes))
+    parameters = {
+        key: Parameter(meaning, str(read.settings.get(key, "")))
+        for key, meaning in SETTINGS.items()
+    }
+    return Description("task", read.name, about, "", parameters)
 
 
 def _family(name: str, found: Any, given: Mapping[str, Any]) -> Description:
@@ -241,7 +258,9 @@ def built_in() -> dict[str, Mapping[str, Any]]:
         "strategy": STRATEGIES,
         "task": {**STRING_TASKS, **PARITY_TASKS},
         "family": FAMILIES,
-        "model": {name.partition(":")[0]: MODELS[name] for name in MODELS if "." not in name},
+        "model": {
+            name: MODELS[form] for form in MODELS if (name := form.partition(":")[0]).islower()
+        },
         "value": {"prm": RewardModel},
         "experiment": experiments,
     }
