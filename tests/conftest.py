@@ -106,6 +106,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.xdist_group(name))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups hold: xdist writes them behind node ids, which not every pytest takes up (9.2.0 does not)."""
+    if session.config.getoption("loadgroup", False):
+        loose = [i.nodeid for i in session.items if i.get_closest_marker("xdist_group")]
+        loose = [name for name in loose if "@" not in name]
+        if loose:
+            raise pytest.UsageError(f"xdist has no group for {loose[0]}: another pytest is needed")
+
+
 def _group(item: pytest.Item) -> str:
     named = item.get_closest_marker("xdist_group")
     if named is not None:
