@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def nightly(pytestconfig: pytest.Config) -> bool:
     """Whether statistical tests run at their full sizes."""
-    return pytestconfig.getoption("nightly")
+    return bool(pytestconfig.getoption("nightly"))
 
 
 MADE = (
@@ -87,6 +87,14 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist writes groups of tests into what a node keeps its id in, which not every pytest has (9.2.0)."""
+    if config.getoption("dist", "no") == "loadgroup" and not hasattr(pytest.Item, "_nodeid"):
+        raise pytest.UsageError(
+            f"pytest {pytest.__version__} knows no groups of pytest-xdist: install that of constraints.txt"
+        )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--dist loadgroup``: the groups of tests, the longest first, so that none is left at the end.
@@ -104,15 +112,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in group:
             if name != item.nodeid and item.get_closest_marker("xdist_group") is None:
                 item.add_marker(pytest.mark.xdist_group(name))
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Groups hold: xdist writes them behind node ids, which not every pytest takes up (9.2.0 does not)."""
-    if session.config.getoption("loadgroup", False):
-        loose = [i.nodeid for i in session.items if i.get_closest_marker("xdist_group")]
-        loose = [name for name in loose if "@" not in name]
-        if loose:
-            raise pytest.UsageError(f"xdist has no group for {loose[0]}: another pytest is needed")
 
 
 def _group(item: pytest.Item) -> str:
