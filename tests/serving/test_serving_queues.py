@@ -20,7 +20,7 @@ from reroot.serving.desk import MOST, Company, Desk
 from reroot.serving.keys import Key
 from reroot.serving.tasks import Account, TakeTurn
 from reroot.types import Reply
-from serving_toys import serving
+from serving_toys import serving, unwritten
 
 GRANTS = Contract.parse("root/sample")
 
@@ -47,7 +47,7 @@ def names(desk: Desk) -> list[str]:
 
 
 def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
-    desk, many, few = Silent(sessions=None), key("many"), key("few")  # type: ignore[arg-type]
+    desk, many, few = Silent(unwritten()), key("many"), key("few")
     for _ in range(1000):
         desk.submit(Account(many))
     desk.submit(Account(few))
@@ -79,7 +79,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
         def hold(self, waiting: int, since: float, now: float) -> float:
             return 5.0 * (self.held and waiting < 2)
 
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     desk._company = Waits()
     desk.submit(turn(one, "first"))
     desk.submit(Account(one))
@@ -93,7 +93,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
 
 
 def test_the_same_turn_is_one_and_another_under_its_number_is_not() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     first = desk.submit(turn(one))
     assert desk.submit(turn(one)) is first
     other = TakeTurn(one, session="s", number=0, messages=[])
