@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..runs.models import Load
 
 
-@command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
+@command("skip_bad", "chat", "trust_remote_code", "json", "selftest", writes="out")
 def diagnose(
     *,
     model: str = "",
