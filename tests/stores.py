@@ -24,9 +24,9 @@ def store(protocol: str, folder: Path) -> Iterator[str]:
     elif protocol == "memory":
         from fsspec.implementations.memory import MemoryFileSystem
 
-        yield "memory://store"
         MemoryFileSystem.store.clear()
         MemoryFileSystem.pseudo_dirs[:] = [""]
+        yield "memory://store"
     else:
         with _s3() as address:
             yield address

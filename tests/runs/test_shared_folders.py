@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,12 +122,54 @@ def test_a_copy_equals_the_folder_after_any_changes(
             if upload is None:
                 assert content(folder) == {}
                 continue
+            if step % 5 == 0:
+                shutil.rmtree(copy, ignore_errors=True)
             fetch(storage, upload.files, copy)
             assert content(copy) == content(folder)
         # of the last two uploads, and no others
         assert len(storage.names(UPLOADS)) == 2
         size = sum(len(data) for data in content(folder).values())
         assert len(storage.names(OBJECTS)) < 2 * size / 64 + 20
+
+
+def test_an_upload_is_a_state_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are replaced one after the other while they are uploaded: never the later without the earlier."""
+    folder, count = tmp_path / "folder", [0]
+    folder.mkdir()
+    send = Storage.send
+
+    alone = threading.Lock()
+
+    def step() -> None:
+        with alone:
+            count[0] += 1
+            for name in ("first", "second"):
+                (folder / ".beside").write_text(str(count[0]))
+                (folder / ".beside").replace(folder / name)
+
+    def sent(self: Storage, file: Path, name: str) -> None:
+        send(self, file, name)
+        if count[0] % 4:
+            step()
+
+    monkeypatch.setattr(Storage, "send", sent)
+    with store("memory", tmp_path) as address:
+        storage = Storage(address)
+        mine = Mirror(storage, folder, None, lambda upload: None, print)
+        for _ in range(30):
+            step()
+            mine.upload()
+            upload = newest(storage, print)
+            assert upload is not None
+            fetch(storage, upload.files, tmp_path / "copy")
+            first, second = (int((tmp_path / "copy" / n).read_text()) for n in ("first", "second"))
+            assert 0 <= first - second <= 1
+        monkeypatch.setattr(Storage, "send", lambda *given: (send(*given), step()))
+        step()
+        with pytest.raises(BlockingIOError, match="replaced while they are read"):
+            mine.upload()
 
 
 def test_an_upload_that_was_torn(address: str, machine: Machine) -> None:
