@@ -19,14 +19,14 @@ from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
 from .attempts import Execution, Maker, RunFolder, make_attempts, told_failures
-from .estimate import WORTH, Estimate, probe
+from .estimate import WORTH, Estimate, probe, shares_of
 from .executors.base import Executor
 from .executors.processes import Processes
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .kept import chosen
-from .made import where
+from .made import Picked, where
 from .models import Load
 from .parted import write_results
 from .plan import (
@@ -294,7 +294,7 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
 def _estimate(
     generator: Generator,
     jobs: Jobs,
-    left: Sequence[Job],
+    left: Picked[Job],
     asking: Asking,
     maker: Maker,
     folder: RunFolder,
@@ -303,8 +303,8 @@ def _estimate(
     """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
     if not left or not (asking.alone or asking.told is not None):
         return None, set()
-    strata = {job.key: place for job, place in zip(jobs, jobs.places(), strict=True)}
-    if not asking.alone and len(left) < WORTH * len({strata[job.key] for job in left}):
+    shares = shares_of(left, jobs.place)
+    if not asking.alone and len(left) < WORTH * len(shares):
         return None, set()
     probed = set[str]()
 
@@ -316,7 +316,7 @@ def _estimate(
         probed.add(attempt.key)
         how.on_attempt(attempt)
 
-    found = probe(strata, left, make, how.concurrency)
+    found = probe(shares, make, how.concurrency)
     if asking.told is not None:
         asking.told(found)
     return found, probed

@@ -34,7 +34,18 @@ class Made(Sequence[T], Generic[S, T]):
         return self._make(self._items[index])
 
 
-def where(items: Sequence[T], wanted: Callable[[T], bool]) -> Sequence[T]:
-    """The items that are wanted now, in their order; four bytes each."""
-    positions = array("I", (at for at, item in enumerate(items) if wanted(item)))
-    return Made(positions, items.__getitem__)
+class Picked(Made[int, T]):
+    """Some items of a sequence, four bytes each.
+
+    Attributes:
+        positions: where they are in the sequence.
+    """
+
+    def __init__(self, items: Sequence[T], positions: Sequence[int]) -> None:
+        super().__init__(positions, items.__getitem__)
+        self.positions = positions
+
+
+def where(items: Sequence[T], wanted: Callable[[T], bool]) -> Picked[T]:
+    """The items that are wanted now, in their order."""
+    return Picked(items, array("I", (at for at, item in enumerate(items) if wanted(item))))

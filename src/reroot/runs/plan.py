@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Any, NamedTuple, overload
 
 from .._version import __version__
@@ -80,15 +80,17 @@ class Jobs(Sequence[Job]):
     def __getitem__(self, index: int | slice) -> Job | list[Job]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        number = bisect_right(self._ends, at)
-        stratum = self._strata[number]
-        return stratum.job(stratum.cell.episodes[at - self._ends[number]])
+        stratum, at = self._at(range(len(self))[index])
+        return stratum.job(stratum.cell.episodes[at])
 
-    def places(self) -> Iterator[tuple[object, ...]]:
-        """The place of each job's stratum, in the order of the jobs."""
-        for stratum in self._strata:
-            yield from repeat(stratum.place, len(stratum.cell.episodes))
+    def _at(self, index: int) -> tuple[Stratum, int]:
+        number = bisect_right(self._ends, index)
+        stratum = self._strata[number]
+        return stratum, index - self._ends[number] + len(stratum.cell.episodes)
+
+    def place(self, index: int) -> tuple[object, ...]:
+        """The place of the stratum of a job, which is not made for it."""
+        return self._at(index)[0].place
 
 
 @dataclass(frozen=True, slots=True)
