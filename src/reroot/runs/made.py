@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, overload
+
+TOGETHER, HELD = 512, 16_384
+"""Of ``Recent``: items that are made at a time, and the most that stay."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -32,6 +36,41 @@ class Made(Sequence[T], Generic[S, T]):
         if isinstance(index, slice):
             return [self._make(item) for item in self._items[index]]
         return self._make(self._items[index])
+
+
+class Recent(Sequence[T]):
+    """Items that are made when they are asked for, some together; those asked for last stay a while.
+
+    Args:
+        count: how many there are.
+        make: index → its item.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._count, self._make = count, make
+        self._blocks = OrderedDict[int, list[T]]()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(self._count)[index]]
+        number, at = divmod(range(self._count)[index], TOGETHER)
+        block = self._blocks.get(number)
+        if block is None:
+            start = number * TOGETHER
+            end = min(start + TOGETHER, self._count)
+            block = self._blocks[number] = [self._make(i) for i in range(start, end)]
+            if len(self._blocks) * TOGETHER > HELD:
+                self._blocks.popitem(last=False)
+        else:
+            self._blocks.move_to_end(number)
+        return block[at]
 
 
 class Picked(Made[int, T]):

@@ -22,13 +22,14 @@ from ..types.account import check_priced, noted, share
 from .cells import Cell
 from .inputs import check_shares
 from .models import Load, is_family
-from .run import problems_digest
+from .numbered import Numbered
 from .tables import attempt_key
 from .workload import Workload
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 
 DEFAULT_BUDGET_TOKENS = 200_000
+_LARGEST = 2**40  # more than there are problems in a cell
 
 
 class Stratum(NamedTuple):
@@ -148,13 +149,18 @@ class Plan:
 
     def finder(self) -> Callable[[tuple[str, str, Sampling]], Job]:
         """(problem, learner, law) → that job; the jobs themselves are in no memory."""
-        places = {e.problem.id: (cell, e) for cell in self.workload.cells for e in cell.episodes}
+        cells, places = self.workload.cells, Numbered()
+        for number, cell in enumerate(cells):
+            for at, episode in enumerate(cell.episodes):
+                places[episode.problem.id] = number * _LARGEST + at
         learners = {learner.label: learner for learner in self.learners}
 
         def find(told: tuple[str, str, Sampling]) -> Job:
             problem, label, law = told
-            cell, episode = places[problem]
-            return self._stratum(cell, learners[label], law).job(episode)
+            place = places.get(problem)
+            assert place is not None
+            cell = cells[place // _LARGEST]
+            return self._stratum(cell, learners[label], law).job(cell.episodes[place % _LARGEST])
 
         return find
 
@@ -186,7 +192,7 @@ class Plan:
             **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
             "seeds": self.seeds,
             "problems": self._largest,
-            "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
+            "digest": work.digest(),
             "beta": self.beta,
             "command": self.command(),
         }
