@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from reroot import Budget, Contract
@@ -16,7 +17,8 @@ from reroot.access.session import Ask
 from reroot.families import HiddenPath
 from reroot.generators.base import Request
 from reroot.serving.client import Post
-from reroot.serving.desk import MOST, Company, Desk
+from reroot.serving.company import Company
+from reroot.serving.desk import MOST, Desk
 from reroot.serving.keys import Key
 from reroot.serving.tasks import Account, TakeTurn
 from reroot.types import Reply
@@ -57,27 +59,63 @@ def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
     assert desk.waiting() == 1000 + 2 - 2 * MOST
 
 
-def test_a_pass_waits_for_company_a_tenth_of_the_last_one() -> None:
+def test_a_pass_waits_for_those_who_were_told_a_tenth_of_the_last_one() -> None:
+    company, told = Company(), ["a"] * 31 + ["b"]
+    company.was(told, 32, 0.0, 0.01)
+    company.came("a", True, 1.0)
+    assert company.hold(1.0, 1.0) == 0.0  # passes are short
+    company.was(told, 31, 10.0, 12.0)
+    for who in told[1:]:
+        company.came(who, True, 12.0)
+    assert company.hold(11.0, 12.05) == pytest.approx(
+        0.15
+    )  # as many as the last time: one is missing
+    company.came("b", True, 12.01)
+    company.came(
+        "a", False, 12.01
+    )  # neither another's second request is his, nor that of a new one
+    assert company.hold(11.0, 12.05) == pytest.approx(0.15)
+    company.came("a", True, 12.02)
+    assert company.hold(11.0, 12.05) == 0.0  # all have come
+    company.was(["a"], 0, 12.06, 12.06)  # he was told something that needed no pass
+    assert company.hold(12.1, 12.1) == pytest.approx(0.2)
+    assert company.hold(12.1, 12.3) == 0.0
+
+
+def test_a_pass_waits_while_newcomers_keep_coming() -> None:
     company = Company()
-    assert company.hold(1, 5.0, 5.0) == 0.0
-    company.was(32, 10.0, 12.0)
-    assert company.hold(3, 11.0, 12.05) == pytest.approx(0.15)
-    assert company.hold(32, 11.0, 12.05) == company.hold(3, 11.0, 12.2) == 0.0
-    company.was(1, 12.1, 12.11)  # a short one changes nothing
-    assert company.hold(3, 12.0, 12.15) == pytest.approx(0.05)
-    assert company.hold(1, 20.0, 20.05) == pytest.approx(0.15)  # the first of others like them
-    company.was(8, 20.0, 30.0)
-    assert company.hold(1, 29.0, 30.0) == pytest.approx(0.5)
+    company.was([], 1, 0.0, 2.0)
+    for now in np.arange(5.0, 5.2, 0.015).tolist():
+        company.came("a", False, now)
+        assert company.hold(5.0, now) == pytest.approx(min(0.02, 5.2 - now))
+    assert company.hold(5.0, 5.2) == 0.0
+
+
+def test_who_has_not_come_when_a_pass_begins_is_not_waited_for() -> None:
+    company = Company()
+    company.was(["gone", "here"], 2, 0.0, 20.0)
+    company.came("here", True, 20.1)
+    assert company.hold(20.1, 20.2) == pytest.approx(0.4)  # half a second at most
+    company.was(["here"], 1, 21.0, 41.0)
+    company.came("here", True, 41.1)
+    assert company.hold(41.1, 41.2) == 0.0
+
+
+def test_short_passes_end_the_waiting_by_halves() -> None:
+    company, holds = Company(), list[float]()
+    company.was(["a"], 1, 0.0, 1.0)
+    for second in range(1, 8):
+        holds.append(company.hold(second, second))
+        company.was(["a"], 1, second, second + 0.01)
+    assert holds == pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.00625, 0.0, 0.0])
 
 
 def test_what_needs_no_pass_goes_while_passes_wait() -> None:
     """The requests of one key: its turns are held for company, its account is told at once."""
 
     class Waits(Company):
-        held = True
-
-        def hold(self, waiting: int, since: float, now: float) -> float:
-            return 5.0 * (self.held and waiting < 2)
+        def hold(self, since: float, now: float) -> float:
+            return 5.0 * (desk._passes < 2)
 
     desk, one = Silent(unwritten()), key("one")
     desk._company = Waits()

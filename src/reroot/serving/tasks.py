@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
@@ -38,7 +38,12 @@ class Task(ABC):
         waiting: what the generator has to answer for it.
         closing: the session that is to be judged.
         entry: what is to be written down.
+        follows: whether whoever sends it was told something before.
+        leads: whether whoever is told it is likely to ask for more.
     """
+
+    follows: ClassVar[bool] = True
+    leads: ClassVar[bool] = True
 
     key: Key
     future: Future[dict[str, Any]] = field(default_factory=Future[dict[str, Any]])
@@ -87,6 +92,8 @@ class Task(ABC):
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
 
+    follows: ClassVar[bool] = False
+
     session: str
     terms: dict[str, Any]
 
@@ -118,7 +125,8 @@ class TakeTurn(Task):
 
     @property
     def passes(self) -> bool:
-        return any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+        asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+        return asks or not self.messages  # which is to have what an earlier turn asked for
 
     def size(self, sessions: Sessions) -> Size:
         """For a session that is not in memory it is what it would be of the largest problem, until it is."""
@@ -211,6 +219,8 @@ class TakeTurn(Task):
 class Close(Task):
     """The end of a session, with what its learner has returned."""
 
+    leads: ClassVar[bool] = False
+
     session: str
     ended: dict[str, Any]
     live: Live | None = None
@@ -285,6 +295,9 @@ def shown_attempt(attempt: dict[str, Any], key: Key) -> dict[str, Any]:
 @dataclass(slots=True, eq=False, kw_only=True)
 class Account(Task):
     """What a key, and a session of it, have spent and have left."""
+
+    follows: ClassVar[bool] = False
+    leads: ClassVar[bool] = False
 
     session: str | None = None
 
