@@ -52,25 +52,32 @@ class Clock:
 
 
 @pytest.mark.slow(4)
+@pytest.mark.parametrize("known", [True, False])
 def test_passes_of_a_served_run_are_those_of_one_in_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    """Three times as many attempts as run at a time: the first ones come as newcomers, all others follow
-    an answer. Seconds of waiting are made many, so that no machine is too slow for it."""
+    """Three times as many attempts as run at a time: the first ones come as newcomers, all others follow an
+    answer, or an attempt that is closed. Where it is not known yet that passes are long, the first goes with
+    whoever is there, and they are in step from the second wave on. Seconds of waiting are made many, so that
+    no machine is too slow for it."""
     family, learner = Slow(), "best_of_n:n=4"
     problems = [family.problem(id=f"p{i}") for i in range(3 * AT_ONCE)]
     monkeypatch.setattr(company, "_LONGEST", 20.0)
     monkeypatch.setattr(desk, "time", Clock(family))
     with serving(family, problems, tmp_path) as server:
         wall = server.connect("key", GRANTS)
-        reroot.run(learner, wall.problems()[:1], wall, grants=GRANTS)  # how long passes take
-        family.passes.clear()
+        if known:
+            reroot.run(learner, wall.problems()[:1], wall, grants=GRANTS)
+            family.passes.clear()
         reroot.run(learner, wall.problems(), wall, grants=GRANTS, concurrency=AT_ONCE)
         wall.close()
     served = list(family.passes)
     family.passes.clear()
     reroot.run(learner, problems, family, grants=GRANTS, concurrency=AT_ONCE)
-    assert served == family.passes == 3 * [(AT_ONCE, 0), (0, AT_ONCE)]
+    assert family.passes == 3 * [(AT_ONCE, 0), (0, AT_ONCE)]
+    first = 0 if known else 2
+    assert served[-6 + first :] == family.passes[first:]
+    assert not known or len(served) == 6
 
 
 _THREADS = """

@@ -13,10 +13,11 @@ _QUIET = 0.1  # of what a pass may wait
 class Company:
     """Who is likely to ask soon, and how long a pass waits for them.
 
-    Whoever was told something since the last pass began is likely to ask again: the next one waits until
-    all of these have come. They are counted, by key. How many the last pass had says little: one that went
-    without a straggler would have the next one go without him, too. Newcomers are told nothing yet, and
-    where one comes, others do, as at the beginning of a run: it waits until none has come for a while.
+    Whoever was told something since the last pass began is likely to ask again, and whose session is closed
+    to open another: the next one waits until all of these have come. They are counted, by key. How many the
+    last pass had says little: one that went without a straggler would have the next one go without him,
+    too. Newcomers are told nothing yet, and where one comes, others do, as at the beginning of a run: it
+    waits until none has come for a while.
 
     It waits at most a tenth of the time that the last one took and half a second, from its end or the first
     request behind it; and a tenth of that for one more newcomer. A short one (under 50 ms) halves that:
@@ -25,22 +26,22 @@ class Company:
     """
 
     def __init__(self) -> None:
-        self._due: Counter[str] = Counter()
+        self._due: Counter[tuple[str, str]] = Counter()
         self._ended = self._most = 0.0
         self._newest = -math.inf
 
-    def came(self, key: str, follows: bool, now: float) -> None:
-        """A request of a key has come; ``follows``: whoever sends it was told something before."""
-        if not follows:
+    def came(self, key: str, what: str, now: float) -> None:
+        """A request of a key has come, which is to ``"open"`` a session, or a ``"turn"``."""
+        if self._due[key, what] > 0:
+            self._due[key, what] -= 1
+        elif what == "open":
             self._newest = now
-        elif self._due[key] > 0:
-            self._due[key] -= 1
 
-    def was(self, told: Iterable[str], passes: int, began: float, ended: float) -> None:
+    def was(self, due: Iterable[tuple[str, str]], passes: int, began: float, ended: float) -> None:
         """A round is over.
 
         Args:
-            told: the key of each that it tells something, and who is likely to ask again.
+            due: what is likely to come of each whom it tells something (see ``came``).
             passes: how many requests a pass has answered.
             began, ended: when that was, in seconds.
         """
@@ -50,11 +51,16 @@ class Company:
             fresh = _SHARE * took if took >= _SHORT else 0.0
             self._most = min(_LONGEST, max(fresh, self._most / 2))
             self._ended = ended
-        self._due.update(told)
+        self._due.update(due)
+
+    @property
+    def matters(self) -> bool:
+        """Whether passes are so long that they wait."""
+        return self._most >= _SHARE * _SHORT
 
     def hold(self, since: float, now: float) -> float:
         """Seconds for which requests that wait for a pass, the first ``since`` then, are to wait for others."""
-        if self._most < _SHARE * _SHORT:
+        if not self.matters:
             return 0.0
         until = max(self._ended, since) + self._most
         if not any(self._due.values()):

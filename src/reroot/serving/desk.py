@@ -64,6 +64,7 @@ class Desk:
         self._queues: dict[str, deque[Task]] = {}
         self._passes = 0  # how many of these wait for the generator
         self._since = 0.0  # when the first of those came
+        self._kept_back = False  # those that draw
         self._company = Company()
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
@@ -91,8 +92,8 @@ class Desk:
                 raise Busy(f"{what}; try again")
             queue.append(task)
             now = time.monotonic()
-            if task.follows or task.leads:
-                self._company.came(task.key.name, task.follows, now)
+            if task.comes:
+                self._company.came(task.key.name, task.comes, now)
             if task.passes and not self._passes:
                 self._since = now
             self._passes += task.passes
@@ -179,11 +180,19 @@ class Desk:
                 if 0 < self._passes < MOST and not self._ending:
                     hold = self._company.hold(self._since, time.monotonic())
                 if hold <= 0.0:
-                    return self._take(lambda task: True)
+                    return self._due()
                 others = self._take(lambda task: not task.passes)
                 if others:
                     return others
                 self._changed.wait(hold)
+
+    def _due(self) -> list[Task]:
+        """What waits. Where passes are long, what draws is kept back once for the rest: that is soon done, and
+        who is told it may ask for draws in time."""
+        split = self._company.matters and not self._kept_back
+        others = self._take(lambda task: not task.draws) if split else []
+        self._kept_back = bool(others) and self._passes > 0
+        return others or self._take(lambda task: True)
 
     def _take(self, wanted: Callable[[Task], bool]) -> list[Task]:
         """At most ``MOST`` of what waits and is wanted, one of each key in turn, and of each no more than
@@ -234,10 +243,10 @@ class Desk:
             closing, judge(generator, lives, sessions.judge_timeout), strict=True
         ):
             task.judged(attempt)
-        told = [task.key.name for task in tasks if task.leads]
+        due = [(task.key.name, task.leads_to) for task in tasks if task.leads_to]
         passes = sum(task.passes for task in going)
         with self._changed:
-            self._company.was(told, passes, began, time.monotonic())
+            self._company.was(due, passes, began, time.monotonic())
         for task in going:
             self._try(task, task.settle)
         entries = [(task, task.entry) for task in going if task.entry and not task.future.done()]

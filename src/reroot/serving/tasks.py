@@ -38,12 +38,12 @@ class Task(ABC):
         waiting: what the generator has to answer for it.
         closing: the session that is to be judged.
         entry: what is to be written down.
-        follows: whether whoever sends it was told something before.
-        leads: whether whoever is told it is likely to ask for more.
+        comes, leads_to: what it is, and what is likely to come of whoever is told it: to ``"open"`` a
+            session, or a ``"turn"``; or neither.
     """
 
-    follows: ClassVar[bool] = True
-    leads: ClassVar[bool] = True
+    comes: ClassVar[str] = "turn"
+    leads_to: ClassVar[str] = "turn"
 
     key: Key
     future: Future[dict[str, Any]] = field(default_factory=Future[dict[str, Any]])
@@ -71,9 +71,14 @@ class Task(ABC):
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether the generator is asked by the learner, which may take long."""
+        return False
+
+    @property
     def passes(self) -> bool:
         """Whether the generator is asked."""
-        return False
+        return self.draws
 
     def size(self, sessions: Sessions) -> Size:
         """How large it may become."""
@@ -92,7 +97,7 @@ class Task(ABC):
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
 
-    follows: ClassVar[bool] = False
+    comes: ClassVar[str] = "open"
 
     session: str
     terms: dict[str, Any]
@@ -124,7 +129,7 @@ class TakeTurn(Task):
         return any(isinstance(message, Consult) for message in self.messages)
 
     @property
-    def passes(self) -> bool:
+    def draws(self) -> bool:
         asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
         return asks or not self.messages  # which is to have what an earlier turn asked for
 
@@ -219,7 +224,7 @@ class TakeTurn(Task):
 class Close(Task):
     """The end of a session, with what its learner has returned."""
 
-    leads: ClassVar[bool] = False
+    leads_to: ClassVar[str] = "open"
 
     session: str
     ended: dict[str, Any]
@@ -296,8 +301,8 @@ def shown_attempt(attempt: dict[str, Any], key: Key) -> dict[str, Any]:
 class Account(Task):
     """What a key, and a session of it, have spent and have left."""
 
-    follows: ClassVar[bool] = False
-    leads: ClassVar[bool] = False
+    comes: ClassVar[str] = ""
+    leads_to: ClassVar[str] = ""
 
     session: str | None = None
 
