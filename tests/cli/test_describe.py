@@ -179,6 +179,10 @@ def test_data_sets_are_described_by_what_was_recognized(tmp_path: Path) -> None:
     file.write_text('{"question": "1+1", "answer": "2", "answer": "3"}\n')
     with pytest.raises(InvalidInput, match=r"line 1: .*given twice"):
         describe(str(file))
+    other = tmp_path / "sums.arrow"
+    other.touch()
+    with pytest.raises(InvalidInput, match=r"ends in none of \.py, \.jsonl, .*\.tsv\.gz"):
+        describe(str(other))
 
 
 def test_forms_are_no_names() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import specs
@@ -69,6 +70,7 @@ def describe(name: str) -> str:
     Raises:
         InvalidInput: nothing has this name (the nearest is suggested), or it cannot be loaded.
     """
+    from ..tasks.data.rows import FILES
     from ..tasks.registry import is_data
 
     read = specs.parse(name, "name")
@@ -89,6 +91,9 @@ def describe(name: str) -> str:
             found.append(_of_object(read.name, thing, read.settings))
     if read.name.startswith("reasoning_gym:"):
         found.append(_data_set(read.name))
+    if not found and Path(read.name).is_file():
+        known_files = ", ".join((".py", *FILES))
+        raise InvalidInput(f"{read.name!r} is a file that ends in none of {known_files}")
     if not found:
         names = {name for some in (*known.values(), *brought.values()) for name in some}
         raise InvalidInput(f"nothing is called {read.name!r}.{nearest(read.name, names)}")

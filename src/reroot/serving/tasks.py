@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
@@ -38,7 +38,12 @@ class Task(ABC):
         waiting: what the generator has to answer for it.
         closing: the session that is to be judged.
         entry: what is to be written down.
+        comes, leads_to: what it is, and what is likely to come of whoever is told it: to ``"open"`` a
+            session, or a ``"turn"``; or neither.
     """
+
+    comes: ClassVar[str] = "turn"
+    leads_to: ClassVar[str] = "turn"
 
     key: Key
     future: Future[dict[str, Any]] = field(default_factory=Future[dict[str, Any]])
@@ -66,9 +71,14 @@ class Task(ABC):
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether the generator is asked by the learner, which may take long."""
+        return False
+
+    @property
     def passes(self) -> bool:
         """Whether the generator is asked."""
-        return False
+        return self.draws
 
     def size(self, sessions: Sessions) -> Size:
         """How large it may become."""
@@ -86,6 +96,8 @@ class Task(ABC):
 @dataclass(slots=True, eq=False, kw_only=True)
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
+
+    comes: ClassVar[str] = "open"
 
     session: str
     terms: dict[str, Any]
@@ -117,8 +129,9 @@ class TakeTurn(Task):
         return any(isinstance(message, Consult) for message in self.messages)
 
     @property
-    def passes(self) -> bool:
-        return any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+    def draws(self) -> bool:
+        asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+        return asks or not self.messages  # which is to have what an earlier turn asked for
 
     def size(self, sessions: Sessions) -> Size:
         """For a session that is not in memory it is what it would be of the largest problem, until it is."""
@@ -211,6 +224,8 @@ class TakeTurn(Task):
 class Close(Task):
     """The end of a session, with what its learner has returned."""
 
+    leads_to: ClassVar[str] = "open"
+
     session: str
     ended: dict[str, Any]
     live: Live | None = None
@@ -285,6 +300,9 @@ def shown_attempt(attempt: dict[str, Any], key: Key) -> dict[str, Any]:
 @dataclass(slots=True, eq=False, kw_only=True)
 class Account(Task):
     """What a key, and a session of it, have spent and have left."""
+
+    comes: ClassVar[str] = ""
+    leads_to: ClassVar[str] = ""
 
     session: str | None = None
 

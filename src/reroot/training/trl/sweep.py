@@ -20,8 +20,10 @@ from ..._version import __version__
 from ...checks import check_int
 from ...errors import InvalidInput, RerootError
 from ...runs.executors.base import Executor, Work, singly
+from ...runs.executors.on_ray import OnRay
 from ...runs.executors.processes import Processes
 from ...runs.folder import SUMMARY, JournalFolder, read_config, write_json
+from ...runs.shared import address_at_hand
 from .config import make_config
 from .train import train_run
 from .yaml_files import read_yaml
@@ -139,10 +141,17 @@ def run_sweep(
         on_run: called with a line on each run as it ends.
 
     Raises:
-        InvalidInput: there are no runs, or two of one name.
+        InvalidInput: there are no runs, or two of one name; or ``out`` is the working copy of an address and runs
+            are trained on a cluster, whose nodes do not see it.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
     folder, config = Path(out), _config(runs)
+    cluster = isinstance(executor, OnRay) and executor.address != "local"
+    if cluster and (address := address_at_hand(out)):
+        raise InvalidInput(
+            f"the nodes of a cluster write the folders of their runs themselves: a sweep there needs a path that they "
+            f"all see, got {address}"
+        )
     with JournalFolder(folder, config, itemgetter("name"), (RUNS,)) as journal:
         ended = {name for name, line in journal.lines.items() if not line["failed"]}
         left = [run for run in runs if run.name not in ended]
