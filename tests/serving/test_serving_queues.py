@@ -133,7 +133,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
 
 
 def test_scores_go_before_draws_and_keep_them_once() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
 
     def went(*tasks: Task) -> list[type[Task]]:
         for task in tasks:
