@@ -93,6 +93,25 @@ def test_no_more_are_hired_than_there_is_work_for() -> None:
         assert all(seconds > 0 for seconds in crew.waits)
 
 
+def test_no_batch_is_taken_before_a_worker_is_free_for_it() -> None:
+    taken, done, most = list[int](), list[int](), list[int]()
+
+    class Watching(Told):
+        def events(self, seconds: float) -> list[Event]:
+            most.append(len(taken) - len(done))
+            first, *self.said = super().events(seconds)
+            return [first]
+
+    def batches() -> Any:
+        for batch in work(9):
+            taken.append(1)
+            yield batch
+
+    for found in CrewPool(Watching(), 2).results(batches()):
+        done.append(found.value)
+    assert (len(done), max(most)) == (9, 2)
+
+
 def test_what_a_dead_worker_had_is_done_first_each_by_itself_and_in_order() -> None:
     class Dies(Told):
         def give(self, worker: int, payloads: Sequence[Any]) -> None:

@@ -157,3 +157,10 @@ def test_bodies_are_taken_up_to_their_limit(
 def test_a_body_that_is_cut_off_is_refused() -> None:
     with pytest.raises(Refused, match="cut off"):
         asyncio.run(read(request([], {}), Decode))
+
+
+def test_two_lengths_are_refused_whatever_the_parser_lets_through() -> None:
+    headers = {"Transfer-Encoding": "chunked", "Content-Length": "3", "Authorization": "Bearer x"}
+    with pytest.raises(Refused, match="not both") as error:
+        border.key_of(request([], headers), keys=None, rates=Rates())  # type: ignore[arg-type]
+    assert (error.value.status, error.value.code) == (400, "invalid_request")
