@@ -203,7 +203,7 @@ class _Service:
     # ---- what is served --------------------------------------------------------------------------
 
     async def _problems(self, request: Request, key: Key) -> Response:
-        told = {**self._about, "grants": str(key.grants)}
+        told = {**self._about, "grants": str(key.grants), "results": key.results}
         return answer({"about": told, "problems": self._catalogue.problems})
 
     async def _decode(self, request: Request, key: Key) -> Response:
