@@ -22,7 +22,7 @@ from reroot.serving.desk import MOST, Desk
 from reroot.serving.keys import Key
 from reroot.serving.tasks import Account, Close, Open, TakeTurn, Task
 from reroot.types import Reply
-from serving_toys import serving
+from serving_toys import serving, unwritten
 
 GRANTS = Contract.parse("root/sample")
 
@@ -53,7 +53,7 @@ def names(desk: Desk) -> list[str]:
 
 
 def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
-    desk, many, few = Silent(sessions=None), key("many"), key("few")  # type: ignore[arg-type]
+    desk, many, few = Silent(unwritten()), key("many"), key("few")
     for _ in range(1000):
         desk.submit(Account(many))
     desk.submit(Account(few))
@@ -118,7 +118,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
         def left(self, since: float, now: float) -> float:
             return 5.0 * (desk._passes < 2)
 
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     desk._company = Waits()
     desk._company.was([("one", "turn")] * 9, 0, 0.0, 0.0)
     desk.submit(turn(one, "first"))
@@ -163,7 +163,7 @@ def test_what_is_soon_done_goes_before_draws_that_were_kept() -> None:
 
 
 def test_the_same_turn_is_one_and_another_under_its_number_is_not() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     first = desk.submit(turn(one))
     assert desk.submit(turn(one)) is first
     other = TakeTurn(one, session="s", number=0, messages=[])

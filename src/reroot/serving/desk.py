@@ -1,7 +1,8 @@
 """The desk: one thread that answers what all clients ask, round by round.
 
 What arrives while the generator works joins the next round. A round takes at most ``MOST`` requests,
-one of each key in turn, so that no key waits for another's queue. Its turns are written down in one
+one of each key in turn, so that no key waits for another's queue, and no more of a key than its largest
+request may be, so that none makes the others wait for long. Its turns are written down in one
 transaction before anybody is told.
 """
 
@@ -196,14 +197,22 @@ class Desk:
         return others or self._take(lambda task: True)
 
     def _take(self, wanted: Callable[[Task], bool]) -> list[Task]:
-        """At most ``MOST`` of what waits and is wanted, one of each key in turn."""
+        """At most ``MOST`` of what waits and is wanted, one of each key in turn, and of each no more than
+        its largest request may be."""
         taken: list[Task] = []
+        took: dict[str, float] = {}
         ready = {
             name: deque(filter(wanted, queue)) for name, queue in self._queues.items() if queue
         }
         while len(taken) < MOST and any(ready.values()):
-            for queue in [queue for queue in ready.values() if queue][: MOST - len(taken)]:
-                taken.append(queue.popleft())
+            for name in [name for name, queue in ready.items() if queue][: MOST - len(taken)]:
+                task = ready[name].popleft()
+                share = task.size(self.sessions).share(task.key)
+                if name in took and took[name] + share > 1.0:
+                    ready[name].clear()  # the rest of this key's waits
+                    continue
+                took[name] = took.get(name, 0.0) + share
+                taken.append(task)
         gone = set(map(id, taken))
         for name in {task.key.name for task in taken}:
             self._queues[name] = deque(t for t in self._queues[name] if id(t) not in gone)

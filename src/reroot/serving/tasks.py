@@ -24,6 +24,7 @@ from .keys import Key
 from .ledger import Entry, Place, Superseded
 from .live import Conflict, Live, answers_of
 from .sessions import Sessions
+from .sizes import Size, TooLarge, size_of
 from .wire import facts_to_json, failure_from_json
 
 
@@ -79,6 +80,10 @@ class Task(ABC):
         """Whether the generator is asked."""
         return self.draws
 
+    def size(self, sessions: Sessions) -> Size:
+        """How large it may become."""
+        return Size()
+
     def same(self) -> object:
         """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
         return None
@@ -117,6 +122,7 @@ class TakeTurn(Task):
     messages: list[Message]
     live: Live | None = None
     place: Place | None = None
+    known_size: Size | None = None
 
     @property
     def judges(self) -> bool:
@@ -126,6 +132,24 @@ class TakeTurn(Task):
     def draws(self) -> bool:
         asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
         return asks or not self.messages  # which is to have what an earlier turn asked for
+
+    def size(self, sessions: Sessions) -> Size:
+        """For a session that is not in memory it is what it would be of the largest problem, until it is."""
+        if self.known_size is not None:
+            return self.known_size
+        episode = self.problem(sessions)
+        prompt, horizon = sessions.catalogue.largest
+        if episode is not None:
+            prompt, horizon = len(episode.prompt), episode.horizon
+        vocab_size = sessions.catalogue.generator.vocab_size
+        size = size_of(self.messages, prompt, horizon, vocab_size)
+        if episode is not None:
+            self.known_size = size
+        return size
+
+    def problem(self, sessions: Sessions) -> Episode | None:
+        """What it is about, if that is in memory."""
+        return sessions.problem(self.session)
 
     def same(self) -> object:
         return (self.key.name, self.session, self.number)
@@ -149,7 +173,8 @@ class TakeTurn(Task):
         self.begin(sessions, live)
 
     def begin(self, sessions: Sessions, live: Live) -> None:
-        """The turn begins: reserve what it may cost."""
+        """The turn begins: reserve what it may cost (``TooLarge``)."""
+        self.size(sessions).check(self.key)
         self.live = live.take()
         asked = hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace"))
         self.place = live.place(asked.hexdigest()[:32] if self.key.budget.to_dict() else "")
@@ -187,6 +212,7 @@ class TakeTurn(Task):
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
         if told is None:
+            sessions.written(self.session, self.key)  # which says so if it was pruned
             raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
         if told["messages"] != json.loads(json.dumps(asked)):
@@ -291,6 +317,7 @@ class Account(Task):
             "spent": spent.to_dict(),
             "reserved": held.to_dict(),
             "left": {c: x if isinstance(x, int) else float(x or 0) for c, x in rest.items()},
+            "request_tokens": self.key.request_tokens,
         }
         if self.session is not None:
             known, live = (
@@ -324,8 +351,19 @@ class Complete(TakeTurn):
     def shown(self, told: dict[str, Any]) -> dict[str, Any]:
         return told
 
+    def problem(self, sessions: Sessions) -> Episode | None:
+        offer = sessions.catalogue.offers.get(self.terms["problem"])
+        return self.episode or (None if offer is None else offer.episode)
+
     def prepare(self, sessions: Sessions) -> None:
         what = "idempotency key of a request"
+        try:  # nothing is written down of what is refused
+            self.size(sessions).check(self.key)
+        except TooLarge:
+            if (
+                sessions.ledger.session(self.session) is None
+            ):  # else it may have been smaller than its limit
+                raise
         known = sessions.open(self.session, self.key, self.terms, what, self.episode)
         if known.turns:
             self._again(sessions)
