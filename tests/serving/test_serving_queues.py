@@ -133,7 +133,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
 
 
 def test_scores_go_before_draws_and_keep_them_once() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
 
     def went(*tasks: Task) -> list[type[Task]]:
         for task in tasks:
@@ -151,7 +151,7 @@ def test_scores_go_before_draws_and_keep_them_once() -> None:
 
 def test_what_is_soon_done_goes_before_draws_that_were_kept() -> None:
     """Who opens a session is not due any more, and will be when he is told."""
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     desk._company.was([], 1, -9.0, -8.0)
     desk._company.left = lambda since, now: 5.0  # type: ignore[method-assign]
     for task in (turn(one, "a"), close(one, "b")):
