@@ -7,18 +7,15 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reroot.runs.executors.base import Work, singly
 from reroot.runs.executors.on_ray import OnRay
 
-try:
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback interface
-    import ray
-except ImportError:
-    ray = None
-
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback interface
+ray: Any = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reroot[ray]'")
 pytestmark = pytest.mark.xdist_group("ray")
 STORE, SIZE, COUNT = 80 * 2**20, 45 * 2**20, 3
 
@@ -35,7 +32,6 @@ def spilled(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-@pytest.mark.skipif(ray is None, reason="Ray is not installed: pip install 'reroot[ray]'")
 @pytest.mark.slow(12)
 def test_results_beyond_the_object_store(tmp_path: Path) -> None:
     assert not ray.is_initialized()
