@@ -86,4 +86,4 @@ def _options() -> Iterator[inspect.Parameter]:
 
 _own = inspect.signature(train, eval_str=True).parameters
 train.__signature__ = inspect.Signature([*_options(), _own["config"], _own["out"]])  # type: ignore[attr-defined]
-app.command()(with_addresses(train, writes="out"))
+app.command(short_help=str(train.__doc__).partition("\n")[0])(with_addresses(train, writes="out"))

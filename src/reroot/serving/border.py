@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +18,8 @@ from .database import Unavailable
 from .desk import Busy, told_error
 from .keys import Key, KeyFile
 from .live import Conflict
-from .sessions import NotFound
+from .sessions import NotFound, Pruned
+from .sizes import TooLarge
 from .wire import error_to_json
 
 MOST_BYTES = 8 << 20
@@ -112,11 +114,26 @@ async def read(request: Request, model: type[_Model]) -> _Model:
     except ClientDisconnect:
         raise Refused(400, "invalid_request", "the request is cut off") from None
     try:
-        return model.model_validate_json(bytes(body))
+        checked = model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Refused(400, "invalid_request", f"{where}: {first['msg']}".strip(": ")) from None
+    try:
+        json.loads(body, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:  # numbers without end among them
+        raise Refused(400, "invalid_request", f"the body is no JSON: {error}") from None
+    return checked
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no name stands twice: of two, others on the way may have seen the other one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise Refused(400, "invalid_request", f"{twice!r:.80} stands twice in one object")
+    return found
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -136,12 +153,16 @@ def refusal(error: BaseException) -> Response:
         status, code, wait = 503, "unavailable", 1
     elif isinstance(error, NotFound):
         status, code = 404, "not_found"
+    elif isinstance(error, Pruned):
+        status, code = 410, "pruned"
     elif isinstance(error, Conflict):
         status, code = 409, "conflict"
     elif isinstance(error, BudgetExceeded):
         status, code = 429, "insufficient_quota"
     elif isinstance(error, AccessDenied):
         status, code = 403, "permission_denied"
+    elif isinstance(error, TooLarge):
+        status, code = 413, "too_large"
     elif isinstance(error, InvalidInput):
         status, code = 400, "invalid_request"
     else:
@@ -183,6 +204,7 @@ _TYPES = {
     404: "invalid_request_error",
     409: "invalid_request_error",
     405: "invalid_request_error",
+    410: "invalid_request_error",
     408: "invalid_request_error",
     413: "invalid_request_error",
     415: "invalid_request_error",

@@ -23,7 +23,7 @@ from typing import Any
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
 from ..types.account import Prices, amount, left
-from .database import Unavailable, database
+from .database import Database, Unavailable, database
 
 IDLE = 3600.0
 """Seconds after which what an idle session has set aside is free again."""
@@ -52,6 +52,9 @@ _INDEX = "CREATE INDEX reroot_reserved ON reroot_reservations (name)"
 def _added(table: str) -> str:
     return ", ".join(f'"{c}" = {table}."{c}" + excluded."{c}"' for c in CURRENCIES)
 
+
+PRUNED = {"pruned": True}
+"""What stands for the end of a session that was pruned."""
 
 OPEN = -1
 """The part of a turn that is what was open before it."""
@@ -90,6 +93,11 @@ class Written:
     terms: dict[str, Any]
     turns: int
     closed: dict[str, Any] | None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether what it was told is no longer kept (``pruning``)."""
+        return self.closed == PRUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,11 @@ class Ledger:
         self._db.change("INSERT INTO reroot_ledger VALUES (1, ?, ?)", VERSION, secret)
         return bytes.fromhex(secret)
 
+    @property
+    def database(self) -> Database:
+        """Its connection."""
+        return self._db
+
     def close(self) -> None:
         self._db.close()
 
@@ -202,11 +215,11 @@ class Ledger:
 
         Raises:
             BudgetExceeded: it does not fit; names the first currency that is short.
-            Superseded: the turn is answered already.
+            Superseded: the turn is answered already, or the session has ended.
         """
         with self._db.transaction([place.name]):
             here = self._db.change(
-                "UPDATE reroot_sessions SET at = ? WHERE id = ? AND turns = ?",
+                "UPDATE reroot_sessions SET at = ? WHERE id = ? AND turns = ? AND closed IS NULL",
                 *(time.time(), place.session, place.turn),
             )
             if not here:
