@@ -48,6 +48,7 @@ from .wire import message_from_json
 log = logging.getLogger("reroot.serving")
 _SOON = 0.1  # seconds until a line of the log is written
 _LONG = 1 << 14  # tokens, or characters, with which the event loop is not to be kept
+_MESSAGE = 64  # characters in whose time a message of a chat is put into the template
 BEAT = 10.0
 """Seconds after which who waits for a streamed answer is sent a comment, so that nobody on the way gives up."""
 _Handler = Callable[[Request, Key], Awaitable[Response]]
@@ -237,7 +238,7 @@ class _Service:
     async def _chat(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.ChatCompletion)
         self._check_model(body.model)
-        length = sum(_characters(message.content) for message in body.messages)
+        length = sum(_MESSAGE + _characters(message.content) for message in body.messages)
         asked = await _aside(length, lambda: chat_request(body, self._catalogue, key))
         return await self._complete(request, key, asked)
 
