@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -94,6 +94,10 @@ class Database(ABC):
         """The cursor after one statement."""
 
     @abstractmethod
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """One statement for each of some rows of values, in a transaction."""
+
+    @abstractmethod
     def _begin(self, names: Iterable[str]) -> None: ...
 
     @abstractmethod
@@ -107,6 +111,11 @@ class Database(ABC):
     def change(self, sql: str, *values: object) -> int:
         """How many rows a statement has changed (``Unavailable``)."""
         return self._asked(lambda: self._execute(sql, values).rowcount)
+
+    def change_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Change what a statement says for each of some rows of values, in a transaction (``Unavailable``)."""
+        if rows:
+            self._asked(lambda: self._execute_all(sql, rows))
 
     @contextmanager
     def transaction(self, names: Iterable[str]) -> Iterator[None]:
@@ -178,6 +187,9 @@ class Sqlite(Database):
 
     def _execute(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         return self._db.execute(sql, values)
+
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._db.executemany(sql, rows)
 
     def _begin(self, names: Iterable[str]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -262,6 +274,10 @@ class Postgres(Database):
                 if not (db.closed and once_more):
                     raise
                 once_more = False
+
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        with self._connected().cursor() as cursor:  # they are sent at once
+            cursor.executemany(sql.replace("?", "%s").encode(), rows)
 
     def _begin(self, names: Iterable[str]) -> None:
         self._execute("BEGIN", ())

@@ -46,6 +46,16 @@ class Task(ABC):
     entry: Entry | None = None
     result: dict[str, Any] | None = None
 
+    @property
+    def of(self) -> str | None:
+        """The session that it is about, if it is about one."""
+        return getattr(self, "session", None)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it was prepared, and its result is not known yet."""
+        return self.result is None and not self.future.done()
+
     @abstractmethod
     def prepare(self, sessions: Sessions) -> None:
         """Check it, and reserve what it may cost; sets ``result`` where nothing more is needed."""
@@ -263,8 +273,8 @@ class Account(Task):
     session: str | None = None
 
     def prepare(self, sessions: Sessions) -> None:
-        ledger, prices = sessions.ledger, sessions.catalogue.generator.capabilities.prices
-        spent, held = ledger.spent(self.key.name), ledger.reserved(self.key.name)
+        prices = sessions.catalogue.generator.capabilities.prices
+        spent, held = sessions.ledger.balance(self.key.name)
         limits = self.key.budget
         rest = {c: left(limits, c, prices, spent, held) for c in limits.to_dict()}
         self.result = {
