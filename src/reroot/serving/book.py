@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..types import CURRENCIES, Cost
+from ..types.account import total
 
 if TYPE_CHECKING:
     from .database import Database
@@ -132,7 +133,7 @@ class Book:
         aside = slots.get(slot)
         if aside is None:
             aside = slots[slot] = Aside(Cost())
-        aside.more = aside.more + more if any(aside.more) else more
+        aside.more = total((aside.more, more))
         self._more[session, slot] = aside
 
     def turn(self, session: str, row: Row, told: str, closed: str | None) -> None:
@@ -179,7 +180,7 @@ class Book:
             row = self._rows[session]
             assert row is not None
             yield (session, *slot, row.name, *aside.more)
-            aside.there, aside.more = aside.there + aside.more, Cost()
+            aside.there, aside.more = total((aside.there, aside.more)), Cost()
 
 
 def _listed(values: Iterable[str]) -> tuple[str, Sequence[str]]:

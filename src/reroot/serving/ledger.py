@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import BudgetExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
-from ..types.account import Prices, amount, left
+from ..types.account import Prices, amount, left, limited, total
 from .book import NAMES, Aside, Book, Slot
 from .database import Unavailable, database
 
@@ -225,7 +225,7 @@ class Ledger:
                 if not any(more):
                     return
             spent, held = self.balance(place.name)
-            for currency in limits.to_dict():
+            for currency in limited(limits):
                 free = left(limits, currency, prices, spent, held)
                 needed = amount(more, currency, prices)
                 if free is not None and needed > free:
@@ -248,28 +248,15 @@ class Ledger:
 
         The others had been answered already, or what they had set aside was freed before they were.
         """
+        from .jsontext import json_of  # which needs what servers alone have
+
         places = [entry.place for entry in entries]
         with self.together({p.name for p in places}, [p.session for p in places]):
             book = self._book
             assert book is not None
-            done = [self._write(book, entry) for entry in entries]
+            done = [_write(book, entry, json_of(entry.told).decode()) for entry in entries]
             book.write_down()
         return done
-
-    def _write(self, book: Book, entry: Entry) -> bool:
-        place = entry.place
-        row = book.session(place.session)
-        if row is None or row.turns != place.turn or row.closed is not None:
-            return False
-        if entry.backed and not _backed(entry, book.aside(place.session)):
-            return False
-        closed = None if entry.closed is None else json.dumps(entry.closed)
-        book.turn(place.session, row, json.dumps(entry.told), closed)
-        if any(entry.held):
-            book.set_aside(place.session, (place.turn + 1, "", OPEN), entry.held)
-        if any(entry.charged):
-            book.charge(place.name, entry.charged)
-        return True
 
     def sweep(self, now: float | None = None) -> None:
         """Free what sessions have set aside that are idle, or whose time is none: a clock was wrong."""
@@ -324,11 +311,26 @@ class Ledger:
         return [json.loads(told) for (told,) in found]
 
 
+def _write(book: Book, entry: Entry, told: str) -> bool:
+    """Write one down, if it is the first and what it costs is set aside."""
+    place = entry.place
+    row = book.session(place.session)
+    if row is None or row.turns != place.turn or row.closed is not None:
+        return False
+    if entry.backed and not _backed(entry, book.aside(place.session)):
+        return False
+    closed = None if entry.closed is None else json.dumps(entry.closed)
+    book.turn(place.session, row, told, closed)
+    if any(entry.held):
+        book.set_aside(place.session, (place.turn + 1, "", OPEN), entry.held)
+    if any(entry.charged):
+        book.charge(place.name, entry.charged)
+    return True
+
+
 def _backed(entry: Entry, slots: Mapping[Slot, Aside]) -> bool:
     """Whether all that a turn charges, and leaves open, is still set aside."""
-    place = entry.place
-    found = Cost()
-    for (turn, asked, _), aside in slots.items():
-        if turn == place.turn and asked in (place.asked, ""):
-            found += aside.there + aside.more
-    return not any(map(operator.gt, entry.charged + entry.held, found))
+    turn, asked = entry.place.turn, (entry.place.asked, "")
+    held = [slots[slot] for slot in slots if slot[0] == turn and slot[1] in asked]
+    found = total(cost for aside in held for cost in (aside.there, aside.more))
+    return not any(map(operator.gt, total((entry.charged, entry.held)), found))

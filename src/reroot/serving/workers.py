@@ -214,7 +214,8 @@ def _task(kind: str, key: Key, fields: dict[str, Any], catalogue: Catalogue) -> 
     from ..access.episode import bind
 
     if "messages" in fields:
-        fields["messages"] = unpack_messages(fields["messages"])
+        fields["said"] = fields["messages"]
+        fields["messages"] = unpack_messages(fields["said"])
     if fields.get("episode") is not None:
         fields["episode"] = bind(fields["episode"], catalogue.generator)
     return _KINDS[kind](key, **fields)
