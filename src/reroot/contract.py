@@ -56,6 +56,8 @@ class Control(enum.Enum):
         return self.value
 
     def __le__(self, other: Control) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Control):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
         apart = {self, other} == {Control.EPISODE, Control.VISITED}

@@ -26,7 +26,16 @@ from ..generators.base import check_prefix
 from ..randomness import learner_key
 from ..types import Budget
 from . import description, schemas
-from .border import Rates, answer, idempotency_key, key_of, read, refusal, refused_by_router
+from .border import (
+    Rates,
+    answer,
+    idempotency_key,
+    key_of,
+    read,
+    refusal,
+    refused_by_router,
+    told_answer,
+)
 from .catalogue import Catalogue
 from .desk import State
 from .keys import Key, KeyFile
@@ -59,6 +68,7 @@ class AnyDesk(Protocol):
     @property
     def alive(self) -> bool: ...
     async def do(self, task: Task) -> dict[str, Any]: ...
+    async def told(self, task: Task) -> bytes: ...
     async def state(self) -> State: ...
     def attend(self) -> None: ...
     def drain(self) -> None: ...
@@ -171,24 +181,24 @@ class _Service:
         session = _name(request, key, "session")
         # stretching a seed that is new takes milliseconds, which are not the desk's
         await asyncio.to_thread(learner_key, seed_of(body.seed, key, self._desk.secret), "")
-        return answer(await self._desk.do(Open(key, session=session, terms=terms)), 201)
+        return told_answer(await self._desk.told(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Turn)
         messages = [message_from_json(message) for message in body.messages]
         session, number = _session(request), _number(request.path_params["number"])
         task = TakeTurn(key, session=session, number=number, messages=messages)
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     async def _close(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.CloseSession)
         task = Close(key, session=_session(request), ended=body.model_dump())
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     async def _account(self, request: Request, key: Key) -> Response:
         named = "session" in request.path_params
         task = Account(key, session=_session(request) if named else None)
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     # ---- what is served --------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput
 from .database import Unavailable
 from .desk import Busy, told_error
+from .jsontext import json_of
 from .keys import Key, KeyFile
 from .live import Conflict
 from .sessions import NotFound
@@ -23,7 +23,6 @@ from .wire import error_to_json
 MOST_BYTES = 8 << 20
 """Bytes of a request."""
 
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -121,7 +120,12 @@ async def read(request: Request, model: type[_Model]) -> _Model:
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, with numbers to the last digit; infinities as Python writes them."""
-    return Response(_to_json(content).encode(), status, headers, "application/json")
+    return Response(json_of(content), status, headers, "application/json")
+
+
+def told_answer(content: bytes, status: int = 200) -> Response:
+    """What is JSON already."""
+    return Response(content, status, None, "application/json")
 
 
 def refusal(error: BaseException) -> Response:

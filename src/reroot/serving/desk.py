@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -26,6 +26,7 @@ from ..generators.base import ConcurrentGenerator
 from .bell import Bell
 from .catalogue import Catalogue
 from .database import Unavailable
+from .jsontext import json_of
 from .sessions import Sessions
 from .tasks import Task
 
@@ -158,6 +159,14 @@ class Desk:
             Unavailable: the accounts cannot be reached, or the server is going down.
         """
         return await self._bell.waits(self.submit(task))
+
+    async def told(self, task: Task) -> bytes:
+        """The same as JSON."""
+        return json_of(await self.do(task))
+
+    def at_once(self) -> AbstractContextManager[object]:
+        """What is submitted inside is seen by the desk as one."""
+        return self._changed
 
     def attend(self) -> None:
         """The event loop of those who ask is running now: nothing is to be done, as it is not theirs."""

@@ -210,29 +210,30 @@ class Ledger:
             BudgetExceeded: it does not fit; names the first currency that is short.
             Superseded: the turn is answered already.
         """
-        with self.together([place.name], [place.session]):
-            book = self._book
-            assert book is not None
-            row = book.session(place.session)
-            if row is None or row.turns != place.turn:
-                raise Superseded
-            book.touch(place.session, row)
-            slot = (place.turn, "" if part == OPEN else place.asked, part)
-            known, more = book.aside(place.session).get(slot), worst
-            if known is not None:
-                # where the key has refused others before it, it may be another question of the same turn
-                more = Cost(*(max(0, x) for x in worst - known.there - known.more))
-                if not any(more):
-                    return
-            spent, held = self.balance(place.name)
-            for currency in limited(limits):
-                free = left(limits, currency, prices, spent, held)
-                needed = amount(more, currency, prices)
-                if free is not None and needed > free:
-                    told = (x if isinstance(x, int) else float(x) for x in (needed, free))
-                    raise BudgetExceeded(currency, *told)
-            book.set_aside(place.session, slot, more)
-            book.balances[place.name] = spent, held + more
+        if (book := self._book) is None:
+            with self.together([place.name], [place.session]):
+                self.reserve(place, part, worst, limits, prices)
+            return
+        row = book.session(place.session)
+        if row is None or row.turns != place.turn:
+            raise Superseded
+        book.touch(place.session, row)
+        slot = (place.turn, "" if part == OPEN else place.asked, part)
+        known, more = book.aside(place.session).get(slot), worst
+        if known is not None:
+            # where the key has refused others before it, it may be another question of the same turn
+            more = Cost(*(max(0, x) for x in worst - known.there - known.more))
+            if not any(more):
+                return
+        spent, held = self.balance(place.name)
+        for currency in limited(limits):
+            free = left(limits, currency, prices, spent, held)
+            needed = amount(more, currency, prices)
+            if free is not None and needed > free:
+                told = (x if isinstance(x, int) else float(x) for x in (needed, free))
+                raise BudgetExceeded(currency, *told)
+        book.set_aside(place.session, slot, more)
+        book.balances[place.name] = spent, held + more
 
     def balance(self, name: str) -> tuple[Cost, Cost]:
         """What a key has spent, and has set aside; ``together`` with what was reserved before."""
