@@ -331,6 +331,13 @@ class Contract(Shown):
             raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}")
         object.__setattr__(self, "oracles", frozenset(granted))
 
+    def apart(self) -> Contract:
+        """An equal contract, of which whoever holds this one holds no part."""
+        report, sampling = self.report, self.sampling
+        if sampling is not None:
+            sampling = Sampling(sampling.temperature, sampling.top_p, sampling.top_k)
+        return Contract(self.control, Report(report.kind, report.k), sampling, self.oracles)
+
     @property
     def resolved(self) -> Contract:
         """This contract as a grant: with no sampling law named, draws are at temperature 1.

@@ -110,7 +110,7 @@ class Live:
         job = Job(terms["key"], learner, episode, contract, budget, terms["seed"])
         lines = Lines([line for told in turns for line in told["lines"]])
         prices = episode.generator.capabilities.prices
-        meter = KeyMeter(Budget(**terms["budget"]), prices, key.budget, ledger)
+        meter = KeyMeter(budget, prices, key.budget, ledger)
         running = start(job, None, lines, False, judge_timeout, meter)
         live = cls(id, key.name, job, running, meter, lines)
         for told in turns:
