@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..access.session import Ask
 from ..contract import Contract
@@ -94,6 +96,16 @@ def application(desk: AnyDesk, keys: KeyFile) -> Starlette:
     return app
 
 
+@dataclass(frozen=True)
+class _App:
+    """An ASGI application that is not seen to be a function: a route would put others around it."""
+
+    handle: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, receive, send)
+
+
 class _Service:
     def __init__(self, desk: AnyDesk, keys: KeyFile) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
@@ -106,18 +118,18 @@ class _Service:
 
     def routes(self) -> list[Route]:
         """All paths."""
-        keyed: list[tuple[str, str, _Handler]] = [
-            ("POST", "/v1/sessions", self._open),
-            ("GET", "/v1/sessions/{session}", self._account),
+        keyed: list[tuple[str, str, _Handler]] = [  # looked through in this order
             ("POST", "/v1/sessions/{session}/turns/{number}", self._turn),
+            ("POST", "/v1/completions", self._completion),
+            ("POST", "/v1/chat/completions", self._chat),
+            ("POST", "/v1/sessions", self._open),
             ("POST", "/v1/sessions/{session}/close", self._close),
+            ("GET", "/v1/sessions/{session}", self._account),
             ("GET", "/v1/account", self._account),
             ("GET", "/v1/problems", self._problems),
             ("POST", "/v1/decode", self._decode),
             ("GET", "/v1/models", self._models),
             ("GET", "/v1/models/{model:path}", self._model),
-            ("POST", "/v1/completions", self._completion),
-            ("POST", "/v1/chat/completions", self._chat),
         ]
         return [
             *(Route(path, self._let_in(path, do), methods=[method]) for method, path, do in keyed),
@@ -127,10 +139,11 @@ class _Service:
             Route("/metrics", self._metrics),
         ]
 
-    def _let_in(self, path: str, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _let_in(self, path: str, handler: _Handler) -> ASGIApp:
         """For holders of keys alone. What is logged has no word of what was asked or answered."""
 
-        async def handle(request: Request) -> Response:
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
             began, name = time.perf_counter(), None
             try:
                 key = key_of(request, self._keys, self._rates)
@@ -146,9 +159,9 @@ class _Service:
             who = "null" if name is None else f'"{name}"'  # nothing here is to be escaped
             what = f'"key": {who}, "method": "{request.method}", "path": "{path}"'
             self._note(f'{{{what}, "status": {response.status_code}, "ms": {1000 * seconds:.1f}}}')
-            return response
+            await response(scope, receive, send)
 
-        return handle
+        return _App(handle)
 
     def _note(self, line: str) -> None:
         """Have a line logged, together with those that come soon."""

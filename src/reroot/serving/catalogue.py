@@ -45,7 +45,9 @@ class Catalogue:
         self.offers = {offer.episode.problem.id: offer for offer in offers}
         self.problems = [_about_problem(offer) for offer in offers]
         told = [dict(generator.describe()), _about_capabilities(generator.capabilities)]
-        self._marks: dict[str, str] = {}  # of the problems that are served, once they were asked for
+        self._marks: dict[
+            str, str
+        ] = {}  # of the problems that are served, once they were asked for
         self._law = json.dumps(told, sort_keys=True, default=str)
 
     def episode(self, problem: str) -> Episode:
