@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 import sqlite3
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ _T = TypeVar("_T")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WAIT = 30
 """Seconds for which one waits for a lock of another, and for the network."""
+_EVERY, _MOST_PAGES = 0.25, 16_000
+"""Seconds between checkpoints of SQLite's log, and its pages from which on a transaction does it."""
 _PAUSE = 1.0
 """Seconds after which a server of databases that could not be reached is tried again."""
 
@@ -88,6 +91,9 @@ class Database(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    def tidy_beside(self) -> None:  # noqa: B027
+        """Have another thread do, from now on, what a transaction would have to do now and then."""
 
     @abstractmethod
     def _execute(self, sql: str, values: tuple[Any, ...]) -> Any:
@@ -172,6 +178,7 @@ class Sqlite(Database):
         super().__init__()
         self.shown = str(path)
         self._db = self._asked(lambda: self._connected(path))
+        self._tidying: _Checkpoints | None = None
 
     def _connected(self, path: str | Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
@@ -183,7 +190,14 @@ class Sqlite(Database):
         return {row[0] for row in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def close(self) -> None:
+        if self._tidying is not None:
+            self._tidying.end()
         self._db.close()
+
+    def tidy_beside(self) -> None:
+        """Bring SQLite's log into the file beside the transactions, which do it only where it grows all the same."""
+        self._tidying = self._asked(lambda: _Checkpoints(self._connected(self.shown)))
+        self.rows(f"PRAGMA wal_autocheckpoint = {_MOST_PAGES}")
 
     def _execute(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         return self._db.execute(sql, values)
@@ -199,6 +213,30 @@ class Sqlite(Database):
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+class _Checkpoints:
+    """A thread that brings the log of a file into it, which waits for the disk as no request should.
+
+    Args:
+        db: a connection of its own, which it ends.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self._over = db, threading.Event()
+        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._over.wait(_EVERY):
+            # where it fails a transaction fails, too, and says so
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._db.close()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class Postgres(Database):

@@ -210,6 +210,7 @@ class Desk:
     # ---- the rounds ------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        self.sessions.ledger.tidy_beside()
         while (tasks := self._next()) is not None:
             try:
                 self._round(tasks)
