@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def nightly(pytestconfig: pytest.Config) -> bool:
     """Whether statistical tests run at their full sizes."""
-    return pytestconfig.getoption("nightly")
+    return bool(pytestconfig.getoption("nightly"))
 
 
 MADE = (
@@ -85,6 +85,14 @@ def pytest_runtest_makereport(
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {error}")
     return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """xdist writes groups of tests into what a node keeps its id in, which not every pytest has (9.2.0)."""
+    if config.getoption("dist", "no") == "loadgroup" and not hasattr(pytest.Item, "_nodeid"):
+        raise pytest.UsageError(
+            f"pytest {pytest.__version__} knows no groups of pytest-xdist: install that of constraints.txt"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

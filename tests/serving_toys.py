@@ -12,7 +12,7 @@ import uvicorn
 
 from reroot.access.episode import bind
 from reroot.generators.base import Generator
-from reroot.serving.app import application
+from reroot.serving.app import BEAT, application
 from reroot.serving.catalogue import Catalogue, Offer
 from reroot.serving.client import Served, connect
 from reroot.serving.desk import Desk
@@ -28,6 +28,13 @@ def catalogue(generator: Generator, problems: Sequence[Problem]) -> Catalogue:
     return Catalogue("toy", generator, [Offer(bind(p, generator)) for p in problems])
 
 
+def unwritten() -> Sessions:
+    """Sessions of nobody, for desks at which nobody works."""
+    from toys import problems, tree
+
+    return Sessions(catalogue(tree(), problems(1)), ledger=None)  # type: ignore[arg-type]
+
+
 class Server:
     """One that is running.
 
@@ -38,7 +45,12 @@ class Server:
     """
 
     def __init__(
-        self, served: Catalogue, folder: Path, db: str | None = None, patience: float = 60.0
+        self,
+        served: Catalogue,
+        folder: Path,
+        db: str | None = None,
+        patience: float = 60.0,
+        beat: float = BEAT,
     ) -> None:
         self.folder = folder
         self.keys, self.db = folder / "keys.toml", db or folder / "serve.sqlite"
@@ -46,7 +58,7 @@ class Server:
         self.desk = Desk(Sessions(served, Ledger(self.db)))
         self._socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        app = application(self.desk, KeyFile(self.keys))
+        app = application(self.desk, KeyFile(self.keys), beat)
         self._server = uvicorn.Server(configuration(app, patience))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
@@ -76,8 +88,9 @@ def serving(
     folder: Path,
     db: str | None = None,
     patience: float = 60.0,
+    beat: float = BEAT,
 ) -> Iterator[Server]:
-    server = Server(catalogue(generator, problems), folder, db, patience)
+    server = Server(catalogue(generator, problems), folder, db, patience, beat)
     try:
         yield server
     finally:

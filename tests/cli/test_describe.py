@@ -167,3 +167,25 @@ def test_docstrings_are_read_by_their_sections() -> None:
     )
     assert about == "One.\n\nMore: text."
     assert meanings == {"a": "x y: z.", "b": "x y: z.", "c": "w"}
+
+
+def test_data_sets_are_described_by_what_was_recognized(tmp_path: Path) -> None:
+    file = tmp_path / "sums.jsonl"
+    file.write_text('{"question": "1+1", "answer": "2"}\n{"question": "1+2", "answer": "3"}\n')
+    said = describe(f"{file}:answer=number")
+    assert said.startswith(f"task {file}\n\nA data set: 2 problems.\n")
+    assert "layout question-answer (prompt = question)" in said
+    assert "    answer = number: exact, number, math" in said
+    file.write_text('{"question": "1+1", "answer": "2", "answer": "3"}\n')
+    with pytest.raises(InvalidInput, match=r"line 1: .*given twice"):
+        describe(str(file))
+    other = tmp_path / "sums.arrow"
+    other.touch()
+    with pytest.raises(InvalidInput, match=r"ends in none of \.py, \.jsonl, .*\.tsv\.gz"):
+        describe(str(other))
+
+
+def test_forms_are_no_names() -> None:
+    assert set(built_in()["model"]) == {"smollm2", "ngram"}
+    with pytest.raises(InvalidInput, match="nothing is called 'PATH'"):
+        describe("PATH")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
+
+from reroot.cli import main
 
 REROOT = [sys.executable, "-m", "reroot"]
 SPREAD = {
@@ -99,7 +103,7 @@ def test_sigint_while_importing_is_one_line() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == 130
-    assert run.stderr.startswith("interrupted: ")
+    assert run.stderr == "interrupted\n"
     assert "Traceback" not in run.stderr
 
 
@@ -148,3 +152,24 @@ def test_nothing_is_said_at_exit_and_a_closed_output_is_no_error(tmp_path: Path)
         check=False,
     )
     assert run.stderr == ""
+
+
+def test_what_is_left_is_said_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of run folders where there are some; a command that writes nothing leaves nothing."""
+
+    def said(arguments: list[str]) -> str:
+        def run(_: object) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 0
+
+        monkeypatch.setattr("reroot.cli.commands.run", run)
+        printed = io.StringIO()
+        with redirect_stderr(printed), pytest.raises(SystemExit, match="143"):
+            main(arguments)
+        return printed.getvalue()
+
+    assert said(["train"]).startswith("terminated: run folders keep")
+    assert said(["serve", "--port", "0"]) == (
+        "terminated: what clients were told is written down; the same command goes on.\n"
+    )
+    assert said(["describe", "smc"]) == said([]) == "terminated\n"

@@ -14,10 +14,11 @@ import reroot
 from commands import call
 from reroot.diagnosis.causes import Cause
 from reroot.families import HiddenPath
-from reroot.runs.diagnosing.cases import all_cases
+from reroot.runs.diagnosing.cases import Case, all_cases
 from reroot.runs.diagnosing.opinions import accidents, holds_anywhere, second_opinion
 from reroot.runs.diagnosing.sayings import Sayings
-from reroot.runs.diagnosing.selftest import confusion, rates, selftest
+from reroot.runs.diagnosing.selftest import confusion, rates, selftest, selftest_away
+from reroot.runs.executors.processes import Processes
 from reroot.testing import check_generator
 
 PATH = "hidden_path:K=4,H=12,p=0.4"
@@ -66,6 +67,27 @@ def test_a_wrong_definite_diagnosis_would_be_seen() -> None:
     outcomes = selftest(2, cases=[lie, case])
     assert rates(outcomes) == {**rates(outcomes), "right": 0.5, "wrong": 0.5}
     assert confusion(outcomes)["base-limited"] == {Cause.LEARNABLE: 2}
+
+
+def two_cases() -> list[Case]:
+    return [c for c in all_cases() if c.name in ("path 0.7^4", "cut off, 0.9")]
+
+
+@pytest.mark.slow(4)
+def test_workers_diagnose_the_same() -> None:
+    told: list[list[str]] = [[], []]
+    cases = two_cases()
+    here = selftest(1, cases=cases, told=told[0].append)
+    away = selftest_away(1, Processes(2), two_cases, cases=cases, told=told[1].append)
+    assert [(o.case.name, o.seed, o.ruling, o.tokens) for o in away] == [
+        (o.case.name, o.seed, o.ruling, o.tokens) for o in here
+    ]
+    assert sorted(told[0]) == sorted(told[1])
+
+
+def test_workers_are_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("diagnose", "--selftest", "--replicas", "2") == 2
+    assert "replicas=2 is of Ray" in capsys.readouterr().err
 
 
 @pytest.mark.slow(2)

@@ -18,7 +18,7 @@ from reroot.families import HiddenPath
 from reroot.learners import get_learner
 from reroot.runs import estimate as estimates
 from reroot.runs.attempts import attempts_of
-from reroot.runs.estimate import Estimate, Range, Wave, seconds_of, tokens_of
+from reroot.runs.estimate import Estimate, Range, Share, Wave, seconds_of, tokens_of
 from reroot.types import Budget, Cost
 
 SMALL: dict[str, Any] = {
@@ -59,10 +59,11 @@ def attempt(key: str, tokens: int) -> Attempt:
 
 def test_tokens_of_strata_are_their_means_times_their_sizes() -> None:
     """100 jobs of a and 10 of b; where nothing has finished the budget counts."""
-    strata = {f"a{i}": ("a",) for i in range(100)} | {f"b{i}": ("b",) for i in range(10)}
-    jobs = [job(key) for key in strata]
+    shares = [
+        Share([job(f"{name}{i}") for i in range(4)], n) for name, n in (("a", 100), ("b", 10))
+    ]
     found = {"a0": attempt("a0", 10), "a1": attempt("a1", 20)}
-    got = tokens_of(strata, jobs, found)
+    got = tokens_of(shares, found)
     # two standard errors of the sum of 98 unknown ones, whose mean is known from two
     spread = 2 * np.sqrt(50 * 98 * (1 + 98 / 2))
     assert got.middle == 100 * 15 + 10 * 100
@@ -74,12 +75,11 @@ def test_the_range_of_tokens_holds_in_nineteen_of_twenty() -> None:
     """Sums of 200 Poisson(50) attempts from 8 of them: t with 7 degrees at ±2 covers 91.4 %; 400 trials,
     three standard errors below that is 87.2 %."""
     rng = np.random.default_rng(3)
-    strata = {f"a{i}": ("a",) for i in range(200)}
     one, inside = job("a"), 0
-    jobs = [replace(one, key=key) for key in strata]
+    shares = [Share([replace(one, key=f"a{i}") for i in range(8)], 200)]
     for _ in range(400):
         spent = rng.poisson(50, 200)
-        got = tokens_of(strata, jobs, {f"a{i}": attempt(f"a{i}", int(spent[i])) for i in range(8)})
+        got = tokens_of(shares, {f"a{i}": attempt(f"a{i}", int(spent[i])) for i in range(8)})
         inside += got.low <= spent.sum() <= got.high
     assert inside / 400 >= 0.872
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from isolation_learners import ATTACKS
+from isolation_attacks import ATTACKS
 from reroot import Budget
 from reroot.access import gate
 from reroot.access.episode import bind
@@ -23,12 +23,14 @@ from reroot.access.runner import Attempt, Job, execute
 from reroot.learners import get_learner
 from toys import problem, tree
 
-FILE = Path(__file__).parent.parent / "isolation_learners.py"
+FILE = Path(__file__).parent.parent / "isolation_attacks.py"
 NEEDS = {
     "reading": "files",
     "writing": "files",
     "network": "network",
     "signals": "processes",
+    **dict.fromkeys(("memory", "outliving", "sharing", "by_file", "named", "scheduling"), "calls"),
+    "staying": "calls",
 }
 """Attack → the wall that stops it, where it is not the other process itself."""
 
@@ -72,3 +74,20 @@ def test_what_an_attack_learns(
         if wall != STANDS:
             pytest.skip(f"no wall for {NEEDS[by]} on this machine: {wall}")
         assert learned(by, LearnerProcesses(launcher), file, port) is None
+
+
+@pytest.mark.slow(2)
+def test_attempts_side_by_side_cannot_harm_each_other(launcher: Launcher) -> None:
+    """One tries to kill and to slow down whoever else is there, while the other waits."""
+    if launcher.walls["calls"] != STANDS:
+        pytest.skip(f"no wall for calls on this machine: {launcher.walls['calls']}")
+    found: list[Attempt] = []
+    jobs: list[Job] = []
+    for by in ("victim", "saboteur", "victim"):
+        bound = get_learner(f"{FILE}:attack:by={by}")
+        grants = bound.requires.resolved
+        jobs.append(Job(str(len(jobs)), bound, bind(problem(), tree()), grants, Budget(), 0))
+    stage = LearnerProcesses(launcher)
+    execute(jobs, tree(), concurrency=3, on_attempt=found.append, stage=stage)
+    told = {attempt.key: (attempt.error, attempt.metadata.get("learned")) for attempt in found}
+    assert told == {"0": (None, [0]), "1": (None, None), "2": (None, [0])}

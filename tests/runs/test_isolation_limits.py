@@ -22,7 +22,7 @@ from reroot.access.runner import Attempt, Job, execute
 from reroot.learners import get_learner
 from toys import problem, problems, tree
 
-FILE = Path(__file__).parent.parent / "isolation_learners.py"
+FILE = Path(__file__).parent.parent / "isolation_attacks.py"
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is there on Linux only")
 
 
@@ -88,9 +88,10 @@ def test_what_it_writes_is_its_own_and_goes_with_it(roomy: Launcher, folder: Pat
 @pytest.mark.slow(3)
 def test_what_it_writes_is_bounded(roomy: Launcher) -> None:
     """All of it by ``memory_mb``, and so is each file."""
-    (filled, large) = learned(roomy, "by=filling", "by=growing")
+    (filled, large, unnamed) = learned(roomy, "by=filling", "by=growing", "by=unnamed")
     assert filled in ([size, ["0", "1"]] for size in (248, 256))  # MiB, in whole files
     assert large == errno.EFBIG
+    assert unnamed == errno.EPERM
 
 
 @pytest.mark.parametrize("frame", ['{"sent":[[0,{"text":%s}]],"parked":false,"finished":null}', "%s", '{"call":%s}',

@@ -392,5 +392,5 @@ def test_the_configuration_names_the_generator(tmp_path: Path) -> None:
     "out", ["memory://x", "s3://bucket/x", "file:///tmp/x", Path("file:///tmp/x")]
 )
 def test_addresses_are_no_run_folders(out: str | Path) -> None:
-    with pytest.raises(RunFolderError, match="a path of a file system, shared where"):
+    with pytest.raises(RunFolderError, match="a path of a file system, got"):
         RunFolder(out, {})

@@ -19,7 +19,7 @@ import pytest
 import reroot
 from reroot import Budget, InvalidInput
 from reroot.serving.keys import KeyFile, add_key, read_keys, revoke_key
-from serving_toys import Server, serving
+from serving_toys import Server, serving, unwritten
 from toys import END, K, problems, tree
 
 COMMAND = [sys.executable, "-m", "reroot"]
@@ -162,7 +162,7 @@ def test_rounds_take_one_request_of_each_key_in_turn(tmp_path: Path) -> None:
         def _work(self) -> None:
             """Nobody works, so that queues can be looked at."""
 
-    desk = Silent(sessions=None)  # type: ignore[arg-type]
+    desk = Silent(unwritten())
     grants = reroot.Contract.parse("root/sample")
     keys = [Key(name, "0" * 64, grants, queue=3) for name in ("many", "few")]
     for _ in range(3):

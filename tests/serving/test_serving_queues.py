@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from reroot import Budget, Contract
@@ -16,11 +17,12 @@ from reroot.access.session import Ask
 from reroot.families import HiddenPath
 from reroot.generators.base import Request
 from reroot.serving.client import Post
-from reroot.serving.desk import MOST, Company, Desk
+from reroot.serving.company import Company
+from reroot.serving.desk import MOST, Desk
 from reroot.serving.keys import Key
-from reroot.serving.tasks import Account, TakeTurn
+from reroot.serving.tasks import Account, Close, TakeTurn, Task
 from reroot.types import Reply
-from serving_toys import serving
+from serving_toys import serving, unwritten
 
 GRANTS = Contract.parse("root/sample")
 
@@ -36,6 +38,10 @@ def turn(key: Key, session: str = "s") -> TakeTurn:
     return TakeTurn(key, session=session, number=0, messages=[Ask(())])
 
 
+def close(key: Key, session: str) -> Close:
+    return Close(key, session=session, ended={"output": [0]})
+
+
 def key(name: str) -> Key:
     return Key(name, "0" * 64, GRANTS, queue=1000)
 
@@ -47,7 +53,7 @@ def names(desk: Desk) -> list[str]:
 
 
 def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
-    desk, many, few = Silent(sessions=None), key("many"), key("few")  # type: ignore[arg-type]
+    desk, many, few = Silent(unwritten()), key("many"), key("few")
     for _ in range(1000):
         desk.submit(Account(many))
     desk.submit(Account(few))
@@ -57,29 +63,63 @@ def test_a_thousand_requests_of_one_key_delay_another_by_no_round() -> None:
     assert desk.waiting() == 1000 + 2 - 2 * MOST
 
 
-def test_a_pass_waits_for_company_a_tenth_of_the_last_one() -> None:
+def test_a_pass_waits_for_those_who_were_told_a_tenth_of_the_last_one() -> None:
+    company, due = Company(), [("a", "turn")] * 30 + [("a", "open"), ("b", "turn")]
+    company.was(due, 32, 0.0, 0.01)
+    company.came("a", "turn", 1.0)
+    assert company.hold(1.0, 1.0) == 0.0  # passes are short
+    company.was(due, 31, 10.0, 12.0)
+    for each in due[1:]:
+        company.came(*each, 12.0)
+    assert company.hold(11.0, 12.05) == pytest.approx(
+        0.15
+    )  # as many as the last time: one is missing
+    company.came("b", "turn", 12.01)
+    company.came("a", "open", 12.01)  # neither another's second request is his, nor a newcomer's
+    assert company.hold(11.0, 12.05) == pytest.approx(0.15)
+    company.came("a", "turn", 12.02)
+    assert company.hold(11.0, 12.05) == 0.0  # all have come
+    company.was([("a", "turn")], 0, 12.06, 12.06)  # he was told something that needed no pass
+    assert company.hold(12.1, 12.1) == pytest.approx(0.2)
+    assert company.hold(12.1, 12.3) == 0.0
+
+
+def test_a_pass_waits_while_newcomers_keep_coming() -> None:
     company = Company()
-    assert company.hold(1, 5.0, 5.0) == 0.0
-    company.was(32, 10.0, 12.0)
-    assert company.hold(3, 11.0, 12.05) == pytest.approx(0.15)
-    assert company.hold(32, 11.0, 12.05) == company.hold(3, 11.0, 12.2) == 0.0
-    company.was(1, 12.1, 12.11)  # a short one changes nothing
-    assert company.hold(3, 12.0, 12.15) == pytest.approx(0.05)
-    assert company.hold(1, 20.0, 20.05) == pytest.approx(0.15)  # the first of others like them
-    company.was(8, 20.0, 30.0)
-    assert company.hold(1, 29.0, 30.0) == pytest.approx(0.5)
+    company.was([], 1, 0.0, 2.0)
+    for now in np.arange(5.0, 5.2, 0.015).tolist():
+        company.came("a", "open", now)
+        assert company.hold(5.0, now) == pytest.approx(min(0.02, 5.2 - now))
+    assert company.hold(5.0, 5.2) == 0.0
+
+
+def test_who_has_not_come_when_a_pass_begins_is_not_waited_for() -> None:
+    company = Company()
+    company.was([("gone", "turn"), ("here", "turn")], 2, 0.0, 20.0)
+    company.came("here", "turn", 20.1)
+    assert company.hold(20.1, 20.2) == pytest.approx(0.4)  # half a second at most
+    company.was([("here", "turn")], 1, 21.0, 41.0)
+    company.came("here", "turn", 41.1)
+    assert company.hold(41.1, 41.2) == 0.0
+
+
+def test_short_passes_end_the_waiting_by_halves() -> None:
+    company, holds = Company(), list[float]()
+    company.was([("a", "turn")], 1, 0.0, 1.0)
+    for second in range(1, 8):
+        holds.append(company.hold(second, second))
+        company.was([("a", "turn")], 1, second, second + 0.01)
+    assert holds == pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.00625, 0.0, 0.0])
 
 
 def test_what_needs_no_pass_goes_while_passes_wait() -> None:
     """The requests of one key: its turns are held for company, its account is told at once."""
 
     class Waits(Company):
-        held = True
+        def hold(self, since: float, now: float) -> float:
+            return 5.0 * (desk._passes < 2)
 
-        def hold(self, waiting: int, since: float, now: float) -> float:
-            return 5.0 * (self.held and waiting < 2)
-
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     desk._company = Waits()
     desk.submit(turn(one, "first"))
     desk.submit(Account(one))
@@ -92,8 +132,25 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
         assert [task.session for task in found.result(20)] == ["first", "second"]
 
 
+def test_scores_go_before_draws_and_keep_them_once() -> None:
+    desk, one = Silent(unwritten()), key("one")
+
+    def went(*tasks: Task) -> list[type[Task]]:
+        for task in tasks:
+            desk.submit(task)
+        return [type(task) for task in desk._next() or []]
+
+    assert went(turn(one, "x"), close(one, "y"), close(one, "z")) == [TakeTurn, Close, Close]
+    desk._company.was([], 1, -9.0, -8.0)  # passes are long
+    assert went(turn(one, "a"), close(one, "b"), close(one, "c")) == [Close, Close]
+    assert went(close(one, "d"), turn(one, "e")) == [TakeTurn, Close, TakeTurn]
+    assert went(close(one, "f")) == [Close]
+    assert went(close(one, "g"), turn(one, "h")) == [Close]  # nobody waited for that before it
+    assert went() == [TakeTurn]
+
+
 def test_the_same_turn_is_one_and_another_under_its_number_is_not() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
     first = desk.submit(turn(one))
     assert desk.submit(turn(one)) is first
     other = TakeTurn(one, session="s", number=0, messages=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from reroot.errors import InvalidInput, MissingDependency
 from reroot.tasks import Problem, check, get_task, load, score
+from reroot.tasks.data.rows import FILES
 from reroot.tasks.data.task import DataTask
 from reroot.types import Chat, Output
 
@@ -358,15 +360,20 @@ ROWS = [{"id": i, "question": f"{i}+1?", "answer": f"so\n#### {i + 1}"} for i in
 
 
 def test_files_of_every_kind_hold_the_same_problems(tmp_path: Path) -> None:
-    files = [
-        tmp_path / f"t{ending}" for ending in (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-    ]
-    write(files[0], *ROWS)
-    write(files[1], *ROWS)
-    files[2].write_text(json.dumps({"version": 1, "data": ROWS}))
-    pl.DataFrame(ROWS).write_csv(files[3])
-    pl.DataFrame(ROWS).write_parquet(files[4])
+    files = [tmp_path / f"t{ending}" for ending in FILES]
     for file in files:
+        ending = file.name.removeprefix("t").removesuffix(".gz")
+        plain = file.with_suffix("") if file.suffix == ".gz" else file
+        if ending == ".json":
+            plain.write_text(json.dumps({"version": 1, "data": ROWS}))
+        elif ending == ".parquet":
+            pl.DataFrame(ROWS).write_parquet(plain)
+        elif ending in (".csv", ".tsv"):
+            pl.DataFrame(ROWS).write_csv(plain, separator="\t" if ending == ".tsv" else ",")
+        else:
+            write(plain, *ROWS)
+        if plain != file:
+            file.write_bytes(gzip.compress(plain.read_bytes()))
         task = read(file)
         shown = [(p.id, p.prompt, p.answer, p.demonstration) for p in task.problems(0, 9, 0)]
         assert shown == [
@@ -380,6 +387,8 @@ def test_files_of_every_kind_hold_the_same_problems(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("t.parquet", b"PAR", "cannot read '.*t.parquet' as PARQUET"),
+        ("t.csv.gz", gzip.compress(b"a")[:-9], "cannot unpack the task file '.*t.csv.gz'"),
+        ("t.jsonl.gz", b"{}", "cannot unpack the task file .*: Not a gzipped file"),
         ("t.csv", b"", "cannot read '.*t.csv' as CSV"),
         ("t.json", b"3", "expected a list of JSON objects, got 3"),
         ("t.json", b"[]", "has no lines with a prompt and an answer"),

@@ -107,6 +107,8 @@ def test_bad_contracts_are_refused(grants: Any, error: type[Exception], said: st
         (b"steps: 2001-99-99", "is no YAML"),
         (b"steps: " + b"9" * 5000, "is no YAML"),
         (b"model: m\x07", "is no YAML"),
+        (b"steps: 3\nsteps: 4", "'steps' is given 2 times"),
+        (b"trl: {a: [{b: 1, b: 2}]}", "'b' is given 2 times"),
         (b"a: &a [x, x]\ntrl: {b: &b [*a, *a], c: [*b, *b]}", "aliases"),
     ],
 )

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from .._version import __version__
 from ..errors import MissingDependency, OtherRun
+from .addresses import with_addresses
 from .console import PlainConsole
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -68,7 +69,9 @@ def documented(doc: str | None) -> tuple[str, dict[str, str]]:
     return about.strip().replace("``", ""), meanings
 
 
-def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
+def command(
+    *flags: str, name: str | None = None, writes: str = "", reads: str = ""
+) -> Callable[[_F], _F]:
     """Add a command that is told in its docstring, at its end the ``Args``; keywords are options.
 
     With ``--json``, where there is such an option, all that is said goes to stderr.
@@ -76,6 +79,7 @@ def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
     Args:
         flags: options that are given or not, without a ``--no-…``.
         name: of the command, where the function has another.
+        writes, reads: the parameter whose paths may be addresses (``with_addresses``).
     """
 
     def add(function: _F) -> _F:
@@ -89,11 +93,13 @@ def command(*flags: str, name: str | None = None) -> Callable[[_F], _F]:
                 told = typer.Argument(help=meaning)
             function.__annotations__[key] = Annotated[kinds[key], told]
 
+        run = with_addresses(function, writes=writes, reads=reads)
+
         @functools.wraps(function)
         def called(*given: Any, **settings: Any) -> Any:
             console.stderr = bool(settings.get("json"))  # stdout is for the data alone
             try:
-                return function(*given, **settings)
+                return run(*given, **settings)
             finally:
                 console.stderr = False
 

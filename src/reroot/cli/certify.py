@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InvalidInput
+from .addresses import with_addresses
 from .app import app, console, table_of
 from .console import print_json
 from .progress import bar
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@partial(with_addresses, writes="out")
 def certify(
     methods: Annotated[
         list[str] | None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..runs.compare import Comparison
 
 
-@command("estimate", "keep_errors", "quick", "skip_bad", "trust_remote_code", "json")
+@command("estimate", "keep_errors", "quick", "skip_bad", "trust_remote_code", "json", writes="out")
 def compare(
     *,
     model: str,

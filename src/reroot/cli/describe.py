@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import specs
@@ -63,15 +64,20 @@ class Description:
 def describe(name: str) -> str:
     """What ``name`` stands for: a learner, strategy, task, model, family, value or experiment.
 
-    A name of several kinds is told of in all of them. ``FILE.py:NAME`` and names that packages
-    bring are described as well.
+    A name of several kinds is told of in all of them. ``FILE.py:NAME``, names that packages bring and
+    data sets are described as well.
 
     Raises:
         InvalidInput: nothing has this name (the nearest is suggested), or it cannot be loaded.
     """
+    from ..tasks.data.rows import FILES
+    from ..tasks.registry import is_data
+
     read = specs.parse(name, "name")
     if specs.is_file(read.name):
         return str(_of_object(read.name, specs.load(read.name, "name"), read.settings))
+    if is_data(read.name):
+        return str(_data_file(read))
     known = built_in()
     found = [
         tell(read.name, known[kind][read.name], read.settings)
@@ -85,6 +91,9 @@ def describe(name: str) -> str:
             found.append(_of_object(read.name, thing, read.settings))
     if read.name.startswith("reasoning_gym:"):
         found.append(_data_set(read.name))
+    if not found and Path(read.name).is_file():
+        known_files = ", ".join((".py", *FILES))
+        raise InvalidInput(f"{read.name!r} is a file that ends in none of {known_files}")
     if not found:
         names = {name for some in (*known.values(), *brought.values()) for name in some}
         raise InvalidInput(f"nothing is called {read.name!r}.{nearest(read.name, names)}")
@@ -100,7 +109,8 @@ def _describe(name: str) -> None:
         reroot describe smc
 
     Args:
-        name: A learner, strategy, task, model, family, value or experiment, or FILE.py:NAME.
+        name: A learner, strategy, task, model, family, value or experiment, FILE.py:NAME, or a
+            data set (FILE.jsonl, hf:NAME).
     """
     console.say(describe(name))
 
@@ -167,6 +177,18 @@ def _data_set(name: str) -> Description:
     return Description(
         "task", name, about, "", parameters, "https://github.com/open-thought/reasoning-gym"
     )
+
+
+def _data_file(read: specs.Spec) -> Description:
+    from ..tasks.data.task import SETTINGS, DataTask
+
+    task = DataTask.read(str(read))
+    about = "\n".join((f"A data set: {len(task.kept):,} problems.", *task.notes))
+    parameters = {
+        key: Parameter(meaning, str(read.settings.get(key, "")))
+        for key, meaning in SETTINGS.items()
+    }
+    return Description("task", read.name, about, "", parameters)
 
 
 def _family(name: str, found: Any, given: Mapping[str, Any]) -> Description:
@@ -241,7 +263,9 @@ def built_in() -> dict[str, Mapping[str, Any]]:
         "strategy": STRATEGIES,
         "task": {**STRING_TASKS, **PARITY_TASKS},
         "family": FAMILIES,
-        "model": {name.partition(":")[0]: MODELS[name] for name in MODELS if "." not in name},
+        "model": {
+            name: MODELS[form] for form in MODELS if (name := form.partition(":")[0]).islower()
+        },
         "value": {"prm": RewardModel},
         "experiment": experiments,
     }

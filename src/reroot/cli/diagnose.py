@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from .progress import lines
 
 if TYPE_CHECKING:
     from ..runs.diagnosing import Diagnosis
+    from ..runs.executors.base import Executor
     from ..runs.models import Load
 
 
-@command("skip_bad", "chat", "trust_remote_code", "json", "selftest")
+@command("skip_bad", "chat", "trust_remote_code", "json", "selftest", writes="out")
 def diagnose(
     *,
     model: str = "",
@@ -101,18 +103,18 @@ def diagnose(
         selftest: Diagnose problems whose cause is known by construction instead, and print how often it is found; with
             a model, problems on it whose cause follows from its law.
     """
+    from ..runs.executors.choice import executor_of
     from ..runs.models import Load
 
+    executor = executor_of(workers, ray, replicas, gpus_per_replica)
     if selftest:
         load = Load(chat, dtype, device, trust_remote_code, chat_template_kwargs)
-        _selftest(model, load, out or Path("runs/why"), json=json)
+        _selftest(model, load, executor, out or Path("runs/why"), json=json)
         return
     if not model and trainer_log is None:
         raise InvalidInput("name a model, as in --model smollm2, or --trainer-log, or --selftest")
     from ..runs.diagnosing import diagnose as run_diagnosis
-    from ..runs.executors.choice import executor_of
 
-    executor = executor_of(workers, ray, replicas, gpus_per_replica)
     (spec,) = with_data([task], map, answer, skip_bad) if task else (None,)
 
     def run(folder: Path) -> tuple[Path, Diagnosis]:
@@ -148,16 +150,27 @@ SELFTEST_SEEDS = {False: 4, True: 1}
 """Times that each case is diagnosed: of all cases, and of those on a model that is named."""
 
 
-def _selftest(model: str, load: Load, out: Path, *, json: bool) -> None:
+def _selftest(model: str, load: Load, executor: Executor, out: Path, *, json: bool) -> None:
     """Diagnose every constructed case, or those on a model, and show the table of confusion."""
     from ..pages.diagnosis.confusion import confusion_table, write_confusion
-    from ..runs.diagnosing.selftest import cases_of, selftest, selftest_summary
+    from ..runs.diagnosing.selftest import (
+        cases_of,
+        made_cases,
+        selftest,
+        selftest_away,
+        selftest_summary,
+    )
     from ..runs.folder import made_folder
 
     made_folder(out)
     cases, notes = cases_of(model, load)
+    seeds = SELFTEST_SEEDS[bool(model)]
     with lines("diagnosing constructed cases") as tell:
-        outcomes = selftest(SELFTEST_SEEDS[bool(model)], cases=cases, told=tell)
+        if executor.here:
+            outcomes = selftest(seeds, cases=cases, told=tell)
+        else:
+            make = partial(made_cases, model, load)
+            outcomes = selftest_away(seeds, executor, make, cases=cases, told=tell)
     summary = selftest_summary(outcomes, notes)
     if json:
         print_json(summary)

@@ -12,6 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_KEPT = {  # what is left of a command that was ended
+    **dict.fromkeys(
+        ("compare", "certify", "diagnose", "reproduce", "run", "suite", "sweep", "train"),
+        "run folders keep what is finished; the same command continues.",
+    ),
+    "serve": "what clients were told is written down; the same command goes on.",
+}
 _ASCII = str.maketrans({"…": "...", "−": "-", "–": "-", "—": "-", "·": ".", "×": "x", "─": "-"})
 
 
@@ -47,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     if heard:
-        text = "run folders keep what is finished; the same command continues."
-        print(f"{_SIGNALS[signal.Signals(heard[0])]}: {text}", file=sys.stderr)
+        given = sys.argv[1:] if arguments is None else arguments
+        said = [_SIGNALS[signal.Signals(heard[0])], _KEPT.get(given[0] if given else "", "")]
+        print(": ".join(filter(None, said)), file=sys.stderr)
         code = 128 + heard[0]
     if code:
         sys.exit(code)

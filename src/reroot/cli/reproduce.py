@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..experiments import Reproduction
 
 
-@command("quick")
+@command("quick", writes="out")
 def reproduce(
     ids: list[str] | None = None,
     *,

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import InvalidInput
+from ..errors import BackendError, InvalidInput
 from ..specs import split
 from .app import command, console, table_of
 from .console import print_json
+
+if TYPE_CHECKING:
+    from ..serving.ledger import Ledger
+
+_T = TypeVar("_T")
 
 
 @command()
@@ -70,7 +81,7 @@ def serve(
     sizes = _integers(horizons)
     load = Load(chat, dtype, device)
     tasks = split(task, ":") if task else []
-    work = build_workload(model, tasks, sizes, seeds, problems, load)
+    work = _aside(lambda: build_workload(model, tasks, sizes, seeds, problems, load))
     offers = [
         Offer(episode, cell.task, cell.horizon, cell.seed)
         for cell in work.cells
@@ -81,6 +92,21 @@ def serve(
     settings = {"keys": keys, "db": db, "host": host, "port": port, "judge_timeout": judge_timeout}
     settings |= {"patience": client_timeout, "workers": check_int("workers", workers, 0, 256)}
     serve_it(catalogue, **settings, on_start=lambda url: console.say(f"serving at {url}"))
+
+
+def _aside(call: Callable[[], _T]) -> _T:
+    """What a call returns, made by a thread that is gone afterwards, as are the threads that compute for it.
+
+    The desk's thread has some of its own, and where there are more than cores, OpenMP has all of them sleep
+    instead of spin between two steps, which costs a language model a twentieth of its rate.
+    """
+    from ..tasks.calls import DaemonThreads
+
+    threads = DaemonThreads(1)
+    try:
+        return threads.submit(call).result()
+    finally:
+        threads.shutdown()
 
 
 def _integers(text: str) -> list[int]:
@@ -101,43 +127,52 @@ def keys(
     budget: str = "",
     per_minute: int | None = None,
     queue: int | None = None,
+    request_tokens: int | None = None,
     ends: str | None = None,
     results: bool = False,
     secret_seed: bool = False,
+    older: str | None = None,
     json: bool = False,
 ) -> None:
-    """Keys of 'reroot serve': add, list, revoke, usage.
+    """Keys of 'reroot serve': add, list, revoke, usage, prune.
 
-    A key is shown once, when it is added; the file has its hash.
+    A key is shown once, when it is added; the file has its hash. 'prune' frees what sessions were told that have been
+    idle for long, beside servers that go on: accounts stay as they are, and what was told is not drawn again.
 
     Example:
 
         reroot keys add alice --keys keys.toml --grants root/sample --budget tokens=100000,calls=5000
         reroot keys usage --keys keys.toml --db serve.sqlite
         reroot keys revoke alice --keys keys.toml
+        reroot keys prune --keys keys.toml --db serve.sqlite --older 30d
 
     Args:
-        action: add, list, revoke or usage.
+        action: add, list, revoke, usage or prune.
         name: Of the key.
         keys: The file of keys.
-        db: The accounts, for usage: what 'reroot serve' was given as --db.
+        db: The accounts, for usage and prune: what 'reroot serve' was given as --db.
         grants: The strongest contract that the key is granted.
         budget: What it may spend in all, as in tokens=5000,calls=20 (default: no limit).
         per_minute: Requests per minute (default: no limit).
         queue: Requests that may wait at a time (default: 64).
+        request_tokens: Tokens that one request may take at most, generated and submitted (default: 1,000,000).
         ends: The first day, as in 2030-01-31 (UTC), on which it is refused.
         results: Tell it rewards and surprisals of what its learners return.
         secret_seed: Mix the seeds that it gives with a secret of the server.
+        older: For prune: how long sessions must have been idle, as in 30d or 12h.
         json: Print as JSON.
     """
     from ..serving.keys import KeyFile, revoke_key
 
-    if action not in ("add", "list", "revoke", "usage"):
-        raise InvalidInput(f"keys takes add, list, revoke or usage, got {action!r}")
+    if action not in ("add", "list", "revoke", "usage", "prune"):
+        raise InvalidInput(f"keys takes add, list, revoke, usage or prune, got {action!r}")
+    if (older is None) == (action == "prune"):
+        raise InvalidInput(f"keys {action} takes {'an' if older is None else 'no'} --older")
     if (name is None) == (action in ("add", "revoke")):
         raise InvalidInput(f"keys {action} takes {'a' if name is None else 'no'} name")
     if action == "add":
         more = {"per_minute": per_minute, "queue": queue, "ends": _day(ends)}
+        more |= {"request_tokens": request_tokens}
         more |= {"results": results or None, "secret_seed": secret_seed or None}
         print(_added(keys, str(name), grants, budget, more))
     elif action == "revoke":
@@ -148,8 +183,8 @@ def keys(
         _tell(rows, json)
     else:
         if db is None:
-            raise InvalidInput("keys usage needs --db, the file of accounts")
-        _tell(_usage(keys, db), json)
+            raise InvalidInput(f"keys {action} needs --db, the file of accounts")
+        _tell(_usage(keys, db) if older is None else _pruned(keys, db, _seconds(older)), json)
 
 
 def _added(keys: Path, name: str, grants: str, budget: str, more: dict[str, object]) -> str:
@@ -179,24 +214,58 @@ def _row(key: object) -> dict[str, object]:
 
 def _usage(keys: Path, db: str) -> list[dict[str, object]]:
     from ..serving.keys import KeyFile
+
+    with _accounts(db) as ledger:
+        found = [(key.name, ledger.spent(key.name)) for key in KeyFile(keys).all()]
+    return [{"key": name, **spent.to_dict()} for name, spent in found]
+
+
+def _pruned(keys: Path, db: str, seconds: float) -> list[dict[str, object]]:
+    from ..serving.database import Unavailable
+    from ..serving.keys import KeyFile
+    from ..serving.pruning import prune
+
+    before = time.time() - seconds
+    try:
+        with _accounts(db) as ledger:
+            freed = [(key.name, prune(ledger, key.name, before)) for key in KeyFile(keys).all()]
+    except Unavailable as error:
+        raise BackendError(f"{error.cause or error}; what was freed until then is") from None
+    return [{"key": name, **asdict(one)} for name, one in freed]
+
+
+def _seconds(text: str) -> float:
+    """How long ``30d`` or ``12h`` is (``InvalidInput``)."""
+    found = re.fullmatch(r"([0-9]{1,6})([hd])", text)
+    if found is None or int(found[1]) < 1:
+        # an hour at least, in which sessions may be idle without losing anything (ledger.IDLE)
+        raise InvalidInput(f"--older takes days or hours, as in 30d or 12h, got {text!r}")
+    return int(found[1]) * (3600.0 if found[2] == "h" else 86400.0)
+
+
+@contextmanager
+def _accounts(db: str) -> Iterator[Ledger]:
+    """The accounts that are there (``InvalidInput``)."""
     from ..serving.ledger import Ledger
-    from ..types import Cost
 
     if "://" not in db and not Path(db).exists():
         raise InvalidInput(f"there is no file {db}")
     ledger = Ledger(db, make=False)
     try:
-        found = [(key.name, ledger.spent(key.name)) for key in KeyFile(keys).all()]
+        yield ledger
     finally:
         ledger.close()
-    return [{"key": name, **Cost(*spent).to_dict()} for name, spent in found]
 
 
 def _tell(rows: list[dict[str, object]], json: bool) -> None:
     if json:
         print_json(rows)
         return
-    kept = [n for n in rows[0] if n == "tokens" or any(row[n] for row in rows)] if rows else ["key"]
+    kept = (
+        [n for n in rows[0] if n in ("tokens", "sessions") or any(row[n] for row in rows)]
+        if rows
+        else ["key"]
+    )
     table = table_of(*kept, fixed=1)
     for row in rows:
         table.add_row(*(str(row[name]) for name in kept))

@@ -20,7 +20,7 @@ _LONG = 1200
 """Characters of a prompt or an output that are printed, its end."""
 
 
-@command("failed", "passed", "error", "json")
+@command("failed", "passed", "error", "json", reads="run")
 def show(
     run: Path,
     *,
@@ -165,7 +165,7 @@ def _where(record: Record) -> str:
     return f"{place}: here it leaves the demonstration"
 
 
-@command("no_open")
+@command("no_open", reads="runs")
 def view(
     runs: list[Path],
     *,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..training.trl.sweep import Swept
 
 
-@command()
+@command(writes="out")
 def sweep(
     config: Path,
     *,

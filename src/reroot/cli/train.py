@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..training.trl.settings import TrainSettings
+from .addresses import with_addresses
 from .app import app, console, in_free_folder, say_page
 
 _ENDED = {"steps": "all steps taken", "budget": "the budget is spent", "target": "target reached"}
@@ -85,4 +86,4 @@ def _options() -> Iterator[inspect.Parameter]:
 
 _own = inspect.signature(train, eval_str=True).parameters
 train.__signature__ = inspect.Signature([*_options(), _own["config"], _own["out"]])  # type: ignore[attr-defined]
-app.command()(train)
+app.command(short_help=str(train.__doc__).partition("\n")[0])(with_addresses(train, writes="out"))

@@ -15,7 +15,7 @@ from .app import command, console, table_of
 from .folders import shown, shown_training
 
 
-@command("json", "macro", "markdown")
+@command("json", "macro", "markdown", reads="folders")
 def report(
     folders: list[Path],
     *,

@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -93,11 +93,16 @@ class PathFamily(IntegerGenerator):
             "path": digest(self.path),
         }
 
-    def problem(self, id: str | None = None) -> Problem:
-        """The task of finding z: empty prompt, outcome reward 1[y = z], at most H tokens.
+    def along(self, path: Iterable[int]) -> Self:
+        """The same law of another path."""
+        return type(self)(self.vocab_size, self.horizon, **self.parameters(), path=path)  # type: ignore[call-arg]
+
+    def problem(self, id: str | None = None, prompt: tuple[int, ...] = ()) -> Problem:
+        """The task of finding z: outcome reward 1[y = z], at most H tokens.
 
         Args:
             id: the problem's id; ``None``: ``label``.
+            prompt: that of this path; in an ensemble it has the index.
         """
         path = self.path
 
@@ -109,7 +114,7 @@ class PathFamily(IntegerGenerator):
 
         return Problem(
             id=self.label if id is None else id,
-            prompt=(),
+            prompt=prompt,
             max_tokens=self.horizon,
             reward=reward,
             verifier=verifier,
@@ -125,8 +130,11 @@ class PathFamily(IntegerGenerator):
         Raises:
             InvalidInput: a token is outside the vocabulary, or there is no next token.
         """
-        tokens = (*prompt, *prefix)
-        if len(tokens) < self.horizon and tokens == self.path[: len(tokens)]:
+        return self.depth((*prompt, *prefix), self._path)
+
+    def depth(self, tokens: tuple[int, ...], path: IntArray) -> int:
+        """``start`` of tokens, on any path (H,) of this law."""
+        if len(tokens) < self.horizon and tokens == tuple(path[: len(tokens)].tolist()):
             return len(tokens)
         check_prefix(tokens, self.vocab_size, self.horizon)
         return OFF

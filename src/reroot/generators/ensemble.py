@@ -38,7 +38,7 @@ class Ensemble:
     def __init__(self, generators: Sequence[Generator]) -> None:
         if not len(generators):
             raise InvalidInput("an ensemble needs at least one generator")
-        self._members = tuple(generators)
+        self._members: Sequence[Generator] = tuple(generators)
         head = self._members[0]
         for i, member in enumerate(self._members):
             for what, mine, first in (
@@ -57,7 +57,7 @@ class Ensemble:
         self._done = Physical()
 
     @property
-    def members(self) -> tuple[Generator, ...]:
+    def members(self) -> Sequence[Generator]:
         """The generators, in order."""
         return self._members
 
@@ -179,12 +179,16 @@ class Ensemble:
         return self._done
 
     def describe(self) -> Mapping[str, object]:
-        members = json.dumps([dict(m.describe()) for m in self._members], sort_keys=True)
+        digest = hashlib.blake2b(digest_size=8)  # of the JSON of all in a list
+        for number, member in enumerate(self._members):
+            told = json.dumps(dict(member.describe()), sort_keys=True)
+            digest.update(f"{', ' if number else '['}{told}".encode())
+        digest.update(b"]")
         return {
             "family": "ensemble",
             "members": len(self._members),
             "first": dict(self._members[0].describe()),
-            "digest": hashlib.blake2b(members.encode(), digest_size=8).hexdigest(),
+            "digest": digest.hexdigest(),
         }
 
     def _index(self, prompt: Sequence[int]) -> int:

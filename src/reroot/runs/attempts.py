@@ -40,7 +40,7 @@ from .folder import (
 from .inflight import InFlight
 from .isolated import Place
 from .kept import Kept
-from .made import where
+from .made import Picked, where
 from .records import short_id
 from .texts import TextLog
 
@@ -124,18 +124,19 @@ class RunFolder(JournalFolder):
         self._usage_file = GrowingFile(self.path / USAGE, self._safe)
         self._noted = 0.0
 
-    def left(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def left(self, jobs: Sequence[Job]) -> Picked[Job]:
         """The jobs to be done: those without an attempt, or whose attempt failed."""
+        return where(jobs, lambda job: not self._done(job.key))
+
+    def _done(self, key: str) -> bool:
         there = self.attempts
-        again = set[str]() if self._how.keep_errors else there.failed
-        return where(jobs, lambda job: job.key not in there or job.key in again)
+        return key in there and (self._how.keep_errors or not there.has_failed(key))
 
     def _load(self) -> None:
-        self.attempts.load()
+        self.attempts.load(self.texts.seen)
         cut_unfinished_line(self.path / JOURNAL)
         self.texts.load()
-        again = set[str]() if self._how.keep_errors else self.attempts.failed
-        self.messages.load({key for key in self.attempts if key not in again})
+        self.messages.load(self._done)
 
     def __exit__(self, *raised: object) -> None:
         try:
@@ -258,7 +259,7 @@ def make_attempts(
     found = dict[str, Attempt]()
     left = jobs if folder is None else folder.left(jobs)
     if folder is not None:
-        folder.texts.know(jobs, generator, folder.attempts)
+        folder.texts.know(jobs, generator)
     raised: list[BaseException] = []
     failed_judges, at_once = 0, isinstance(generator, ConcurrentGenerator)
     before, started = generator.physical(), time.perf_counter()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
 
 from ..access.episode import Episode, oracles_of
 from ..contract import Oracle
 from ..generators.base import Generator
+from .made import Made
+from .run import problems_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class Cell:
     task: str
     horizon: int
     seed: int
-    episodes: tuple[Episode, ...]
+    episodes: Sequence[Episode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,32 @@ class Workload:
     notes: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict[str, str])
     value: str = ""
+    _known: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     def oracles(self, task: str) -> frozenset[Oracle]:
         """The oracles that every problem of a task has."""
-        cells = [cell for cell in self.cells if cell.task == task]
-        have = (oracles_of(e.problem) for cell in cells for e in cell.episodes)
-        return frozenset(Oracle).difference({Oracle.HIDDEN}).intersection(*have)
+        known: dict[str, frozenset[Oracle]] = self._known.setdefault("oracles", {})
+        if task not in known:
+            common = frozenset(Oracle).difference({Oracle.HIDDEN})
+            for cell in (cell for cell in self.cells if cell.task == task):
+                for episode in cell.episodes:
+                    common &= oracles_of(episode.problem)
+            known[task] = common
+        return known[task]
+
+    def digest(self) -> str:
+        """``problems_digest`` of all problems."""
+        if "digest" not in self._known:
+            self._known["digest"] = problems_digest(Made(self.episodes(), lambda e: e.problem))
+        return self._known["digest"]
+
+    def episodes(self) -> Sequence[Episode]:
+        """All problems, cell after cell, each made when it is asked for if its cell does so."""
+        ends = list(accumulate(len(cell.episodes) for cell in self.cells))
+
+        def at(index: int) -> Episode:
+            number = bisect_right(ends, index)
+            episodes = self.cells[number].episodes
+            return episodes[index - ends[number] + len(episodes)]
+
+        return Made(range(ends[-1] if ends else 0), at)

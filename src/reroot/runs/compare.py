@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..access.episode import Episode
 from ..access.runner import Attempt, Job
 from ..checks import check_float, check_int
 from ..contract import Contract
@@ -19,14 +20,15 @@ from ..generators.base import Generator
 from ..specs import check_text
 from ..tasks.base import Problem, Task
 from .attempts import Execution, Maker, RunFolder, make_attempts, told_failures
-from .estimate import WORTH, Estimate, probe
+from .cells import Cell
+from .estimate import WORTH, Estimate, probe, shares_of
 from .executors.base import Executor
 from .executors.processes import Processes
 from .folder import SUMMARY, write_json, write_table
 from .inputs import generator_of
 from .isolated import on_stderr, place_of
 from .kept import chosen
-from .made import where
+from .made import Picked, where
 from .models import Load
 from .parted import write_results
 from .plan import (
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     from ..access.isolation.settings import Isolation
 
+_TOGETHER = 1024  # problems that the generator scores together
 DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
 
 
@@ -294,7 +297,7 @@ def _maker(plan: Plan, how: Execution, executor: Executor | None) -> Iterator[Ma
 def _estimate(
     generator: Generator,
     jobs: Jobs,
-    left: Sequence[Job],
+    left: Picked[Job],
     asking: Asking,
     maker: Maker,
     folder: RunFolder,
@@ -303,8 +306,8 @@ def _estimate(
     """What the attempts of a probe say, where there is to be one; and the keys of these attempts."""
     if not left or not (asking.alone or asking.told is not None):
         return None, set()
-    strata = {job.key: place for job, place in zip(jobs, jobs.places(), strict=True)}
-    if not asking.alone and len(left) < WORTH * len({strata[job.key] for job in left}):
+    shares = shares_of(left, jobs.place)
+    if not asking.alone and len(left) < WORTH * len(shares):
         return None, set()
     probed = set[str]()
 
@@ -316,7 +319,7 @@ def _estimate(
         probed.add(attempt.key)
         how.on_attempt(attempt)
 
-    found = probe(strata, left, make, how.concurrency)
+    found = probe(shares, make, how.concurrency)
     if asking.told is not None:
         asking.told(found)
     return found, probed
@@ -340,36 +343,48 @@ def problems_table(plan: Plan) -> pl.DataFrame:
     """What the generator itself makes of each problem: its log-probability along the demonstration."""
     import polars as pl
 
-    generator = plan.workload.generator
     tables = [pl.DataFrame([], schema=problem_schema())]
     for cell in plan.workload.cells:
-        rows: list[dict[str, Any]] = []
-        shown = [e for e in cell.episodes if e.demonstration is not None and len(e.demonstration)]
-        requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
-        replies = iter(generator.answer(requests)) if requests else iter(())
-        for episode in cell.episodes:
-            problem, demonstration = episode.problem, episode.demonstration
-            logprobs: list[float] = []
-            if demonstration:
-                reply = next(replies)
-                assert reply.logprobs is not None
-                logprobs = reply.logprobs[0].tolist()
-            tokens = demonstration.tokens if demonstration else ()
-            rows.append(
-                {
-                    "task": cell.task,
-                    "horizon": cell.horizon,
-                    "seed": cell.seed,
-                    "problem": problem.id,
-                    "cluster": problem.cluster or problem.id,
-                    "group": problem.group,
-                    "unique": problem.unique,
-                    "log_reach": sum(logprobs) if problem.unique and logprobs else None,
-                    "demo_tokens": [generator.decode([t]) for t in tokens],
-                    "demo_logprobs": logprobs,
-                    "prompt": problem.prompt if isinstance(problem.prompt, str) else "",
-                    "answer": problem.answer,
-                }
+        parts = [
+            pl.DataFrame(
+                _problem_rows(plan.workload.generator, cell, cell.episodes[at : at + _TOGETHER]),
+                schema=problem_schema(),
             )
-        tables.append(pl.DataFrame(rows, schema=problem_schema()))
+            for at in range(0, len(cell.episodes), _TOGETHER)
+        ]
+        tables.append(pl.concat(parts, rechunk=True))
     return pl.concat(tables)
+
+
+def _problem_rows(
+    generator: Generator, cell: Cell, episodes: Sequence[Episode]
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    shown = [e for e in episodes if e.demonstration is not None and len(e.demonstration)]
+    requests = [e.scoring(e.demonstration.tokens) for e in shown if e.demonstration]
+    replies = iter(generator.answer(requests)) if requests else iter(())
+    for episode in episodes:
+        problem, demonstration = episode.problem, episode.demonstration
+        logprobs: list[float] = []
+        if demonstration:
+            reply = next(replies)
+            assert reply.logprobs is not None
+            logprobs = reply.logprobs[0].tolist()
+        tokens = demonstration.tokens if demonstration else ()
+        rows.append(
+            {
+                "task": cell.task,
+                "horizon": cell.horizon,
+                "seed": cell.seed,
+                "problem": problem.id,
+                "cluster": problem.cluster or problem.id,
+                "group": problem.group,
+                "unique": problem.unique,
+                "log_reach": sum(logprobs) if problem.unique and logprobs else None,
+                "demo_tokens": [generator.decode([t]) for t in tokens],
+                "demo_logprobs": logprobs,
+                "prompt": problem.prompt if isinstance(problem.prompt, str) else "",
+                "answer": problem.answer,
+            }
+        )
+    return rows

@@ -166,7 +166,7 @@ class Elsewhere:
         After ``how.seconds`` no batch is begun, and none after ``JUDGE_DOWN`` failures of the judge in a row.
         """
         left = folder.left(jobs)
-        folder.texts.know(jobs, generator, folder.attempts)
+        folder.texts.know(jobs, generator)
         folder.begin_usage()
         started, physical, failed_judges = time.perf_counter(), Physical(), 0
 

@@ -8,8 +8,7 @@ stratum has the same share of the problems, so the mean over its attempts stands
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..access.runner import Attempt, Job
+from .made import Picked
 
 FIRST, SECOND = 1, 3
 """Attempts of each stratum in the first and in the second wave of the probe."""
@@ -78,24 +78,53 @@ class Estimate:
         return {**asdict(self), "tokens": self.tokens._asdict(), "seconds": self.seconds._asdict()}
 
 
+@dataclass(slots=True)
+class Share:
+    """What is left of a stratum.
+
+    Attributes:
+        first: its first jobs, as many as a probe may take.
+        count: all of them.
+    """
+
+    first: list[Job]
+    count: int = 0
+
+
+def shares_of(
+    left: Picked[Job], place: Callable[[int], tuple[object, ...]]
+) -> dict[tuple[object, ...], Share]:
+    """The strata of the jobs that are left; these are counted, and few are made.
+
+    Args:
+        left: the jobs.
+        place: position of a job in all jobs → its stratum.
+    """
+    shares = dict[tuple[object, ...], Share]()
+    for number, position in enumerate(left.positions):
+        share = shares.setdefault(place(position), Share([]))
+        share.count += 1
+        if share.count <= FIRST + SECOND:
+            share.first.append(left[number])
+    return shares
+
+
 def probe(
-    strata: Mapping[str, tuple[object, ...]],
-    left: Sequence[Job],
+    shares: Mapping[tuple[object, ...], Share],
     make: Callable[[Sequence[Job], float], Mapping[str, Attempt]],
     concurrency: int,
 ) -> Estimate:
     """Make a few of the attempts that are left, and say what the others will take.
 
     Args:
-        strata: key of a job → its stratum.
-        left: the jobs; each stratum's are taken from its first on.
+        shares: stratum → what is left of it, which is made from its first on.
         make: makes attempts, for at most so many seconds; every finished attempt, by key.
         concurrency: attempts in flight.
     """
     waves, found = list[Wave](), dict[str, Attempt]()
-    taken, cut = 0, False
+    left, taken, cut = sum(share.count for share in shares.values()), 0, False
     for count in (FIRST, SECOND):
-        jobs = _first_of_each(strata, left, taken, count)
+        jobs = [job for share in shares.values() for job in share.first[taken : taken + count]]
         if not jobs:
             break
         since = time.perf_counter()
@@ -108,51 +137,29 @@ def probe(
         cut = len(finished) < len(jobs)
         if cut or seconds > QUICK:
             break
-    rest = len(left) - len(found)
     return Estimate(
-        len(left),
+        left,
         len(found),
-        tokens_of(strata, left, found),
-        seconds_of(waves, rest, concurrency),
+        tokens_of(shares.values(), found),
+        seconds_of(waves, left - len(found), concurrency),
         cut,
     )
 
 
-def _first_of_each(
-    strata: Mapping[str, tuple[object, ...]], left: Sequence[Job], start: int, count: int
-) -> list[Job]:
-    """Jobs number ``start`` … ``start + count − 1`` of each stratum."""
-    seen, jobs = Counter[tuple[object, ...]](), list[Job]()
-    for job in left:
-        here = strata[job.key]
-        if start <= seen[here] < start + count:
-            jobs.append(job)
-        seen[here] += 1
-    return jobs
-
-
-def tokens_of(
-    strata: Mapping[str, tuple[object, ...]], left: Sequence[Job], found: Mapping[str, Attempt]
-) -> Range:
+def tokens_of(shares: Iterable[Share], found: Mapping[str, Attempt]) -> Range:
     """Generated tokens of all the jobs, from those whose attempts were found."""
-    spent: dict[tuple[object, ...], list[float]] = {}
-    for job in left:
-        if job.key in found:
-            spent.setdefault(strata[job.key], []).append(found[job.key].cost.tokens)
-    total = variance = 0.0
-    unknown = 0.0
-    for here, count in Counter(strata[job.key] for job in left).items():
-        seen = np.array(spent.get(here, ()))
+    total = variance = unknown = known = 0.0
+    for share in shares:
+        seen = np.array([found[job.key].cost.tokens for job in share.first if job.key in found])
+        known += float(seen.sum())
         if len(seen):
-            total += count * float(seen.mean())
-            rest = count - len(seen)  # those that were made are known
+            total += share.count * float(seen.mean())
+            rest = share.count - len(seen)  # those that were made are known
             if len(seen) > 1 and rest:
                 variance += float(seen.var(ddof=1)) * rest * (1 + rest / len(seen))
         else:
-            budget = next(job.budget.tokens for job in left if strata[job.key] == here)
-            unknown += count * (budget or 0)
+            unknown += share.count * (share.first[0].budget.tokens or 0)
     around = 2 * variance**0.5
-    known = sum(sum(values) for values in spent.values())
     return Range(total + unknown, max(total - around, known), total + unknown + around)
 
 

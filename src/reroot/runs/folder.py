@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..access.sealing import read_sealed, sealed
-from ..errors import OtherRun, RunFolderError
+from ..errors import InvalidInput, OtherRun, RunFolderError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +32,7 @@ RESULTS, PARTS, SUMMARY = "results.parquet", "results", "summary.json"
 SYNCED = 1.0
 """Seconds between two syncs of a growing file with the disk."""
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:/+(.*))?", re.S)
 _PIECE = 2**16  # bytes that are looked at together
 AGAIN = "Make room and run the same command again: it continues from there."
 
@@ -42,13 +42,38 @@ _DIGEST_CHANGED = (
 )
 
 
+def address_of(path: str | Path) -> str | None:
+    """The address that a text, or a path that was made of it, is: ``PROTOCOL://…``; ``None``: it is a path.
+
+    Raises:
+        InvalidInput: it names a protocol and no place.
+    """
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None:
+        return None
+    protocol, place = found[1], (found[2] or "").strip("/")
+    if not place:
+        raise InvalidInput(f"expected PROTOCOL://PLACE, got {str(path)!r}")
+    return f"{protocol}://{'/' if protocol in ('file', 'local') else ''}{place}"
+
+
+def _own_path(path: str | Path) -> Path:
+    """A path of a file system (``RunFolderError``: an address)."""
+    if address := address_of(path):
+        raise RunFolderError(
+            f"expected a path of a file system, got {address}: the command line takes it, and in Python "
+            f"'with reroot.runs.shared.stored({address!r}) as folder'"
+        )
+    return Path(path)
+
+
 def made_folder(path: str | Path) -> Path:
     """A folder for what is to be written, made if it is not there: ask before the work begins.
 
     Raises:
         RunFolderError: it cannot be made or written.
     """
-    folder = Path(path)
+    folder = _own_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -184,11 +209,7 @@ class JournalFolder:
         parts: tuple[str, ...] = (),
         checked: Callable[[dict[str, Any]], Any] = lambda line: line,
     ) -> None:
-        self.path = Path(path)
-        if _ADDRESS.match(str(path)):
-            raise RunFolderError(
-                f"a run folder is a path of a file system, shared where several machines use it, got {path}"
-            )
+        self.path = _own_path(path)
         self.config = json.loads(json.dumps(dict(config)))
         self.lines: dict[str, Any] = {}
         self._key, self._checked = key, checked

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,11 @@ class InFlight:
         self._ended: list[int] = []
         self._used = 0  # numbers that were given
 
-    def load(self, finished: Container[str]) -> None:
+    def load(self, finished: Callable[[str], bool]) -> None:
         """Take up what a killed process has left; attempts that are finished go where they belong.
+
+        Args:
+            finished: key → whether that attempt is.
 
         Raises:
             RunFolderError: a line is damaged; it says which.
@@ -72,7 +75,7 @@ class InFlight:
         self._used = max(keys, default=-1) + 1
         for key in ended:
             self._forget(key)
-        for key in [key for key in self._places if key in finished]:
+        for key in [key for key in self._places if finished(key)]:
             if self._has_transcript(key):
                 self._end(key)
             else:

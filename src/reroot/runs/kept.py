@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..access.attempt import Attempt, Job
@@ -11,28 +11,34 @@ from ..access.attempt_json import attempt_from_json
 from ..access.sealing import read_sealed, unsealed
 from ..errors import RunFolderError
 from .made import Made
+from .numbered import Numbered
 
 HELD = 10_000
 """Attempts that stay in memory; of the others it is known where in the journal they are."""
+
+_HERE = 0  # the number of an attempt in memory; else one more than twice the byte of its line, or …
+_FAILED = 1  # … two more, if it failed
 
 
 class Kept(Mapping[str, Attempt]):
     """Attempts of a journal; a later one of the same key replaces the earlier.
 
+    Of those on disk alone not even the keys are held: 30 to 40 bytes each. Iteration reads the journal.
+
     Args:
         file: the journal.
-
-    Attributes:
-        failed: keys of those that failed.
     """
 
     def __init__(self, file: Path) -> None:
         self._file, self._descriptor = file, -1
-        self._there: dict[str, Attempt | int] = {}  # int: the byte at which its line begins
-        self.failed: set[str] = set()
+        self._here: dict[str, Attempt] = {}
+        self._there = Numbered()
 
-    def load(self) -> None:
+    def load(self, seen: Callable[[Attempt], object] = lambda attempt: None) -> None:
         """Take up what the journal says; without a last line that a kill cut off.
+
+        Args:
+            seen: gets every attempt in it, replaced ones too.
 
         Raises:
             RunFolderError: a line is damaged; it says which.
@@ -43,29 +49,44 @@ class Kept(Mapping[str, Attempt]):
         for size, attempt in read_sealed(self._file, "journal", attempt_from_json):
             self.add(attempt)
             self.written(attempt.key, at)
+            seen(attempt)
             at += size
 
     def add(self, attempt: Attempt, key: str | None = None) -> None:
         """An attempt that is finished; ``key`` is the same text where it is there already."""
-        self._there[key or attempt.key] = attempt
-        self.failed.discard(attempt.key)
-        if attempt.error is not None:
-            self.failed.add(attempt.key)
+        self._here[key or attempt.key] = attempt
+        self._there[key or attempt.key] = _HERE
 
     def written(self, key: str, at: int) -> None:
         """Its line begins at this byte of the journal."""
-        if len(self._there) > HELD:
-            self._there[key] = at
+        if len(self._here) > HELD:
+            self._there[key] = _number(at, self._here.pop(key))
+
+    def has_failed(self, key: str) -> bool:
+        """Whether there is such an attempt, and it failed."""
+        number = self._there.get(key)
+        if number == _HERE:
+            return self._here[key].error is not None
+        return number is not None and (number - 1) % 2 == _FAILED
 
     def __getitem__(self, key: str) -> Attempt:
-        found = self._there[key]
-        return self._read(found) if isinstance(found, int) else found
+        number = self._there.get(key)
+        if number is None:
+            raise KeyError(key)
+        return self._here[key] if number == _HERE else self._read((number - 1) // 2)
 
     def __contains__(self, key: object) -> bool:
         return key in self._there
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._there)
+        yield from self._here
+        if len(self._here) == len(self._there):
+            return
+        at = 0
+        for size, attempt in read_sealed(self._file, "journal", attempt_from_json):
+            if self._there.get(attempt.key) == _number(at, attempt):
+                yield attempt.key
+            at += size
 
     def __len__(self) -> int:
         return len(self._there)
@@ -86,6 +107,10 @@ class Kept(Mapping[str, Attempt]):
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def _number(at: int, attempt: Attempt) -> int:
+    return 1 + 2 * at + (_FAILED if attempt.error is not None else 0)
 
 
 def chosen(kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> Sequence[Attempt]:

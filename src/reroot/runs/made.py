@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, overload
+
+TOGETHER, HELD = 512, 16_384
+"""Of ``Recent``: items that are made at a time, and the most that stay."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -34,7 +38,53 @@ class Made(Sequence[T], Generic[S, T]):
         return self._make(self._items[index])
 
 
-def where(items: Sequence[T], wanted: Callable[[T], bool]) -> Sequence[T]:
-    """The items that are wanted now, in their order; four bytes each."""
-    positions = array("I", (at for at, item in enumerate(items) if wanted(item)))
-    return Made(positions, items.__getitem__)
+class Recent(Sequence[T]):
+    """Items that are made when they are asked for, some together; those asked for last stay a while.
+
+    Args:
+        count: how many there are.
+        make: index → its item.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._count, self._make = count, make
+        self._blocks = OrderedDict[int, list[T]]()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(self._count)[index]]
+        number, at = divmod(range(self._count)[index], TOGETHER)
+        block = self._blocks.get(number)
+        if block is None:
+            start = number * TOGETHER
+            end = min(start + TOGETHER, self._count)
+            block = self._blocks[number] = [self._make(i) for i in range(start, end)]
+            if len(self._blocks) * TOGETHER > HELD:
+                self._blocks.popitem(last=False)
+        else:
+            self._blocks.move_to_end(number)
+        return block[at]
+
+
+class Picked(Made[int, T]):
+    """Some items of a sequence, four bytes each.
+
+    Attributes:
+        positions: where they are in the sequence.
+    """
+
+    def __init__(self, items: Sequence[T], positions: Sequence[int]) -> None:
+        super().__init__(positions, items.__getitem__)
+        self.positions = positions
+
+
+def where(items: Sequence[T], wanted: Callable[[T], bool]) -> Picked[T]:
+    """The items that are wanted now, in their order."""
+    return Picked(items, array("I", (at for at, item in enumerate(items) if wanted(item))))

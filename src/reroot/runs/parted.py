@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +46,45 @@ def write_results(folder: Path, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame 
         shutil.rmtree(parts, ignore_errors=True)
         return first
     beside = made_folder(folder / f".{PARTS}.{os.getpid()}")
-    names = (beside / f"part-{number:05d}.parquet" for number in range(10**5))
-    write_table(next(names), first, _GROUP)
-    del first
-    while second is not None:
-        write_table(next(names), second, _GROUP)
-        second = next(tables, None)
+    some = chain([first, second], tables)
+    del first, second  # each is let go of as it is written
+    _write_parts(beside, some)
     shutil.rmtree(parts, ignore_errors=True)
     os.replace(beside, parts)  # after a kill before this there is the journal
     (folder / RESULTS).unlink(missing_ok=True)
     return _scan(parts)
+
+
+class Beside:
+    """A new folder for temporary files, which ends with this object or with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="reroot-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def results_beside(
+    pieces: Iterable[pl.DataFrame],
+) -> tuple[pl.DataFrame | pl.LazyFrame, Beside | None]:
+    """Results that are in no run folder: a table, or where they would have parts, one that is read from parts
+    in a temporary folder, which the caller keeps.
+
+    Raises:
+        RunFolderError: the file system refuses.
+    """
+    tables = _joined(pieces)
+    first, second = next(tables), next(tables, None)
+    if second is None:
+        return first, None
+    beside, some = Beside(), chain([first, second], tables)
+    del first, second
+    _write_parts(beside.path, some)
+    return _scan(beside.path), beside
+
+
+def _write_parts(folder: Path, tables: Iterator[pl.DataFrame]) -> None:
+    for number, table in enumerate(tables):
+        write_table(folder / f"part-{number:05d}.parquet", table, _GROUP)
 
 
 def _joined(pieces: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, repeat
+from itertools import accumulate
 from typing import Any, NamedTuple, overload
 
 from .._version import __version__
@@ -22,13 +22,14 @@ from ..types.account import check_priced, noted, share
 from .cells import Cell
 from .inputs import check_shares
 from .models import Load, is_family
-from .run import problems_digest
+from .numbered import Numbered
 from .tables import attempt_key
 from .workload import Workload
 
 AnyLearner = BoundLearner | LearnerFactory[...] | str
 
 DEFAULT_BUDGET_TOKENS = 200_000
+_LARGEST = 2**40  # more than there are problems in a cell
 
 
 class Stratum(NamedTuple):
@@ -80,15 +81,17 @@ class Jobs(Sequence[Job]):
     def __getitem__(self, index: int | slice) -> Job | list[Job]:
         if isinstance(index, slice):
             return [self[at] for at in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
-        number = bisect_right(self._ends, at)
-        stratum = self._strata[number]
-        return stratum.job(stratum.cell.episodes[at - self._ends[number]])
+        stratum, at = self._at(range(len(self))[index])
+        return stratum.job(stratum.cell.episodes[at])
 
-    def places(self) -> Iterator[tuple[object, ...]]:
-        """The place of each job's stratum, in the order of the jobs."""
-        for stratum in self._strata:
-            yield from repeat(stratum.place, len(stratum.cell.episodes))
+    def _at(self, index: int) -> tuple[Stratum, int]:
+        number = bisect_right(self._ends, index)
+        stratum = self._strata[number]
+        return stratum, index - self._ends[number] + len(stratum.cell.episodes)
+
+    def place(self, index: int) -> tuple[object, ...]:
+        """The place of the stratum of a job, which is not made for it."""
+        return self._at(index)[0].place
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +149,18 @@ class Plan:
 
     def finder(self) -> Callable[[tuple[str, str, Sampling]], Job]:
         """(problem, learner, law) → that job; the jobs themselves are in no memory."""
-        places = {e.problem.id: (cell, e) for cell in self.workload.cells for e in cell.episodes}
+        cells, places = self.workload.cells, Numbered()
+        for number, cell in enumerate(cells):
+            for at, episode in enumerate(cell.episodes):
+                places[episode.problem.id] = number * _LARGEST + at
         learners = {learner.label: learner for learner in self.learners}
 
         def find(told: tuple[str, str, Sampling]) -> Job:
             problem, label, law = told
-            cell, episode = places[problem]
-            return self._stratum(cell, learners[label], law).job(episode)
+            place = places.get(problem)
+            assert place is not None
+            cell = cells[place // _LARGEST]
+            return self._stratum(cell, learners[label], law).job(cell.episodes[place % _LARGEST])
 
         return find
 
@@ -184,7 +192,7 @@ class Plan:
             **{f"budget_{c}_per_cell": amount for c, amount in self.budgets.items()},
             "seeds": self.seeds,
             "problems": self._largest,
-            "digest": problems_digest(e.problem for cell in work.cells for e in cell.episodes),
+            "digest": work.digest(),
             "beta": self.beta,
             "command": self.command(),
         }

@@ -15,7 +15,7 @@ from ..errors import InvalidInput, RunFolderError
 from .attempts import attempts_of, usage_of
 from .cells_of_results import UNIT, Paid, StoredCells, cells_of, paid_in, stored_cells
 from .folder import CONFIG, JOURNAL, RESULTS, read_config
-from .parted import read_results
+from .parted import Beside, read_results, results_beside
 from .tables import (
     PROBLEMS,
     comparison_pieces,
@@ -93,6 +93,7 @@ class RunData:
         cells: (label, law, task, horizon) → its attempts, once each, as they are asked for.
         lines: (task, horizon) → its problems, sorted by seed and problem.
         made: attempts that have finished, and attempts in all: fewer if it was interrupted.
+        beside: where the parts of the table are, if very many attempts are not finished; they go with this.
     """
 
     folder: Path
@@ -106,6 +107,7 @@ class RunData:
     cells: Mapping[tuple[object, ...], pl.DataFrame]
     lines: dict[tuple[object, ...], pl.DataFrame]
     made: tuple[int, int]
+    beside: Beside | None = None
 
     @property
     def results(self) -> pl.DataFrame:
@@ -161,10 +163,10 @@ def load_run(folder: str | Path) -> RunData:
     problems = read_table(path / PROBLEMS, problem_schema())
     with reading_config(path, "comparison"):
         _check_config(config)
-        results, planned = _results(path, config, problems)
+        results, planned, beside = _results(path, config, problems)
         if results.lazy().head(1).collect().is_empty():
             raise RunFolderError(f"{path} holds no finished attempt")
-        return run_data(path, config, results, problems, usage_of(path), planned)
+        return run_data(path, config, results, problems, usage_of(path), planned, beside)
 
 
 @contextmanager
@@ -179,18 +181,18 @@ def reading_config(folder: Path, what: str) -> Iterator[None]:
 
 def _results(
     path: Path, config: Mapping[str, Any], problems: pl.DataFrame
-) -> tuple[pl.DataFrame | pl.LazyFrame, int | None]:
-    """The results, and how many attempts there will be; from the journal if it has more."""
-    import polars as pl
-
+) -> tuple[pl.DataFrame | pl.LazyFrame, int | None, Beside | None]:
+    """The results, how many attempts there will be, and where the results are kept meanwhile; from the journal
+    if it has more."""
     planned = planned_attempts(config, problems) if "granted" in config else None
     results = read_results(path, comparison_schema())
     if results is None or (planned is not None and _count(results) < planned):
         if (path / JOURNAL).exists() and planned is not None:
-            return pl.concat(comparison_pieces(config, problems, attempts_of(path))), planned
+            found, beside = results_beside(comparison_pieces(config, problems, attempts_of(path)))
+            return found, planned, beside
         if results is None:
             raise RunFolderError(f"{path} holds no finished attempt: no {RESULTS}")
-    return results, planned
+    return results, planned, None
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
@@ -247,6 +249,7 @@ def run_data(
     problems: pl.DataFrame,
     usage: dict[str, Any],
     planned: int | None,
+    beside: Beside | None = None,
 ) -> RunData:
     """The tables of a comparison, regrouped by learner; those on disk stay there.
 
@@ -276,7 +279,7 @@ def run_data(
     lines = problems.sort(UNIT).partition_by("task", "horizon", as_dict=True)
     return RunData(
         *(folder, config, table, places, problems, usage),
-        *(learners, tasks, cells, lines, made),
+        *(learners, tasks, cells, lines, made, beside),
     )
 
 

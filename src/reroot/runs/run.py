@@ -220,9 +220,14 @@ def run_config(
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:
-    """16 hexadecimal digits that change when a prompt, a limit, an answer or a judge's code does."""
+    """16 hexadecimal digits that change when a prompt, a limit, an answer or a judge's code does.
+
+    A sequence that makes its items when they are asked for is never held.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for p in sorted(problems, key=lambda problem: problem.id):
+    listed = problems if isinstance(problems, Sequence) else list(problems)
+    ids = [problem.id for problem in listed]
+    for p in (listed[at] for at in sorted(range(len(ids)), key=ids.__getitem__)):
         told = [p.id, p.prompt, p.max_tokens, p.demonstration, p.stop, p.pass_at, p.answer]
         told += [_source(p.reward), _source(p.verifier)]
         told += [] if p.value is None else [_source(p.value)]  # digests from before it stay

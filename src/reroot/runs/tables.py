@@ -154,7 +154,7 @@ def _grid(
     """((problem, learner, law), what its contract grants, its cell) of each row of a comparison."""
     granted = {task: [Contract.parse(c) for c in cs] for task, cs in config["granted"].items()}
     learners = [(entry["label"], Contract.parse(entry["requires"])) for entry in config["learners"]]
-    lines = problems.select(*_CELL, "problem").rows()
+    lines = problems.select(*_CELL, "problem").iter_rows()
     for (task, horizon, seed), part in groupby(lines, key=lambda line: line[:3]):
         names, cell = [line[3] for line in part], {"task": task, "horizon": horizon, "seed": seed}
         for label, requires in learners:

@@ -13,6 +13,8 @@ Its size is bounded: a line per problem, each token's text once, and no more tha
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +29,14 @@ from ..tasks import judges
 from ..tasks.base import Problem
 from ..tasks.calls import is_async
 from .folder import GrowingFile, cut_unfinished_line
+from .numbered import Numbered
 from .prefix_trees import named_tokens
 
 TEXTS = "texts.jsonl"
 _MOST = 2048
 """Tokens of an output up to which its pieces are found one by one, where that is needed."""
+_LISTED = 2**40  # more than there are jobs in a list
+_TOGETHER = 1000  # lines that are written together
 
 
 @dataclass(slots=True)
@@ -111,43 +116,67 @@ class TextLog:
     """
 
     def __init__(self, folder: Path, kept: Callable[[], str]) -> None:
-        self._folder, self._file = folder, GrowingFile(folder / TEXTS, kept)
-        self._known = Texts()
+        self._path, self._file = folder / TEXTS, GrowingFile(folder / TEXTS, kept)
+        self._tokens, self._between = dict[int, str](), ""
         self._named: set[int] = set()
-        self._waiting: list[dict[str, Any]] = []
-        self._episodes: dict[str, Episode] = {}  # by problem, and by key where that is another
+        self._waiting: list[bytes] = []
         self._generator: Generator | None = None
+        # of problems and attempts, of which there may be very many, neither ids nor lines are held:
+        self._asked = Numbered()  # problems that have a line
+        self._said = Numbered()  # attempt key → a digest of its line
+        self._jobs: list[Sequence[Job]] = []
+        self._places = (
+            Numbered()
+        )  # problem, or key where that asks something else → the job's place
 
     def load(self) -> None:
         """Take up what is there (``RunFolderError``: it is damaged)."""
-        self._known = read_texts(self._folder)
-        cut_unfinished_line(self._folder / TEXTS)
+        if not self._path.exists():
+            return
+        for _, line in read_sealed(self._path, "text", text_line):
+            if "tokens" in line:
+                self._tokens.update({int(token): text for token, text in line["tokens"].items()})
+            elif "problem" in line:
+                self._asked[line["problem"]] = 0
+            else:
+                self._said[line["key"]] = _digest(line)
+        cut_unfinished_line(self._path)
 
-    def know(
-        self, jobs: Iterable[Job], generator: Generator, made: Mapping[str, Attempt] | None = None
-    ) -> None:
+    def know(self, jobs: Sequence[Job], generator: Generator) -> None:
         """Before attempts are made: whose tokens these are, and what is asked.
 
         Args:
-            jobs: all attempts that are to be there in the end.
+            jobs: all attempts that are to be there in the end; held on to.
             generator: gives tokens their text.
-            made: attempts that are there already, by key.
         """
         self._generator = generator
-        self._known.between = _between(generator)
-        for job in jobs:
-            name = job.episode.problem.id
-            if self._episodes.setdefault(name, job.episode) is not job.episode:
-                self._episodes[job.key] = job.episode
+        self._between = _between(generator)
+        if jobs:
+            self._jobs.append(jobs)
+        for at, job in enumerate(jobs):
+            name, place = job.episode.problem.id, _LISTED * (len(self._jobs) - 1) + at
+            first = self._places.get(name)
+            if first is None:
+                self._places[name] = place
+            elif _asks(self._episode(first)) != _asks(job.episode):
+                self._places[job.key] = place
             self.ask(job.episode)
-        for attempt in (made or {}).values():
-            if attempt.output is not None:
-                self._named.update(attempt.output.tokens)
+            if len(self._waiting) >= _TOGETHER:
+                self._write()
+
+    def _episode(self, place: int) -> Episode:
+        which, at = divmod(place, _LISTED)
+        return self._jobs[which][at].episode
+
+    def seen(self, attempt: Attempt) -> None:
+        """An attempt that is there already: its tokens get their texts."""
+        if attempt.output is not None:
+            self._named.update(attempt.output.tokens)
 
     def ask(self, episode: Episode) -> None:
         """Note what a problem asks, once."""
         problem, shown = episode.problem, episode.demonstration
-        if problem.id in self._known.problems:
+        if problem.id in self._asked:
             return
         line = {
             "problem": problem.id,
@@ -159,13 +188,13 @@ class TextLog:
         }
         if shown is not None:
             self._named.update(shown.tokens)
-        self._known.problems[problem.id] = line
-        self._waiting.append(line)
+        self._asked[problem.id] = 0
+        self._waiting.append(sealed(line))
 
     def pieces(self, tokens: Sequence[int]) -> list[str] | None:
         """What each token adds to the text, where that is not what it says by itself (else ``None``)."""
         assert self._generator is not None
-        found = _pieces(self._generator, tokens, self._known.between)
+        found = _pieces(self._generator, tokens, self._between)
         return None if found is None else [readable(piece) for piece in found]
 
     def name(self, tokens: Iterable[int]) -> None:
@@ -178,20 +207,22 @@ class TextLog:
 
     def attempt(self, attempt: Attempt) -> None:
         """Note what is to be said of an attempt that was made."""
-        episode = self._episodes.get(attempt.key, self._episodes.get(attempt.problem))
-        if attempt.output is None or episode is None:
+        place = self._places.get(attempt.key)
+        if place is None:
+            place = self._places.get(attempt.problem)
+        if attempt.output is None or place is None:
             return
         tokens = attempt.output.tokens
         self._named.update(tokens)
         said: dict[str, Any] = {}
         if (pieces := self.pieces(tokens)) is not None:
             said["pieces"] = pieces
-        if not attempt.passed and (at := first_rejected(episode, tokens)) is not None:
+        if not attempt.passed and (at := first_rejected(self._episode(place), tokens)) is not None:
             said["rejected"] = at
-        line = {"key": attempt.key, **said}
-        if line != self._known.attempts.get(attempt.key, {"key": attempt.key}):
-            self._known.attempts[attempt.key] = line
-            self._waiting.append(line)
+        line, known = {"key": attempt.key, **said}, self._said.get(attempt.key)
+        if _digest(line) != known if known is not None else said:
+            self._said[attempt.key] = _digest(line)
+            self._waiting.append(sealed(line))
 
     def flush(self) -> None:
         """Write down what waits; safe from a kill when this returns.
@@ -201,24 +232,38 @@ class TextLog:
         """
         if self._generator is None:
             return
-        new = sorted(self._named.difference(self._known.tokens))
+        new = sorted(self._named.difference(self._tokens))
         self._named.clear()
         texts = {
             token: text for token in new if (text := _text(self._generator, (token,))) is not None
         }
         if texts:
-            self._known.tokens.update(texts)
+            self._tokens.update(texts)
             shown = {str(token): readable(text) for token, text in texts.items()}
-            between = {"between": self._known.between} if self._known.between else {}
-            self._waiting.append({"tokens": shown, **between})
+            between = {"between": self._between} if self._between else {}
+            self._waiting.append(sealed({"tokens": shown, **between}))
+        self._write()
+
+    def _write(self) -> None:
         if self._waiting:
             lines, self._waiting = self._waiting, []
-            self._file.add(b"".join(map(sealed, lines)))
+            self._file.add(b"".join(lines))
 
     def close(self) -> None:
         """Let what was added survive a loss of power, and let go of the file."""
         self._file.sync()
         self._file.close()
+
+
+def _asks(episode: Episode) -> tuple[object, ...]:
+    """What the episodes of one problem may differ in."""
+    return episode.prompt, episode.horizon, episode.demonstration
+
+
+def _digest(line: Mapping[str, Any]) -> int:
+    """64 bits of what a line says."""
+    told = json.dumps(line, sort_keys=True).encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
 
 def prompt_text(problem: Problem, generator: Generator) -> str:

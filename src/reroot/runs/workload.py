@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, product
+from itertools import chain, product
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from .. import specs
 from ..access.episode import Episode, bind
@@ -18,11 +19,18 @@ from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
+from ..types import Prefix
 from .cells import Cell, Workload
 from .inputs import Given, check_shares, generator_of, name_of, problems_of
+from .made import Picked, Recent
 from .models import DEFAULT_LOAD, Load, is_family, is_gguf, load_text_generator, note_code
 from .served import served_workload
 from .values import Values, valued, values_of
+
+if TYPE_CHECKING:
+    from ..families.hidden_path import PathFamily
+    from ..families.many import Paths
+    from ..families.registry import Instance
 
 _DEFAULT_COUNT = {True: 32, False: 8}  # exact families are cheap, language models are not
 _DEFAULT_SEEDS = 3
@@ -114,27 +122,55 @@ def _needs_a_task(model: str | Generator) -> str:
 
 def _family_workload(model: str, horizons: Sequence[int], seeds: int, count: int) -> Workload:
     from .. import families
-    from ..families.many import ensemble
+    from ..families.hidden_path import PathFamily
+    from ..families.many import Paths, ensemble
 
     spec = families.parse(model)
     grid = tuple(horizons) or (() if spec.horizon is None else (spec.horizon,))
     if not grid:
         raise InvalidInput(f"{model!r} names no horizon: add H=… to it, or --horizons")
-    places = list(product(grid, range(seeds), range(count)))
-    members = [
+    places = product(grid, range(seeds), range(count))
+
+    def named(h: int, s: int, i: int) -> str:
+        return _id(spec.family, h, s, f"{i:03d}")
+
+    members: Iterator[Instance] = (
         spec(seed=stream_key(s, f"{spec.family}/{h}/{i}", "instance")[0], horizon=h)
         for h, s, i in places
-    ]
-    generator = ensemble(members)
-    problems = [
-        replace(member.problem(), id=_id(spec.family, h, s, f"{i:03d}"), prompt=(index,))
-        for index, (member, (h, s, i)) in enumerate(zip(members, places, strict=True))
-    ]
+    )
+    first = next(members)
+    if isinstance(first, PathFamily) and len(grid) == 1:
+        paths = Paths(cast("Iterator[PathFamily]", chain([first], members)))
+        generator = ensemble(paths)
+        episodes = _episodes_along(
+            paths, generator, lambda index: named(grid[0], *divmod(index, count))
+        )
+    else:
+        whole = [first, *members]
+        generator, each = ensemble(whole), product(grid, range(seeds), range(count))
+        episodes = [
+            bind(replace(member.problem(), id=named(*place), prompt=(index,)), generator)
+            for index, (member, place) in enumerate(zip(whole, each, strict=True))
+        ]
     cells = tuple(
-        Cell(spec.family, h, s, tuple(bind(problem, generator) for _, problem in here))
-        for (h, s), here in groupby(zip(places, problems, strict=True), lambda pair: pair[0][:2])
+        Cell(spec.family, h, s, Picked(episodes, range(number * count, (number + 1) * count)))
+        for number, (h, s) in enumerate(product(grid, range(seeds)))
     )
     return Workload(model, generator, (spec.family,), grid, cells, count)
+
+
+def _episodes_along(
+    paths: Paths, generator: Generator, named: Callable[[int], str]
+) -> Sequence[Episode]:
+    """The problems of all paths, each made when it is asked for: they differ in the path alone."""
+    bound = bind(paths[0].problem(named(0), (0,)), generator)
+
+    def make(index: int) -> Episode:
+        path = paths[index]
+        problem, shown = path.problem(named(index), (index,)), Prefix(path.path)
+        return replace(bound, problem=problem, prompt=(index,), demonstration=shown)
+
+    return Recent(len(paths), make)
 
 
 def _task_workload(

@@ -11,8 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,6 +28,7 @@ from ..randomness import learner_key
 from ..types import Budget
 from . import description, schemas
 from .border import (
+    App,
     Rates,
     answer,
     idempotency_key,
@@ -52,12 +52,17 @@ from .openai import (
 )
 from .schemas import MOST_TURNS, SESSION
 from .sessions import NotFound
+from .sizes import Size
 from .tasks import Account, Close, Complete, Open, TakeTurn, Task
 from .wire import message_from_json
 
 log = logging.getLogger("reroot.serving")
 _SOON = 0.1  # seconds until a line of the log is written
+_LONG = 1 << 14  # tokens, or characters, with which the event loop is not to be kept
+BEAT = 10.0
+"""Seconds after which who waits for a streamed answer is sent a comment, so that nobody on the way gives up."""
 _Handler = Callable[[Request, Key], Awaitable[Response]]
+_T = TypeVar("_T")
 
 
 class AnyDesk(Protocol):
@@ -76,9 +81,15 @@ class AnyDesk(Protocol):
     def drain(self) -> None: ...
 
 
-def application(desk: AnyDesk, keys: KeyFile) -> Starlette:
-    """The service of a desk, for the holders of keys; when it ends, the desk is drained."""
-    service = _Service(desk, keys)
+def application(desk: AnyDesk, keys: KeyFile, beat: float = BEAT) -> Starlette:
+    """The service of a desk, for the holders of keys; when it ends, the desk is drained.
+
+    Args:
+        desk: what answers.
+        keys: who may ask.
+        beat: seconds between the comments of a stream that has nothing to tell yet.
+    """
+    service = _Service(desk, keys, beat)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -96,19 +107,10 @@ def application(desk: AnyDesk, keys: KeyFile) -> Starlette:
     return app
 
 
-@dataclass(frozen=True)
-class _App:
-    """An ASGI application that is not seen to be a function: a route would put others around it."""
-
-    handle: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.handle(scope, receive, send)
-
-
 class _Service:
-    def __init__(self, desk: AnyDesk, keys: KeyFile) -> None:
+    def __init__(self, desk: AnyDesk, keys: KeyFile, beat: float) -> None:
         self._desk, self._keys, self._rates = desk, keys, Rates()
+        self._beat = beat
         self._catalogue = desk.catalogue
         self._about = desk.catalogue.about(desk.secret)
         self._answers: Counter[tuple[str, int]] = Counter()
@@ -150,9 +152,7 @@ class _Service:
                 name = key.name
                 response = await handler(request, key)
             except Exception as error:
-                response = refusal(error)
-                if response.status_code == 500:
-                    log.error("a request failed: %s", type(error).__name__, exc_info=error)
+                response = _refused(error)
             seconds = time.perf_counter() - began
             self._answers[path, response.status_code] += 1
             self._seconds += seconds
@@ -161,7 +161,7 @@ class _Service:
             self._note(f'{{{what}, "status": {response.status_code}, "ms": {1000 * seconds:.1f}}}')
             await response(scope, receive, send)
 
-        return _App(handle)
+        return App(handle)
 
     def _note(self, line: str) -> None:
         """Have a line logged, together with those that come soon."""
@@ -222,9 +222,14 @@ class _Service:
     async def _decode(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Decode)
         generator = self._catalogue.generator
+        length = sum(map(len, body.sequences))
+        Size(tokens=length).check(key)
         for tokens in body.sequences:
             check_prefix(tokens, generator.vocab_size)
-        return answer({"texts": [generator.decode(tokens) for tokens in body.sequences]})
+        texts = await _aside(
+            length, lambda: [generator.decode(tokens) for tokens in body.sequences]
+        )
+        return answer({"texts": texts})
 
     async def _models(self, request: Request, key: Key) -> Response:
         return answer(models_list(self._catalogue))
@@ -238,12 +243,16 @@ class _Service:
     async def _completion(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Completion)
         self._check_model(body.model)
-        return await self._complete(request, key, completion_request(body, self._catalogue, key))
+        length = _characters(body.prompt)
+        asked = await _aside(length, lambda: completion_request(body, self._catalogue, key))
+        return await self._complete(request, key, asked)
 
     async def _chat(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.ChatCompletion)
         self._check_model(body.model)
-        return await self._complete(request, key, chat_request(body, self._catalogue, key))
+        length = sum(_characters(message.content) for message in body.messages)
+        asked = await _aside(length, lambda: chat_request(body, self._catalogue, key))
+        return await self._complete(request, key, asked)
 
     def _check_model(self, model: str) -> None:
         served = self._catalogue.model
@@ -265,14 +274,41 @@ class _Service:
         }
         own = asked.episode if asked.own else None
         message = Ask((asked.query,))
-        told = await self._desk.do(
-            Complete(key, session=session, number=0, messages=[message], terms=terms, episode=own)
+        task = Complete(
+            key, session=session, number=0, messages=[message], terms=terms, episode=own
         )
+        body = self._completed(asked, task)
+        if not asked.stream:
+            return answer(await body)
+        work = asyncio.ensure_future(body)
+        await asyncio.wait({work}, timeout=self._beat)
+        # what is refused at once is refused as it is without a stream
+        told = chunks_of(asked, work.result()) if work.done() else self._late(asked, work)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(told, headers=headers, media_type="text/event-stream")
+
+    async def _completed(self, asked: Asked, task: Complete) -> dict[str, Any]:
+        """The body of an answer, when all of it is written down."""
+        told = await self._desk.do(task)
         kind = "chatcmpl" if asked.kind == "chat.completion" else "cmpl"
-        body = completion_of(asked, told, self._catalogue, f"{kind}-{session[:24]}")
-        if asked.stream:
-            return StreamingResponse(chunks_of(asked, body), media_type="text/event-stream")
-        return answer(body)
+        length = asked.query.n * asked.episode.horizon
+        name = f"{kind}-{task.session[:24]}"
+        return await _aside(length, lambda: completion_of(asked, told, self._catalogue, name))
+
+    async def _late(
+        self, asked: Asked, work: asyncio.Future[dict[str, Any]]
+    ) -> AsyncGenerator[str]:
+        """The events of an answer that is not there yet: comments until it is, or an error as an event."""
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        while not work.done():
+            yield ": waiting\n\n"
+            await asyncio.wait({work}, timeout=self._beat)
+        error = work.exception()
+        if error is not None:
+            yield f"data: {bytes(_refused(error).body).decode()}\n\n"
+            return
+        for chunk in chunks_of(asked, work.result()):
+            yield chunk
 
     # ---- for whoever runs it ---------------------------------------------------------------------
 
@@ -301,6 +337,26 @@ class _Service:
         for name, (kind, value) in numbers.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
         return PlainTextResponse("\n".join(lines) + "\n")
+
+
+def _refused(error: BaseException) -> Response:
+    """The answer to what was refused, or failed, which is logged."""
+    response = refusal(error)
+    if response.status_code == 500:
+        log.error("a request failed: %s", type(error).__name__, exc_info=error)
+    return response
+
+
+async def _aside(length: int, make: Callable[[], _T]) -> _T:
+    """What ``make`` gives; by another thread if it has ``length`` tokens or characters to go through."""
+    return make() if length < _LONG else await asyncio.to_thread(make)
+
+
+def _characters(content: Any) -> int:
+    """Characters or tokens of a text, tokens, or a list of either, or of parts of a message."""
+    if isinstance(content, (str, schemas.TextPart)):
+        return len(content if isinstance(content, str) else content.text)
+    return sum(1 if isinstance(part, int) else _characters(part) for part in content)
 
 
 def _name(request: Request, key: Key, kind: str) -> str:

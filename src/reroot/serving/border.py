@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput
 from .database import Unavailable
@@ -17,13 +21,24 @@ from .desk import Busy, told_error
 from .jsontext import json_of
 from .keys import Key, KeyFile
 from .live import Conflict
-from .sessions import NotFound
+from .sessions import NotFound, Pruned
+from .sizes import TooLarge
 from .wire import error_to_json
 
 MOST_BYTES = 8 << 20
 """Bytes of a request."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class App:
+    """An ASGI application that is not seen to be a function: a route would put others around it."""
+
+    handle: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, receive, send)
 
 
 class Refused(Exception):
@@ -117,11 +132,27 @@ async def read(request: Request, model: type[_Model]) -> _Model:
         if length > MOST_BYTES:
             raise too_large
     try:
-        return model.model_validate_json(b"".join(parts))
+        body = b"".join(parts)
+        checked = model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Refused(400, "invalid_request", f"{where}: {first['msg']}".strip(": ")) from None
+    try:
+        json.loads(body, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:  # numbers without end among them
+        raise Refused(400, "invalid_request", f"the body is no JSON: {error}") from None
+    return checked
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no name stands twice: of two, others on the way may have seen the other one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise Refused(400, "invalid_request", f"{twice!r:.80} stands twice in one object")
+    return found
 
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -155,12 +186,16 @@ def refusal(error: BaseException) -> Response:
         status, code, wait = 503, "unavailable", 1
     elif isinstance(error, NotFound):
         status, code = 404, "not_found"
+    elif isinstance(error, Pruned):
+        status, code = 410, "pruned"
     elif isinstance(error, Conflict):
         status, code = 409, "conflict"
     elif isinstance(error, BudgetExceeded):
         status, code = 429, "insufficient_quota"
     elif isinstance(error, AccessDenied):
         status, code = 403, "permission_denied"
+    elif isinstance(error, TooLarge):
+        status, code = 413, "too_large"
     elif isinstance(error, InvalidInput):
         status, code = 400, "invalid_request"
     else:
@@ -202,6 +237,7 @@ _TYPES = {
     404: "invalid_request_error",
     409: "invalid_request_error",
     405: "invalid_request_error",
+    410: "invalid_request_error",
     408: "invalid_request_error",
     413: "invalid_request_error",
     415: "invalid_request_error",

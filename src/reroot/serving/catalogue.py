@@ -35,6 +35,9 @@ class Catalogue:
         generator: what is behind the door.
         offers: the problems; ids must differ.
 
+    Attributes:
+        largest: most tokens of a prompt, and of an output, over all problems.
+
     Raises:
         InvalidInput: ids repeat, or what a learner must know of a problem cannot be told over a wire.
     """
@@ -44,6 +47,11 @@ class Catalogue:
         self.model, self.generator = model, generator
         self.offers = {offer.episode.problem.id: offer for offer in offers}
         self.problems = [_about_problem(offer) for offer in offers]
+        episodes = [offer.episode for offer in offers]
+        self.largest = (
+            max((len(episode.prompt) for episode in episodes), default=0),
+            max((episode.horizon for episode in episodes), default=0),
+        )
         told = [dict(generator.describe()), _about_capabilities(generator.capabilities)]
         self._marks: dict[
             str, str

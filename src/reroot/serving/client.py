@@ -134,7 +134,7 @@ class Post:
             ) from None
         if told is not None:
             raise error_from_json(told)
-        kind = InvalidInput if response.status_code in (400, 401, 404) else BackendError
+        kind = InvalidInput if response.status_code in (400, 401, 404, 410) else BackendError
         raise kind(message)
 
     def close(self) -> None:

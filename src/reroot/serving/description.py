@@ -51,24 +51,24 @@ PATHS: dict[str, _Path] = {
         answer=responses.Opened,
         status=201,
         once=True,
-        refused=(403, 409),
+        refused=(403, 409, 410),
     ),
     "/v1/sessions/{session}": _Path(
-        does="the account of a session", answer=responses.SessionAccount, refused=(404,)
+        does="the account of a session", answer=responses.SessionAccount, refused=(404, 410)
     ),
     "/v1/sessions/{session}/turns/{number}": _Path(
         does="ask, and be answered",
         method="post",
         body=schemas.Turn,
         answer=responses.Answers,
-        refused=(404, 409),
+        refused=(404, 409, 410),
     ),
     "/v1/sessions/{session}/close": _Path(
         does="end a session",
         method="post",
         body=schemas.CloseSession,
         answer=responses.Closed,
-        refused=(404, 409),
+        refused=(404, 409, 410),
     ),
     "/v1/account": _Path(does="what the key has spent and has left", answer=responses.KeyAccount),
     "/v1/problems": _Path(does="what is served", answer=responses.Problems),
@@ -86,7 +86,7 @@ PATHS: dict[str, _Path] = {
         answer=responses.TextCompletion,
         events=responses.TextChunk,
         once=True,
-        refused=(403, 404, 409),
+        refused=(403, 404, 409, 410),
     ),
     "/v1/chat/completions": _Path(
         does="a message, as OpenAI's",
@@ -95,7 +95,7 @@ PATHS: dict[str, _Path] = {
         answer=responses.Chat,
         events=responses.ChatChunk,
         once=True,
-        refused=(403, 404, 409),
+        refused=(403, 404, 409, 410),
     ),
     "/openapi.json": _Path(does="this description", keyed=False),
     "/health": _Path(does="whether it is there", answer=responses.Health, keyed=False),
@@ -112,7 +112,8 @@ _REFUSED = {
     404: "there is no such thing for this key",
     408: "the request took too long to arrive",
     409: "something else was asked before under the same name, or it is not due",
-    413: "the request is too large",
+    410: "it was pruned: what it was told is no longer kept, and is not drawn again",
+    413: "the request is too large, or may cost more than one request of the key may",
     415: "the body is not application/json",
     429: "the budget, the rate or the queue has no place",
     500: "the server failed",
@@ -194,11 +195,9 @@ def _operation(path: str, about: _Path, known: dict[str, Any]) -> dict[str, Any]
 
 def _event(model: type[BaseModel], known: dict[str, Any]) -> dict[str, Any]:
     """One server-sent event."""
-    data = {
-        "type": "string",
-        "contentMediaType": _JSON,
-        "contentSchema": _schema(model, known),
-    }
+    told = {"type": "string", "contentMediaType": _JSON, "contentSchema": _schema(model, known)}
+    late = {**told, "contentSchema": _schema(responses.Error, known)}
+    data = {"anyOf": [told, {"const": "[DONE]"}, late]}
     return {"type": "object", "properties": {"data": data}, "required": ["data"]}
 
 

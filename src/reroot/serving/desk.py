@@ -1,7 +1,8 @@
 """The desk: one thread that answers what all clients ask, round by round.
 
 What arrives while the generator works joins the next round. A round takes at most ``MOST`` requests,
-one of each key in turn, so that no key waits for another's queue. Its turns are written down in one
+one of each key in turn, so that no key waits for another's queue, and no more of a key than its largest
+request may be, so that none makes the others wait for long. Its turns are written down in one
 transaction before anybody is told.
 """
 
@@ -25,6 +26,7 @@ from ..errors import BackendError, RerootError
 from ..generators.base import ConcurrentGenerator
 from .bell import Bell
 from .catalogue import Catalogue
+from .company import Company
 from .database import Unavailable
 from .jsontext import json_of
 from .sessions import Sessions
@@ -32,7 +34,6 @@ from .tasks import Task
 
 MOST = 256
 _SWEEP = 60.0
-_WAIT, _SHORT, _LONGEST = 0.1, 0.05, 0.5  # of a pass, and seconds
 _HELD = 0.02  # seconds for which a pass may keep others from the ledger
 
 
@@ -48,29 +49,6 @@ class State:
     answered: int
     waiting: int
     physical: dict[str, int]
-
-
-class Company:
-    """How long a pass of the generator waits for more requests, which it answers at little more cost.
-
-    Those whom the last pass answered are likely to ask again, as are others like them. So the next one
-    waits until as many wait, at most a tenth of the time that the last one took and half a second, from its
-    end or the first request behind it; not if that was short.
-    """
-
-    def __init__(self) -> None:
-        self._count, self._ended, self._most = 0, 0.0, 0.0
-
-    def was(self, count: int, began: float, ended: float) -> None:
-        """A pass answered so many requests."""
-        if ended - began >= _SHORT:
-            self._count, self._ended = count, ended
-            self._most = min(_LONGEST, _WAIT * (ended - began))
-
-    def hold(self, waiting: int, since: float, now: float) -> float:
-        """Seconds for which requests that wait for a pass, the first ``since`` then, are to wait for others."""
-        until = max(self._ended, since) + self._most
-        return 0.0 if waiting >= self._count else max(0.0, until - now)
 
 
 class Pace:
@@ -114,8 +92,10 @@ class Desk:
         self._queues: dict[str, deque[Task]] = {}
         self._passes = 0  # how many of these wait for the generator
         self._since = 0.0  # when the first of those came
+        self._kept_back = False  # those that draw
         self._company = Company()
         self._pace = Pace()
+        self._passed = (0, inf, 0.0)  # in this round: by passes, which began and ended then
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
         self._ending = False
@@ -143,8 +123,11 @@ class Desk:
             if len(queue) >= task.key.queue:
                 raise Busy(f"{len(queue)} requests wait; try again")
             queue.append(task)
+            now = time.monotonic()
+            if task.comes:
+                self._company.came(task.key.name, task.comes, now)
             if task.passes and not self._passes:
-                self._since = time.monotonic()
+                self._since = now
             self._passes += task.passes
             if same is not None:
                 self._known.setdefault(same, task)
@@ -236,24 +219,40 @@ class Desk:
                         return []
                     continue
                 hold = 0.0
-                if self._passes and not self._ending:
-                    hold = self._company.hold(self._passes, self._since, time.monotonic())
+                if 0 < self._passes < MOST and not self._ending:
+                    hold = self._company.hold(self._since, time.monotonic())
                 if hold <= 0.0:
-                    return self._take(lambda task: True)
+                    return self._due()
                 others = self._take(lambda task: not task.passes)
                 if others:
                     return others
                 self._changed.wait(hold)
 
+    def _due(self) -> list[Task]:
+        """What waits. Where passes are long, what draws is kept back once for the rest: that is soon done, and
+        who is told it may ask for draws in time."""
+        split = self._company.matters and not self._kept_back
+        others = self._take(lambda task: not task.draws) if split else []
+        self._kept_back = bool(others) and self._passes > 0
+        return others or self._take(lambda task: True)
+
     def _take(self, wanted: Callable[[Task], bool]) -> list[Task]:
-        """At most ``MOST`` of what waits and is wanted, one of each key in turn."""
+        """At most ``MOST`` of what waits and is wanted, one of each key in turn, and of each no more than
+        its largest request may be."""
         taken: list[Task] = []
+        took: dict[str, float] = {}
         ready = {
             name: deque(filter(wanted, queue)) for name, queue in self._queues.items() if queue
         }
         while len(taken) < MOST and any(ready.values()):
-            for queue in [queue for queue in ready.values() if queue][: MOST - len(taken)]:
-                taken.append(queue.popleft())
+            for name in [name for name, queue in ready.items() if queue][: MOST - len(taken)]:
+                task = ready[name].popleft()
+                share = task.size(self.sessions).share(task.key)
+                if name in took and took[name] + share > 1.0:
+                    ready[name].clear()  # the rest of this key's waits
+                    continue
+                took[name] = took.get(name, 0.0) + share
+                taken.append(task)
         gone = set(map(id, taken))
         for name in {task.key.name for task in taken}:
             self._queues[name] = deque(t for t in self._queues[name] if id(t) not in gone)
@@ -269,6 +268,7 @@ class Desk:
             self._swept = now
             sessions.ledger.sweep()
         quick = [task for task in tasks if not task.judges]
+        self._passed = (0, inf, now)
         going: list[Task] = []
         done: list[tuple[Task, bool]] = []
         names = {task.key.name for task in quick}
@@ -287,6 +287,9 @@ class Desk:
                 self._try(task, partial(task.prepare, sessions))
                 going += [task] * task.goes_on
         done += self._answered(going)
+        due = [(task.key.name, task.leads_to) for task in tasks if task.leads_to]
+        with self._changed:
+            self._company.was(due, *self._passed)
         for task, first in done:
             self._try(task, partial(task.written, sessions, first))
         for task in tasks:
@@ -313,7 +316,9 @@ class Desk:
             closing, judge(generator, lives, self.sessions.judge_timeout), strict=True
         ):
             task.judged(attempt)
-        self._company.was(sum(task.passes for task in tasks), began, time.monotonic())
+        passes, first, _ = self._passed
+        passes += sum(task.passes for task in tasks)
+        self._passed = (passes, min(first, began), time.monotonic())
         for task in tasks:
             self._try(task, task.settle)
         entries = [(task, task.entry) for task in tasks if task.entry and not task.future.done()]

@@ -6,6 +6,7 @@ grants = "root/sample"   # the strongest contract it is granted
 budget = {tokens = 5000} # in every currency of Budget; left out: unlimited
 per_minute = 600         # requests per minute and server process
 queue = 64               # requests that may wait at a time, per server process
+request_tokens = 1000000 # tokens that one request may take at most, generated and submitted
 ends = 2030-01-01        # the first day (UTC) on which it is refused
 results = true           # whether it is told rewards and surprisals of what its learners return
 secret_seed = false      # whether the seeds of its sessions are mixed with a secret of the server
@@ -32,9 +33,13 @@ from ..types import Budget
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+
+REQUEST_TOKENS = 10**6
+"""Tokens that one request of a key may take, where its table does not say."""
+
 _FIELDS = (
-    *("sha256", "grants", "budget", "per_minute", "queue", "ends", "results"),
-    *("secret_seed", "revoked"),
+    *("sha256", "grants", "budget", "per_minute", "queue", "request_tokens", "ends"),
+    *("results", "secret_seed", "revoked"),
 )
 
 
@@ -49,6 +54,8 @@ class Key:
         budget: what all of it may spend, for ever.
         per_minute: requests per minute (``None``: no limit).
         queue: requests that may wait.
+        request_tokens: that one request may take in the worst case, generated and submitted; a round of
+            the server takes no more of the key than one such request, so that others wait no longer.
         ends: the first day on which it is refused.
         results: whether closing a session tells reward and surprisal of what was returned: they say
             more about the output than most contracts do.
@@ -63,6 +70,7 @@ class Key:
     budget: Budget = Budget()
     per_minute: int | None = None
     queue: int = 64
+    request_tokens: int = REQUEST_TOKENS
     ends: datetime.date | None = None
     results: bool = False
     secret_seed: bool = False
@@ -166,6 +174,7 @@ def _key(name: str, table: Any, what: str) -> Key:
         Budget(**budget),
         None if rate is None else check_int(f"{at}: per_minute", rate, 1),
         check_int(f"{at}: queue", told.get("queue", 64), 1),
+        check_int(f"{at}: request_tokens", told.get("request_tokens", REQUEST_TOKENS), 1),
         ends,
         told.get("results", False),
         told.get("secret_seed", False),

@@ -24,7 +24,7 @@ from ..errors import BudgetExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
 from ..types.account import Prices, amount, left, limited, total
 from .book import NAMES, Aside, Book, Slot
-from .database import Unavailable, database
+from .database import Database, Unavailable, database
 
 IDLE = 3600.0
 """Seconds after which what an idle session has set aside is free again."""
@@ -47,6 +47,9 @@ _TABLES = {
 }
 _INDEX = "CREATE INDEX reroot_reserved ON reroot_reservations (name)"
 
+
+PRUNED = {"pruned": True}
+"""What stands for the end of a session that was pruned."""
 
 OPEN = -1
 """The part of a turn that is what was open before it."""
@@ -85,6 +88,11 @@ class Written:
     terms: dict[str, Any]
     turns: int
     closed: dict[str, Any] | None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether what it was told is no longer kept (``pruning``)."""
+        return self.closed == PRUNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,11 @@ class Ledger:
         self._db.change("INSERT INTO reroot_ledger VALUES (1, ?, ?)", VERSION, secret)
         return bytes.fromhex(secret)
 
+    @property
+    def database(self) -> Database:
+        """Its connection."""
+        return self._db
+
     def close(self) -> None:
         self._db.close()
 
@@ -212,14 +225,14 @@ class Ledger:
 
         Raises:
             BudgetExceeded: it does not fit; names the first currency that is short.
-            Superseded: the turn is answered already.
+            Superseded: the turn is answered already, or the session has ended.
         """
         if (book := self._book) is None:
             with self.together([place.name], [place.session]):
                 self.reserve(place, part, worst, limits, prices)
             return
         row = book.session(place.session)
-        if row is None or row.turns != place.turn:
+        if row is None or row.turns != place.turn or row.closed is not None:
             raise Superseded
         book.touch(place.session, row)
         slot = (place.turn, "" if part == OPEN else place.asked, part)

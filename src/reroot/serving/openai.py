@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..types import Chat, Output, Prefix, Query, Reply
 from .catalogue import Catalogue
 from .keys import Key
 from .schemas import ChatCompletion, ChatMessage, Common, Completion
+from .sizes import MOST_SHOWN, TooLarge
 from .wire import error_from_json
 
 _MOST = 256  # tokens of an answer to a prompt of the client's own, where it names no number
@@ -173,6 +175,13 @@ def _asked(
     if top is not None:
         report = Report.TOPK(top) if top else Report.LOGPROB
     query = Query(Prefix.of(prefix), body.n, most, report)
+    if top is not None:
+        told = body.n * min(episode.horizon, most or episode.horizon) * (1 + top)
+        if told > MOST_SHOWN:
+            raise TooLarge(
+                f"{told:,} log-probabilities may be shown, and one answer shows at most {MOST_SHOWN:,}; "
+                "ask for fewer"
+            )
     usage = body.stream_options is not None and body.stream_options.include_usage
     return Asked(kind, episode, own, query, top, body.seed, body.stream, usage)
 
@@ -268,13 +277,14 @@ def _logprobs(
     tokens = reply.continuation(i)
     assert reply.logprobs is not None
     values = np.maximum(reply.logprobs[i, : len(tokens)], _NEVER).tolist()
-    texts = [generator.decode([token]) for token in tokens]
+    text = cache(lambda token: generator.decode([token]))
+    texts = [text(token) for token in tokens]
     tops: list[list[tuple[str, float]]] = [[] for _ in tokens]
     if reply.top_tokens is not None and reply.top_logprobs is not None:
         for t in range(len(tokens)):
             shown = np.maximum(reply.top_logprobs[i, t], _NEVER).tolist()
             pairs = zip(reply.top_tokens[i, t].tolist(), shown, strict=True)
-            tops[t] = [(generator.decode([token]), value) for token, value in pairs]
+            tops[t] = [(text(token), value) for token, value in pairs]
     if not chat:
         return {
             "tokens": texts,
@@ -283,10 +293,10 @@ def _logprobs(
         }
     content = [
         {
-            **_token(text, value),
+            **_token(said, value),
             "top_logprobs": [_token(*pair) for pair in top],
         }
-        for text, value, top in zip(texts, values, tops, strict=True)
+        for said, value, top in zip(texts, values, tops, strict=True)
     ]
     return {"content": content}
 
@@ -300,6 +310,7 @@ def chunks_of(asked: Asked, body: dict[str, Any]) -> Iterator[str]:
     chat = asked.kind == "chat.completion"
     head = {name: body[name] for name in ("id", "created", "model")}
     head["object"] = "chat.completion.chunk" if chat else "text_completion"
+    head |= {"usage": None} if asked.usage else {}
     for choice in body["choices"]:
         text = choice["message"]["content"] if chat else choice["text"]
         said = {"delta": {"role": "assistant", "content": text}} if chat else {"text": text}

@@ -138,6 +138,7 @@ class KeyAccount(Told):
     spent: Amounts
     reserved: Amounts
     left: Amounts
+    request_tokens: int = Field(description="that one request may take at most")
 
 
 class SessionAccount(KeyAccount):

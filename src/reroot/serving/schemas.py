@@ -44,6 +44,7 @@ MESSAGE: dict[str, Any] = {
 """JSON Schema of a message."""
 
 Tokens = list[int]
+Stop = Annotated[str, Field(max_length=512)]
 Message = Annotated[Any, WithJsonSchema(MESSAGE)]
 
 
@@ -114,7 +115,7 @@ class Common(BaseModel):
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None

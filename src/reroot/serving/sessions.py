@@ -14,11 +14,16 @@ from .keys import Key
 from .ledger import Ledger, Written
 from .live import Conflict, Live, contract_of, seed_of
 
+_GONE = "was pruned: it is no longer kept, and is not drawn again"
 _KEPT = 4096  # sessions in memory; others are taken up again from the ledger
 
 
 class NotFound(RerootError):
     """There is no such session, or model, for this key."""
+
+
+class Pruned(RerootError):
+    """What a session was told is no longer kept. It is not drawn again."""
 
 
 class Sessions:
@@ -74,6 +79,7 @@ class Sessions:
         Raises:
             InvalidInput, AccessDenied: it is not permitted.
             Conflict: there is another one of that name, or it was begun on something else.
+            Pruned: there was one.
         """
         self.permit(key, terms, episode)
         episode = episode or self.catalogue.episode(terms["problem"])
@@ -82,6 +88,8 @@ class Sessions:
         known = self.ledger.open(session, key.name, told)
         if known.terms is told:  # it was not there
             return known
+        if known.name == key.name and known.pruned:
+            raise Pruned(f"what this {what} stood for {_GONE}")
         if known.name != key.name or known.terms | served != json.loads(json.dumps(told)):
             raise Conflict(f"this {what} stands for another")
         self._check_served(known, episode)
@@ -95,10 +103,12 @@ class Sessions:
             )
 
     def written(self, session: str, key: Key) -> Written:
-        """A session of this key as it is written down (``NotFound``)."""
+        """A session of this key as it is written down (``NotFound``, ``Pruned``)."""
         known = self.ledger.session(session)
         if known is None or known.name != key.name:
             raise NotFound(f"there is no session {session!r:.80} of this key")
+        if known.pruned:
+            raise Pruned(f"what session {session} was told {_GONE}")
         return known
 
     def due(self, session: str, key: Key, turn: int) -> Live | None:
@@ -107,6 +117,11 @@ class Sessions:
         live = self._lives.get(session)
         good = live is not None and live.name == key.name and live.turns == turn
         return live if good else None
+
+    def problem(self, session: str) -> Episode | None:
+        """What a session is on, if it is in memory."""
+        live = self._lives.get(session)
+        return None if live is None else live.job.episode
 
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..access.attempt import Attempt
 from ..access.attempt_json import attempt_to_json
@@ -25,6 +25,7 @@ from .keys import Key
 from .ledger import Entry, Place, Superseded
 from .live import Conflict, Live, answers_of
 from .sessions import Sessions
+from .sizes import Size, TooLarge, size_of
 from .wire import facts_to_json, failure_from_json
 
 
@@ -38,7 +39,12 @@ class Task(ABC):
         waiting: what the generator has to answer for it.
         closing: the session that is to be judged.
         entry: what is to be written down.
+        comes, leads_to: what it is, and what is likely to come of whoever is told it: to ``"open"`` a
+            session, or a ``"turn"``; or neither.
     """
+
+    comes: ClassVar[str] = "turn"
+    leads_to: ClassVar[str] = "turn"
 
     key: Key
     future: Future[dict[str, Any]] = field(default_factory=Future[dict[str, Any]])
@@ -76,9 +82,18 @@ class Task(ABC):
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether the generator is asked by the learner, which may take long."""
+        return False
+
+    @property
     def passes(self) -> bool:
         """Whether the generator is asked."""
-        return False
+        return self.draws
+
+    def size(self, sessions: Sessions) -> Size:
+        """How large it may become."""
+        return Size()
 
     def same(self) -> object:
         """Tasks that are equal in this and ask the same are done once (``None``: it stands for itself)."""
@@ -92,6 +107,8 @@ class Task(ABC):
 @dataclass(slots=True, eq=False, kw_only=True)
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
+
+    comes: ClassVar[str] = "open"
 
     session: str
     terms: dict[str, Any]
@@ -122,14 +139,34 @@ class TakeTurn(Task):
     said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     live: Live | None = None
     place: Place | None = None
+    known_size: Size | None = None
 
     @property
     def judges(self) -> bool:
         return any(isinstance(message, Consult) for message in self.messages)
 
     @property
-    def passes(self) -> bool:
-        return any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+    def draws(self) -> bool:
+        asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
+        return asks or not self.messages  # which is to have what an earlier turn asked for
+
+    def size(self, sessions: Sessions) -> Size:
+        """For a session that is not in memory it is what it would be of the largest problem, until it is."""
+        if self.known_size is not None:
+            return self.known_size
+        episode = self.problem(sessions)
+        prompt, horizon = sessions.catalogue.largest
+        if episode is not None:
+            prompt, horizon = len(episode.prompt), episode.horizon
+        vocab_size = sessions.catalogue.generator.vocab_size
+        size = size_of(self.messages, prompt, horizon, vocab_size)
+        if episode is not None:
+            self.known_size = size
+        return size
+
+    def problem(self, sessions: Sessions) -> Episode | None:
+        """What it is about, if that is in memory."""
+        return sessions.problem(self.session)
 
     def same(self) -> object:
         return (self.key.name, self.session, self.number)
@@ -153,7 +190,8 @@ class TakeTurn(Task):
         self.begin(sessions, live)
 
     def begin(self, sessions: Sessions, live: Live) -> None:
-        """The turn begins: reserve what it may cost."""
+        """The turn begins: reserve what it may cost (``TooLarge``)."""
+        self.size(sessions).check(self.key)
         self.live = live.take()
         self.said = self.said or [message_to_json(message) for message in self.messages]
         asked = ""
@@ -194,6 +232,7 @@ class TakeTurn(Task):
             self.live, self.waiting = None, []
         told = sessions.ledger.turn(self.session, self.number)
         if told is None:
+            sessions.written(self.session, self.key)  # which says so if it was pruned
             raise Unavailable("what was set aside for this turn was freed meanwhile; try again")
         asked = [message_to_json(message) for message in self.messages]
         if told["messages"] != json.loads(json.dumps(asked)):
@@ -204,6 +243,8 @@ class TakeTurn(Task):
 @dataclass(slots=True, eq=False, kw_only=True)
 class Close(Task):
     """The end of a session, with what its learner has returned."""
+
+    leads_to: ClassVar[str] = "open"
 
     session: str
     ended: dict[str, Any]
@@ -280,6 +321,9 @@ def shown_attempt(attempt: dict[str, Any], key: Key) -> dict[str, Any]:
 class Account(Task):
     """What a key, and a session of it, have spent and have left."""
 
+    comes: ClassVar[str] = ""
+    leads_to: ClassVar[str] = ""
+
     session: str | None = None
 
     def prepare(self, sessions: Sessions) -> None:
@@ -293,6 +337,7 @@ class Account(Task):
             "spent": spent.to_dict(),
             "reserved": held.to_dict(),
             "left": {c: x if isinstance(x, int) else float(x or 0) for c, x in rest.items()},
+            "request_tokens": self.key.request_tokens,
         }
         if self.session is not None:
             known, live = (
@@ -326,8 +371,19 @@ class Complete(TakeTurn):
     def shown(self, told: dict[str, Any]) -> dict[str, Any]:
         return told
 
+    def problem(self, sessions: Sessions) -> Episode | None:
+        offer = sessions.catalogue.offers.get(self.terms["problem"])
+        return self.episode or (None if offer is None else offer.episode)
+
     def prepare(self, sessions: Sessions) -> None:
         what = "idempotency key of a request"
+        try:  # nothing is written down of what is refused
+            self.size(sessions).check(self.key)
+        except TooLarge:
+            if (
+                sessions.ledger.session(self.session) is None
+            ):  # else it may have been smaller than its limit
+                raise
         known = sessions.open(self.session, self.key, self.terms, what, self.episode)
         if known.turns:
             self._again(sessions)

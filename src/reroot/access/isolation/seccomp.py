@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _X86, _ARM = "x86_64", "aarch64"
@@ -42,6 +43,33 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "process_vm_writev": (311, 271),
     "process_madvise": (440, 440),
     "kcmp": (312, 272),
+    # how other processes of the user are scheduled
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    # memory that no limit counts; queues and memory that outlive a process, and that others find
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semget": (64, 190),
+    "semctl": (66, 191),
+    "msgget": (68, 186),
+    "msgctl": (71, 187),
+    "mq_open": (240, 180),
+    "memfd_create": (319, 279),  # no limit of memory counts what is written there
+    "memfd_secret": (447, 447),
+    # what all programs of the user, or of the machine, have a share of
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "fanotify_init": (300, 262),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
     # namespaces, file systems, the kernel
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -97,13 +125,24 @@ _WRITES: dict[str, tuple[int | None, int | None]] = {
     "lchown": (94, None),
     "fchownat": (260, 54),
     "setxattr": (188, 5),
-    "memfd_create": (319, 279),
+    "flock": (73, 32),  # of files that others read too
 }
 _ABSENT = {"clone3": (435, 435), "openat2": (437, 437)}  # libraries then use the older calls
 _CLONE, _TGKILL, _PRLIMIT = (56, 220), (234, 131), (302, 261)
+_SETAFFINITY, _SOCKETPAIR = (203, 122), (53, 199)
+_FCNTL, _IOCTL, _PRCTL = (72, 25), (16, 29), (157, 167)
 _OPEN, _OPENAT = (2, None), (257, 56)
 _CLONE_THREAD = 0x00010000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+# the kernel signals others in the name of who asks for it: F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY and the like
+_FCNTL_REFUSED = (8, 10, 15, 1024, 1026, 1031)  # 1024: F_SETLEASE; 1031: F_SETPIPE_SZ, the user's
+_LOCKS = (6, 7, 37, 38)  # of files that others read too
+_IOCTL_REFUSED = (0x5452, 0x8901, 0x8902)  # FIOASYNC, FIOSETOWN, SIOCSPGRP
+_PRCTL_REFUSED = (1,)  # PR_SET_PDEATHSIG: to be killed when its parent ends
+_SETFL, _ASYNC = 4, 0x2000
+# unnamed datagram sockets can be given names, which attempts would find
+_STREAMS = tuple(1 | flags for flags in (0, 0x80000, 0x800, 0x80800))
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
@@ -136,6 +175,26 @@ class _Program:
                 ]
             )
 
+    def among(
+        self, number: int | None, argument: int, values: Sequence[int], refused: bool
+    ) -> None:
+        """Refuse, or else allow, a call where the low half of an argument is one of ``values``."""
+        if number is None:
+            return
+        then, other = (_REFUSE, _ALLOW) if refused else (_ALLOW, _REFUSE)
+        tests = [s for value in values for s in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, then))]
+        load = (_LOAD, 0, 0, 16 + 8 * argument)
+        self.steps.extend(
+            [(_EQUAL, 0, len(tests) + 2, number), load, *tests, (_RETURN, 0, 0, other)]
+        )
+
+    def no_signals_by_file(self, number: int | None) -> None:
+        """Refuse ``fcntl(fd, F_SETFL, O_ASYNC)``, and allow the other flags."""
+        if number is not None:
+            steps = [(_LOAD, 0, 0, 24), (_EQUAL, 0, 4, _SETFL), (_LOAD, 0, 0, 32)]
+            steps += [(_ANY_BIT, 0, 1, _ASYNC), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)]
+            self.steps.extend([(_EQUAL, 0, len(steps) + 1, number), *steps, (_LOAD, 0, 0, 0)])
+
 
 def refusal() -> str | None:
     """Why there is no filter for this machine; ``None``: there is."""
@@ -163,6 +222,12 @@ def program(own: int, write: bool) -> bytes:
     made.decide(_CLONE[column], 0, _ANY_BIT, _CLONE_THREAD, refused=False)
     made.decide(_TGKILL[column], 0, _EQUAL, own, refused=False)
     made.decide(_PRLIMIT[column], 0, _EQUAL, 0, refused=False)
+    made.decide(_SETAFFINITY[column], 0, _EQUAL, 0, refused=False)
+    made.among(_SOCKETPAIR[column], 1, _STREAMS, refused=False)
+    made.among(_IOCTL[column], 1, _IOCTL_REFUSED, refused=True)
+    made.among(_PRCTL[column], 0, _PRCTL_REFUSED, refused=True)
+    made.no_signals_by_file(_FCNTL[column])
+    made.among(_FCNTL[column], 1, _FCNTL_REFUSED + (() if write else _LOCKS), refused=True)
     if not write:
         made.decide(_OPEN[column], 1, _ANY_BIT, _WRITING, refused=True)
         made.decide(_OPENAT[column], 2, _ANY_BIT, _WRITING, refused=True)

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,10 @@ def _limit(settings: Isolation, seconds: int | None, baseline: int) -> None:
         resource.RLIMIT_AS: most,
         resource.RLIMIT_NOFILE: settings.open_files,
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
     }
+    if sys.platform == "linux":  # timers, which count for all programs of the user
+        limits |= {resource.RLIMIT_SIGPENDING: 64, resource.RLIMIT_MSGQUEUE: 0}
     limits[resource.RLIMIT_FSIZE] = (settings.memory_mb << 20) if settings.write else 0
     if seconds is not None:
         limits[resource.RLIMIT_CPU] = seconds

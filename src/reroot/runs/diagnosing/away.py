@@ -19,7 +19,6 @@ from ..attempts import Execution, Maker, make_attempts
 from ..elsewhere import Elsewhere, JobMaker
 from ..executors.base import Executor, Work
 from ..models import Load, is_family
-from ..run import problems_digest
 from ..workload import Workload, build_workload
 
 
@@ -84,7 +83,7 @@ def asked(job: Job) -> Asked:
 
 def digest_of(work: Workload) -> str:
     """The digest of the problems."""
-    return problems_digest(e.problem for cell in work.cells for e in cell.episodes)
+    return work.digest()
 
 
 @contextlib.contextmanager

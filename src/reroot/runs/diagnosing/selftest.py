@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ...access.episode import bind
 from ...contract import Contract, Sampling
 from ...diagnosis.causes import Cause, Ruling, rule
-from ...errors import MissingDependency
+from ...errors import MissingDependency, WorkerDied
+from ..executors.base import Executor, Work, singly
 from ..models import DEFAULT_LOAD, Load, load_text_generator
 from .cases import Case, all_cases
 from .examination import Examination
@@ -50,6 +52,55 @@ def selftest(
         found += [_one(case, seed) for seed in range(seeds)]
         told(f"{case.name}: {', '.join(str(o.ruling.cause) for o in found[-seeds:])}")
     return found
+
+
+def selftest_away(
+    seeds: int,
+    executor: Executor,
+    make: Callable[[], Sequence[Case]],
+    *,
+    cases: Sequence[Case],
+    told: Callable[[str], object] = lambda line: None,
+) -> list[Outcome]:
+    """As ``selftest`` of ``cases``, in the workers of an executor.
+
+    Args:
+        seeds: of each case.
+        executor: makes the diagnoses.
+        make: makes the same cases, once in each worker; picklable.
+        cases: the cases.
+        told: gets a line on each case when all its seeds are done.
+
+    Raises:
+        WorkerDied: the workers of a case died.
+    """
+    places = [(i, seed) for i in range(len(cases)) for seed in range(seeds)]
+    found: dict[tuple[int, int], Outcome] = {}
+    with executor.pool(partial(_begin, make)) as pool:
+        for done in pool.results(singly((f"{i}/{seed}", (i, seed)) for i, seed in places)):
+            i, seed = map(int, done.key.split("/"))
+            if done.lost:
+                raise WorkerDied(f"no diagnosis of {cases[i].name}: {done.lost}")
+            found[i, seed] = Outcome(cases[i], seed, *done.value)
+            mine = [found[i, s] for s in range(seeds) if (i, s) in found]
+            if len(mine) == seeds:
+                told(f"{cases[i].name}: {', '.join(str(o.ruling.cause) for o in mine)}")
+    return [found[place] for place in places]
+
+
+def _begin(make: Callable[[], Sequence[Case]]) -> Work:
+    cases = make()
+
+    def work(places: Sequence[tuple[int, int]]) -> list[tuple[Ruling, int]]:
+        made = [_one(cases[i], seed) for i, seed in places]
+        return [(one.ruling, one.tokens) for one in made]
+
+    return work
+
+
+def made_cases(model: str, load: Load) -> list[Case]:
+    """``cases_of`` without notes, for a worker."""
+    return cases_of(model, load)[0]
 
 
 def _one(case: Case, seed: int) -> Outcome:

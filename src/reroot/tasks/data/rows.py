@@ -1,4 +1,4 @@
-"""Rows of other people's files: JSON lines, JSON, CSV, Parquet, and data sets of Hugging Face.
+"""Rows of other people's files: JSON lines, JSON, CSV, TSV, Parquet, and data sets of Hugging Face.
 
 A row is a dictionary; where it stands is known, so that whatever is wrong with it can be said by
 file and line.
@@ -6,8 +6,10 @@ file and line.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ from ...errors import InvalidInput, MissingDependency
 
 Row = dict[str, Any]
 HUB = "hf:"
-FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+_TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+FILES = (*_TEXTS, ".parquet", *(f"{ending}.gz" for ending in _TEXTS))
+_PACKED = ".gz"
 _ROW = "\0row"  # no column has this name
 _BOM = b"\xef\xbb\xbf"
 
@@ -69,16 +73,16 @@ def read_rows(source: str, take: int | None = None) -> Rows:
     if source.startswith(HUB):
         rows: Rows = _hub(source, take)
     else:
-        ending = Path(source).suffix.lower()
-        if ending not in FILES:
+        if not source.lower().endswith(FILES):
             raise InvalidInput(f"a task file ends in {', '.join(FILES)}, got {source!r}")
         raw = _read(source)
         readers: dict[str, Callable[[str, bytes], Rows]] = {
             ".json": _json,
             ".csv": _table,
+            ".tsv": _table,
             ".parquet": _table,
         }
-        rows = readers.get(ending, JsonLines)(source, raw)
+        rows = readers.get(_ending(source), JsonLines)(source, raw)
     if not len(rows):
         raise InvalidInput(f"{source}: the file has no lines with a prompt and an answer")
     return _First(rows, take) if take is not None and take < len(rows) else rows
@@ -197,11 +201,23 @@ def as_row(record: object, at: str) -> Row:
     return record
 
 
+def _ending(source: str) -> str:
+    """How the name of a file ends, unpacked."""
+    return Path(source.lower().removesuffix(_PACKED)).suffix
+
+
 def _read(path: str) -> bytes:
+    """What a file holds, unpacked."""
     try:
-        return Path(specs.check_text(path, "a task file")).read_bytes()
+        raw = Path(specs.check_text(path, "a task file")).read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot read the task file {path!r}: {error.strerror}") from None
+    if not path.lower().endswith(_PACKED):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidInput(f"cannot unpack the task file {path!r}: {error}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
@@ -261,17 +277,19 @@ def _table(source: str, raw: bytes) -> Rows:
     import polars as pl
 
     try:
-        if source.lower().endswith(".csv"):  # every cell as text: what it means is decided later
-            frame = _counted(pl.read_csv(raw, infer_schema=False))
-        else:
+        ending = _ending(source)
+        if ending == ".parquet":
             frame = pl.read_parquet(raw)
             # 0.1 in single precision is meant to be 0.1, not 0.10000000149
             frame = frame.with_columns(pl.col(pl.Float32).cast(pl.String).cast(pl.Float64))
+        else:  # every cell as text: what it means is decided later
+            apart = "\t" if ending == ".tsv" else ","
+            frame = _counted(pl.read_csv(raw, infer_schema=False, separator=apart))
         frame = frame.with_row_index(_ROW, offset=1)
         if frame.width > 1:  # blank lines are no rows
             frame = frame.filter(~pl.all_horizontal(pl.exclude(_ROW).is_null()))
     except Exception as error:
-        kind = Path(source).suffix[1:].upper()
+        kind = _ending(source)[1:].upper()
         raise InvalidInput(f"cannot read {source!r} as {kind}: {error}") from None
     return Records(source, _digest(raw), _Frame(frame.drop(_ROW)), frame[_ROW].to_list())
 

@@ -1,14 +1,6 @@
 """Tasks from data: rows, their layout and the rule for answers make problems.
 
-``FILE.jsonl`` (``.json``, ``.csv``, ``.parquet``) and ``hf:NAME[:CONFIG][:SPLIT]`` take settings::
-
-    map='prompt=question,answer=final.value,demonstration=none'   which columns are what
-    answer=number         exact, number, math, choice, 'regex:…' or FILE.py:FUNCTION
-    format='{prompt}\\n'   the frame around a prompt; bare questions get "Question: …\\nAnswer:"
-    chat=true             prompts become a user's message; system='…' puts one before it
-    max_tokens=300        most tokens of an output, where rows do not say
-    take=500              the first rows alone; a data set of Hugging Face is then streamed
-    skip_bad=true         leave out rows that cannot be used, and say which
+``FILE.jsonl`` (``.json``, ``.csv``, ``.parquet``) and ``hf:NAME[:CONFIG][:SPLIT]`` take ``SETTINGS``.
 
 A plain layout, ``{"prompt": …, "answer": …}`` in text, says the answer and no more: an output is
 right when it is the answer, it ends with the line, and its process verifier knows at which token it
@@ -37,7 +29,16 @@ from .recognize import recognize
 from .rows import HUB, BadRow, Rows, read_rows
 from .values import Messages, as_messages, with_system
 
-SETTINGS = ("map", "answer", "format", "chat", "system", "max_tokens", "take", "skip_bad")
+SETTINGS = {
+    "map": "which columns are what, as in 'prompt=question,answer=final.value,demonstration=none'",
+    "answer": "exact, number, math, choice, 'regex:…' or FILE.py:FUNCTION",
+    "format": "the frame around a prompt, as in '{prompt}\\n'; bare questions get 'Question: …\\nAnswer:'",
+    "chat": "true: prompts become a user's message",
+    "system": "what a system's message says before it",
+    "max_tokens": "most tokens of an output, where rows do not say",
+    "take": "the first so many rows alone; a data set of Hugging Face is then streamed",
+    "skip_bad": "true: leave out rows that cannot be used, and say which",
+}
 QUESTION = "Question: {prompt}\nAnswer:"
 _STOP = "Question:"
 _SAMPLE = 20  # rows that a layout is recognized by

@@ -19,7 +19,7 @@ from typing import Any, get_args
 from ..._version import __version__
 from ...checks import check_between, check_float, check_int
 from ...contract import Contract, Sampling
-from ...errors import InvalidInput, nearest, need
+from ...errors import InvalidInput, nearest
 from ...specs import fingerprint, parse
 from ...tasks.base import Problem
 from ...tasks.data.task import DataTask
@@ -31,6 +31,7 @@ from ..strategies import Strategy, get_strategy
 from .completions import kept_count
 from .problems import prompt_of
 from .settings import HELD_OUT, Generation, TrainSettings
+from .yaml_files import read_yaml
 
 CHECKPOINTS, MODEL = "checkpoints", "model"
 """Subfolders of a run: TRL's checkpoints, and the final weights."""
@@ -362,26 +363,3 @@ def read_config(file: Path | None, given: Mapping[str, Any]) -> TrainConfig:
     """
     values = {} if file is None else read_yaml(file)
     return make_config(values | {name: v for name, v in given.items() if v is not None})
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """What a YAML file maps (``InvalidInput``: it is none, or maps nothing)."""
-    need("train", "yaml")
-    import yaml
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("aliases (*name) have no use in settings")  # written out: gigabytes
-    except OSError as error:
-        raise InvalidInput(f"can't read {file}: {error.strerror}") from None
-    except RecursionError:
-        raise InvalidInput(f"{file} is nested too deep for settings") from None
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{file} is not UTF-8: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # such as a date that does not exist
-        raise InvalidInput(f"{file} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise InvalidInput(f"{file} must map names to values, got {found!r:.200}")
-    return found

@@ -20,14 +20,18 @@ from ..._version import __version__
 from ...checks import check_int
 from ...errors import InvalidInput, RerootError
 from ...runs.executors.base import Executor, Work, singly
+from ...runs.executors.on_ray import OnRay
 from ...runs.executors.processes import Processes
 from ...runs.folder import SUMMARY, JournalFolder, read_config, write_json
-from .config import make_config, read_yaml
+from ...runs.shared import address_at_hand
+from .config import make_config
 from .train import train_run
+from .yaml_files import read_yaml
 
 RUNS = "runs"
 _OWN = ("arms", "seeds", "horizons")
 _NAME = re.compile(r"[\w.+-]{1,60}")
+_MOST = 100_000  # runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ def sweep_runs(values: Mapping[str, Any], source: str = "sweep") -> list[SweepRu
         if name in shared:
             raise InvalidInput(f"{source}: {name} is {shared[name]!r}: a sweep has {name}s")
     horizons, seeds = _numbers(source, "horizons", values), _numbers(source, "seeds", values)
+    if (count := len(arms) * len(horizons) * len(seeds)) > _MOST:
+        raise InvalidInput(f"{source}: it asks for {count:,} runs; at most {_MOST:,}")
     return [
         _sweep_run(source, arm, settings, shared, horizon, seed)
         for arm, settings in cast("Mapping[Any, Any]", arms).items()
@@ -85,7 +91,7 @@ def sweep_runs(values: Mapping[str, Any], source: str = "sweep") -> list[SweepRu
 def _numbers(source: str, name: str, values: Mapping[str, Any]) -> list[int]:
     given, least = values.get(name), int(name == "horizons")
     if name == "seeds" and isinstance(given, int):
-        given = list(range(check_int(f"{source}: seeds", given, 1)))
+        given = list(range(check_int(f"{source}: seeds", given, 1, _MOST)))
     if not isinstance(given, list) or not given:
         example = "[0, 1, 2] or 3" if name == "seeds" else "[4, 8]"
         raise InvalidInput(f"{source}: {name} must be as in {example}, got {given!r:.200}")
@@ -101,6 +107,7 @@ def _sweep_run(
     if not isinstance(arm, str) or not _NAME.fullmatch(arm) or arm.startswith("."):
         raise InvalidInput(
             f"{source}: an arm's name is of letters, digits and _.+-, up to 60, got {arm!r:.200}"
+            + (" (YAML reads it so: put it in quotes)" if not isinstance(arm, str) else "")
         )
     if not isinstance(settings, Mapping):
         raise InvalidInput(f"{source}: arm {arm} must map names to values, got {settings!r:.200}")
@@ -134,10 +141,17 @@ def run_sweep(
         on_run: called with a line on each run as it ends.
 
     Raises:
-        InvalidInput: there are no runs, or two of one name.
+        InvalidInput: there are no runs, or two of one name; or ``out`` is the working copy of an address and runs
+            are trained on a cluster, whose nodes do not see it.
         RunFolderError: ``out`` holds another run or cannot be written.
     """
     folder, config = Path(out), _config(runs)
+    cluster = isinstance(executor, OnRay) and executor.address != "local"
+    if cluster and (address := address_at_hand(out)):
+        raise InvalidInput(
+            f"the nodes of a cluster write the folders of their runs themselves: a sweep there needs a path that they "
+            f"all see, got {address}"
+        )
     with JournalFolder(folder, config, itemgetter("name"), (RUNS,)) as journal:
         ended = {name for name, line in journal.lines.items() if not line["failed"]}
         left = [run for run in runs if run.name not in ended]
