@@ -214,6 +214,8 @@ def test_what_is_opened_and_written_in_one_transaction_is_there_or_not_at_all(db
     def once(fails: bool) -> None:
         with ledger.together({"a"}, ["s"]):
             ledger.open("s", "a", {"x": 1})
+            ledger.open("t", "a", {})
+            assert ledger.write([Entry(Place("a", "t", 0), {}, Cost())]) == [True]
             ledger.reserve(Place("a", "s", 0, "q"), 0, Cost(tokens=9), limits, None)
             assert ledger.balance("a") == (Cost(), Cost(tokens=9))
             entry = Entry(Place("a", "s", 0, "q"), {}, Cost(tokens=5), backed=True)
