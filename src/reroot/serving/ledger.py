@@ -249,8 +249,9 @@ class Ledger:
             if free is not None and needed > free:
                 told = (x if isinstance(x, int) else float(x) for x in (needed, free))
                 raise BudgetExceeded(currency, *told)
-        book.set_aside(place.session, slot, more)
-        book.balances[place.name] = spent, held + more
+        if any(more):
+            book.set_aside(place.session, slot, more)
+            book.balances[place.name] = spent, held + more
 
     def balance(self, name: str) -> tuple[Cost, Cost]:
         """What a key has spent, and has set aside; ``together`` with what was reserved before."""
