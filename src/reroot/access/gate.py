@@ -80,7 +80,7 @@ class Gate:
     ) -> None:
         self.episode = episode
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
-        self.contract = _copy(contract.resolved)
+        self.contract = contract.resolved.apart()
         prices = episode.generator.capabilities.prices
         self.meter = Meter(replace(budget), prices) if meter is None else meter
         self.rules = PrefixRules(episode.horizon, self.contract.sampling, self.contract.control)
@@ -101,7 +101,7 @@ class Gate:
             horizon=self.episode.horizon,
             stop=self.episode.stop.apart(),
             equality=copy.copy(self.episode.problem.equality),
-            contract=_copy(self.contract),
+            contract=self.contract.apart(),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),
             prices=copy.copy(self.meter.prices),
@@ -322,15 +322,6 @@ class Gate:
         self.meter.settle(cost, cost)
         self._revealed = max(self._revealed, length)
         return shown[:length]
-
-
-def _copy(contract: Contract) -> Contract:
-    sampling = contract.sampling
-    return replace(
-        contract,
-        report=replace(contract.report),
-        sampling=None if sampling is None else replace(sampling),
-    )
 
 
 _TOLD: dict[type[RerootError], str] = {
