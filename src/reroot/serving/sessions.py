@@ -83,12 +83,14 @@ class Sessions:
         """
         self.permit(key, terms, episode)
         episode = episode or self.catalogue.episode(terms["problem"])
-        told = {**terms, "seed": seed_of(terms["seed"], key, self.ledger.secret)}
         served = {"served": self.catalogue.mark(episode)}
-        known = self.ledger.open(session, key.name, told | served)
+        told = {**terms, "seed": seed_of(terms["seed"], key, self.ledger.secret)} | served
+        known = self.ledger.open(session, key.name, told)
+        if known.terms is told:  # it was not there
+            return known
         if known.name == key.name and known.pruned:
             raise Pruned(f"what this {what} stood for {_GONE}")
-        if known.name != key.name or known.terms | served != json.loads(json.dumps(told | served)):
+        if known.name != key.name or known.terms | served != json.loads(json.dumps(told)):
             raise Conflict(f"this {what} stands for another")
         self._check_served(known, episode)
         return known
