@@ -58,6 +58,23 @@ def test_more_than_fit_one_table_are_parts_and_say_the_same(
         assert len(tables) == max(1, parts)
 
 
+def test_parts_are_as_large_as_they_may_be(tmp_path: Path) -> None:
+    write_results(tmp_path, pieces(2, 1, 1, 1, 2, 1, 1))
+    assert [len(table) for table in tables_of(tmp_path, SCHEMA)] == [4, 4, 1]
+
+
+def test_results_of_no_folder_are_beside_and_go_with_who_keeps_them() -> None:
+    found, beside = parted.results_beside(pieces(2, 2))
+    assert (values(found), beside) == ([0, 1, 2, 3], None)
+    found, beside = parted.results_beside(pieces(4, 4, 1))
+    assert beside is not None
+    assert values(found) == [*range(9)]
+    place = beside.path
+    assert len(names(place)) == 3
+    del beside, found
+    assert not place.exists()
+
+
 def test_no_results_are_none_and_missing_parts_are_named(tmp_path: Path) -> None:
     assert read_results(tmp_path, SCHEMA) is None
     assert list(tables_of(tmp_path, SCHEMA)) == []
