@@ -47,6 +47,8 @@ def test_models_and_completions(client: Any) -> None:
     for choice in said.choices:
         assert choice.finish_reason in ("stop", "length")
         assert all(len(top) == 2 for top in choice.logprobs.top_logprobs)
+        shown = choice.text.split()  # without the prefix, and without an end
+        assert choice.logprobs.tokens[: len(shown)] == shown
     assert said.usage.total_tokens == said.usage.prompt_tokens + said.usage.completion_tokens
     again = one.completions.create(model="toy", prompt=[1], max_tokens=3, n=2, logprobs=2, seed=4)
     assert again.choices == said.choices
