@@ -94,7 +94,7 @@ class KeyFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path, self._file = Path(path), os.fspath(path)
         self._seen: tuple[int, int] | None = None
         self._keys: tuple[Key, ...] = ()
         self.all()
@@ -102,7 +102,7 @@ class KeyFile:
     def all(self) -> tuple[Key, ...]:
         """All keys, also those that are no longer accepted."""
         try:
-            state = self.path.stat()
+            state = os.stat(self._file)  # for every request
             seen = (state.st_mtime_ns, state.st_size)
             if seen != self._seen:
                 self._keys = read_keys(self.path.read_text(encoding="utf-8"), str(self.path))
