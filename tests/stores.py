@@ -70,3 +70,16 @@ def cut(storage: Storage, name: str) -> None:
     data = storage.read(name)
     assert data
     storage.write(name, data[: len(data) // 2])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+    }
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / name).write_text(text)

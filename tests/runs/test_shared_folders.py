@@ -14,11 +14,10 @@ import pytest
 from reroot.access.sealing import sealed
 from reroot.errors import RunFolderError
 from reroot.runs.shared import fetched, folders, mirror, stored
-from reroot.runs.shared.lease import Lease, TakenOver
 from reroot.runs.shared.mirror import Mirror
 from reroot.runs.shared.storage import LEASES, OBJECTS, UPLOADS, Storage
-from reroot.runs.shared.uploads import fetch, newest, publish
-from stores import PROTOCOLS, cut, lines, store
+from reroot.runs.shared.uploads import fetch, newest
+from stores import PROTOCOLS, content, cut, lines, store, write
 
 Machine = Callable[[str], None]
 LEASE = 0.3
@@ -37,21 +36,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.fixture(autouse=True)
-def first(machine: Machine) -> None:
+def first(machine: Machine) -> Iterator[None]:
     machine("first")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file() and not file.name.startswith(".")
-    }
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        (folder / name).write_text(text)
+    yield
+    assert [t for t in threading.enumerate() if isinstance(t, mirror.Repeated)] == []
 
 
 def test_what_is_uploaded_is_what_is_there(address: str, machine: Machine) -> None:
@@ -211,70 +199,6 @@ def test_a_torn_object_is_named(address: str, machine: Machine) -> None:
         storage.write(f"{OBJECTS}/{name}", whole)
     with fetched(address) as copy:
         assert sorted(content(copy)) == ["journal.jsonl", "table"]
-
-
-def test_a_second_driver_is_refused(address: str, machine: Machine) -> None:
-    told, tell = lines()
-    with stored(address, told=tell, lease=LEASE) as folder:
-        write(folder, a="mine")
-        with (
-            pytest.raises(RunFolderError, match="in use by another process of this"),
-            stored(address),
-        ):
-            pass
-        machine("second")
-        with (
-            pytest.raises(RunFolderError, match=r"is in use by .*, process"),
-            stored(address, told=tell, lease=LEASE),
-        ):
-            pass
-    assert any("waiting up to 0.3 s" in line for line in told)
-    with stored(address, told=tell, lease=LEASE) as folder:
-        assert content(folder) == {"a": b"mine"}
-
-
-def test_an_expired_lease_is_taken_over(address: str) -> None:
-    storage, (told, tell) = Storage(address), lines()
-    storage.prepare()
-    dead = Lease(storage, LEASE, tell)
-    dead.take()
-    dead.renew()
-    with stored(address, told=tell, lease=LEASE) as folder:
-        write(folder, a="1")
-        with pytest.raises(TakenOver, match="worked on by another process now"):
-            dead.renew()
-        dead.release()  # what is not its own stays
-        assert len(storage.names(LEASES)) == 1
-    assert any("has not renewed it for 0.3 s: taken over" in line for line in told)
-
-
-def test_of_two_uploads_of_a_number_one_counts(address: str, tmp_path: Path) -> None:
-    """One that stood still for long, and goes on, replaces nothing."""
-    storage = Storage(address)
-    storage.prepare()
-    write(tmp_path, a="old")
-    slow = Mirror(storage, tmp_path, None, lambda upload: None, print)
-    upload = publish(storage, 1, {})
-    assert upload is not None
-    assert publish(storage, 1, {}) in (None, upload)  # within a second it is the same
-    with pytest.raises(TakenOver, match="upload 1 is not of this one"):
-        slow.upload()
-    assert newest(storage, print) == upload
-
-
-def test_who_was_taken_over_is_interrupted(address: str) -> None:
-    storage = Storage(address)
-
-    def driver() -> None:
-        with stored(address, lease=LEASE) as folder:
-            write(folder, a="1")
-            storage.remove([f"{LEASES}/{name}" for name in storage.names(LEASES)])
-            for _ in range(10_000):
-                time.sleep(0.01)
-
-    with pytest.raises(TakenOver, match="worked on by another process now"):
-        driver()
-    assert newest(storage, print) is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

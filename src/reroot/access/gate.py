@@ -336,6 +336,6 @@ def bare(error: RerootError) -> RerootError:
     if isinstance(error, AccessDenied):
         return AccessDenied(error.query, error.rule, error.weakest)
     if isinstance(error, BudgetExceeded):
-        return BudgetExceeded(error.currency, error.requested, error.remaining)
+        return type(error)(error.currency, error.requested, error.remaining)
     kind = next(k for k in type(error).__mro__ if k.__module__ == RerootError.__module__)
     return kind(_TOLD.get(kind, str(error)))

@@ -59,6 +59,7 @@ from .wire import message_from_json
 log = logging.getLogger("reroot.serving")
 _SOON = 0.1  # seconds until a line of the log is written
 _LONG = 1 << 14  # tokens, or characters, with which the event loop is not to be kept
+_MESSAGE = 64  # characters in whose time a message of a chat is put into the template
 BEAT = 10.0
 """Seconds after which who waits for a streamed answer is sent a comment, so that nobody on the way gives up."""
 _Handler = Callable[[Request, Key], Awaitable[Response]]
@@ -216,7 +217,7 @@ class _Service:
     # ---- what is served --------------------------------------------------------------------------
 
     async def _problems(self, request: Request, key: Key) -> Response:
-        told = {**self._about, "grants": str(key.grants)}
+        told = {**self._about, "grants": str(key.grants), "results": key.results}
         return answer({"about": told, "problems": self._catalogue.problems})
 
     async def _decode(self, request: Request, key: Key) -> Response:
@@ -250,7 +251,7 @@ class _Service:
     async def _chat(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.ChatCompletion)
         self._check_model(body.model)
-        length = sum(_characters(message.content) for message in body.messages)
+        length = sum(_MESSAGE + _characters(message.content) for message in body.messages)
         asked = await _aside(length, lambda: chat_request(body, self._catalogue, key))
         return await self._complete(request, key, asked)
 

@@ -218,15 +218,17 @@ class Desk:
                     if not self._changed.wait(_SWEEP):
                         return []
                     continue
-                hold = 0.0
+                now = time.monotonic()
                 if 0 < self._passes < MOST and not self._ending:
-                    hold = self._company.hold(self._since, time.monotonic())
-                if hold <= 0.0:
-                    return self._due()
-                others = self._take(lambda task: not task.passes)
-                if others:
-                    return others
-                self._changed.wait(hold)
+                    if self._company.left(self._since, now) > 0.0:
+                        others = self._take(lambda task: not task.passes)
+                        if others:
+                            return others
+                    hold = self._company.hold(self._since, now)
+                    if hold > 0.0:
+                        self._changed.wait(hold)
+                        continue
+                return self._due()
 
     def _due(self) -> list[Task]:
         """What waits. Where passes are long, what draws is kept back once for the rest: that is soon done, and

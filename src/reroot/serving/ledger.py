@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BudgetExceeded, InvalidInput
+from ..errors import AccountExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
 from ..types.account import Prices, amount, left, limited, total
 from .book import NAMES, Aside, Book, Slot
@@ -224,7 +224,7 @@ class Ledger:
             prices: of the generator.
 
         Raises:
-            BudgetExceeded: it does not fit; names the first currency that is short.
+            AccountExceeded: it does not fit; names the first currency that is short.
             Superseded: the turn is answered already, or the session has ended.
         """
         if (book := self._book) is None:
@@ -248,7 +248,7 @@ class Ledger:
             needed = amount(more, currency, prices)
             if free is not None and needed > free:
                 told = (x if isinstance(x, int) else float(x) for x in (needed, free))
-                raise BudgetExceeded(currency, *told)
+                raise AccountExceeded(currency, *told)
         if any(more):
             book.set_aside(place.session, slot, more)
             book.balances[place.name] = spent, held + more

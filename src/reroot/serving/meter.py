@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..access.meter import Meter
-from ..errors import BudgetExceeded
+from ..errors import AccountExceeded
 from ..types import Budget, Cost
 from ..types.account import Prices, limited, total
 from .ledger import OPEN, Ledger, Place
@@ -43,7 +43,7 @@ class KeyMeter(Meter):
         """A turn begins; ``limits`` are those of the key now.
 
         Raises:
-            BudgetExceeded: what is open was freed, as the session was idle, and no longer fits.
+            AccountExceeded: what is open was freed, as the session was idle, and no longer fits.
             Superseded: the turn is answered already.
         """
         self._limits, self.backed = limits, bool(limited(limits))
@@ -65,10 +65,10 @@ class KeyMeter(Meter):
             if self._place is not None and self.backed:
                 self._ledger.reserve(self._place, part, worst, self._limits, self.prices)
             elif (told := self._told.get(str(part))) is not None:
-                raise BudgetExceeded(*told)
+                raise AccountExceeded(*told)
         except BaseException as error:
             self._reserved -= worst if self._limited else Cost()
-            if isinstance(error, BudgetExceeded):
+            if isinstance(error, AccountExceeded):
                 self.refused[str(part)] = (error.currency, error.requested, error.remaining)
             raise
         self.held = total((self.held, worst))

@@ -118,10 +118,9 @@ class Sessions:
         good = live is not None and live.name == key.name and live.turns == turn
         return live if good else None
 
-    def problem(self, session: str) -> Episode | None:
-        """What a session is on, if it is in memory."""
-        live = self._lives.get(session)
-        return None if live is None else live.job.episode
+    def held(self, session: str) -> Live | None:
+        """A session, if it is in memory."""
+        return self._lives.get(session)
 
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""

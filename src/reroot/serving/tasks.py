@@ -147,7 +147,6 @@ class TakeTurn(Task):
     said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     live: Live | None = None
     place: Place | None = None
-    known_size: Size | None = None
 
     @property
     def judges(self) -> bool:
@@ -159,22 +158,19 @@ class TakeTurn(Task):
         return not self.messages or _any(self.messages, (Ask, AskHiddenStates))
 
     def size(self, sessions: Sessions) -> Size:
-        """For a session that is not in memory it is what it would be of the largest problem, until it is."""
-        if self.known_size is not None:
-            return self.known_size
-        episode = self.problem(sessions)
-        prompt, horizon = sessions.catalogue.largest
+        """With what earlier turns have left open. For a session that is not in memory it is what it would be
+        of the largest problem, until it is."""
+        live, (prompt, horizon) = sessions.held(self.session), sessions.catalogue.largest
+        episode = self.problem(sessions) if live is None else live.job.episode
+        open_ = [] if live is None else [item.message for item in live.waiting]
         if episode is not None:
             prompt, horizon = len(episode.prompt), episode.horizon
         vocab_size = sessions.catalogue.generator.vocab_size
-        size = size_of(self.messages, prompt, horizon, vocab_size)
-        if episode is not None:
-            self.known_size = size
-        return size
+        return size_of([*open_, *self.messages], prompt, horizon, vocab_size)
 
     def problem(self, sessions: Sessions) -> Episode | None:
-        """What it is about, if that is in memory."""
-        return sessions.problem(self.session)
+        """What it is on, if it says so itself."""
+        return None
 
     def same(self) -> object:
         return (self.key.name, self.session, self.number)
@@ -388,9 +384,8 @@ class Complete(TakeTurn):
         try:  # nothing is written down of what is refused
             self.size(sessions).check(self.key)
         except TooLarge:
-            if (
-                sessions.ledger.session(self.session) is None
-            ):  # else it may have been smaller than its limit
+            # what is written down was smaller than the limit then
+            if sessions.ledger.session(self.session) is None:
                 raise
         known = sessions.open(self.session, self.key, self.terms, what, self.episode)
         if known.turns:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ...errors import InvalidInput, RunFolderError
 from ...generators.models import cache_folder
-from ..folder import address_of, made_folder, write_json
+from ..folder import address_of, made_folder, write_atomically, write_json
 from .lease import BEATS, Lease, TakenOver
 from .mirror import Mirror, Repeated, at_last
 from .storage import Storage
@@ -76,7 +76,8 @@ def stored(
         )
         with storage.reached("write to"):
             storage.prepare()
-            right = Lease(storage, lease, told)
+            right = Lease(storage, lease, told, dead=_read_text(place.lease))
+            write_atomically(place.lease, right.token)
             right.take()
         held.callback(_give_back, right, storage, told)
         with storage.reached("continue"):
@@ -99,8 +100,7 @@ def fetched(address: str | Path, *, told: Told = _to_stderr) -> Iterator[Path]:
     with _alone(place, f"the copy of {storage.shown} is being read in", wait=True):
         with storage.reached("read"):
             upload = _read(storage, place.folder, told)
-        said = f"{storage.shown}: {len(upload.files)} files, as of {upload.at}"
-        told(f"{said}; copy: {place.folder}")
+        told(f"{storage.shown} as of {upload.at}; copy: {place.folder}")
     yield place.folder
 
 
@@ -115,6 +115,7 @@ class _Place:
         key = hashlib.blake2b(address.encode(), digest_size=6).hexdigest()
         own = cache_folder() / "shared" / f"{name}-{key}" / part
         self.folder, self.state, self.lock = own / name, own / "state.json", own / "lock"
+        self.lease = own / "lease"  # of the last process that worked in the folder
 
 
 def _opened(address: str | Path, part: str = "work") -> tuple[Storage, _Place]:
@@ -133,6 +134,10 @@ def _alone(place: _Place, otherwise: str, *, wait: bool = False) -> Iterator[Non
         except OSError:
             raise RunFolderError(otherwise) from None
         yield
+
+
+def _read_text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def _known(place: _Place) -> str | None:
@@ -208,6 +213,8 @@ def _mirrored(
     lost = list[TakenOver]()
 
     def ended(error: TakenOver) -> None:
+        for thread in threads:
+            thread.stop()
         if not lost:
             lost.append(error)
             _thread.interrupt_main()
@@ -226,16 +233,18 @@ def _mirrored(
     except BaseException as error:
         _copies.pop(folder)
         if lost:
+            for thread in threads:
+                thread.end()
             raise lost[0] from None
         try:
-            _finish(mirror, right, threads, place, storage, every)
+            _finish(mirror, right, threads, place, storage, every, told)
         except RunFolderError as failed:
             told(str(failed))
         if isinstance(error, RunFolderError) and str(folder) in str(error):
             error.args = (f"{error} ({folder} is this machine's copy of {storage.shown})",)
         raise
     _copies.pop(folder)
-    _finish(mirror, right, threads, place, storage, every)
+    _finish(mirror, right, threads, place, storage, every, told)
     if mirror.last is not None:
         size = f"{len(mirror.last.files)} files, {mirror.last.size / 1e6:.1f} MB"
         told(f"{storage.shown}: {size}; working copy: {place.folder}")
@@ -248,6 +257,7 @@ def _finish(
     place: _Place,
     storage: Storage,
     every: float,
+    told: Told,
 ) -> None:
     """The last upload (``RunFolderError``: it was not possible)."""
     heart, uploads = threads
@@ -258,6 +268,7 @@ def _finish(
             f"can't upload to {storage.shown}: {place.folder} has everything, and the same command on this machine "
             "uploads the rest",
             every,
+            told,
         )
     finally:
         heart.end()

@@ -35,11 +35,17 @@ class Lease:
         storage: where.
         seconds: without a renewal after which another process may take it over.
         told: gets a line when a lease is waited for, or taken over.
+        dead: the token of a lease whose process has ended for sure; that is taken over at once.
+
+    Attributes:
+        token: tells it from any other.
     """
 
-    def __init__(self, storage: Storage, seconds: float, told: Callable[[str], None]) -> None:
-        self._storage, self.seconds, self._told = storage, seconds, told
-        self._token, self._beats, self._number = secrets.token_hex(8), 0, 0
+    def __init__(
+        self, storage: Storage, seconds: float, told: Callable[[str], None], dead: str = ""
+    ) -> None:
+        self._storage, self.seconds, self._told, self._dead = storage, seconds, told, dead
+        self.token, self._beats, self._number = secrets.token_hex(8), 0, 0
 
     def take(self) -> None:
         """Take it, if need be after the time in which another one expires.
@@ -60,7 +66,7 @@ class Lease:
             TakenOver: another process has taken it over.
         """
         found = self._storage.read(_path(self._number))
-        if found is None or _told(found).get("token") != self._token:
+        if found is None or _told(found).get("token") != self.token:
             raise TakenOver(
                 f"{self._storage.shown} is worked on by another process now: this one did not reach it for more than "
                 f"{self.seconds:g} s"
@@ -71,7 +77,7 @@ class Lease:
     def release(self) -> None:
         """Give it back, if it is still this one's."""
         found = self._storage.read(_path(self._number))
-        if found is not None and _told(found).get("token") == self._token:
+        if found is not None and _told(found).get("token") == self.token:
             self._storage.remove([_path(self._number)])
 
     def _create(self, number: int) -> bool:
@@ -87,6 +93,9 @@ class Lease:
         found = self._storage.read(_path(number))
         told = _told(found or b"")
         seconds, who = float(told.get("seconds", self.seconds)), told.get("who", "somebody")
+        if self._dead and told.get("token") == self._dead:
+            self._told(f"{self._storage.shown} was held by {who}, which has ended: taken over")
+            return True
         until = time.monotonic() + seconds
         self._told(
             f"{self._storage.shown} is held by {who}: waiting up to {seconds:g} s to see whether that still runs"
@@ -105,7 +114,7 @@ class Lease:
         return sealed(
             {
                 "who": f"{_user()}@{socket.gethostname()}, process {os.getpid()}",
-                "token": self._token,
+                "token": self.token,
                 "beats": self._beats,
                 "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "seconds": self.seconds,

@@ -241,20 +241,27 @@ class Repeated(threading.Thread):
             # at most half of the time is spent on it
             wait, failed = max(self._every, time.monotonic() - began), False
 
+    def stop(self) -> None:
+        """Do it no more."""
+        self._stop_it.set()
+
     def end(self) -> None:
         """Stop, when what is being done is done."""
-        self._stop_it.set()
+        self.stop()
         self.join()
 
 
-def at_last(work: Callable[[], object], what: str, first_wait: float) -> None:
-    """Do it, after some tries if need be.
+def at_last(
+    work: Callable[[], object], what: str, first_wait: float, told: Callable[[str], None]
+) -> None:
+    """Do it, after some tries if need be, of which the first that fails is told.
 
     Raises:
         TakenOver: another process works on the folder.
         RunFolderError: it was not possible.
     """
-    for wait in (*(first_wait * 2**n for n in range(_TRIES - 1)), None):
+    waits = [first_wait * 2**n for n in range(_TRIES - 1)]
+    for number, wait in enumerate([*waits, None]):
         try:
             work()
             return
@@ -263,4 +270,6 @@ def at_last(work: Callable[[], object], what: str, first_wait: float) -> None:
         except Exception as error:
             if wait is None:
                 raise RunFolderError(f"{what} ({why(error)})") from error
+            if not number:
+                told(f"{what} ({why(error)}); now it is tried for {sum(waits):g} s more")
             time.sleep(wait)
