@@ -23,6 +23,7 @@ from reroot import Finding, learner
 from reroot.access.isolation import seccomp
 from reroot.access.session import Session
 from reroot.errors import RerootError
+from reroot.types import Prefix
 
 
 async def garbage(session: Session) -> Any:
@@ -58,7 +59,7 @@ async def patch(session: Session) -> Any:
         [q.prefix for q in queries]
     )
     try:
-        return [float(x) for x in await session.law((1,))]
+        return [float(x) for x in await session.law(Prefix((1,)))]
     except RerootError:
         return None
 

@@ -56,6 +56,8 @@ class Control(enum.Enum):
         return self.value
 
     def __le__(self, other: Control) -> bool:
+        if self is other:
+            return True
         if not isinstance(other, Control):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
         apart = {self, other} == {Control.EPISODE, Control.VISITED}
@@ -328,6 +330,13 @@ class Contract(Shown):
         if not all(isinstance(oracle, Oracle) for oracle in granted):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInput(f"oracles must be Oracle members, got {oracles!r}")
         object.__setattr__(self, "oracles", frozenset(granted))
+
+    def apart(self) -> Contract:
+        """An equal contract, of which whoever holds this one holds no part."""
+        report, sampling = self.report, self.sampling
+        if sampling is not None:
+            sampling = Sampling(sampling.temperature, sampling.top_p, sampling.top_k)
+        return Contract(self.control, Report(report.kind, report.k), sampling, self.oracles)
 
     @property
     def resolved(self) -> Contract:

@@ -50,16 +50,26 @@ class BudgetExceeded(RerootError):
         remaining: what was left.
     """
 
+    whose = "the budget"
+
     def __init__(self, currency: str, requested: float, remaining: float) -> None:
         super().__init__(
-            f"the request may cost {requested:,} {currency}, but {remaining:,} are left of the budget"
+            f"the request may cost {requested:,} {currency}, but {remaining:,} are left of {self.whose}"
         )
         self.currency = currency
         self.requested = requested
         self.remaining = remaining
 
     def __reduce__(self) -> tuple[type[BudgetExceeded], tuple[str, float, float]]:
-        return BudgetExceeded, (self.currency, self.requested, self.remaining)
+        return type(self), (self.currency, self.requested, self.remaining)
+
+
+class AccountExceeded(BudgetExceeded):
+    """The same, where what is short is not an attempt's own budget but the account of its key at a server,
+    which all attempts share. To a learner it is like the other; an attempt that met it tells nothing of
+    its learner."""
+
+    whose = "the key's account"
 
 
 class OracleError(RerootError):

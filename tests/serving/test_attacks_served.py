@@ -156,7 +156,7 @@ def test_a_session_has_no_more_budget_than_its_key(client: Any) -> None:
         assert one.post(f"{path}/turns/0", ROLLOUT).json()["answers"][0]["error"] is None
     for path in paths:
         (said,) = one.post(f"{path}/turns/1", ROLLOUT).json()["answers"]
-        assert said["error"] == {"type": "BudgetExceeded", "currency": "rollouts", "requested": 1, "remaining": 0}  # fmt: skip
+        assert said["error"] == {"type": "BudgetExceeded", "currency": "rollouts", "requested": 1, "remaining": 0, "of": "key"}  # fmt: skip
     assert one.account()[0]["rollouts"] == 3
 
 

@@ -54,6 +54,29 @@ def test_what_is_no_key_is_refused(line: str) -> None:
         read_keys("[keys.a]\n" + "\n".join(good.values()), "keys.toml")
 
 
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({}, ""),
+        ({"ends": "2020-01-01"}, "ended 2020-01-01"),
+        ({"ends": "9020-01-01"}, "until 9020-01-01"),
+    ],
+)
+def test_keys_tell_how_they_stand(more: dict[str, str], state: str, tmp_path: Path) -> None:
+    ends = {name: datetime.date.fromisoformat(day) for name, day in more.items()}
+    add_key(tmp_path / "keys.toml", "a", "root/sample", Budget(), **ends)
+    assert KeyFile(tmp_path / "keys.toml").named("a").state() == state
+    revoke_key(tmp_path / "keys.toml", "a")
+    assert KeyFile(tmp_path / "keys.toml").named("a").state() == "revoked"
+
+
+@pytest.mark.parametrize("name", ["bob b", "a.b", "", "x]\nresults = true", "é", "a" * 65])
+def test_a_name_that_is_none_is_refused_in_words(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="a key's name is of letters"):
+        add_key(tmp_path / "keys.toml", name, "root/sample", Budget())
+    assert not (tmp_path / "keys.toml").exists()
+
+
 def ask(server: Server, key: str, path: str, body: Any, **headers: str) -> httpx2.Response:
     return httpx2.post(
         f"{server.url}{path}",

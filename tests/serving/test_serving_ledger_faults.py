@@ -48,13 +48,19 @@ def locked(server: Server) -> Callable[[], object]:
 
 
 @pytest.mark.slow(2)
-@pytest.mark.parametrize("fault", [full, read_only, locked])
+@pytest.mark.parametrize(
+    ("fault", "apart"), [(full, False), (read_only, False), (read_only, True), (locked, True)]
+)
 def test_clients_wait_while_the_ledger_takes_nothing(
     fault: Callable[[Server], Callable[[], object]],
+    apart: bool,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In the middle of a run; it ends as if nothing had been, and the log says what was the matter."""
+    """In the middle of a run; it ends as if nothing had been, and the log says what was the matter.
+
+    ``apart``: what is set aside is written down before the generator is asked.
+    """
     task, bound = problems(4), as_learner(search)
     expected = reroot.run(bound, task, tree(), grants=EVERYTHING)
     with serving(tree(), task, tmp_path) as server:
@@ -68,6 +74,8 @@ def test_clients_wait_while_the_ledger_takes_nothing(
             return write(entries)
 
         ledger.write = failing  # type: ignore[method-assign]
+        if apart:
+            server.desk._pace.short = lambda waiting: False  # type: ignore[method-assign]
         wall = reroot.connect(server.url, key)
         found = reroot.run(bound, wall.problems(), wall, grants=EVERYTHING)
         account = wall.account()

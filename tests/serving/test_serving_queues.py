@@ -20,7 +20,7 @@ from reroot.serving.client import Post
 from reroot.serving.company import Company
 from reroot.serving.desk import MOST, Desk
 from reroot.serving.keys import Key
-from reroot.serving.tasks import Account, Close, TakeTurn, Task
+from reroot.serving.tasks import Account, Close, Open, TakeTurn, Task
 from reroot.types import Reply
 from serving_toys import serving, unwritten
 
@@ -71,9 +71,8 @@ def test_a_pass_waits_for_those_who_were_told_a_tenth_of_the_last_one() -> None:
     company.was(due, 31, 10.0, 12.0)
     for each in due[1:]:
         company.came(*each, 12.0)
-    assert company.hold(11.0, 12.05) == pytest.approx(
-        0.15
-    )  # as many as the last time: one is missing
+    # as many as the last time: one is missing
+    assert company.hold(11.0, 12.05) == pytest.approx(0.15)
     company.came("b", "turn", 12.01)
     company.came("a", "open", 12.01)  # neither another's second request is his, nor a newcomer's
     assert company.hold(11.0, 12.05) == pytest.approx(0.15)
@@ -116,11 +115,12 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
     """The requests of one key: its turns are held for company, its account is told at once."""
 
     class Waits(Company):
-        def hold(self, since: float, now: float) -> float:
+        def left(self, since: float, now: float) -> float:
             return 5.0 * (desk._passes < 2)
 
     desk, one = Silent(unwritten()), key("one")
     desk._company = Waits()
+    desk._company.was([("one", "turn")] * 9, 0, 0.0, 0.0)
     desk.submit(turn(one, "first"))
     desk.submit(Account(one))
     taken = desk._next()
@@ -133,7 +133,7 @@ def test_what_needs_no_pass_goes_while_passes_wait() -> None:
 
 
 def test_scores_go_before_draws_and_keep_them_once() -> None:
-    desk, one = Silent(sessions=None), key("one")  # type: ignore[arg-type]
+    desk, one = Silent(unwritten()), key("one")
 
     def went(*tasks: Task) -> list[type[Task]]:
         for task in tasks:
@@ -147,6 +147,19 @@ def test_scores_go_before_draws_and_keep_them_once() -> None:
     assert went(close(one, "f")) == [Close]
     assert went(close(one, "g"), turn(one, "h")) == [Close]  # nobody waited for that before it
     assert went() == [TakeTurn]
+
+
+def test_what_is_soon_done_goes_before_draws_that_were_kept() -> None:
+    """Who opens a session is not due any more, and will be when he is told."""
+    desk, one = Silent(unwritten()), key("one")
+    desk._company.was([], 1, -9.0, -8.0)
+    desk._company.left = lambda since, now: 5.0  # type: ignore[method-assign]
+    for task in (turn(one, "a"), close(one, "b")):
+        desk.submit(task)
+    assert [type(task) for task in desk._next() or []] == [Close]
+    desk.submit(Open(one, session="c", terms={}))
+    assert [type(task) for task in desk._next() or []] == [Open]
+    assert [type(task) for task in desk._next() or []] == [TakeTurn]
 
 
 def test_the_same_turn_is_one_and_another_under_its_number_is_not() -> None:

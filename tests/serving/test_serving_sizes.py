@@ -167,6 +167,22 @@ def test_what_is_too_large_is_refused_by_name_and_sets_nothing_aside(server: Ser
     )
 
 
+def test_what_earlier_turns_have_left_open_counts(server: Server) -> None:
+    """A turn with something that is answered at once leaves its questions for the next one."""
+    key = server.key("piles", "chosen/full", request_tokens=10 * H)
+    session = ask(server, key, "/v1/sessions", {"problem": "p0"}).json()["session"]
+    asked = {"prefix": [], "n": 4, "length": None, "report": "sample", "forced": None}
+    turn = {"messages": [{"ask": [asked]}, {"text": []}]}
+
+    def take(number: int, body: Any) -> httpx2.Response:
+        return ask(server, key, f"/v1/sessions/{session}/turns/{number}", body)
+
+    assert [take(number, turn).json()["open"] for number in (0, 1)] == [1, 2]
+    assert error(take(2, turn)) == (413, "too_large")
+    said = take(2, {"messages": []}).json()
+    assert (len(said["answers"]), said["open"]) == (2, 0)
+
+
 def test_completions_are_bounded_too_and_what_is_written_down_is_told_again(server: Server) -> None:
     key = server.key("brief", "chosen/full", request_tokens=100)
     once = {"Idempotency-Key": "the same request"}

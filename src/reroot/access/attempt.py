@@ -46,7 +46,8 @@ class Attempt:
         surprisal: −log P(output) in nats under the generator's own law; ``None`` if unknown.
         cost: logical cost in every currency.
         error: why it failed, if it did.
-        stopped: ``"budget"`` if the learner was ended by its budget.
+        stopped: ``"budget"`` if the learner was ended by its budget; ``"account"`` if it was refused something
+            because others had used up the account of its key at a server.
         metadata: what the learner found out besides (see ``types.Finding``).
         accepted: what the problem's verifier says of a complete output that does not pass. Where that is
             true the two disagree, and learners that trust the verifier end there.

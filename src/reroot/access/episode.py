@@ -166,6 +166,6 @@ def check_oracles(problem: Problem, contract: Contract) -> None:
     Hidden states are the generator's (``Capabilities.refusal``).
     """
     lacking = contract.oracles - oracles_of(problem) - {Oracle.HIDDEN}
-    for oracle in Oracle:
+    for oracle in Oracle if lacking else ():
         if oracle in lacking:
             raise InvalidInput(f"problem {problem.id!r} has no {oracle} to grant ({contract})")

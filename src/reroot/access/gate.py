@@ -80,7 +80,7 @@ class Gate:
     ) -> None:
         self.episode = episode
         # copies: a learner may hold the caller's contract or budget, or a report that is shared
-        self.contract = _copy(contract.resolved)
+        self.contract = contract.resolved.apart()
         prices = episode.generator.capabilities.prices
         self.meter = Meter(replace(budget), prices) if meter is None else meter
         self.rules = PrefixRules(episode.horizon, self.contract.sampling, self.contract.control)
@@ -101,7 +101,7 @@ class Gate:
             horizon=self.episode.horizon,
             stop=self.episode.stop.apart(),
             equality=copy.copy(self.episode.problem.equality),
-            contract=_copy(self.contract),
+            contract=self.contract.apart(),
             budget=replace(self.meter.budget),
             rng_key=learner_key(self.seed, self.episode.problem.id),
             prices=copy.copy(self.meter.prices),
@@ -324,15 +324,6 @@ class Gate:
         return shown[:length]
 
 
-def _copy(contract: Contract) -> Contract:
-    sampling = contract.sampling
-    return replace(
-        contract,
-        report=replace(contract.report),
-        sampling=None if sampling is None else replace(sampling),
-    )
-
-
 _TOLD: dict[type[RerootError], str] = {
     BackendError: "the generator failed; the record of the attempt says how",
     OracleError: "a function of the task failed; the record of the attempt says how",
@@ -345,6 +336,6 @@ def bare(error: RerootError) -> RerootError:
     if isinstance(error, AccessDenied):
         return AccessDenied(error.query, error.rule, error.weakest)
     if isinstance(error, BudgetExceeded):
-        return BudgetExceeded(error.currency, error.requested, error.remaining)
+        return type(error)(error.currency, error.requested, error.remaining)
     kind = next(k for k in type(error).__mro__ if k.__module__ == RerootError.__module__)
     return kind(_TOLD.get(kind, str(error)))

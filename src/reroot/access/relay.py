@@ -11,10 +11,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ..errors import AccountExceeded
 from ..types import Cost
 from .attempt import Attempt, Job, Log
 from .failures import Failure, failure_of
@@ -50,6 +51,7 @@ class _Relayed:
     open: int = 0
     idle_since: int = 0
     spent: Cost = Cost()
+    short: AccountExceeded | None = None
     clock: float = 0.0
     parked: Parked | None = None
     parked_at: float = 0.0
@@ -68,6 +70,8 @@ class _Relayed:
             if self.log is not None:
                 self.log.append(self.job.key, one.line)
             self.answers.append((one.ticket, one.answer))
+            if isinstance(one.answer.error, AccountExceeded):
+                self.short = one.answer.error
             if one.answer.spent != self.spent:
                 self.spent, self.idle_since = one.answer.spent, self.sent
         self.open -= len(told)
@@ -186,6 +190,12 @@ class _Relays:
         self._await(one, one.line.close(finished), self._closed)
 
     def _closed(self, one: _Relayed, attempt: Attempt) -> None:
+        if one.short is not None and attempt.error is None:
+            attempt = replace(attempt, stopped="account")
+            if (
+                self._terms.on_error is None
+            ):  # recorded: it is made again, as it tells nothing of the learner
+                attempt = Attempt.lost(one.job, attempt.cost, failure_of(one.short))
         self._over(one, attempt)
 
     def _receive(self, until: float) -> None:

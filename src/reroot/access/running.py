@@ -96,6 +96,7 @@ class Waiting:
     failure: Failure | None = None  # the error as it is recorded
     answer: Answer | None = None
     recorded: bool = False
+    said: dict[str, Any] | None = None  # the message as JSON values, where it came as such
 
     @property
     def settled(self) -> bool:
@@ -201,7 +202,7 @@ class Waiting:
         line = {
             "i": self.number,
             "after": self.after,
-            "message": message_to_json(self.message),
+            "message": message_to_json(self.message) if self.said is None else self.said,
             "error": None if self.failure is None else self.failure.to_json(),
             "value": None if self.failure is not None else value_to_json(value),
         }
@@ -256,9 +257,14 @@ def head_of(job: Job, prices: Prices | None) -> dict[str, Any]:
     }
 
 
-def open_message(running: Running, ticket: int, message: Message) -> Waiting:
-    """Check and pay for a message; answer it here if neither generator nor a slow judge is needed."""
-    item = Waiting(running, ticket, running.sent, message, running.settled)
+def open_message(
+    running: Running, ticket: int, message: Message, said: dict[str, Any] | None = None
+) -> Waiting:
+    """Check and pay for a message; answer it here if neither generator nor a slow judge is needed.
+
+    ``said``: the message as ``message_to_json`` gives it, where it came as such.
+    """
+    item = Waiting(running, ticket, running.sent, message, running.settled, said=said)
     running.sent += 1
     line = _recorded(item) if running.recorded else None
     try:

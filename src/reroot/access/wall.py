@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..contract import Contract
 from ..generators.base import Generator
 from .attempt import Attempt, Job
 from .learner_thread import Finished
@@ -63,6 +64,23 @@ class Wall(Generator, ABC):
     It is one by inheritance alone: what a user's generator happens to call its methods does not make it one.
     """
 
+    @property
+    @abstractmethod
+    def grants(self) -> Contract:
+        """The strongest contract under which sessions are opened."""
+
+    @property
+    @abstractmethod
+    def results(self) -> bool:
+        """Whether it is told what became of attempts: rewards of what is returned, and surprisals."""
+
     @abstractmethod
     def open_session(self, job: Job) -> Future[Opened]:
         """Open a session for an attempt. The future fails by a ``RerootError``."""
+
+
+def refusal(generator: Generator, contract: Contract) -> str | None:
+    """Why sessions of ``generator`` cannot be held under ``contract``; ``None`` if they can."""
+    if isinstance(generator, Wall) and not contract.resolved <= generator.grants:
+        return f"its key is granted {generator.grants}"
+    return generator.capabilities.refusal(contract)

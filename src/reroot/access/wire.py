@@ -14,6 +14,7 @@ object but reroot's own frozen records is made. What comes back says of itself w
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -72,18 +73,24 @@ def message_from_json(data: object) -> Message:
     raise InvalidInput(f"a session sends messages, not a record of {sorted(names)!r:.80}")
 
 
+_QUERY = {"prefix", "n", "length", "report", "forced"}
+
+
 def _query(data: object) -> Query:
-    record = _record(data, "a query", {"prefix", "n", "length", "report", "forced"})
+    record = _record(data, "a query", _QUERY)
     report, forced = record["report"], record["forced"]
-    if not isinstance(report, str):
+    if type(report) is not str:
         raise InvalidInput(f"a query's report must be text, got {report!r:.80}")
     return Query(
         _prefix(record["prefix"]),
         _integer(record["n"], "n"),
         _maybe_integer(record["length"], "length"),
-        Report.parse(report),
+        _report(report),
         None if forced is None else _prefix(forced).tokens,
     )
+
+
+_report = functools.lru_cache(maxsize=256)(Report.parse)
 
 
 def _record(data: object, what: str, names: set[str] | None = None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def compare(
     map: str | None = None,
     answer: str | None = None,
     skip_bad: bool = False,
-    grants: str = "root/sample,visited/sample,reset/sample,chosen/full",
+    grants: str | None = None,
     learner: list[str] | None = None,
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
@@ -86,7 +86,8 @@ def compare(
             FILE.py:FUNCTION (default: the layout decides, and it is said).
         skip_bad: Leave out problems of a data set that cannot be used, and say which.
         grants: Contracts to compare. One that names no oracle is granted every oracle of the task,
-            so that contracts differ in the interface alone.
+            so that contracts differ in the interface alone (default: root/sample,visited/sample,reset/sample,
+            chosen/full; of a server, no more than its key is granted).
         learner: A learner, as in best_of_n:n=16 or FILE.py:NAME; repeat for more (default: a set).
         budget_tokens: Generated tokens that each learner may spend per task, horizon and seed,
             shared equally by the problems there (default, without another budget: 200,000).
@@ -172,7 +173,7 @@ def compare(
     def run(folder: Path) -> Comparison:
         with attempts_bar(always=estimate) as bar:
             return run_compare(
-                grants=split(grants, "@"),
+                grants=None if grants is None else split(grants, "@"),
                 learners=learner or (),
                 seeds=seeds,
                 out=folder,

@@ -208,8 +208,7 @@ def _row(key: object) -> dict[str, object]:
 
     assert isinstance(key, Key)
     budget = ",".join(f"{c}={n}" for c, n in key.budget.to_dict().items())
-    state = "revoked" if key.revoked else "" if key.ends is None else f"until {key.ends}"
-    return {"key": key.name, "grants": str(key.grants), "budget": budget, "state": state}
+    return {"key": key.name, "grants": str(key.grants), "budget": budget, "state": key.state()}
 
 
 def _usage(keys: Path, db: str) -> list[dict[str, object]]:

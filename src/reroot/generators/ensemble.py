@@ -39,7 +39,7 @@ class Ensemble:
         if not len(generators):
             raise InvalidInput("an ensemble needs at least one generator")
         self._members: Sequence[Generator] = tuple(generators)
-        head = self._members[0]
+        head = self._head = self._members[0]
         for i, member in enumerate(self._members):
             for what, mine, first in (
                 ("vocabulary size", member.vocab_size, head.vocab_size),
@@ -63,15 +63,15 @@ class Ensemble:
 
     @property
     def vocab_size(self) -> int:
-        return self._members[0].vocab_size
+        return self._head.vocab_size
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._members[0].capabilities
+        return self._head.capabilities
 
     @property
     def end_token(self) -> int | None:
-        return self._members[0].end_token
+        return self._head.end_token
 
     def problems(self) -> list[Problem]:
         """The members' problems with prompts (i, …) and ids made unique by ``#i``.
@@ -107,13 +107,13 @@ class Ensemble:
         return (int(index), *self._members[int(index)].encode(rest))
 
     def encode_continuation(self, text: str) -> tuple[int, ...]:
-        return self._members[0].encode_continuation(text)
+        return self._head.encode_continuation(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return self._members[0].decode(tokens)
+        return self._head.decode(tokens)
 
     def stops(self, texts: Sequence[str]) -> Stop:
-        return self._members[0].stops(texts)
+        return self._head.stops(texts)
 
     def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """One batch per member that is asked.
@@ -187,7 +187,7 @@ class Ensemble:
         return {
             "family": "ensemble",
             "members": len(self._members),
-            "first": dict(self._members[0].describe()),
+            "first": dict(self._head.describe()),
             "digest": digest.hexdigest(),
         }
 

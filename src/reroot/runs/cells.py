@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..access.episode import Episode, oracles_of
+from ..access.wall import Wall
 from ..contract import Oracle
 from ..generators.base import Generator
 from .made import Made
@@ -56,13 +57,15 @@ class Workload:
     _known: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     def oracles(self, task: str) -> frozenset[Oracle]:
-        """The oracles that every problem of a task has."""
+        """The oracles that every problem of a task has, as far as a server's key is granted them."""
         known: dict[str, frozenset[Oracle]] = self._known.setdefault("oracles", {})
         if task not in known:
             common = frozenset(Oracle).difference({Oracle.HIDDEN})
             for cell in (cell for cell in self.cells if cell.task == task):
                 for episode in cell.episodes:
                     common &= oracles_of(episode.problem)
+            if isinstance(self.generator, Wall):
+                common &= self.generator.grants.oracles
             known[task] = common
         return known[task]
 

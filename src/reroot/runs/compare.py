@@ -38,6 +38,7 @@ from .plan import (
     budgets_of,
     chosen_learners,
     contracts_of,
+    granted_by,
     learners_of,
     several,
     tasks_of,
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from ..access.isolation.settings import Isolation
 
 _TOGETHER = 1024  # problems that the generator scores together
-DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -103,7 +103,7 @@ def compare(
     task: str | Task | Sequence[str | Task] = (),
     value: str | Values | None = None,
     horizons: Sequence[int] = (),
-    grants: Contract | str | Sequence[Contract | str] = DEFAULT_GRANTS,
+    grants: Contract | str | Sequence[Contract | str] | None = None,
     learners: AnyLearner | Sequence[AnyLearner] = (),
     budget_tokens: int | None = None,
     budget_calls: int | None = None,
@@ -144,7 +144,8 @@ def compare(
         horizons: task sizes; none for data sets, which have no such knob.
         grants: contract or contracts to compare. One that names no oracle is granted every oracle the task
             has, so that contracts differ in the generator interface alone. Hidden states (``+hidden``) are
-            the generator's, so they are granted where they are named.
+            the generator's, so they are granted where they are named. ``None``: ``plan.DEFAULT_GRANTS``, or
+            what a server's key is granted, if that is less.
         learners: learners or their specs, as in ``best_of_n:n=16``; empty: the default set. Each runs
             once, served what it requires: what it does may depend on answers, not on
             ``session.contract``.
@@ -191,7 +192,8 @@ def compare(
         raise InvalidInput("give a model or a generator")
     source = generator_of(generator) if model is None else check_text(model, "a model")
     with place_of(isolation, chosen_learners(learners), on_walls) as place:
-        contracts, bound = contracts_of(grants), learners_of(learners, place.learner)
+        asked = None if grants is None else contracts_of(grants)
+        bound = learners_of(learners, place.learner)
         budgets = budgets_of(budget_tokens, budget_calls, budget_usd)
         check_float("beta", beta, 0.0)
         how = Execution(
@@ -210,6 +212,7 @@ def compare(
             source, tasks_of(task), sizes, seeds, problems, load, budgets, value, judge_timeout
         )
         number = len({cell.seed for cell in workload.cells})
+        contracts = granted_by(workload.generator) if asked is None else asked
         plan = Plan(workload, contracts, bound, budgets, number, beta, load)
         folder = _temporary() if out is None else Path(out)
         asking = Asking(on_estimate, estimate)

@@ -59,8 +59,10 @@ class Kept(Mapping[str, Attempt]):
 
     def written(self, key: str, at: int) -> None:
         """Its line begins at this byte of the journal."""
-        if len(self._here) > HELD:
-            self._there[key] = _number(at, self._here.pop(key))
+        if key not in self._here or len(self._here) > HELD:
+            failed = self.has_failed(key)
+            self._here.pop(key, None)
+            self._there[key] = _number(at, failed)
 
     def has_failed(self, key: str) -> bool:
         """Whether there is such an attempt, and it failed."""
@@ -84,7 +86,7 @@ class Kept(Mapping[str, Attempt]):
             return
         at = 0
         for size, attempt in read_sealed(self._file, "journal", attempt_from_json):
-            if self._there.get(attempt.key) == _number(at, attempt):
+            if self._there.get(attempt.key) == _number(at, attempt.error is not None):
                 yield attempt.key
             at += size
 
@@ -109,8 +111,8 @@ class Kept(Mapping[str, Attempt]):
             os.close(self._descriptor)
 
 
-def _number(at: int, attempt: Attempt) -> int:
-    return 1 + 2 * at + (_FAILED if attempt.error is not None else 0)
+def _number(at: int, failed: bool) -> int:
+    return 1 + 2 * at + (_FAILED if failed else 0)
 
 
 def chosen(kept: Mapping[str, Attempt], jobs: Sequence[Job]) -> Sequence[Attempt]:

@@ -13,9 +13,11 @@ from .._version import __version__
 from ..access.episode import Episode
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Job
+from ..access.wall import Wall, refusal
 from ..checks import check_float, check_int
 from ..contract import Contract, Sampling
 from ..errors import InvalidInput
+from ..generators.base import Generator
 from ..tasks.base import Task
 from ..types import Budget
 from ..types.account import check_priced, noted, share
@@ -108,11 +110,17 @@ class Plan:
 
     def check(self) -> None:
         """Refuse what the generator or the budgets do not allow (``InvalidInput``)."""
+        generator = self.workload.generator
+        if isinstance(generator, Wall) and not generator.results:
+            raise InvalidInput(
+                "a comparison needs rewards of what learners return, which the key is not told: "
+                "see 'reroot keys add --results'"
+            )
         check_shares(self.budgets, self._largest)
         usd = Budget(usd=self.budgets.get("usd"))
         check_priced(usd, self.workload.generator.capabilities.prices)
         for contract in self.grants:
-            refused = self.workload.generator.capabilities.refusal(contract)
+            refused = refusal(self.workload.generator, contract)
             if refused is not None:
                 raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
 
@@ -234,6 +242,18 @@ def budgets_of(tokens: int | None, calls: int | None, usd: float | None) -> dict
 
 def _shared(budgets: Mapping[str, float], count: int) -> dict[str, Any]:
     return {c: share(n, count) if c == "usd" else n // count for c, n in budgets.items()}
+
+
+DEFAULT_GRANTS = ("root/sample", "visited/sample", "reset/sample", "chosen/full")
+
+
+def granted_by(generator: Generator) -> tuple[Contract, ...]:
+    """The contracts that are compared where none is named: ``DEFAULT_GRANTS``, or what a server's key is
+    granted, if that is less."""
+    usual = tuple(map(Contract.parse, DEFAULT_GRANTS))
+    if isinstance(generator, Wall) and not all(c.resolved <= generator.grants for c in usual):
+        return (generator.grants,)
+    return usual
 
 
 def contracts_of(grants: Contract | str | Sequence[Contract | str]) -> tuple[Contract, ...]:

@@ -15,6 +15,7 @@ from .._version import __version__
 from ..access.episode import bind, check_oracles
 from ..access.learner import BoundLearner, LearnerFactory
 from ..access.runner import Attempt, Job
+from ..access.wall import refusal
 from ..checks import check_int
 from ..contract import Contract
 from ..errors import AccessDenied, InvalidInput, Shown
@@ -190,7 +191,7 @@ def check_run(learner: BoundLearner, contract: Contract, generator: Generator, s
             f"it requires {learner.requires}, the contract grants {contract}",
             str(learner.requires),
         )
-    refused = generator.capabilities.refusal(contract)
+    refused = refusal(generator, contract)
     if refused is not None:
         raise InvalidInput(f"the generator cannot honour {contract}: {refused}")
     check_int("seed", seed)

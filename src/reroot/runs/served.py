@@ -8,17 +8,17 @@ from itertools import groupby
 
 from ..errors import InvalidInput
 from ..generators.remote.endpoint import KEYS, checked
-from ..serving.client import connect
+from ..serving.client import Served, connect
 from .cells import Cell, Workload
 
 
 def served_workload(
-    url: str, horizons: Sequence[int], seeds: int | None, count: int | None
+    server: str | Served, horizons: Sequence[int], seeds: int | None, count: int | None
 ) -> Workload:
-    """The problems that ``reroot serve`` serves at an address.
+    """The problems that ``reroot serve`` serves.
 
     Args:
-        url: the address; the key is in the environment.
+        server: its address, with the key in the environment; or what ``connect`` gave.
         horizons: of which; empty: all.
         seeds: of how many seeds; ``None``: all that are served.
         count: how many of each task, horizon and seed; ``None``: all.
@@ -27,13 +27,8 @@ def served_workload(
         InvalidInput: there is no key, or what is asked for is not served.
         BackendError: the server cannot be reached.
     """
-    key = os.environ.get(KEYS[""])
-    if not key:
-        raise InvalidInput(
-            f"model {url!r} without a task is a 'reroot serve', which needs a key: set {KEYS['']}; "
-            "any other server needs a task, see 'reroot list tasks'"
-        )
-    wall = connect(checked(url), key)
+    wall = server if isinstance(server, Served) else _connected(server)
+    url = server if isinstance(server, str) else server.url
     cells: list[Cell] = []
     if seeds is None:
         seeds = 1 + max((seed for _, _, seed, _ in wall.places()), default=0)
@@ -58,3 +53,13 @@ def served_workload(
     sizes = tuple(dict.fromkeys(cell.horizon for cell in cells))
     most = max(len(cell.episodes) for cell in cells)
     return Workload(url, wall, tasks, sizes, tuple(cells), most)
+
+
+def _connected(url: str) -> Served:
+    key = os.environ.get(KEYS[""])
+    if not key:
+        raise InvalidInput(
+            f"model {url!r} without a task is a 'reroot serve', which needs a key: set {KEYS['']}; "
+            "any other server needs a task, see 'reroot list tasks'"
+        )
+    return connect(checked(url), key)

@@ -17,6 +17,7 @@ from ..errors import InvalidInput, OracleError
 from ..generators.base import Generator
 from ..generators.remote.endpoint import is_endpoint
 from ..randomness import stream_key
+from ..serving.client import Served
 from ..tasks.base import Problem, Task
 from ..tasks.data.task import DataTask
 from ..types import Prefix
@@ -97,7 +98,14 @@ def build_workload(
             raise InvalidInput(f"{model!r} is an exact family and has no text to value: {value}")
         check_shares(budgets or {}, count)
         return _family_workload(str(model), horizons, seeds, count)
-    if isinstance(model, str) and is_endpoint(model) and not tasks and given is None:
+    served = isinstance(model, Served)
+    if served and (tasks or given is not None):
+        raise InvalidInput("a server's problems are its own: give neither a task nor problems")
+    if served or (isinstance(model, str) and is_endpoint(model) and not tasks and given is None):
+        if value is not None:
+            raise InvalidInput(
+                f"values of a server's problems are at the server: leave out {value}"
+            )
         return served_workload(model, horizons, asked, count if problems is not None else None)
     if not tasks and given is None:
         raise InvalidInput(_needs_a_task(model))

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..access.session import Ask
 from ..contract import Contract
@@ -26,7 +27,17 @@ from ..generators.base import check_prefix
 from ..randomness import learner_key
 from ..types import Budget
 from . import description, schemas
-from .border import Rates, answer, idempotency_key, key_of, read, refusal, refused_by_router
+from .border import (
+    App,
+    Rates,
+    answer,
+    idempotency_key,
+    key_of,
+    read,
+    refusal,
+    refused_by_router,
+    told_answer,
+)
 from .catalogue import Catalogue
 from .desk import State
 from .keys import Key, KeyFile
@@ -48,6 +59,7 @@ from .wire import message_from_json
 log = logging.getLogger("reroot.serving")
 _SOON = 0.1  # seconds until a line of the log is written
 _LONG = 1 << 14  # tokens, or characters, with which the event loop is not to be kept
+_MESSAGE = 64  # characters in whose time a message of a chat is put into the template
 BEAT = 10.0
 """Seconds after which who waits for a streamed answer is sent a comment, so that nobody on the way gives up."""
 _Handler = Callable[[Request, Key], Awaitable[Response]]
@@ -64,6 +76,7 @@ class AnyDesk(Protocol):
     @property
     def alive(self) -> bool: ...
     async def do(self, task: Task) -> dict[str, Any]: ...
+    async def told(self, task: Task) -> bytes: ...
     async def state(self) -> State: ...
     def attend(self) -> None: ...
     def drain(self) -> None: ...
@@ -108,18 +121,18 @@ class _Service:
 
     def routes(self) -> list[Route]:
         """All paths."""
-        keyed: list[tuple[str, str, _Handler]] = [
-            ("POST", "/v1/sessions", self._open),
-            ("GET", "/v1/sessions/{session}", self._account),
+        keyed: list[tuple[str, str, _Handler]] = [  # looked through in this order
             ("POST", "/v1/sessions/{session}/turns/{number}", self._turn),
+            ("POST", "/v1/completions", self._completion),
+            ("POST", "/v1/chat/completions", self._chat),
+            ("POST", "/v1/sessions", self._open),
             ("POST", "/v1/sessions/{session}/close", self._close),
+            ("GET", "/v1/sessions/{session}", self._account),
             ("GET", "/v1/account", self._account),
             ("GET", "/v1/problems", self._problems),
             ("POST", "/v1/decode", self._decode),
             ("GET", "/v1/models", self._models),
             ("GET", "/v1/models/{model:path}", self._model),
-            ("POST", "/v1/completions", self._completion),
-            ("POST", "/v1/chat/completions", self._chat),
         ]
         return [
             *(Route(path, self._let_in(path, do), methods=[method]) for method, path, do in keyed),
@@ -129,10 +142,11 @@ class _Service:
             Route("/metrics", self._metrics),
         ]
 
-    def _let_in(self, path: str, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+    def _let_in(self, path: str, handler: _Handler) -> ASGIApp:
         """For holders of keys alone. What is logged has no word of what was asked or answered."""
 
-        async def handle(request: Request) -> Response:
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
             began, name = time.perf_counter(), None
             try:
                 key = key_of(request, self._keys, self._rates)
@@ -146,9 +160,9 @@ class _Service:
             who = "null" if name is None else f'"{name}"'  # nothing here is to be escaped
             what = f'"key": {who}, "method": "{request.method}", "path": "{path}"'
             self._note(f'{{{what}, "status": {response.status_code}, "ms": {1000 * seconds:.1f}}}')
-            return response
+            await response(scope, receive, send)
 
-        return handle
+        return App(handle)
 
     def _note(self, line: str) -> None:
         """Have a line logged, together with those that come soon."""
@@ -181,29 +195,29 @@ class _Service:
         session = _name(request, key, "session")
         # stretching a seed that is new takes milliseconds, which are not the desk's
         await asyncio.to_thread(learner_key, seed_of(body.seed, key, self._desk.secret), "")
-        return answer(await self._desk.do(Open(key, session=session, terms=terms)), 201)
+        return told_answer(await self._desk.told(Open(key, session=session, terms=terms)), 201)
 
     async def _turn(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.Turn)
         messages = [message_from_json(message) for message in body.messages]
         session, number = _session(request), _number(request.path_params["number"])
         task = TakeTurn(key, session=session, number=number, messages=messages)
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     async def _close(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.CloseSession)
         task = Close(key, session=_session(request), ended=body.model_dump())
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     async def _account(self, request: Request, key: Key) -> Response:
         named = "session" in request.path_params
         task = Account(key, session=_session(request) if named else None)
-        return answer(await self._desk.do(task))
+        return told_answer(await self._desk.told(task))
 
     # ---- what is served --------------------------------------------------------------------------
 
     async def _problems(self, request: Request, key: Key) -> Response:
-        told = {**self._about, "grants": str(key.grants)}
+        told = {**self._about, "grants": str(key.grants), "results": key.results}
         return answer({"about": told, "problems": self._catalogue.problems})
 
     async def _decode(self, request: Request, key: Key) -> Response:
@@ -237,7 +251,7 @@ class _Service:
     async def _chat(self, request: Request, key: Key) -> Response:
         body = await read(request, schemas.ChatCompletion)
         self._check_model(body.model)
-        length = sum(_characters(message.content) for message in body.messages)
+        length = sum(_MESSAGE + _characters(message.content) for message in body.messages)
         asked = await _aside(length, lambda: chat_request(body, self._catalogue, key))
         return await self._complete(request, key, asked)
 

@@ -6,16 +6,19 @@ import json
 import re
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import AccessDenied, BudgetExceeded, InvalidInput
 from .database import Unavailable
 from .desk import Busy, told_error
+from .jsontext import json_of
 from .keys import Key, KeyFile
 from .live import Conflict
 from .sessions import NotFound, Pruned
@@ -25,8 +28,17 @@ from .wire import error_to_json
 MOST_BYTES = 8 << 20
 """Bytes of a request."""
 
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class App:
+    """An ASGI application that is not seen to be a function: a route would put others around it."""
+
+    handle: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, receive, send)
 
 
 class Refused(Exception):
@@ -66,7 +78,8 @@ class Rates:
 
 def key_of(request: Request, keys: KeyFile, rates: Rates) -> Key:
     """Whose request it is (``Refused``)."""
-    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+    names = {name for name, _ in request.scope["headers"]}
+    if b"transfer-encoding" in names and b"content-length" in names:
         message = "a request has a length or comes in chunks, not both"
         raise Refused(400, "invalid_request", message)
     scheme, _, given = (_header(request, "authorization") or "").partition(" ")
@@ -79,10 +92,11 @@ def key_of(request: Request, keys: KeyFile, rates: Rates) -> Key:
 
 def _header(request: Request, name: str) -> str | None:
     """A header that may stand once: of two, others on the way may have seen another than this does."""
-    given = request.headers.getlist(name)
+    wanted = name.encode()
+    given = [value for other, value in request.scope["headers"] if other == wanted]
     if len(given) > 1:
         raise Refused(400, "invalid_request", f"the header {name} stands there {len(given)} times")
-    return given[0] if given else None
+    return given[0].decode("latin-1") if given else None
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -94,6 +108,9 @@ def idempotency_key(request: Request) -> str | None:
     return given
 
 
+_TOO_LARGE = f"a request has at most {MOST_BYTES:,} bytes"
+
+
 async def read(request: Request, model: type[_Model]) -> _Model:
     """The body of a request, checked (``Refused``)."""
     kind = (_header(request, "content-type") or "application/json").partition(";")[0].strip()
@@ -101,19 +118,21 @@ async def read(request: Request, model: type[_Model]) -> _Model:
         raise Refused(
             415, "unsupported_media_type", f"a body is application/json, not {kind!r:.80}"
         )
-    too_large = Refused(413, "too_large", f"a request has at most {MOST_BYTES:,} bytes")
+    too_large = Refused(413, "too_large", _TOO_LARGE)
     said = _header(request, "content-length") or "0"
     if len(said) > 9 or (said.isdecimal() and int(said) > MOST_BYTES):
         raise too_large  # before it is all in memory
-    body = bytearray()
+    parts, length, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "invalid_request", "the request is cut off")
+        parts.append(message.get("body", b""))
+        length, more = length + len(parts[-1]), message.get("more_body", False)
+        if length > MOST_BYTES:
+            raise too_large
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_BYTES:
-                raise too_large
-    except ClientDisconnect:
-        raise Refused(400, "invalid_request", "the request is cut off") from None
-    try:
+        body = b"".join(parts)
         checked = model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -138,7 +157,21 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON, with numbers to the last digit; infinities as Python writes them."""
-    return Response(_to_json(content).encode(), status, headers, "application/json")
+    return Response(json_of(content), status, headers, "application/json")
+
+
+def told_answer(content: bytes, status: int = 200) -> Response:
+    """What is JSON already."""
+    return _Json(content, status)
+
+
+class _Json(Response):
+    """JSON, with no other headers than it needs."""
+
+    def __init__(self, content: bytes, status: int) -> None:
+        self.body, self.status_code, self.background = content, status, None
+        length = (b"content-length", b"%d" % len(content))
+        self.raw_headers = [length, (b"content-type", b"application/json")]
 
 
 def refusal(error: BaseException) -> Response:

@@ -53,6 +53,9 @@ class Catalogue:
             max((episode.horizon for episode in episodes), default=0),
         )
         told = [dict(generator.describe()), _about_capabilities(generator.capabilities)]
+        self._marks: dict[
+            str, str
+        ] = {}  # of the problems that are served, once they were asked for
         self._law = json.dumps(told, sort_keys=True, default=str)
 
     def episode(self, problem: str) -> Episode:
@@ -65,12 +68,20 @@ class Catalogue:
         """Another one where the generator differs, or what is known of the problem (not: what its functions
         say). It tells both to who can guess them: for the ledger alone."""
         problem = episode.problem
+        offer = self.offers.get(problem.id)
+        served = offer is not None and offer.episode is episode
+        if served and problem.id in self._marks:
+            return self._marks[problem.id]
+        have = oracles_of(problem)
         told = [
             *(self._law, problem.id, list(episode.prompt), episode.horizon, problem.pass_at),
-            *(str(o) for o in Oracle if o in oracles_of(problem)),
+            *(str(o) for o in Oracle if o in have),
             *map(repr, (problem.stop, problem.demonstration, problem.answer)),
         ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        mark = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        if served:
+            self._marks[problem.id] = mark
+        return mark
 
     def about(self, secret: bytes) -> dict[str, Any]:
         """What any key may know of the generator: of its description, which may tell the law, only a mark

@@ -202,7 +202,8 @@ class Served(Wall):
         try:
             self._about, self._told = content["about"], content["problems"]
             self._capabilities = _capabilities(self._about["capabilities"])
-            self.grants = Contract.parse(self._about["grants"])
+            self._grants = Contract.parse(self._about["grants"]).resolved
+            self._results = bool(self._about["results"])
             self._problems = {told["id"]: _problem(told) for told in self._told}
         except DAMAGED as error:
             raise BackendError(f"{post.url} is no 'reroot serve': {error}") from None
@@ -261,6 +262,19 @@ class Served(Wall):
         """Let go of the connections."""
         self._pool.shutdown(cancel_futures=True)
         self._post.close()
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return self._post.url
+
+    @property
+    def grants(self) -> Contract:
+        return self._grants
+
+    @property
+    def results(self) -> bool:
+        return self._results
 
     # ---- as a generator --------------------------------------------------------------------------
 

@@ -58,11 +58,14 @@ class Company:
         """Whether passes are so long that they wait."""
         return self._most >= _SHARE * _SHORT
 
-    def hold(self, since: float, now: float) -> float:
-        """Seconds for which requests that wait for a pass, the first ``since`` then, are to wait for others."""
-        if not self.matters:
-            return 0.0
+    def left(self, since: float, now: float) -> float:
+        """Seconds for which requests that wait for a pass, the first ``since`` then, may wait."""
         until = max(self._ended, since) + self._most
-        if not any(self._due.values()):
-            until = min(until, self._newest + _QUIET * self._most)
-        return max(0.0, until - now)
+        return max(0.0, until - now) if self.matters else 0.0
+
+    def hold(self, since: float, now: float) -> float:
+        """Seconds for which they are to wait for others, if no request comes meanwhile."""
+        left = self.left(since, now)
+        if any(self._due.values()):
+            return left
+        return min(left, max(0.0, self._newest + _QUIET * self._most - now))

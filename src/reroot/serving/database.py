@@ -10,9 +10,10 @@ import hashlib
 import logging
 import re
 import sqlite3
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,8 @@ _T = TypeVar("_T")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _WAIT = 30
 """Seconds for which one waits for a lock of another, and for the network."""
+_EVERY, _MOST_PAGES = 0.25, 16_000
+"""Seconds between checkpoints of SQLite's log, and its pages from which on a transaction does it."""
 _PAUSE = 1.0
 """Seconds after which a server of databases that could not be reached is tried again."""
 
@@ -89,9 +92,16 @@ class Database(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def tidy_beside(self) -> None:  # noqa: B027
+        """Have another thread do, from now on, what a transaction would have to do now and then."""
+
     @abstractmethod
     def _execute(self, sql: str, values: tuple[Any, ...]) -> Any:
         """The cursor after one statement."""
+
+    @abstractmethod
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """One statement for each of some rows of values, in a transaction."""
 
     @abstractmethod
     def _begin(self, names: Iterable[str]) -> None: ...
@@ -107,6 +117,11 @@ class Database(ABC):
     def change(self, sql: str, *values: object) -> int:
         """How many rows a statement has changed (``Unavailable``)."""
         return self._asked(lambda: self._execute(sql, values).rowcount)
+
+    def change_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Change what a statement says for each of some rows of values, in a transaction (``Unavailable``)."""
+        if rows:
+            self._asked(lambda: self._execute_all(sql, rows))
 
     @contextmanager
     def transaction(self, names: Iterable[str]) -> Iterator[None]:
@@ -163,10 +178,20 @@ class Sqlite(Database):
         super().__init__()
         self.shown = str(path)
         self._db = self._asked(lambda: self._connected(path))
+        self._tidying: _Checkpoints | None = None
 
     def _connected(self, path: str | Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
+        until = time.monotonic() + _WAIT
+        while True:
+            try:  # who begins at the same moment is not waited for, as it is by other statements
+                db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    db.close()
+                    raise
+                time.sleep(0.01)
         db.execute("PRAGMA synchronous = NORMAL")
         return db
 
@@ -174,10 +199,20 @@ class Sqlite(Database):
         return {row[0] for row in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def close(self) -> None:
+        if self._tidying is not None:
+            self._tidying.end()
         self._db.close()
+
+    def tidy_beside(self) -> None:
+        """Bring SQLite's log into the file beside the transactions, which do it only where it grows all the same."""
+        self._tidying = self._asked(lambda: _Checkpoints(self._connected(self.shown)))
+        self.rows(f"PRAGMA wal_autocheckpoint = {_MOST_PAGES}")
 
     def _execute(self, sql: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
         return self._db.execute(sql, values)
+
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._db.executemany(sql, rows)
 
     def _begin(self, names: Iterable[str]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -187,6 +222,30 @@ class Sqlite(Database):
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+class _Checkpoints:
+    """A thread that brings the log of a file into it, which waits for the disk as no request should.
+
+    Args:
+        db: a connection of its own, which it ends.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db, self._over = db, threading.Event()
+        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._over.wait(_EVERY):
+            # where it fails a transaction fails, too, and says so
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._db.close()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 class Postgres(Database):
@@ -262,6 +321,10 @@ class Postgres(Database):
                 if not (db.closed and once_more):
                     raise
                 once_more = False
+
+    def _execute_all(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        with self._connected().cursor() as cursor:  # they are sent at once
+            cursor.executemany(sql.replace("?", "%s").encode(), rows)
 
     def _begin(self, names: Iterable[str]) -> None:
         self._execute("BEGIN", ())

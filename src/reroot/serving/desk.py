@@ -13,26 +13,32 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 from ..access.batches import answer_all
 from ..access.judging import judge
+from ..access.running import Waiting
 from ..errors import BackendError, RerootError
+from ..generators.base import ConcurrentGenerator
 from .bell import Bell
 from .catalogue import Catalogue
 from .company import Company
+from .database import Unavailable
+from .jsontext import json_of
 from .sessions import Sessions
 from .tasks import Task
 
 MOST = 256
 _SWEEP = 60.0
+_HELD = 0.02  # seconds for which a pass may keep others from the ledger
 
 
 class Busy(RerootError):
-    """Too many requests of this key wait, or the server is going down."""
+    """Too many requests of this key wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,28 @@ class State:
     answered: int
     waiting: int
     physical: dict[str, int]
+
+
+class Pace:
+    """How long a pass is likely to take: as long as the last one, or longer in proportion to what is asked."""
+
+    def __init__(self) -> None:
+        self._asked, self._seconds = 1, inf
+
+    def was(self, waiting: Sequence[Waiting], seconds: float) -> None:
+        """A pass has answered what was waiting."""
+        if asked := _asked(waiting):
+            self._asked, self._seconds = asked, seconds
+
+    def short(self, waiting: Sequence[Waiting]) -> bool:
+        """Whether the ledger may be held until what waits is answered."""
+        asked = _asked(waiting)
+        return not asked or self._seconds * max(1.0, asked / self._asked) <= _HELD
+
+
+def _asked(waiting: Sequence[Waiting]) -> int:
+    """How much is asked, at worst: tokens, for the most part."""
+    return sum(sum(item.admitted.worst) for item in waiting if item.admitted is not None)
 
 
 class Desk:
@@ -66,6 +94,8 @@ class Desk:
         self._since = 0.0  # when the first of those came
         self._kept_back = False  # those that draw
         self._company = Company()
+        self._pace = Pace()
+        self._passed = (0, inf, 0.0)  # in this round: by passes, which began and ended then
         self._known: dict[object, Task] = {}
         self._changed = threading.Condition()
         self._ending = False
@@ -79,7 +109,8 @@ class Desk:
         """Have something done; what it is told.
 
         Raises:
-            Busy: as many requests of the key wait as may, or the server is going down.
+            Busy: as many requests of the key wait as may.
+            Unavailable: the server is going down.
         """
         with self._changed:
             same = task.same()
@@ -87,9 +118,10 @@ class Desk:
             if known is not None and known.asks_what(task):
                 return known.future
             queue = self._queues.setdefault(task.key.name, deque())
-            if self._ending or len(queue) >= task.key.queue:
-                what = "the server is going down" if self._ending else f"{len(queue)} requests wait"
-                raise Busy(f"{what}; try again")
+            if self._ending:
+                raise Unavailable("the server is going down; try again")
+            if len(queue) >= task.key.queue:
+                raise Busy(f"{len(queue)} requests wait; try again")
             queue.append(task)
             now = time.monotonic()
             if task.comes:
@@ -107,8 +139,17 @@ class Desk:
 
         Raises:
             RerootError: what it is told, or that there is no place (``Busy``).
+            Unavailable: the accounts cannot be reached, or the server is going down.
         """
         return await self._bell.waits(self.submit(task))
+
+    async def told(self, task: Task) -> bytes:
+        """The same as JSON."""
+        return json_of(await self.do(task))
+
+    def at_once(self) -> AbstractContextManager[object]:
+        """What is submitted inside is seen by the desk as one."""
+        return self._changed
 
     def attend(self) -> None:
         """The event loop of those who ask is running now: nothing is to be done, as it is not theirs."""
@@ -152,6 +193,7 @@ class Desk:
     # ---- the rounds ------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        self.sessions.ledger.tidy_beside()
         while (tasks := self._next()) is not None:
             try:
                 self._round(tasks)
@@ -176,15 +218,17 @@ class Desk:
                     if not self._changed.wait(_SWEEP):
                         return []
                     continue
-                hold = 0.0
+                now = time.monotonic()
                 if 0 < self._passes < MOST and not self._ending:
-                    hold = self._company.hold(self._since, time.monotonic())
-                if hold <= 0.0:
-                    return self._due()
-                others = self._take(lambda task: not task.passes)
-                if others:
-                    return others
-                self._changed.wait(hold)
+                    if self._company.left(self._since, now) > 0.0:
+                        others = self._take(lambda task: not task.passes)
+                        if others:
+                            return others
+                    hold = self._company.hold(self._since, now)
+                    if hold > 0.0:
+                        self._changed.wait(hold)
+                        continue
+                return self._due()
 
     def _due(self) -> list[Task]:
         """What waits. Where passes are long, what draws is kept back once for the rest: that is soon done, and
@@ -226,32 +270,29 @@ class Desk:
             self._swept = now
             sessions.ledger.sweep()
         quick = [task for task in tasks if not task.judges]
+        self._passed = (0, inf, now)
+        going: list[Task] = []
+        done: list[tuple[Task, bool]] = []
         names = {task.key.name for task in quick}
-        with sessions.ledger.together(names) if quick else nullcontext():
+        ids = [task.of for task in quick if task.of is not None]
+        with sessions.ledger.together(names, ids) if quick else nullcontext():
             for task in quick:
                 self._try(task, partial(task.prepare, sessions))
+            going = [task for task in quick if task.goes_on]
+            soon = [task for task in going if task.closing is None]
+            if soon and self._pace.short([item for task in soon for item in task.waiting]):
+                # nobody can see the ledger until they are answered: nothing is to be seen as set aside
+                done = self._answered(soon)
+                going = [task for task in going if task.closing is not None]
         for task in tasks:  # nobody waits for a judge while the ledger is held
             if task.judges:
                 self._try(task, partial(task.prepare, sessions))
-        going = [task for task in tasks if not task.future.done() and task.result is None]
-        generator = sessions.catalogue.generator
-        began = time.monotonic()
-        answer_all(generator, [item for task in going for item in task.waiting])
-        closing = [task for task in going if task.closing is not None]
-        lives = [task.closing.running for task in closing if task.closing is not None]
-        for task, attempt in zip(
-            closing, judge(generator, lives, sessions.judge_timeout), strict=True
-        ):
-            task.judged(attempt)
+                going += [task] * task.goes_on
+        done += self._answered(going)
         due = [(task.key.name, task.leads_to) for task in tasks if task.leads_to]
-        passes = sum(task.passes for task in going)
         with self._changed:
-            self._company.was(due, passes, began, time.monotonic())
-        for task in going:
-            self._try(task, task.settle)
-        entries = [(task, task.entry) for task in going if task.entry and not task.future.done()]
-        firsts = sessions.ledger.write([entry for _, entry in entries]) if entries else []
-        for (task, _), first in zip(entries, firsts, strict=True):
+            self._company.was(due, *self._passed)
+        for task, first in done:
             self._try(task, partial(task.written, sessions, first))
         for task in tasks:
             if not task.future.done():
@@ -259,6 +300,32 @@ class Desk:
                 task.future.set_result(task.result)
         self.rounds += bool(tasks)
         self.answered += len(tasks)
+
+    def _answered(self, tasks: Sequence[Task]) -> list[tuple[Task, bool]]:
+        """Have the generator answer, and outputs judged, and write that down; what was written, and whether
+        it was the first."""
+        if not tasks:
+            return []
+        generator = self.catalogue.generator
+        waiting = [item for task in tasks for item in task.waiting]
+        began = time.monotonic()
+        answer_all(generator, waiting)
+        if not isinstance(generator, ConcurrentGenerator):  # nothing is expected of others' work
+            self._pace.was(waiting, time.monotonic() - began)
+        closing = [task for task in tasks if task.closing is not None]
+        lives = [task.closing.running for task in closing if task.closing is not None]
+        for task, attempt in zip(
+            closing, judge(generator, lives, self.sessions.judge_timeout), strict=True
+        ):
+            task.judged(attempt)
+        passes, first, _ = self._passed
+        passes += sum(task.passes for task in tasks)
+        self._passed = (passes, min(first, began), time.monotonic())
+        for task in tasks:
+            self._try(task, task.settle)
+        entries = [(task, task.entry) for task in tasks if task.entry and not task.future.done()]
+        firsts = self.sessions.ledger.write([entry for _, entry in entries]) if entries else []
+        return [(task, first) for (task, _), first in zip(entries, firsts, strict=True)]
 
     def _try(self, task: Task, step: Any) -> None:
         if task.future.done():
@@ -271,9 +338,8 @@ class Desk:
     def _fail(self, task: Task, error: BaseException) -> None:
         """Tell an error. What is in memory of a session that failed half way is not what is written
         down of it."""
-        session = getattr(task, "session", None)
-        if session is not None:
-            self.sessions.forget(session)
+        if task.of is not None:
+            self.sessions.forget(task.of)
         if not task.future.done():
             task.future.set_exception(error)
 

@@ -80,6 +80,18 @@ class Key:
         """Whether it is accepted on this day."""
         return not self.revoked and (self.ends is None or today < self.ends)
 
+    def state(self) -> str:
+        """How it stands now, in words; "": accepted without an end."""
+        if self.revoked:
+            return "revoked"
+        if self.ends is None:
+            return ""
+        return f"until {self.ends}" if self.valid(_today()) else f"ended {self.ends}"
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
 
 def hash_of(key: str) -> str:
     """How a key stands in the file."""
@@ -94,7 +106,7 @@ class KeyFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path, self._file = Path(path), os.fspath(path)
         self._seen: tuple[int, int] | None = None
         self._keys: tuple[Key, ...] = ()
         self.all()
@@ -102,7 +114,7 @@ class KeyFile:
     def all(self) -> tuple[Key, ...]:
         """All keys, also those that are no longer accepted."""
         try:
-            state = self.path.stat()
+            state = os.stat(self._file)  # for every request
             seen = (state.st_mtime_ns, state.st_size)
             if seen != self._seen:
                 self._keys = read_keys(self.path.read_text(encoding="utf-8"), str(self.path))
@@ -117,8 +129,7 @@ class KeyFile:
         for key in self.all():
             if hmac.compare_digest(mark, key.sha256):
                 found = key
-        today = today or datetime.datetime.now(datetime.UTC).date()
-        return found if found is not None and found.valid(today) else None
+        return found if found is not None and found.valid(today or _today()) else None
 
     def named(self, name: str) -> Key:
         """A key by its name (``InvalidInput``)."""
@@ -195,6 +206,8 @@ def add_key(path: Path, name: str, grants: str, budget: Budget, **more: Any) -> 
     Raises:
         InvalidInput: there is that name already, or a value is none.
     """
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"a key's name is of letters, digits, _ and -, up to 64, got {name!r}")
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if any(key.name == name for key in read_keys(text, str(path))):
         raise InvalidInput(f"{path} has a key {name!r} already")

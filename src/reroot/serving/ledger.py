@@ -14,15 +14,16 @@ import json
 import operator
 import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BudgetExceeded, InvalidInput
+from ..errors import AccountExceeded, InvalidInput
 from ..types import CURRENCIES, Budget, Cost
-from ..types.account import Prices, amount, left
+from ..types.account import Prices, amount, left, limited, total
+from .book import NAMES, Aside, Book, Slot
 from .database import Database, Unavailable, database
 
 IDLE = 3600.0
@@ -32,9 +33,7 @@ VERSION = 1
 """Of the tables; a ledger of another one is refused."""
 
 _COLUMNS = ", ".join(f'"{c}" BIGINT NOT NULL DEFAULT 0' for c in CURRENCIES)
-_NAMES = ", ".join(f'"{c}"' for c in CURRENCIES)
 _SUMS = ", ".join(f'CAST(COALESCE(SUM("{c}"), 0) AS BIGINT)' for c in CURRENCIES)
-_MARKS = ", ".join("?" * len(CURRENCIES))
 # read by SQLite and PostgreSQL alike
 _TABLES = {
     "reroot_ledger": "one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, secret TEXT NOT NULL",
@@ -47,10 +46,6 @@ _TABLES = {
     f"part INTEGER NOT NULL, name TEXT NOT NULL, {_COLUMNS}, PRIMARY KEY (session, turn, asked, part)",
 }
 _INDEX = "CREATE INDEX reroot_reserved ON reroot_reservations (name)"
-
-
-def _added(table: str) -> str:
-    return ", ".join(f'"{c}" = {table}."{c}" + excluded."{c}"' for c in CURRENCIES)
 
 
 PRUNED = {"pruned": True}
@@ -132,8 +127,7 @@ class Ledger:
     """
 
     def __init__(self, db: str | Path, *, make: bool = True) -> None:
-        # of accounts, while all others are kept from changing them
-        self._balances: dict[str, tuple[Cost, Cost]] | None = None
+        self._book: Book | None = None  # of the transaction that is open
         try:
             self._db = database(db)
             try:
@@ -178,22 +172,38 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    def tidy_beside(self) -> None:
+        """See ``Database.tidy_beside``: for servers, whose transactions are many."""
+        self._db.tidy_beside()
+
     @contextmanager
-    def together(self, names: Collection[str]) -> Iterator[None]:
-        """All that is opened and reserved inside, for these keys, is one transaction; what is refused inside
-        leaves the rest."""
+    def together(self, names: Collection[str], sessions: Iterable[str] = ()) -> Iterator[None]:
+        """All that is opened, reserved and written inside, for these keys, is one transaction; what is refused
+        inside leaves the rest.
+
+        Inside another one it is a part of that.
+
+        Args:
+            names: of the keys.
+            sessions: of theirs, to be read at once.
+        """
+        if self._book is not None:
+            yield
+            return
         with self._db.transaction(names):
-            self._balances = {}
+            book = self._book = Book(self._db)
             try:
+                book.read(sessions)
                 yield
+                book.write_down()
             finally:
-                self._balances = None
+                self._book = None
 
     # ---- accounts --------------------------------------------------------------------------------
 
     def spent(self, name: str) -> Cost:
         """What a key was charged."""
-        found = self._db.rows(f"SELECT {_NAMES} FROM reroot_accounts WHERE name = ?", name)
+        found = self._db.rows(f"SELECT {NAMES} FROM reroot_accounts WHERE name = ?", name)
         return Cost(*(found[0] if found else ()))
 
     def reserved(self, name: str) -> Cost:
@@ -214,99 +224,58 @@ class Ledger:
             prices: of the generator.
 
         Raises:
-            BudgetExceeded: it does not fit; names the first currency that is short.
+            AccountExceeded: it does not fit; names the first currency that is short.
             Superseded: the turn is answered already, or the session has ended.
         """
-        with self._db.transaction([place.name]):
-            here = self._db.change(
-                "UPDATE reroot_sessions SET at = ? WHERE id = ? AND turns = ? AND closed IS NULL",
-                *(time.time(), place.session, place.turn),
-            )
-            if not here:
-                raise Superseded
-            asked = "" if part == OPEN else place.asked
-            known = self._db.rows(
-                f"SELECT {_NAMES} FROM reroot_reservations "
-                "WHERE session = ? AND turn = ? AND asked = ? AND part = ?",
-                *(place.session, place.turn, asked, part),
-            )
+        if (book := self._book) is None:
+            with self.together([place.name], [place.session]):
+                self.reserve(place, part, worst, limits, prices)
+            return
+        row = book.session(place.session)
+        if row is None or row.turns != place.turn or row.closed is not None:
+            raise Superseded
+        book.touch(place.session, row)
+        slot = (place.turn, "" if part == OPEN else place.asked, part)
+        known, more = book.aside(place.session).get(slot), worst
+        if known is not None:
             # where the key has refused others before it, it may be another question of the same turn
-            more = Cost(*(max(0, x) for x in worst - Cost(*known[0]))) if known else worst
-            if known and not any(more):
+            more = Cost(*(max(0, x) for x in worst - known.there - known.more))
+            if not any(more):
                 return
-            spent, held = self._balance(place.name)
-            for currency in limits.to_dict():
-                free = left(limits, currency, prices, spent, held)
-                needed = amount(more, currency, prices)
-                if free is not None and needed > free:
-                    told = (x if isinstance(x, int) else float(x) for x in (needed, free))
-                    raise BudgetExceeded(currency, *told)
-            self._set_aside(place, place.turn, asked, part, more)
-            if self._balances is not None:
-                self._balances[place.name] = spent, held + more
+        spent, held = self.balance(place.name)
+        for currency in limited(limits):
+            free = left(limits, currency, prices, spent, held)
+            needed = amount(more, currency, prices)
+            if free is not None and needed > free:
+                told = (x if isinstance(x, int) else float(x) for x in (needed, free))
+                raise AccountExceeded(currency, *told)
+        if any(more):
+            book.set_aside(place.session, slot, more)
+            book.balances[place.name] = spent, held + more
 
-    def _balance(self, name: str) -> tuple[Cost, Cost]:
-        """What a key has spent, and has set aside."""
-        found = None if self._balances is None else self._balances.get(name)
-        return found or (self.spent(name), self.reserved(name))
-
-    def _set_aside(self, place: Place, turn: int, asked: str, part: int, more: Cost) -> None:
-        self._db.change(
-            f"INSERT INTO reroot_reservations (session, turn, asked, part, name, {_NAMES}) "
-            f"VALUES (?, ?, ?, ?, ?, {_MARKS}) "
-            f"ON CONFLICT (session, turn, asked, part) DO UPDATE SET {_added('reroot_reservations')}",
-            *(place.session, turn, asked, part, place.name, *more),
-        )
+    def balance(self, name: str) -> tuple[Cost, Cost]:
+        """What a key has spent, and has set aside; ``together`` with what was reserved before."""
+        book = self._book
+        if book is None:
+            return self.spent(name), self.reserved(name)
+        if name not in book.balances:
+            book.balances[name] = self.spent(name), self.reserved(name)
+        return book.balances[name]
 
     def write(self, entries: Sequence[Entry]) -> list[bool]:
         """Write turns down and charge them; which of them.
 
         The others had been answered already, or what they had set aside was freed before they were.
         """
-        charged: dict[str, Cost] = {}
-        with self._db.transaction({entry.place.name for entry in entries}):
-            done = [self._write(entry) for entry in entries]
-            for entry, first in zip(entries, done, strict=True):
-                if first:
-                    name = entry.place.name
-                    charged[name] = charged.get(name, Cost()) + entry.charged
-            for name, cost in charged.items():
-                self._db.change(
-                    f"INSERT INTO reroot_accounts (name, {_NAMES}) VALUES (?, {_MARKS}) "
-                    f"ON CONFLICT (name) DO UPDATE SET {_added('reroot_accounts')}",
-                    *(name, *cost),
-                )
+        from .jsontext import json_of  # which needs what servers alone have
+
+        places = [entry.place for entry in entries]
+        with self.together({p.name for p in places}, [p.session for p in places]):
+            book = self._book
+            assert book is not None
+            done = [_write(book, entry, json_of(entry.told).decode()) for entry in entries]
+            book.write_down()
         return done
-
-    def _write(self, entry: Entry) -> bool:
-        """Write one down, but for its charge."""
-        place = entry.place
-        if entry.backed and not self._backed(entry):
-            return False
-        closed = None if entry.closed is None else json.dumps(entry.closed)
-        first = self._db.change(
-            "UPDATE reroot_sessions SET turns = turns + 1, at = ?, closed = ? "
-            "WHERE id = ? AND turns = ? AND closed IS NULL",
-            *(time.time(), closed, place.session, place.turn),
-        )
-        if not first:
-            return False
-        row = (place.session, place.turn, json.dumps(entry.told))
-        self._db.change("INSERT INTO reroot_turns VALUES (?, ?, ?)", *row)
-        freed = "DELETE FROM reroot_reservations WHERE session = ? AND turn <= ?"
-        self._db.change(freed, place.session, place.turn)
-        if any(entry.held):
-            self._set_aside(place, place.turn + 1, "", OPEN, entry.held)
-        return True
-
-    def _backed(self, entry: Entry) -> bool:
-        """Whether all that it charges, and leaves open, is still set aside."""
-        place = entry.place
-        (found,) = self._db.rows(
-            f"SELECT {_SUMS} FROM reroot_reservations WHERE session = ? AND turn = ? AND asked IN (?, '')",
-            *(place.session, place.turn, place.asked),
-        )
-        return not any(map(operator.gt, entry.charged + entry.held, found))
 
     def sweep(self, now: float | None = None) -> None:
         """Free what sessions have set aside that are idle, or whose time is none: a clock was wrong."""
@@ -329,29 +298,22 @@ class Ledger:
 
     def open(self, session: str, name: str, terms: dict[str, Any]) -> Written:
         """Write a session down; what is there, if it is there already."""
-        with self._db.transaction([name]):
+        with self.together([name], [session]):
             known = self.session(session)
             if known is not None:
                 return known
-            self._db.change(
-                "INSERT INTO reroot_sessions (id, name, terms, at) VALUES (?, ?, ?, ?)",
-                *(session, name, json.dumps(terms), time.time()),
-            )
+            assert self._book is not None
+            self._book.open(session, name, json.dumps(terms))
         return Written(name, terms, 0, None)
 
     def session(self, session: str) -> Written | None:
         """A session, if there is one of that name."""
-        if "\0" in session:  # PostgreSQL has no such texts
+        book = self._book or Book(self._db)
+        row = book.session(session)
+        if row is None:
             return None
-        found = self._db.rows(
-            "SELECT name, terms, turns, closed FROM reroot_sessions WHERE id = ?", session
-        )
-        if not found:
-            return None
-        ((name, terms, turns, closed),) = found
-        return Written(
-            name, json.loads(terms), turns, None if closed is None else json.loads(closed)
-        )
+        closed = None if row.closed is None else json.loads(row.closed)
+        return Written(row.name, json.loads(row.terms), row.turns, closed)
 
     def turn(self, session: str, number: int) -> dict[str, Any] | None:
         """What a turn was told, if it is answered."""
@@ -366,3 +328,28 @@ class Ledger:
             "SELECT told FROM reroot_turns WHERE session = ? ORDER BY number", session
         )
         return [json.loads(told) for (told,) in found]
+
+
+def _write(book: Book, entry: Entry, told: str) -> bool:
+    """Write one down, if it is the first and what it costs is set aside."""
+    place = entry.place
+    row = book.session(place.session)
+    if row is None or row.turns != place.turn or row.closed is not None:
+        return False
+    if entry.backed and not _backed(entry, book.aside(place.session)):
+        return False
+    closed = None if entry.closed is None else json.dumps(entry.closed)
+    book.turn(place.session, row, told, closed)
+    if any(entry.held):
+        book.set_aside(place.session, (place.turn + 1, "", OPEN), entry.held)
+    if any(entry.charged):
+        book.charge(place.name, entry.charged)
+    return True
+
+
+def _backed(entry: Entry, slots: Mapping[Slot, Aside]) -> bool:
+    """Whether all that a turn charges, and leaves open, is still set aside."""
+    turn, asked = entry.place.turn, (entry.place.asked, "")
+    held = [slots[slot] for slot in slots if slot[0] == turn and slot[1] in asked]
+    found = total(cost for aside in held for cost in (aside.there, aside.more))
+    return not any(map(operator.gt, total((entry.charged, entry.held)), found))

@@ -18,7 +18,6 @@ from ..access.episode import Episode
 from ..access.learner import BoundLearner
 from ..access.running import Running, Waiting, open_message, start
 from ..access.session import Message, Session
-from ..access.transcript import message_to_json
 from ..contract import Contract, Control, Report
 from ..errors import InvalidInput, RerootError
 from ..types import CURRENCIES, Budget
@@ -111,12 +110,12 @@ class Live:
         job = Job(terms["key"], learner, episode, contract, budget, terms["seed"])
         lines = Lines([line for told in turns for line in told["lines"]])
         prices = episode.generator.capabilities.prices
-        meter = KeyMeter(Budget(**terms["budget"]), prices, key.budget, ledger)
+        meter = KeyMeter(budget, prices, key.budget, ledger)
         running = start(job, None, lines, False, judge_timeout, meter)
         live = cls(id, key.name, job, running, meter, lines)
         for told in turns:
             meter.again(told["refused"])
-            if live.open([message_from_json(m) for m in told["messages"]]):
+            if live.open([message_from_json(m) for m in told["messages"]], told["messages"]):
                 live.conclude()
             live.told([])
         return live
@@ -132,13 +131,16 @@ class Live:
         """The turn that comes next, in which ``asked`` is asked (a digest)."""
         return Place(self.name, self.id, self.turns, asked)
 
-    def open(self, messages: Sequence[Message]) -> bool:
-        """Take what a learner has sent in one turn; whether all that waits is to be answered now.
+    def open(self, messages: Sequence[Message], said: Sequence[dict[str, Any]]) -> bool:
+        """Take what a learner has sent in one turn, as it ``said``; whether all that waits is to be answered now.
 
         It is not where some of it was answered at once: with that the learner goes on first.
         """
         running = self.running
-        items = [open_message(running, running.sent, message) for message in messages]
+        items = [
+            open_message(running, running.sent, message, as_json)
+            for message, as_json in zip(messages, said, strict=True)
+        ]
         at_once = [item for item in items if item.answer is not None]
         self.waiting += [item for item in items if item.answer is None]
         for item in at_once:
@@ -150,11 +152,11 @@ class Live:
         waiting, self.waiting = self.waiting, []
         conclude(waiting)
 
-    def told(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What is written down of the turn; the next one begins."""
+    def told(self, said: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What is written down of the turn in which a learner ``said`` that; the next one begins."""
         answers = [answer for _, answer in self.running.answers]
         told = {
-            "messages": [message_to_json(message) for message in messages],
+            "messages": said,
             "lines": self.lines.new,
             "errors": [error_to_json(answer.error) for answer in answers],
             "spent": [list(answer.spent) for answer in answers],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..access.meter import Meter
-from ..errors import BudgetExceeded
+from ..errors import AccountExceeded
 from ..types import Budget, Cost
-from ..types.account import Prices
+from ..types.account import Prices, limited, total
 from .ledger import OPEN, Ledger, Place
 
 Refusals = dict[str, tuple[str, float, float]]
@@ -43,10 +43,10 @@ class KeyMeter(Meter):
         """A turn begins; ``limits`` are those of the key now.
 
         Raises:
-            BudgetExceeded: what is open was freed, as the session was idle, and no longer fits.
+            AccountExceeded: what is open was freed, as the session was idle, and no longer fits.
             Superseded: the turn is answered already.
         """
-        self._limits, self.backed = limits, bool(limits.to_dict())
+        self._limits, self.backed = limits, bool(limited(limits))
         self._place, self._part, self._told = place, 0, {}
         self.charged, self.refused = Cost(), Refusals()
         if self.backed and any(self.held):
@@ -65,15 +65,15 @@ class KeyMeter(Meter):
             if self._place is not None and self.backed:
                 self._ledger.reserve(self._place, part, worst, self._limits, self.prices)
             elif (told := self._told.get(str(part))) is not None:
-                raise BudgetExceeded(*told)
+                raise AccountExceeded(*told)
         except BaseException as error:
-            self._reserved -= worst if self.budget.to_dict() else Cost()
-            if isinstance(error, BudgetExceeded):
+            self._reserved -= worst if self._limited else Cost()
+            if isinstance(error, AccountExceeded):
                 self.refused[str(part)] = (error.currency, error.requested, error.remaining)
             raise
-        self.held += worst
+        self.held = total((self.held, worst))
 
     def settle(self, worst: Cost, actual: Cost) -> None:
         super().settle(worst, actual)
-        self.held -= worst
-        self.charged += actual
+        self.held = Cost() if self.held == worst else self.held - worst
+        self.charged = total((self.charged, actual))

@@ -174,6 +174,7 @@ class About(Told):
     mark: str
     capabilities: Capabilities
     grants: str
+    results: bool = Field(description="whether it is told rewards of what its learners return")
 
 
 class ServedProblem(Told):

@@ -83,12 +83,14 @@ class Sessions:
         """
         self.permit(key, terms, episode)
         episode = episode or self.catalogue.episode(terms["problem"])
-        told = {**terms, "seed": seed_of(terms["seed"], key, self.ledger.secret)}
         served = {"served": self.catalogue.mark(episode)}
-        known = self.ledger.open(session, key.name, told | served)
+        told = {**terms, "seed": seed_of(terms["seed"], key, self.ledger.secret)} | served
+        known = self.ledger.open(session, key.name, told)
+        if known.terms is told:  # it was not there
+            return known
         if known.name == key.name and known.pruned:
             raise Pruned(f"what this {what} stood for {_GONE}")
-        if known.name != key.name or known.terms | served != json.loads(json.dumps(told | served)):
+        if known.name != key.name or known.terms | served != json.loads(json.dumps(told)):
             raise Conflict(f"this {what} stands for another")
         self._check_served(known, episode)
         return known
@@ -116,10 +118,9 @@ class Sessions:
         good = live is not None and live.name == key.name and live.turns == turn
         return live if good else None
 
-    def problem(self, session: str) -> Episode | None:
-        """What a session is on, if it is in memory."""
-        live = self._lives.get(session)
-        return None if live is None else live.job.episode
+    def held(self, session: str) -> Live | None:
+        """A session, if it is in memory."""
+        return self._lives.get(session)
 
     def live(self, session: str, key: Key) -> Live:
         """A session of this key, as far as it is written down (``NotFound``)."""

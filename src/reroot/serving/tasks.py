@@ -18,8 +18,9 @@ from ..access.running import Waiting, head_of
 from ..access.session import Ask, AskHiddenStates, Consult, Message
 from ..access.transcript import message_to_json
 from ..types import CURRENCIES, Cost, Prefix, as_tokens
-from ..types.account import left
+from ..types.account import left, limited
 from .database import Unavailable
+from .jsontext import json_of
 from .keys import Key
 from .ledger import Entry, Place, Superseded
 from .live import Conflict, Live, answers_of
@@ -51,6 +52,16 @@ class Task(ABC):
     closing: Live | None = None
     entry: Entry | None = None
     result: dict[str, Any] | None = None
+
+    @property
+    def of(self) -> str | None:
+        """The session that it is about, if it is about one."""
+        return getattr(self, "session", None)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it was prepared, and its result is not known yet."""
+        return self.result is None and not self.future.done()
 
     @abstractmethod
     def prepare(self, sessions: Sessions) -> None:
@@ -93,6 +104,14 @@ class Task(ABC):
         return False
 
 
+def _any(messages: list[Message], kinds: type | tuple[type, ...]) -> bool:
+    """Whether some of the messages are of a kind: asked several times of every turn."""
+    for message in messages:  # noqa: SIM110
+        if isinstance(message, kinds):
+            return True
+    return False
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
@@ -115,41 +134,43 @@ class Open(Task):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class TakeTurn(Task):
-    """What a learner has sent in one turn."""
+    """What a learner has sent in one turn.
+
+    Attributes:
+        messages: what was sent.
+        said: the same as JSON values; they are made where they are missing.
+    """
 
     session: str
     number: int
     messages: list[Message]
+    said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     live: Live | None = None
     place: Place | None = None
-    known_size: Size | None = None
 
     @property
     def judges(self) -> bool:
-        return any(isinstance(message, Consult) for message in self.messages)
+        return _any(self.messages, Consult)
 
     @property
     def draws(self) -> bool:
-        asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
-        return asks or not self.messages  # which is to have what an earlier turn asked for
+        # a turn without messages is to have what an earlier one asked for
+        return not self.messages or _any(self.messages, (Ask, AskHiddenStates))
 
     def size(self, sessions: Sessions) -> Size:
-        """For a session that is not in memory it is what it would be of the largest problem, until it is."""
-        if self.known_size is not None:
-            return self.known_size
-        episode = self.problem(sessions)
-        prompt, horizon = sessions.catalogue.largest
+        """With what earlier turns have left open. For a session that is not in memory it is what it would be
+        of the largest problem, until it is."""
+        live, (prompt, horizon) = sessions.held(self.session), sessions.catalogue.largest
+        episode = self.problem(sessions) if live is None else live.job.episode
+        open_ = [] if live is None else [item.message for item in live.waiting]
         if episode is not None:
             prompt, horizon = len(episode.prompt), episode.horizon
         vocab_size = sessions.catalogue.generator.vocab_size
-        size = size_of(self.messages, prompt, horizon, vocab_size)
-        if episode is not None:
-            self.known_size = size
-        return size
+        return size_of([*open_, *self.messages], prompt, horizon, vocab_size)
 
     def problem(self, sessions: Sessions) -> Episode | None:
-        """What it is about, if that is in memory."""
-        return sessions.problem(self.session)
+        """What it is on, if it says so itself."""
+        return None
 
     def same(self) -> object:
         return (self.key.name, self.session, self.number)
@@ -176,11 +197,14 @@ class TakeTurn(Task):
         """The turn begins: reserve what it may cost (``TooLarge``)."""
         self.size(sessions).check(self.key)
         self.live = live.take()
-        asked = hashlib.sha256(repr(self.messages).encode("utf-8", "backslashreplace"))
-        self.place = live.place(asked.hexdigest()[:32] if self.key.budget.to_dict() else "")
+        self.said = self.said or [message_to_json(message) for message in self.messages]
+        asked = ""
+        if limited(self.key.budget):
+            asked = hashlib.sha256(json_of(self.said)).hexdigest()[:32]
+        self.place = live.place(asked)
         try:
             live.meter.begin(self.place, self.key.budget)
-            if live.open(self.messages):
+            if live.open(self.messages, self.said):
                 self.waiting = live.waiting
         except Superseded:
             self._again(sessions)
@@ -191,7 +215,7 @@ class TakeTurn(Task):
             return
         if self.waiting:
             live.conclude()
-        meter, told = live.meter, live.told(self.messages)
+        meter, told = live.meter, live.told(self.said)
         self.entry = Entry(place, told, meter.charged, meter.held, backed=meter.backed)
 
     def written(self, sessions: Sessions, first: bool) -> None:
@@ -307,8 +331,8 @@ class Account(Task):
     session: str | None = None
 
     def prepare(self, sessions: Sessions) -> None:
-        ledger, prices = sessions.ledger, sessions.catalogue.generator.capabilities.prices
-        spent, held = ledger.spent(self.key.name), ledger.reserved(self.key.name)
+        prices = sessions.catalogue.generator.capabilities.prices
+        spent, held = sessions.ledger.balance(self.key.name)
         limits = self.key.budget
         rest = {c: left(limits, c, prices, spent, held) for c in limits.to_dict()}
         self.result = {
@@ -360,9 +384,8 @@ class Complete(TakeTurn):
         try:  # nothing is written down of what is refused
             self.size(sessions).check(self.key)
         except TooLarge:
-            if (
-                sessions.ledger.session(self.session) is None
-            ):  # else it may have been smaller than its limit
+            # what is written down was smaller than the limit then
+            if sessions.ledger.session(self.session) is None:
                 raise
         known = sessions.open(self.session, self.key, self.terms, what, self.episode)
         if known.turns:

@@ -27,7 +27,14 @@ from ..access.session import (
 )
 from ..access.transcript import DAMAGED, message_to_json, recorded_answer
 from ..access.wire import stop_from_json
-from ..errors import AccessDenied, BackendError, BudgetExceeded, InvalidInput, RerootError
+from ..errors import (
+    AccessDenied,
+    AccountExceeded,
+    BackendError,
+    BudgetExceeded,
+    InvalidInput,
+    RerootError,
+)
 from ..types import Cost, Prefix, as_tokens
 
 _ROOM = f"{Path(errors.__file__).parent}/"
@@ -67,6 +74,8 @@ def error_to_json(error: Exception | None) -> dict[str, Any] | None:
             "requested": error.requested,
             "remaining": error.remaining,
         }
+        if isinstance(error, AccountExceeded):
+            return {"type": BudgetExceeded.__name__, **told, "of": "key"}
     else:
         told = {"message": str(error)}
     return {"type": type(error).__name__, **told}
@@ -79,7 +88,8 @@ def error_from_json(data: dict[str, Any]) -> RerootError:
     if name == "AccessDenied":
         return AccessDenied(**told)
     if name == "BudgetExceeded":
-        return BudgetExceeded(**told)
+        kind = AccountExceeded if told.pop("of", None) == "key" else BudgetExceeded
+        return kind(**told)
     kind = getattr(errors, name, None) if isinstance(name, str) else None
     message = str(told.get("message", ""))
     if isinstance(kind, type) and issubclass(kind, RerootError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -27,6 +28,7 @@ from ..errors import BackendError
 from .catalogue import Catalogue
 from .database import Unavailable
 from .desk import Desk, State
+from .jsontext import json_of
 from .keys import Key
 from .tasks import Account, Close, Complete, Open, TakeTurn, Task
 from .wire import pack_messages, unpack_messages
@@ -59,6 +61,10 @@ class Far:
 
     async def do(self, task: Task) -> dict[str, Any]:
         """See ``Desk.do``."""
+        return json.loads(await self.told(task))
+
+    async def told(self, task: Task) -> bytes:
+        """See ``Desk.told``."""
         name = type(task).__name__
         new = id(task.key) not in self._keys
         if new:
@@ -147,8 +153,10 @@ class Worker:
         while part := self._receive():
             read += part
             for asked in _whole(read):
-                for one in asked:
-                    self._take(*one)
+                tasks = [self._task(*one) for one in asked]
+                with self._desk.at_once():
+                    for number, task in tasks:
+                        self._take(number, task)
                 self._tell()
 
     def _receive(self) -> bytes:
@@ -157,22 +165,35 @@ class Worker:
         except OSError:
             return b""
 
-    def _take(self, number: int, kind: str, key: int, new: Key | None, fields: Any) -> None:
+    def _task(
+        self, number: int, kind: str, key: int, new: Key | None, fields: Any
+    ) -> tuple[int, Task | None]:
+        """What is asked; ``None``: it is answered already."""
         if new is not None:
             self._keys[key] = new
         try:
-            if kind == _STATE:
-                self._out.append((number, None, self._desk.now()))
-                return
-            task = _task(kind, self._keys[key], fields, self._desk.catalogue)
+            if kind != _STATE:
+                return number, _task(kind, self._keys[key], fields, self._desk.catalogue)
+            self._out.append((number, None, self._desk.now()))
+        except Exception as error:
+            self._out.append((number, _plain(error), None))
+        return number, None
+
+    def _take(self, number: int, task: Task | None) -> None:
+        if task is None:
+            return
+        try:
             self._desk.submit(task).add_done_callback(partial(self._told, number))
         except Exception as error:
             self._out.append((number, _plain(error), None))
 
     def _told(self, number: int, future: Future[dict[str, Any]]) -> None:
+        """What a task is told crosses as JSON, which most of those who ask pass on as it is."""
         error = future.exception()
-        told = (number, None, future.result()) if error is None else (number, _plain(error), None)
-        self._out.append(told)
+        if error is None:
+            self._out.append((number, None, json_of(future.result())))
+        else:
+            self._out.append((number, _plain(error), None))
 
     def _tell(self) -> None:
         with self._lock:
@@ -214,7 +235,8 @@ def _task(kind: str, key: Key, fields: dict[str, Any], catalogue: Catalogue) -> 
     from ..access.episode import bind
 
     if "messages" in fields:
-        fields["messages"] = unpack_messages(fields["messages"])
+        fields["said"] = fields["messages"]
+        fields["messages"] = unpack_messages(fields["said"])
     if fields.get("episode") is not None:
         fields["episode"] = bind(fields["episode"], catalogue.generator)
     return _KINDS[kind](key, **fields)

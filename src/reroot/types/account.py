@@ -6,10 +6,12 @@ calls follow from rollouts and queries. So they are limited by the same meter, i
 
 from __future__ import annotations
 
+import functools
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..checks import check_float
 from ..errors import InvalidInput
@@ -45,10 +47,10 @@ class Cost(NamedTuple):
     hidden_states: int = 0
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
-        return Cost(*map(operator.add, self, other))
+        return _cost(Cost, map(operator.add, self, other))
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(*map(operator.sub, self, other))
+        return _cost(Cost, map(operator.sub, self, other))
 
     @property
     def calls(self) -> int:
@@ -59,6 +61,9 @@ class Cost(NamedTuple):
         """Currency → amount."""
         return self._asdict()
 
+
+# past the names of its arguments, as several are made per request
+_cost = cast("Callable[[type[Cost], Iterable[int]], Cost]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 CURRENCIES: tuple[str, ...] = Cost._fields
 LIMITS: tuple[str, ...] = (*CURRENCIES, "calls")
@@ -102,6 +107,21 @@ class Budget:
     def to_dict(self) -> dict[str, Any]:
         """The limited currencies and their limits."""
         return {c: v for c in (*LIMITS, "usd") if (v := getattr(self, c)) is not None}
+
+
+@functools.lru_cache(maxsize=1024)
+def limited(budget: Budget) -> tuple[str, ...]:
+    """The currencies that a budget limits."""
+    return tuple(budget.to_dict())
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs that for the most part are nothing."""
+    found = Cost()
+    for cost in costs:
+        if any(cost):
+            found = found + cost if any(found) else cost
+    return found
 
 
 @dataclass(frozen=True, slots=True)
