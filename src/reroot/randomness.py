@@ -85,11 +85,12 @@ class Uniforms:
         Each entry depends on (key, its continuation, step) alone: word i mod 4 of the Philox
         block (i div 4, step).
         """
-        self._key[:] = key
+        self._key[0], self._key[1] = key
         self._counter[0], self._counter[1] = first // 4, step
         self._philox.state = self._state  # pyright: ignore[reportAttributeAccessIssue]
         skip = first % 4
-        return self._generator.random(skip + n)[skip:]
+        found = self._generator.random(skip + n)
+        return found[skip:] if skip else found
 
 
 _local = threading.local()

@@ -91,6 +91,7 @@ def changed(folder: Path, rng: random.Random) -> None:
             opened.write(data)
 
 
+@pytest.mark.slow(1)
 def test_a_copy_equals_the_folder_after_any_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

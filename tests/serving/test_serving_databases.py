@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +39,19 @@ def test_servers_that_begin_at_once_make_one_ledger(db: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(begin, range(4)))) == 1
+
+
+def test_a_file_that_another_has_just_begun_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself does not, where a file is to become one with a log of its own."""
+    file = tmp_path / "db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE some (x)")
+    let_go = threading.Timer(0.2, lambda: other.execute("ROLLBACK"))
+    let_go.start()
+    Ledger(file).close()
+    let_go.join()
+    other.close()
 
 
 def test_the_same_is_told_to_all_and_charged_once(ledgers: list[Ledger]) -> None:

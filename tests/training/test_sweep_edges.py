@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("yaml")
 
 from reroot.errors import InvalidInput
+from reroot.runs.executors.on_ray import OnRay
+from reroot.runs.shared import stored
 from reroot.training.trl import sweep as module
 from reroot.training.trl.sweep import run_sweep, sweep_runs, sweep_summary
 
@@ -129,3 +131,15 @@ def test_rows_are_medians_of_what_is_made() -> None:
     }
     empty = dict.fromkeys(("steps", "tokens", "pass_at_1"))
     assert second == {"arm": "b", "horizon": 2, "planned": 1, "made": 0, "failed": 0, "target": 0, **empty}  # fmt: skip
+
+
+def test_a_cluster_does_not_see_the_copy_of_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REROOT_CACHE", str(tmp_path / "cache"))
+    address = f"file://{tmp_path}/store"
+    with (
+        stored(address) as folder,
+        pytest.raises(InvalidInput, match=f"a path that they all see, got {address}"),
+    ):
+        run_sweep(sweep_runs(WHOLE), folder, executor=OnRay("127.0.0.1:1", 2))

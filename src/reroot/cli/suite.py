@@ -54,7 +54,9 @@ def tell_estimate(folder: Path) -> None:
 def end_with(failures: str | None) -> None:
     """Say what failed, if anything did, and end with the status for it."""
     if failures is not None:
-        text = f"{failures.rstrip('.')}. The same command tries them again, unless with --keep-errors."
+        text = (
+            f"{failures.rstrip('.')}. The same command tries them again, unless with --keep-errors."
+        )
         console.say(text, "red")
         raise typer.Exit(FAILED)
 

@@ -182,7 +182,16 @@ class Sqlite(Database):
 
     def _connected(self, path: str | Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
+        until = time.monotonic() + _WAIT
+        while True:
+            try:  # who begins at the same moment is not waited for, as it is by other statements
+                db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    db.close()
+                    raise
+                time.sleep(0.01)
         db.execute("PRAGMA synchronous = NORMAL")
         return db
 

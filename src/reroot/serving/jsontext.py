@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import ConfigDict, TypeAdapter
 
 _slowly = json.JSONEncoder(separators=(",", ":")).encode
+_fast = TypeAdapter[Any](Any, config=ConfigDict(ser_json_inf_nan="constants")).dump_json
 
 
 def json_of(value: object) -> bytes:
     """A value of dictionaries, lists, texts and numbers as JSON."""
     try:
-        text = to_json(value, inf_nan_mode="constants")
-    except PydanticSerializationError:  # a lone surrogate, which a learner may return
+        text = _fast(value)
+    except ValueError:  # a lone surrogate, which a learner may return
         return _slowly(value).encode()
     return text if text.isascii() else _slowly(value).encode()

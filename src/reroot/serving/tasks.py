@@ -104,6 +104,14 @@ class Task(ABC):
         return False
 
 
+def _any(messages: list[Message], kinds: type | tuple[type, ...]) -> bool:
+    """Whether some of the messages are of a kind: asked several times of every turn."""
+    for message in messages:  # noqa: SIM110
+        if isinstance(message, kinds):
+            return True
+    return False
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Open(Task):
     """Open a session; once more under the same name it is the same."""
@@ -142,12 +150,12 @@ class TakeTurn(Task):
 
     @property
     def judges(self) -> bool:
-        return any(isinstance(message, Consult) for message in self.messages)
+        return _any(self.messages, Consult)
 
     @property
     def draws(self) -> bool:
-        asks = any(isinstance(message, (Ask, AskHiddenStates)) for message in self.messages)
-        return asks or not self.messages  # which is to have what an earlier turn asked for
+        # a turn without messages is to have what an earlier one asked for
+        return not self.messages or _any(self.messages, (Ask, AskHiddenStates))
 
     def size(self, sessions: Sessions) -> Size:
         """With what earlier turns have left open. For a session that is not in memory it is what it would be

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..checks import check_float
 from ..errors import InvalidInput
@@ -62,7 +62,8 @@ class Cost(NamedTuple):
         return self._asdict()
 
 
-_cost = tuple.__new__  # past the arguments' names, as it is called several times per request
+# past the names of its arguments, as several are made per request
+_cost = cast("Callable[[type[Cost], Iterable[int]], Cost]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 CURRENCIES: tuple[str, ...] = Cost._fields
 LIMITS: tuple[str, ...] = (*CURRENCIES, "calls")
