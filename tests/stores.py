@@ -35,7 +35,9 @@ def store(protocol: str, folder: Path) -> Iterator[str]:
 @contextmanager
 def _s3() -> Iterator[str]:
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'reroot[storage]'")
-    moto = pytest.importorskip("moto.server", reason="a server of S3: pip install 'moto[s3]' flask-cors")
+    moto = pytest.importorskip(
+        "moto.server", reason="a server of S3: pip install 'moto[s3]' flask-cors"
+    )
     fs = importlib.import_module("s3fs").S3FileSystem
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
