@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,15 @@ def test_of_two_uploads_of_a_number_one_counts(address: str, tmp_path: Path) -> 
     assert newest(storage, print) == upload
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["heeded", "ignored"])
+def ctrl_c(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How Ctrl-C is taken; behind ``nohup`` and ``&`` it is ignored."""
+    usual = signal.signal(signal.SIGINT, request.param)
+    yield
+    assert signal.signal(signal.SIGINT, usual) is request.param
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_who_was_taken_over_is_interrupted(address: str) -> None:
     storage = Storage(address)
 

@@ -11,7 +11,9 @@ import fcntl
 import hashlib
 import json
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -229,7 +231,8 @@ def _mirrored(
     for thread in threads:
         thread.start()
     try:
-        yield
+        with _interruptible(lost):
+            yield
     except BaseException as error:
         _copies.pop(folder)
         if lost:
@@ -248,6 +251,25 @@ def _mirrored(
     if mirror.last is not None:
         size = f"{len(mirror.last.files)} files, {mirror.last.size / 1e6:.1f} MB"
         told(f"{storage.shown}: {size}; working copy: {place.folder}")
+
+
+@contextmanager
+def _interruptible(lost: list[TakenOver]) -> Iterator[None]:
+    """Where Ctrl-C is ignored, as behind ``nohup`` and ``&``, ``interrupt_main`` would be, too."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heed(_number: int, _frame: object) -> None:
+        if lost:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, heed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _finish(
