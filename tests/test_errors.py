@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reroot import errors
 from reroot.errors import (
     AccessDenied,
+    AccountExceeded,
     BudgetExceeded,
     InvalidInput,
     MissingDependency,
@@ -24,7 +25,12 @@ CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclas
 EXAMPLES = [
     AccessDenied("Query(1 x length 1 from [3], full)", "the contract says no", "chosen/full"),
     BudgetExceeded("tokens", 12_000, 345),
-    *(c("what went wrong") for c in CLASSES if c not in (AccessDenied, BudgetExceeded)),
+    AccountExceeded("tokens", 12_000, 345),
+    *(
+        c("what went wrong")
+        for c in CLASSES
+        if c not in (AccessDenied, BudgetExceeded, AccountExceeded)
+    ),
 ]
 
 
@@ -43,13 +49,18 @@ def test_errors_survive_pickling_and_copying(error: RerootError) -> None:
 
 
 def test_refusals_say_what_and_why() -> None:
-    denied, exceeded = EXAMPLES[:2]
+    denied, exceeded, account = EXAMPLES[:3]
     assert str(denied) == (
         "refused Query(1 x length 1 from [3], full): the contract says no. "
         "The weakest contract that allows it: chosen/full."
     )
     assert str(exceeded) == ("the request may cost 12,000 tokens, but 345 are left of the budget")
-    assert vars(exceeded) == {"currency": "tokens", "requested": 12_000, "remaining": 345}
+    assert str(account).endswith("345 are left of the key's account")
+    assert (
+        vars(account)
+        == vars(exceeded)
+        == {"currency": "tokens", "requested": 12_000, "remaining": 345}
+    )
 
 
 def test_errors_are_also_what_python_calls_them() -> None:

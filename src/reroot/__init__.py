@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 from .errors import (
     AccessDenied,
+    AccountExceeded,
     BackendError,
     BudgetExceeded,
     InvalidInput,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .runs.diagnosing import Diagnosis, diagnose
     from .runs.record_folders import attempts
     from .runs.run import RunResult, run
+    from .runs.shared import fetched, stored
     from .runs.task_check import check
     from .runs.values import with_value
     from .serving.client import connect
@@ -64,6 +66,7 @@ _LAZY = {
     **dict.fromkeys(("Diagnosis", "diagnose"), ".runs.diagnosing"),
     **dict.fromkeys(("Problem", "Task"), ".tasks.base"),
     **dict.fromkeys(("RunResult", "run"), ".runs.run"),
+    **dict.fromkeys(("fetched", "stored"), ".runs.shared"),
     "Attempt": ".access.runner",
     "Session": ".access.session",
     "attempts": ".runs.record_folders",
@@ -89,6 +92,7 @@ _PACKAGES = frozenset(
 
 __all__ = [
     "AccessDenied",
+    "AccountExceeded",
     "Attempt",
     "BackendError",
     "Budget",
@@ -127,6 +131,7 @@ __all__ = [
     "diagnose",
     "diagnosis",
     "families",
+    "fetched",
     "generators",
     "learner",
     "learners",
@@ -137,6 +142,7 @@ __all__ = [
     "report",
     "reproduce",
     "run",
+    "stored",
     "tasks",
     "testing",
     "train",

@@ -62,7 +62,7 @@ def _own_path(path: str | Path) -> Path:
     if address := address_of(path):
         raise RunFolderError(
             f"expected a path of a file system, got {address}: the command line takes it, and in Python "
-            f"'with reroot.runs.shared.stored({address!r}) as folder'"
+            f"'with reroot.stored({address!r}) as folder'"
         )
     return Path(path)
 
