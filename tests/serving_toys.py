@@ -11,7 +11,8 @@ from typing import Any
 import uvicorn
 
 from reroot.access.episode import bind
-from reroot.generators.base import Generator
+from reroot.families import HiddenPath
+from reroot.generators.base import Generator, Request
 from reroot.serving.app import BEAT, application
 from reroot.serving.catalogue import Catalogue, Offer
 from reroot.serving.client import Served, connect
@@ -21,7 +22,7 @@ from reroot.serving.ledger import Ledger
 from reroot.serving.server import configuration, listen
 from reroot.serving.sessions import Sessions
 from reroot.tasks.base import Problem
-from reroot.types import Budget
+from reroot.types import Budget, Reply
 
 
 def catalogue(generator: Generator, problems: Sequence[Problem]) -> Catalogue:
@@ -33,6 +34,31 @@ def unwritten() -> Sessions:
     from toys import problems, tree
 
     return Sessions(catalogue(tree(), problems(1)), ledger=None)  # type: ignore[arg-type]
+
+
+class Held(HiddenPath):
+    """A family whose passes wait while they may not answer; at first they may.
+
+    Attributes:
+        asked: somebody has asked since ``hold``.
+        may: it answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, 4, 0.6, seed=1)
+        self.asked, self.may = threading.Event(), threading.Event()
+        self.may.set()
+
+    def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        self.asked.set()
+        assert self.may.wait(30)
+        return super().answer(requests)
+
+    def hold(self) -> Held:
+        """From now on nobody is answered."""
+        self.asked.clear()
+        self.may.clear()
+        return self
 
 
 class Server:

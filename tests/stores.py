@@ -13,6 +13,12 @@ import pytest
 from reroot.runs.shared.storage import Storage
 
 PROTOCOLS = ("file", "memory", "s3")
+LEASE = 0.3
+"""Seconds of leases in tests."""
+
+Machine = Callable[[str], None]
+"""Makes this process one on the machine of that name."""
+
 _COUNT = itertools.count()
 
 

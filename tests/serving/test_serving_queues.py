@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,12 @@ import pytest
 
 from reroot import Budget, Contract
 from reroot.access.session import Ask
-from reroot.families import HiddenPath
-from reroot.generators.base import Request
 from reroot.serving.client import Post
 from reroot.serving.company import Company
 from reroot.serving.desk import MOST, Desk
 from reroot.serving.keys import Key
 from reroot.serving.tasks import Account, Close, Open, TakeTurn, Task
-from reroot.types import Reply
-from serving_toys import serving, unwritten
+from serving_toys import Held, serving, unwritten
 
 GRANTS = Contract.parse("root/sample")
 
@@ -170,29 +165,11 @@ def test_the_same_turn_is_one_and_another_under_its_number_is_not() -> None:
     assert desk.submit(other) is not first
 
 
-class Held(HiddenPath):
-    """A family that answers when it may.
-
-    Attributes:
-        asked: somebody has asked.
-        may: it answers.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(3, 4, 0.6, seed=1)
-        self.asked, self.may = threading.Event(), threading.Event()
-
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        self.asked.set()
-        assert self.may.wait(30)
-        return super().answer(requests)
-
-
 @pytest.mark.slow(3)
 def test_a_full_queue_is_told_when_to_come_again_and_the_client_comes(tmp_path: Path) -> None:
     """While a pass goes on one request waits, as many as may; the next is sent away, and another key's is
     not. The client comes again when it was told to, and is answered and charged once."""
-    family, path = Held(), "/v1/completions"
+    family, path = Held().hold(), "/v1/completions"
     with serving(family, [family.problem(id="p0")], tmp_path) as server:
         shared, other = (server.key(n, "root/sample", Budget(rollouts=9), queue=1) for n in "ab")
         client = Post(server.url, shared, patience=30.0)

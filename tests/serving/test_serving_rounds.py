@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ import pytest
 from reroot import Budget, BudgetExceeded, Contract, Cost, Query
 from reroot.access.session import Ask
 from reroot.families import HiddenPath
-from reroot.generators.base import Request
 from reroot.serving.database import Unavailable
 from reroot.serving.desk import Desk, Pace
 from reroot.serving.jsontext import json_of
@@ -26,33 +24,9 @@ from reroot.serving.keys import Key
 from reroot.serving.ledger import Entry, Ledger, Place
 from reroot.serving.sessions import Sessions
 from reroot.serving.tasks import Open, TakeTurn
-from reroot.types import Reply
-from serving_toys import catalogue
+from serving_toys import Held, catalogue
 
 GRANTS = Contract.parse("root/sample")
-
-
-class Held(HiddenPath):
-    """A family whose passes wait while they may not answer.
-
-    Attributes:
-        asked: somebody has asked.
-        may: it answers.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(3, 4, 0.6, seed=1)
-        self.asked, self.may = threading.Event(), threading.Event()
-        self.may.set()
-
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        self.asked.set()
-        assert self.may.wait(30)
-        return super().answer(requests)
-
-    def hold(self) -> None:
-        self.asked.clear()
-        self.may.clear()
 
 
 def key(rollouts: int) -> Key:
@@ -128,7 +102,8 @@ def test_while_a_pass_of_unknown_length_goes_on_others_are_answered(
 
 KILLED = """
 import os, signal, sys
-from test_serving_rounds import Held, desk_of, key, opened, turn
+from serving_toys import Held
+from test_serving_rounds import desk_of, key, opened, turn
 
 class Ends(Held):
     passes = 0

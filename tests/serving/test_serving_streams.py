@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,14 @@ import openai
 import pytest
 
 from reroot import Budget
-from reroot.families import HiddenPath
-from reroot.generators.base import Request
-from reroot.types import Reply
-from serving_toys import Server, serving
+from serving_toys import Held, Server, serving
 
 PATH = "/v1/completions"
 
 
-class Held(HiddenPath):
-    """A family that answers when it may."""
-
-    def __init__(self) -> None:
-        super().__init__(3, 4, 0.6, seed=1)
-        self.asked, self.may = threading.Event(), threading.Event()
-
-    def answer(self, requests: Sequence[Request]) -> list[Reply]:
-        self.asked.set()
-        assert self.may.wait(30)
-        return super().answer(requests)
-
-
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Held, Server]]:
-    family = Held()
+    family = Held().hold()
     with serving(family, [family.problem(id="p0")], tmp_path, beat=0.02) as server:
         yield family, server
         family.may.set()

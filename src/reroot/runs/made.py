@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,7 +15,23 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Made(Sequence[T], Generic[S, T]):
+class Lazy(Sequence[T]):
+    """A sequence of which each item is made when it is asked for."""
+
+    @abstractmethod
+    def item(self, at: int) -> T:
+        """The item at 0 ≤ ``at`` < the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        found = range(len(self))[index]
+        return self.item(found) if isinstance(found, int) else [self.item(at) for at in found]
+
+
+class Made(Lazy[T], Generic[S, T]):
     """Each item of a sequence, made into another one.
 
     Args:
@@ -28,17 +45,11 @@ class Made(Sequence[T], Generic[S, T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self._make(item) for item in self._items[index]]
-        return self._make(self._items[index])
+    def item(self, at: int) -> T:
+        return self._make(self._items[at])
 
 
-class Recent(Sequence[T]):
+class Recent(Lazy[T]):
     """Items that are made when they are asked for, some together; those asked for last stay a while.
 
     Args:
@@ -53,14 +64,8 @@ class Recent(Sequence[T]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(self._count)[index]]
-        number, at = divmod(range(self._count)[index], TOGETHER)
+    def item(self, at: int) -> T:
+        number, at = divmod(at, TOGETHER)
         block = self._blocks.get(number)
         if block is None:
             start = number * TOGETHER

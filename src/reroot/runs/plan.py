@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from .._version import __version__
 from ..access.episode import Episode
@@ -23,6 +23,7 @@ from ..types import Budget
 from ..types.account import check_priced, noted, share
 from .cells import Cell
 from .inputs import check_shares
+from .made import Lazy
 from .models import Load, is_family
 from .numbered import Numbered
 from .tables import attempt_key
@@ -62,7 +63,7 @@ class Stratum(NamedTuple):
         return Job(key, self.learner, episode, self.contract, self.budget, self.cell.seed)
 
 
-class Jobs(Sequence[Job]):
+class Jobs(Lazy[Job]):
     """All attempts of a comparison, each made when it is asked for: of many neither jobs nor keys are held.
 
     Args:
@@ -76,14 +77,8 @@ class Jobs(Sequence[Job]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Job: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Job]: ...
-    def __getitem__(self, index: int | slice) -> Job | list[Job]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
-        stratum, at = self._at(range(len(self))[index])
+    def item(self, at: int) -> Job:
+        stratum, at = self._at(at)
         return stratum.job(stratum.cell.episodes[at])
 
     def _at(self, index: int) -> tuple[Stratum, int]:

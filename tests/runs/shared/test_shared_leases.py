@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reroot.errors import RunFolderError
-from reroot.runs.shared import mirror, stored
+from reroot.runs.shared import stored
 from reroot.runs.shared.lease import Lease, TakenOver
 from reroot.runs.shared.mirror import Mirror
 from reroot.runs.shared.storage import LEASES, Storage
 from reroot.runs.shared.uploads import newest, publish
-from stores import PROTOCOLS, content, lines, store, write
-
-Machine = Callable[[str], None]
-LEASE = 0.3
-
-
-@pytest.fixture(params=PROTOCOLS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with store(request.param, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Makes this process one on another machine: another folder of copies."""
-    return lambda name: monkeypatch.setenv("REROOT_CACHE", str(tmp_path / name))
-
-
-@pytest.fixture(autouse=True)
-def first(machine: Machine) -> Iterator[None]:
-    machine("first")
-    yield
-    assert [t for t in threading.enumerate() if isinstance(t, mirror.Repeated)] == []
+from stores import LEASE, Machine, content, lines, write
 
 
 def test_a_second_driver_is_refused(address: str, machine: Machine) -> None:

@@ -6,7 +6,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,29 +17,7 @@ from reroot.runs.shared import fetched, folders, mirror, stored
 from reroot.runs.shared.mirror import Mirror
 from reroot.runs.shared.storage import LEASES, OBJECTS, UPLOADS, Storage
 from reroot.runs.shared.uploads import fetch, newest
-from stores import PROTOCOLS, content, cut, lines, store, write
-
-Machine = Callable[[str], None]
-LEASE = 0.3
-
-
-@pytest.fixture(params=PROTOCOLS)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with store(request.param, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Makes this process one on another machine: another folder of copies."""
-    return lambda name: monkeypatch.setenv("REROOT_CACHE", str(tmp_path / name))
-
-
-@pytest.fixture(autouse=True)
-def first(machine: Machine) -> Iterator[None]:
-    machine("first")
-    yield
-    assert [t for t in threading.enumerate() if isinstance(t, mirror.Repeated)] == []
+from stores import LEASE, Machine, content, cut, lines, store, write
 
 
 def test_what_is_uploaded_is_what_is_there(address: str, machine: Machine) -> None:
